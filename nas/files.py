@@ -1,0 +1,57 @@
+"""Writing files so that a kill or a full disk never leaves half of one under its final name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``path`` to write to; it takes the final name when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_aside(path: Path, content: str | bytes) -> None:
+    with aside(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, document: Any) -> None:
+    write_aside(path, json.dumps(document, indent=2) + "\n")
+
+
+def append_line(path: Path, document: Any) -> None:
+    """Adds one JSON line and sees it to the disk; a line torn by an earlier kill is closed off first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        stream.write(json.dumps(document).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The JSON lines of a file; a line torn by a kill is passed over."""
+    if not path.is_file():
+        return []
+    documents = []
+    for line in path.read_bytes().splitlines():
+        try:
+            documents.append(json.loads(line))
+        except ValueError:
+            continue
+    return documents

@@ -1,0 +1,35 @@
+"""All stages in order, each recognising what is already done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas.run import Run
+from nas.stages.bench import bench
+from nas.stages.export import export
+from nas.stages.fit import fit_predictor
+from nas.stages.search import SearchError, search
+from nas.stages.train import train
+
+STAGES = {"train": train, "bench": bench, "fit": fit_predictor, "search": search, "export": export}
+
+
+def run_all(run: Run) -> dict[str, Any]:
+    """From checkpoint to packages. Where some budgets found no winner, the others are packaged before it is reported.
+
+    Raises SearchError at the end in that case.
+    """
+    results: dict[str, Any] = {}
+    problem: SearchError | None = None
+    for name, stage in STAGES.items():
+        try:
+            results[name] = stage(run)
+        except SearchError as error:
+            if not any(
+                (run.search_folder(budget) / "search.json").exists() for budget in run.configuration.search.budgets
+            ):
+                raise
+            problem = error
+    if problem is not None:
+        raise problem
+    return results

@@ -1,0 +1,86 @@
+"""Sampled subnets -> measurement store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bench.hosts import HostError
+from bench.store import Measurement, Store, StoreError, timings
+from nas.run import Run
+from nas.space import Genomes, SearchSpace
+
+_POOL = 4096
+_FAILURES_IN_A_ROW = 5
+
+
+def bench(run: Run) -> dict[str, Any]:
+    """Times ``bench.subnets`` subnets on the target; those in the store are not timed again. Raises StoreError."""
+    wanted = run.configuration.bench.subnets
+    precision = run.configuration.precision
+    host = run.configuration.target
+    run.console.heading(
+        f"bench: time {wanted} subnets",
+        f"Each is exported to {precision.upper()} ONNX and timed on this machine in a process of its own "
+        f"({host.threads} thread(s), batch {host.batch} x {host.sequence} tokens), in turn with the full model.",
+    )
+    space = run.supernet.space
+    genomes = stratified_sample(space, wanted, np.random.default_rng(run.configuration.seed))
+    with Store(run.store_file) as store:
+        done = {row.subnet_key for row in store.measurements(run.target, precision, run.timed_model)}
+        failures = 0
+        with run.console.progress("bench") as report:
+            for number, genome in enumerate(genomes, start=1):
+                subnet = space.decode(genome)
+                if subnet.key not in done:
+                    measurement = _measure(run, subnet.key, genome)
+                    store.add(run.target, precision, run.timed_model, measurement)
+                    failures = failures + 1 if measurement.state == "failed" else 0
+                    if failures == _FAILURES_IN_A_ROW:
+                        raise StoreError(
+                            f"{failures} measurements failed in a row, the last with: {measurement.reason}"
+                        )
+                report(number, len(genomes), "")
+        rows = store.measurements(run.target, precision, run.timed_model)
+    usable, reference_ms = timings(rows)
+    failed = sum(row.state == "failed" for row in rows)
+    latencies = [timing.latency_ms for timing in usable.values()]
+    run.console.say(
+        f"{len(usable)} subnets timed, {min(latencies):.2f} to {max(latencies):.2f} ms; the full model takes "
+        f"{reference_ms:.2f} ms" + (f"; {failed} failed" if failed else "")
+    )
+    run.event("bench", measurements=len(usable), failed=failed, reference_ms=reference_ms)
+    return {
+        "measurements": len(usable),
+        "failed": failed,
+        "full_latency_ms": reference_ms,
+        "fastest_ms": min(latencies),
+        "target": run.target.hash,
+    }
+
+
+def _measure(run: Run, key: str, genome: Genomes) -> Measurement:
+    subnet = run.supernet.space.decode(genome)
+    try:
+        model = run.exporter.build(subnet, run.configuration.precision)
+        models = {"subnet": model, "anchor": run.anchor}
+        samples = run.host.measure(models, run.target.setup, run.target.workload, run.protocol)
+        if model != run.anchor:
+            run.host.drop(model)
+    except HostError as error:
+        return Measurement(key, subnet.to_json(), "failed", str(error), (), ())
+    return Measurement(key, subnet.to_json(), "ok", "", tuple(samples["subnet"]), tuple(samples["anchor"]))
+
+
+def stratified_sample(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
+    """Up to n distinct genomes (n, genes): smallest, largest, and one from each of n - 2 strata of multiply-adds."""
+    pool = np.unique(space.sample(_POOL, rng), axis=0)
+    population = space.expand(pool)
+    width = 4 * (population.num_heads * population.head_size).sum(1) + 2 * population.ffn_size.sum(1)
+    order = np.argsort(population.hidden_size * width, kind="stable")
+    strata = [stratum for stratum in np.array_split(order, n - 2) if len(stratum)]
+    chosen = pool[[rng.choice(stratum) for stratum in strata]]
+    ends = np.stack([space.encode(space.smallest), space.encode(space.largest)])
+    _, first = np.unique(together := np.concatenate([ends, chosen]), axis=0, return_index=True)
+    return together[np.sort(first)]

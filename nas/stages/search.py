@@ -1,0 +1,222 @@
+"""Predictor and supernet -> winners under each budget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.timing import Protocol, Timing
+from nas.files import append_line, write_json
+from nas.run import Run, digest
+from nas.stages.fit import usable_timings
+from predictors.latency import Predictor, PredictorError, load_predictor
+from search.evolution import Candidate, Evolution, InfeasibleBudgetError
+from search.finalists import Finalist, choose_winner, judge
+from search.scoring import Scorer
+
+_FINAL_ROUNDS = 20
+
+
+class SearchError(RuntimeError):
+    """A search that ended without a winner; the message says why."""
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What one search needs beside the run."""
+
+    budget: str
+    budget_ms: float
+    reference_ms: float
+    predictor: Predictor
+    scorer: Scorer
+    folder: Path
+
+
+def search(run: Run) -> dict[str, Any]:
+    """Searches under every configured budget. Raises SearchError at the end where a budget found no winner."""
+    configuration = run.configuration.search
+    run.console.heading(
+        "search: the best subnet under each budget",
+        f"Evolution proposes subnets whose predicted upper bound is within the budget; each is exported to "
+        f"{run.configuration.precision.upper()} ONNX and scored ({run.metric}) by ONNX Runtime on the search split.",
+    )
+    predictor = checked_predictor(run)
+    _, _, reference_ms = usable_timings(run)
+    scorer = Scorer(run.exporter, run.part("search"), run.configuration.precision, run.metric, run.scores_file)
+    results: dict[str, Any] = {}
+    problems: list[str] = []
+    known: list[Candidate] = []
+    for budget in configuration.budgets:
+        budget_ms = budget_in_ms(budget, reference_ms)
+        setting = _Setting(budget, budget_ms, reference_ms, predictor, scorer, run.search_folder(budget))
+        try:
+            results[budget], scored = _search_budget(run, setting, known)
+            known = _merged(known, scored)
+        except (InfeasibleBudgetError, SearchError) as error:
+            problems.append(f"budget {budget}: {error}")
+            run.console.say(problems[-1])
+    if problems:
+        raise SearchError("; ".join(problems))
+    return results
+
+
+def budget_in_ms(budget: str, reference_ms: float) -> float:
+    """``2x`` means half the full model's latency; a plain number is ms."""
+    return reference_ms / float(budget[:-1]) if budget.endswith("x") else float(budget)
+
+
+def checked_predictor(run: Run) -> Predictor:
+    """The run's predictor. Raises PredictorError where it belongs to another target, space or precision."""
+    predictor = load_predictor(run.predictor_folder)
+    differences = run.target.differences(predictor.target)
+    if predictor.space != run.supernet.space:
+        differences.append("the search space")
+    if predictor.precision != run.configuration.precision:
+        differences.append(f"precision: {predictor.precision!r}, here {run.configuration.precision!r}")
+    if differences:
+        raise PredictorError(
+            f"the predictor was fitted for something else ({'; '.join(differences)}); "
+            f"run `ortnas bench` and `ortnas fit`"
+        )
+    return predictor
+
+
+def _search_budget(run: Run, setting: _Setting, known: list[Candidate]) -> tuple[dict[str, Any], list[Candidate]]:
+    configuration = run.configuration.search
+    result_file = setting.folder / "search.json"
+    inputs = digest(
+        setting.predictor.inputs,
+        setting.scorer.context,
+        configuration.model_dump(exclude={"budgets"}),
+        setting.budget_ms,
+        run.configuration.seed,
+        [candidate.genome for candidate in known],
+    )
+    recorded = _recorded(result_file, inputs)
+    if recorded is None:
+        evolution = Evolution(
+            run.supernet.space, setting.predictor, setting.budget_ms, configuration.population, run.configuration.seed
+        )
+        evolution.tell(known)
+        if (
+            setting.predictor.predict(run.supernet.space.encode(run.supernet.space.largest)[None])[1][0]
+            <= setting.budget_ms
+        ):
+            run.console.say(f"every subnet meets the budget of {setting.budget_ms:.2f} ms; only the score decides")
+        scored = _evolve(run, setting, evolution)
+        finalists = _measure_finalists(run, setting, evolution.ranking)
+        winner = choose_winner(finalists)
+        recorded = {
+            "inputs": inputs,
+            "budget": setting.budget,
+            "budget_ms": setting.budget_ms,
+            "reference_ms": setting.reference_ms,
+            "metric": run.metric,
+            "candidates": [vars(candidate) for candidate in scored],
+            "finalists": [finalist.to_json() for finalist in finalists],
+            "winner": winner.to_json() if winner else None,
+        }
+        write_json(result_file, recorded)
+        run.event("search", budget=setting.budget, inputs=inputs, scored=len(scored), winner=recorded["winner"])
+    _show(run, recorded)
+    if recorded["winner"] is None:
+        fastest = min(finalist["measured_ms"] for finalist in recorded["finalists"])
+        raise SearchError(
+            f"all {len(recorded['finalists'])} measured finalists exceed {setting.budget_ms:.2f} ms; the nearest took "
+            f"{fastest:.2f} ms. Measure more subnets (bench.subnets), or allow more time"
+        )
+    candidates = [Candidate(**entry | {"genome": tuple(entry["genome"])}) for entry in recorded["candidates"]]
+    return recorded, candidates
+
+
+def _evolve(run: Run, setting: _Setting, evolution: Evolution) -> list[Candidate]:
+    """Scores up to ``search.candidates`` subnets; scores of an interrupted search come from the cache."""
+    wanted, space = run.configuration.search.candidates, run.supernet.space
+    log = setting.folder / "candidates.jsonl"
+    log.unlink(missing_ok=True)
+    scored: list[Candidate] = []
+    with run.console.progress(f"search {setting.budget}") as report:
+        while len(scored) < wanted:
+            genomes, latency_ms, upper_ms = evolution.ask(
+                min(run.configuration.search.population, wanted - len(scored))
+            )
+            if not len(genomes):
+                run.console.say(f"the space holds no more unseen subnets within the budget after {len(scored)}")
+                break
+            told = []
+            for genome, latency, upper in zip(genomes, latency_ms, upper_ms, strict=True):
+                subnet = space.decode(genome)
+                score = setting.scorer.score(subnet)
+                candidate = Candidate(tuple(genome.tolist()), float(latency), float(upper), score)
+                told.append(candidate)
+                append_line(log, {"subnet_key": subnet.key, "subnet": subnet.to_json(), **vars(candidate)})
+                best = max([*evolution.candidates, *told], key=lambda item: item.score)
+                report(len(scored) + len(told), wanted, f"best {best.score:.4f} at {best.latency_ms:.2f} ms")
+            evolution.tell(told)
+            scored += told
+    return scored
+
+
+def _measure_finalists(run: Run, setting: _Setting, ranking: Sequence[Candidate]) -> list[Finalist]:
+    """Measures the best candidates on the target, group by group until one is within the budget."""
+    size = run.configuration.search.finalists
+    finalists: list[Finalist] = []
+    protocol = Protocol(run.protocol.warmup, max(_FINAL_ROUNDS, run.protocol.rounds), run.protocol.runs)
+    for start in range(0, min(len(ranking), 5 * size), size):
+        group = ranking[start : start + size]
+        run.console.say(f"re-measuring {len(group)} finalists in turn with the full model")
+        models = {
+            str(position): run.exporter.build(
+                run.supernet.space.decode(np.asarray(candidate.genome)), run.configuration.precision
+            )
+            for position, candidate in enumerate(group)
+        }
+        samples = run.host.measure(models | {"anchor": run.anchor}, run.target.setup, run.target.workload, protocol)
+        measured = {
+            candidate.genome: Timing(tuple(samples[str(position)]), tuple(samples["anchor"]), setting.reference_ms)
+            for position, candidate in enumerate(group)
+        }
+        for model in models.values():
+            if model != run.anchor:
+                run.host.drop(model)
+        finalists += judge(group, measured, setting.budget_ms)
+        if choose_winner(finalists) is not None:
+            break
+    return finalists
+
+
+def _show(run: Run, recorded: dict[str, Any]) -> None:
+    space, count = run.supernet.space, len(recorded["candidates"])
+    run.console.table(
+        f"Budget {recorded['budget']} = {recorded['budget_ms']:.2f} ms: the best of {count} scored",
+        ("subnet", "score", "predicted ms", "measured ms", ""),
+        [
+            (
+                space.decode(np.asarray(finalist["genome"])).describe(),
+                f"{finalist['score']:.4f}",
+                f"{finalist['predicted_ms']:.2f}",
+                f"{finalist['measured_ms']:.2f} ± {finalist['spread_ms']:.2f}",
+                "winner" if finalist == recorded["winner"] else "" if finalist["meets_budget"] else "over budget",
+            )
+            for finalist in recorded["finalists"]
+        ],
+    )
+
+
+def _recorded(path: Path, inputs: str) -> dict[str, Any] | None:
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return document if document.get("inputs") == inputs else None
+
+
+def _merged(known: list[Candidate], scored: list[Candidate]) -> list[Candidate]:
+    present = {candidate.genome for candidate in known}
+    return known + [candidate for candidate in scored if candidate.genome not in present]

@@ -1,0 +1,1 @@
+"""Latency predictors: from a subnet to its latency on one target, with an upper bound."""

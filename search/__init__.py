@@ -1,0 +1,1 @@
+"""Search for the most accurate subnet under a latency budget."""
