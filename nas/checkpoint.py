@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from nas.failures import CheckpointError
 from nas.layout import LAYER, Dimensions
@@ -132,7 +133,7 @@ def read_checkpoint(name: str, head: str, labels: tuple[str, ...] = (), seed: in
             )
         else:
             model = transformers.AutoModel.from_pretrained(path, config=config, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {name}: its weights cannot be read: {error}") from error
     dimensions = Dimensions(
         vocab_size=config.vocab_size,

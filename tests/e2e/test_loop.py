@@ -1,0 +1,174 @@
+"""Every stage of the command line on the real BERT-tiny, killed on the way and finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import yaml
+
+from export.weights import memory_map
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="module")
+def configuration(folder: Path, bert_tiny: Path) -> Path:
+    document = {
+        "checkpoint": str(bert_tiny),
+        "head": "embedding",
+        "folder": str(folder / "run"),
+        "data": {
+            "source": "python-docstrings",
+            "max_length": 32,
+            "calibration_size": 16,
+            "search_size": 48,
+            "report_size": 48,
+        },
+        "space": {"hidden_size": [64, 96, 128], "ffn_size": [128, 256, 384, 512]},
+        "training": {"steps": 12, "batch_size": 16, "importance_texts": 32, "checkpoint_every": 4},
+        "target": {"sequence": 64},
+        "bench": {"subnets": 14, "rounds": 6},
+        "search": {"budgets": ["1.5x"], "candidates": 10, "population": 5, "finalists": 2},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ortnas(*arguments: str | Path) -> dict[str, Any]:
+    process = start(*arguments, "--json")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    answer: dict[str, Any] = json.loads(output)
+    return answer
+
+
+def kill_when(condition: Callable[[], bool], *arguments: str | Path) -> None:
+    process = start(*arguments)
+    deadline = time.monotonic() + 120
+    while not condition() and process.poll() is None:
+        assert time.monotonic() < deadline, "the stage never came so far"
+        time.sleep(0.02)
+    assert process.poll() is None, "the stage ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def rows(store: Path) -> int:
+    if not store.exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+            return int(connection.execute("SELECT count(*) FROM measurement").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_the_loop_survives_kills_and_ends_with_a_package(folder: Path, configuration: Path) -> None:
+    run = folder / "run"
+    state = run / "training" / "supernet.safetensors"
+    kill_when(state.exists, "train", configuration)
+    trained = ortnas("train", configuration)
+    assert trained["steps"] == 12
+    weights = (run / "supernet" / "model.safetensors").read_bytes()
+
+    kill_when(lambda: rows(run / "bench.sqlite") >= 3, "bench", configuration)
+    kept = rows(run / "bench.sqlite")
+    measured = ortnas("bench", configuration)
+    assert measured["failed"] == 0
+    assert rows(run / "bench.sqlite") == measured["measurements"] >= 14
+    assert kept >= 3
+
+    fitted = ortnas("fit", configuration)
+    assert 0 < fitted["mean_error"] < 1
+    assert {path.name for path in (run / "predictor").iterdir()} == {"model.ubj", "predictor.json"}
+
+    scores = run / "search" / "scores.jsonl"
+    kill_when(lambda: scores.exists() and len(scores.read_text().splitlines()) >= 3, "search", configuration)
+    before = scores.read_text().splitlines()
+    found = ortnas("search", configuration)["1.5x"]
+    assert found["winner"]["measured_ms"] <= found["budget_ms"]
+    assert all(candidate["upper_ms"] <= found["budget_ms"] for candidate in found["candidates"])
+    genomes = [tuple(candidate["genome"]) for candidate in found["candidates"]]
+    assert len(set(genomes)) == len(genomes) == 10
+    after = scores.read_text().splitlines()
+    assert after[: len(before)] == before
+    assert len(after) == 10, "a subnet was scored twice"
+
+    exported = ortnas("export", configuration)
+    assert [row["name"] for row in exported["rows"]] == ["full model, FP32", "full model, INT8", "winner 1.5x, INT8"]
+    assert exported["rows"][0]["scores"]["mean_cosine"] == pytest.approx(1, abs=1e-4)
+    assert exported["rows"][1]["scores"]["mean_cosine"] > 0.99
+    (package,) = map(Path, exported["packages"])
+    checks = ortnas("verify", package)
+    assert {check["name"]: check["state"] for check in checks}["score"] == "pass"  # type: ignore[index]
+
+    # The whole run again finds everything done and changes nothing.
+    stamps = {path: path.stat().st_mtime_ns for path in package.iterdir()}
+    again = ortnas("run", configuration)
+    assert again["export"]["rows"] == exported["rows"]
+    assert (run / "supernet" / "model.safetensors").read_bytes() == weights
+    assert {path: path.stat().st_mtime_ns for path in package.iterdir()} == stamps
+    assert rows(run / "bench.sqlite") == measured["measurements"]
+
+
+def test_killed_training_ends_with_the_weights_of_an_uninterrupted_one(folder: Path, configuration: Path) -> None:
+    other = folder / "uninterrupted"
+    ortnas("train", configuration, "--folder", other)
+    expected = memory_map(other / "supernet" / "model.safetensors")
+    for name, tensor in memory_map(folder / "run" / "supernet" / "model.safetensors").items():
+        np.testing.assert_array_equal(tensor, expected[name], err_msg=name)
+
+
+def test_the_package_runs_with_onnxruntime_alone(folder: Path) -> None:
+    package = folder / "run" / "packages" / "int8-1.5x"
+    session = onnxruntime.InferenceSession(str(package / "model.onnx"))
+    assert [item.name for item in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
+    command = [sys.executable, str(package / "predict.py"), "Return the name of the file."]
+    output = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["output"]
+    assert len(output) == 128
+    assert np.linalg.norm(output) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_impossible_budget_ends_with_the_fastest_possible(folder: Path, configuration: Path) -> None:
+    process = start("search", configuration, "--budget", "0.0001")
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "no subnet meets the budget of 0.0001 ms: the fastest has an upper bound of" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_budget_that_every_subnet_meets_says_so(folder: Path, configuration: Path) -> None:
+    process = start("search", configuration, "--budget", "500", "--set", "search.candidates=6")
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "every subnet meets the budget of 500.00 ms" in output
+
+
+def test_an_impossible_budget_beside_a_possible_one_loses_nothing(folder: Path, configuration: Path) -> None:
+    budgets = ("--budget", "1.5x", "--budget", "0.0001")
+    process = start("run", configuration, *budgets)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "budget 0.0001: no subnet meets" in errors
+    assert (folder / "run" / "packages" / "int8-1.5x" / "model.onnx").is_file()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+from export.build import Exporter, ExportError, drift, load, operators, run
+from export.graph import float_model
+from export.quantize import CalibrationError, calibrate, quantize
+from export.recipes import FALLBACK, RECIPES, choose_recipe, recipe_named
+from export.weights import SupernetFolder
+from tests.networks import make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+
+VNNI = recipe_named("avx512_vnni")
+
+
+def make_exporter(head: str = "embedding", **changes: object) -> Exporter:
+    dimensions = make_dimensions(head, **changes)
+    folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
+    return Exporter(folder, VNNI, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)])
+
+
+def optimized(model: bytes, folder: str) -> onnx.ModelProto:
+    """The graph that ONNX Runtime really runs."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = f"{folder}/optimized.onnx"
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath)
+
+
+@pytest.mark.parametrize("head", ["embedding", "classification"])
+def test_int8_stays_close_to_float(head: str) -> None:
+    exporter = make_exporter(head)
+    feeds = random_feeds(exporter.supernet.dimensions, batch=16, sequence=20, seed=99)
+    for subnet in random_subnets(exporter.supernet.space, 3):
+        float_output = run(load(exporter.build(subnet, "fp32")), feeds)
+        result = drift(run(load(exporter.build(subnet, "int8")), feeds), float_output)
+        assert 0 < result.mean < result.largest
+        assert result.cosine > 0.99
+
+
+def test_every_weight_product_runs_in_integers(tmp_path_factory: pytest.TempPathFactory) -> None:
+    exporter = make_exporter()
+    model = exporter.build(exporter.supernet.space.largest, "int8")
+    graph = optimized(model, str(tmp_path_factory.mktemp("graph"))).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("QGemm") == 18
+    assert "Gemm" not in kinds
+    # Residual additions read floats: no dequantized copy beside the one of the embedding rows.
+    assert kinds.count("DequantizeLinear") == 1
+    assert "SkipLayerNormalization" not in kinds
+
+
+def test_weights_are_per_channel_int8_and_the_word_table_per_row() -> None:
+    exporter = make_exporter()
+    model = onnx.load_from_string(exporter.build(exporter.supernet.space.largest, "int8"))
+    onnx.checker.check_model(model, full_check=True)
+    values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    assert values["layers/0/ffn/in.weight_quantized"].dtype == np.int8
+    assert values["layers/0/ffn/in.weight_scale"].shape == (64,)
+    assert values["layers/0/ffn/in.bias_quantized"].dtype == np.int32
+    table = values["embeddings.word_quantized"].astype(np.float32) * values["embeddings.word_scale"][:, None]
+    original = exporter.supernet.tensors["embeddings.word"]
+    assert (np.abs(table - original).max(1) <= np.abs(original).max(1) / 254 * 1.001).all()
+    assert "embeddings.word" not in values
+
+
+def test_reduced_range_keeps_weights_to_seven_bits() -> None:
+    exporter = make_exporter()
+    model = float_model(exporter.supernet.tensors, exporter.supernet.dimensions, exporter.supernet.space.largest)
+    ranges = calibrate(model, exporter.calibration).ranges
+    quantized = quantize(model, ranges, recipe_named("avx2"))
+    weights = [
+        numpy_helper.to_array(item) for item in quantized.graph.initializer if item.name.endswith("weight_quantized")
+    ]
+    assert len(weights) == 18
+    assert max(np.abs(weight.astype(int)).max() for weight in weights) == 64
+
+
+def test_calibration_ranges_are_the_extremes_of_the_data() -> None:
+    exporter = make_exporter()
+    model = float_model(exporter.supernet.tensors, exporter.supernet.dimensions, exporter.supernet.space.largest)
+    few, many = (calibrate(model, exporter.calibration[:n]).ranges for n in (1, 8))
+    assert len(list(many.keys())) == 12
+    for name, wide in many.items():
+        narrow = few[name].range_value
+        assert wide.range_value[0] <= narrow[0]
+        assert wide.range_value[1] >= narrow[1]
+
+
+def test_unusable_calibration_data_is_refused() -> None:
+    exporter = make_exporter()
+    model = float_model(exporter.supernet.tensors, exporter.supernet.dimensions, exporter.supernet.space.largest)
+    padding = {name: np.zeros_like(array) for name, array in exporter.calibration[0].items()}
+    for batches in ([], [padding]):
+        with pytest.raises(CalibrationError, match="not padding"):
+            calibrate(model, batches)
+
+
+def test_ranges_that_are_not_finite_are_refused() -> None:
+    exporter = make_exporter()
+    exporter.supernet.tensors["layers.1.ffn_in.bias"][3] = np.nan
+    with pytest.raises(CalibrationError, match="not finite"):
+        exporter.build(exporter.supernet.space.largest, "int8")
+
+
+def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = make_exporter()
+    other = random_tensors(exporter.supernet.dimensions, seed=7)
+    monkeypatch.setattr(
+        "export.build.float_model", lambda tensors, dimensions, subnet: float_model(other, dimensions, subnet)
+    )
+    for precision in ("int8", "fp32"):
+        with pytest.raises(ExportError, match="differ by"):
+            exporter.build(exporter.supernet.space.largest, precision)  # type: ignore[arg-type]
+
+
+def test_recipes_follow_the_instruction_set() -> None:
+    assert choose_recipe(["avx2", "avx512f", "avx512_vnni"]).name == "avx512_vnni"
+    assert choose_recipe(["avx2"]).reduce_range
+    assert choose_recipe([]) is FALLBACK
+    assert len({recipe.name for recipe in RECIPES}) == len(RECIPES)
+    with pytest.raises(ValueError, match="allowed are amx"):
+        recipe_named("sse")
+
+
+def test_operators_counts_nodes() -> None:
+    exporter = make_exporter()
+    counts = operators(exporter.build(exporter.supernet.space.largest, "int8"))
+    assert counts["Gemm"] == 18
+    assert list(counts.values()) == sorted(counts.values(), reverse=True)

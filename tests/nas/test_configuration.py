@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas.configuration import ConfigurationError, check_configuration, read_configuration
+from nas.starter import write_starter
+
+MINIMAL: dict[str, Any] = {"checkpoint": "x", "head": "embedding", "data": {"source": "texts.txt"}}
+
+
+def test_defaults_fill_a_minimal_document() -> None:
+    configuration = check_configuration(MINIMAL, "run.yaml")
+    assert configuration.precision == "int8"
+    assert configuration.search.budgets == ("2x",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chekpoint": "y"}, r"unknown key 'chekpoint'; did you mean 'checkpoint'\?"),
+        ({"training": {"step": 3}}, r"unknown key 'training.step'; did you mean 'steps'\?"),
+        ({"data": {"source": "x", "zzzz": 3}}, "unknown key 'data.zzzz'; known keys are source"),
+        ({"training": {"steps": "many"}}, "training.steps = 'many': input should be a valid integer"),
+        ({"head": "ranking"}, "head = 'ranking': input should be 'embedding' or 'classification'"),
+        ({"search": {"budgets": ["fast"]}}, "'fast' is no budget; write ms as 6.5 or a speed-up as 2x"),
+        ({"search": {"budgets": ["0x"]}}, "is no budget"),
+        ({"search": {"budgets": []}}, "at least one budget"),
+        ({"space": {"preset": "tiny"}}, "allowed are default, autotinybert-kd"),
+        ({"data": {}}, "the key 'data.source' is missing"),
+    ],
+)
+def test_wrong_keys_get_a_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        check_configuration(MINIMAL | change, "run.yaml")
+
+
+def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("checkpoint: x\nhead: embedding\ndata: {source: a}\n")
+    configuration = read_configuration(path, {"training.steps": 7, "data.source": "b", "search.budgets": ["3x", 5]})
+    assert (configuration.training.steps, configuration.data.source) == (7, "b")
+    assert configuration.search.budgets == ("3x", "5")
+    with pytest.raises(ConfigurationError, match="checkpoint is a value"):
+        read_configuration(path, {"checkpoint.name": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("- a list", "expected keys"), ("a: [", "line"), ("!!python/object:os.system {}", "constructor")],
+)
+def test_unreadable_files_get_a_sentence(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
+        read_configuration(path, {})
+    with pytest.raises(ConfigurationError, match="no such file"):
+        read_configuration(tmp_path / "none.yaml", {})
+
+
+def test_starter_guesses_head_and_columns(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tgold_label\n")
+    path = tmp_path / "run.yaml"
+    write_starter(path, "a/b", str(tmp_path), None, ("2x", "5"), force=False)
+    configuration = read_configuration(path, {})
+    assert configuration.head == "classification"
+    assert (configuration.data.text, configuration.data.pair, configuration.data.label) == (
+        "sentence1",
+        "sentence2",
+        "gold_label",
+    )
+    assert configuration.search.budgets == ("2x", "5")
+    with pytest.raises(ConfigurationError, match="exists; --force"):
+        write_starter(path, "a/b", str(tmp_path), None, ("2x",), force=False)
+    with pytest.raises(ConfigurationError, match="--checkpoint missing"):
+        write_starter(tmp_path / "other.yaml", "", str(tmp_path), None, ("2x",), force=False)
