@@ -17,7 +17,6 @@ from nas.space import SearchSpace, SpaceError
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "supernet.json"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 Array = npt.NDArray[np.float32]
 

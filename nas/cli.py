@@ -42,16 +42,51 @@ def main(
         raise typer.Exit
 
 
+def _expected_failures() -> tuple[type[Exception], ...]:
+    """What a user can mend: bad input, a full disk, a host that fails. Each becomes one sentence."""
+    from bench.hosts import HostError
+    from bench.store import StoreError
+    from export.build import ExportError
+    from export.package import PackageError
+    from export.quantize import CalibrationError
+    from export.weights import SupernetError
+    from nas.configuration import ConfigurationError
+    from nas.data import DataError
+    from nas.failures import CheckpointError, TrainingError
+    from nas.space import SpaceError
+    from nas.stages.search import SearchError
+    from nas.text import TokenizerError
+    from predictors.latency import PredictorError
+    from search.evolution import InfeasibleBudgetError
+
+    return (
+        CalibrationError,
+        CheckpointError,
+        ConfigurationError,
+        DataError,
+        ExportError,
+        HostError,
+        InfeasibleBudgetError,
+        OSError,
+        PackageError,
+        PredictorError,
+        SearchError,
+        SpaceError,
+        StoreError,
+        SupernetError,
+        TokenizerError,
+        TrainingError,
+    )
+
+
 def _guarded(action: Callable[[], None]) -> None:
     """Turns expected failures into one sentence and exit status 1; anything else is a bug and shows itself."""
-    from nas.failures import expected_failures
-
     try:
         action()
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
-    except expected_failures() as error:
+    except _expected_failures() as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
 

@@ -1,4 +1,4 @@
-"""The failures that a user can mend: each becomes one sentence instead of a traceback."""
+"""Failures of the stages that need torch, apart so that naming them does not import it."""
 
 from __future__ import annotations
 
@@ -9,39 +9,3 @@ class CheckpointError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training that cannot go on; the message names the step and what to change."""
-
-
-def expected_failures() -> tuple[type[Exception], ...]:
-    """Exception types raised for bad input, a full disk, a host that fails."""
-    from bench.hosts import HostError
-    from bench.store import StoreError
-    from export.build import ExportError
-    from export.package import PackageError
-    from export.quantize import CalibrationError
-    from export.weights import SupernetError
-    from nas.configuration import ConfigurationError
-    from nas.data import DataError
-    from nas.space import SpaceError
-    from nas.stages.search import SearchError
-    from nas.text import TokenizerError
-    from predictors.latency import PredictorError
-    from search.evolution import InfeasibleBudgetError
-
-    return (
-        CalibrationError,
-        CheckpointError,
-        ConfigurationError,
-        DataError,
-        ExportError,
-        HostError,
-        InfeasibleBudgetError,
-        OSError,
-        PackageError,
-        PredictorError,
-        SearchError,
-        SpaceError,
-        StoreError,
-        SupernetError,
-        TokenizerError,
-        TrainingError,
-    )

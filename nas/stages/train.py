@@ -44,7 +44,7 @@ def train(run: Run) -> dict[str, Any]:
         configuration.seed,
         configuration.data.max_length,
     )
-    if _recorded_inputs(run.supernet_folder) != inputs:
+    if {_recorded_inputs(folder) for folder in (run.supernet_folder, run.teacher_folder)} != {inputs}:
         _train(run, splits, inputs)
         for name in ("supernet", "teacher", "target"):
             run.__dict__.pop(name, None)

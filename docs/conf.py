@@ -1,0 +1,7 @@
+"""Sphinx configuration of the manual."""
+
+project = "ortnas"
+extensions = ["myst_parser"]
+html_theme = "furo"
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
