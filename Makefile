@@ -32,5 +32,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: setup
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/sphinx-build -W -q docs docs/_build
+
 clean:
 	rm -rf .venv runs

@@ -19,6 +19,8 @@ from nas.layout import Dimensions, cut_layers, cut_top
 from nas.space import Subnet
 
 OPSET = 20
+# Counts changes of the graph that change its speed or its numbers: older timings and scores are not of it.
+LAYOUT_VERSION = 1
 IR_VERSION = 9
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = {"embedding": "sentence_embedding", "classification": "logits"}

@@ -115,7 +115,7 @@ def _model_card(content: PackageContent) -> str:
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in score.items())
     return f"""# {content.name}
 
-A {record["precision"].upper()} ONNX encoder, cut from `{record["checkpoint"]}` by ortnas for a latency budget of
+{record["precision"].upper()} ONNX encoder, cut from `{record["checkpoint"]}` by ortnas for a latency budget of
 {record["budget_ms"]:.2f} ms. The weights derive from that checkpoint: its licence applies.
 
 * architecture: {content.subnet.describe()}

@@ -18,6 +18,7 @@ from bench.hosts import LocalHost
 from bench.store import Target
 from bench.timing import Protocol, Setup, Workload
 from export.build import Exporter
+from export.graph import LAYOUT_VERSION
 from export.metrics import DEFAULT_METRIC
 from export.recipes import Recipe, choose_recipe, recipe_named
 from export.weights import SupernetFolder, memory_map, read_supernet
@@ -199,8 +200,8 @@ class Run:
 
     @cached_property
     def timed_model(self) -> str:
-        """Names what timings depend on beside the subnet: dimensions and recipe, not the values of weights."""
-        return digest(self.supernet.dimensions.to_json(), self.recipe.to_json())
+        """Names what timings depend on beside the subnet: graph, dimensions and recipe, not the values of weights."""
+        return digest(LAYOUT_VERSION, self.supernet.dimensions.to_json(), self.recipe.to_json())
 
     def close(self) -> None:
         if "host" in self.__dict__:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.build import Exporter, Precision, model_outputs
+from export.graph import LAYOUT_VERSION
 from export.metrics import METRICS
 from export.quantize import Feeds
 from nas.files import append_line, read_lines
@@ -45,6 +46,7 @@ class Scorer:
         self.metric, self.cache_file = metric, cache_file
         identity = json.dumps(
             [
+                LAYOUT_VERSION,
                 exporter.supernet.digest,
                 part.digest,
                 precision,

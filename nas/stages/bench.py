@@ -75,12 +75,11 @@ def _measure(run: Run, key: str, genome: Genomes) -> Measurement:
 
 def stratified_sample(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
     """Up to n distinct genomes (n, genes): smallest, largest, and one from each of n - 2 strata of multiply-adds."""
+    ends = np.unique([space.encode(space.smallest), space.encode(space.largest)], axis=0)
     pool = np.unique(space.sample(_POOL, rng), axis=0)
+    pool = pool[~(pool[:, None] == ends).all(2).any(1)]
     population = space.expand(pool)
     width = 4 * (population.num_heads * population.head_size).sum(1) + 2 * population.ffn_size.sum(1)
     order = np.argsort(population.hidden_size * width, kind="stable")
-    strata = [stratum for stratum in np.array_split(order, n - 2) if len(stratum)]
-    chosen = pool[[rng.choice(stratum) for stratum in strata]]
-    ends = np.stack([space.encode(space.smallest), space.encode(space.largest)])
-    _, first = np.unique(together := np.concatenate([ends, chosen]), axis=0, return_index=True)
-    return together[np.sort(first)]
+    strata = [stratum for stratum in np.array_split(order, n - len(ends)) if len(stratum)]
+    return np.concatenate([ends, pool[[int(rng.choice(stratum)) for stratum in strata]]])

@@ -18,6 +18,7 @@ from nas.files import write_json
 from nas.run import Run, digest
 from nas.space import Subnet
 from nas.stages.fit import usable_timings
+from nas.stages.search import make_scorer
 from search.scoring import Part
 
 _SAMPLE_TEXTS = 48
@@ -58,12 +59,17 @@ def package_name(run: Run, budget: str) -> str:
 
 
 def _winners(run: Run) -> dict[str, dict[str, Any]]:
+    context = make_scorer(run).context
     winners = {}
     for budget in run.configuration.search.budgets:
         try:
             search = json.loads((run.search_folder(budget) / "search.json").read_text())
         except (OSError, ValueError):
             continue
+        if search["scored_with"] != context:
+            raise PackageError(
+                f"the search for {budget} was made with another supernet, split or recipe; run `ortnas search` again"
+            )
         if search["winner"] is not None:
             winners[budget] = search
     if not winners:

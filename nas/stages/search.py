@@ -48,7 +48,7 @@ def search(run: Run) -> dict[str, Any]:
     )
     predictor = checked_predictor(run)
     _, _, reference_ms = usable_timings(run)
-    scorer = Scorer(run.exporter, run.part("search"), run.configuration.precision, run.metric, run.scores_file)
+    scorer = make_scorer(run)
     results: dict[str, Any] = {}
     problems: list[str] = []
     known: list[Candidate] = []
@@ -64,6 +64,11 @@ def search(run: Run) -> dict[str, Any]:
     if problems:
         raise SearchError("; ".join(problems))
     return results
+
+
+def make_scorer(run: Run) -> Scorer:
+    """Scores subnets of this run's supernet on its search split; ``context`` names what the scores are of."""
+    return Scorer(run.exporter, run.part("search"), run.configuration.precision, run.metric, run.scores_file)
 
 
 def budget_in_ms(budget: str, reference_ms: float) -> float:
@@ -100,6 +105,8 @@ def _search_budget(run: Run, setting: _Setting, known: list[Candidate]) -> tuple
     )
     recorded = _recorded(result_file, inputs)
     if recorded is None:
+        # What an earlier search found no longer holds, whatever becomes of this one; its scores are kept.
+        result_file.unlink(missing_ok=True)
         evolution = Evolution(
             run.supernet.space, setting.predictor, setting.budget_ms, configuration.population, run.configuration.seed
         )
@@ -114,6 +121,7 @@ def _search_budget(run: Run, setting: _Setting, known: list[Candidate]) -> tuple
         winner = choose_winner(finalists)
         recorded = {
             "inputs": inputs,
+            "scored_with": setting.scorer.context,
             "budget": setting.budget,
             "budget_ms": setting.budget_ms,
             "reference_ms": setting.reference_ms,
