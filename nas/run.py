@@ -81,12 +81,15 @@ class Run:
     @cached_property
     def splits(self) -> Splits:
         """The task's parts: made once, then read back, so that every stage sees the same texts."""
-        configuration = self.configuration
-        inputs = digest(
-            self._source_identity(), configuration.data.model_dump(), configuration.head, configuration.seed
-        )
-        folder = self.folder / "data"
+        configuration, folder = self.configuration, self.folder / "data"
         marker = folder / "inputs"
+        try:
+            source = self._source_identity()
+        except DataError:
+            if marker.is_file():  # the source is gone, what was made of it is not
+                return read_splits(folder)
+            raise
+        inputs = digest(source, configuration.data.model_dump(), configuration.head, configuration.seed)
         if marker.is_file() and marker.read_text() == inputs:
             return read_splits(folder)
         splits = self._make_splits()
@@ -95,7 +98,7 @@ class Run:
         return splits
 
     def _source_identity(self) -> str:
-        """What names the content of the data source: size and time of every file, or the interpreter's version."""
+        """What names the content of the data source: size and time of every file, or the corpus's own name."""
         data = self.configuration.data
         if data.source == PYTHON_DOCSTRINGS:
             return PYTHON_DOCSTRINGS
