@@ -59,10 +59,10 @@ class _Graph:
             self.value_info.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
         return output
 
-    def linear(self, name: str, x: str, weight: Array, bias: Array) -> str:
-        """``x @ weight.T + bias`` for x [tokens, in] and weight [out, in]."""
+    def linear(self, name: str, x: str, weight: Array, bias: Array, rows: str = "tokens") -> str:
+        """``x @ weight.T + bias`` for x [rows, in] and weight [out, in]."""
         operands = [x, self.constant(f"{name}.weight", weight.T), self.constant(f"{name}.bias", bias)]
-        return self.node("Gemm", operands, name, ("tokens", weight.shape[0]))
+        return self.node("Gemm", operands, name, (rows, weight.shape[0]))
 
     def layer_norm(self, name: str, x: str, weight: Array, bias: Array, epsilon: float) -> str:
         operands = [x, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
@@ -151,7 +151,7 @@ def _logits(graph: _Graph, x: str, top: Mapping[str, Array], shape: str) -> None
     )
     zero = graph.constant("zero", np.array(0, np.int64))
     first = graph.node("Gather", [tokens, zero], "head/first_token", ("batch", hidden), axis=1)
-    dense = graph.linear("head/pooler", first, top["head.pooler.weight"], top["head.pooler.bias"])
+    dense = graph.linear("head/pooler", first, top["head.pooler.weight"], top["head.pooler.bias"], rows="batch")
     pooled = graph.node("Tanh", [dense], "head/pooled", ("batch", hidden))
     weight = graph.constant("head/classifier.weight", top["head.classifier.weight"].T)
     bias = graph.constant("head/classifier.bias", top["head.classifier.bias"])

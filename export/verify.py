@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ from nas.text import Example, encode, load_tokenizer
 State = Literal["pass", "warn", "fail"]
 # Integer kernels of other instruction sets round differently; a broken model is off by far more.
 SCORE_TOLERANCE = 0.02
-_PROTOCOL = Protocol(warmup=10, rounds=10, runs=10)
+# A shared host has slow seconds: latency is taken at several moments.
+_MOMENTS, _PAUSE_S = 6, 1.0
+_PROTOCOL = Protocol(warmup=10, rounds=4, runs=10)
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,20 @@ def _checksums(folder: Path, record: dict[str, Any]) -> Check:
     return Check("checksums", "pass", f"{len(record['checksums'])} files are as exported")
 
 
+def _latency(session: onnxruntime.InferenceSession, workload: Workload, budget_ms: float, same_host: bool) -> Check:
+    """Passes by the median of all moments; a host that is fast enough at some moment, or another host, only warns."""
+    medians_ms = []
+    for moment in range(_MOMENTS):
+        if moment:
+            time.sleep(_PAUSE_S)
+        samples = time_interleaved({"model": session}, workload, _PROTOCOL)["model"]
+        medians_ms.append(float(np.median(samples)) / 1e6)
+    latency_ms, best_ms, worst_ms = float(np.median(medians_ms)), min(medians_ms), max(medians_ms)
+    within: State = "pass" if latency_ms <= budget_ms else "warn" if best_ms <= budget_ms or not same_host else "fail"
+    detail = f"{latency_ms:.2f} ms ({best_ms:.2f} to {worst_ms:.2f}) against a budget of {budget_ms:.2f} ms"
+    return Check("latency", within, detail)
+
+
 def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
     setup, workload = Setup(**record["target"]["setup"]), Workload(**record["target"]["workload"])
     model = (folder / "model.onnx").read_bytes()
@@ -71,13 +88,7 @@ def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
         if same_host
         else Check("host", "warn", "measured elsewhere; " + "; ".join(differences))
     )
-    samples = time_interleaved({"model": session}, workload, _PROTOCOL)["model"]
-    latency_ms, spread_ms = float(np.median(samples)) / 1e6, float(np.subtract(*np.percentile(samples, [75, 25]))) / 2e6
-    detail = f"{latency_ms:.2f} ± {spread_ms:.2f} ms against a budget of {record['budget_ms']:.2f} ms"
-    within = latency_ms <= record["budget_ms"]
-    # The budget was met relative to an anchor; a slower moment of the host is not a slower model.
-    tolerable = float(np.percentile(samples, 5)) / 1e6 <= record["budget_ms"]
-    yield Check("latency", "pass" if within else "warn" if tolerable or not same_host else "fail", detail)
+    yield _latency(session, workload, record["budget_ms"], same_host)
 
     sample = json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8"))
     examples = [Example(*item) for item in zip(sample["texts"], sample["pairs"], strict=True)]

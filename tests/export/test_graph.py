@@ -81,6 +81,22 @@ def test_graph_is_standard_onnx_with_the_expected_operators() -> None:
     assert counts["Transpose"] == 4 * layers
 
 
+@pytest.mark.parametrize("head", ["embedding", "classification"])
+def test_declared_shapes_are_the_real_ones(head: str) -> None:
+    """ONNX Runtime plans its buffers by them."""
+    dimensions = make_dimensions(head)
+    model = float_model(random_tensors(dimensions), dimensions, make_space().smallest)
+    declared = {info.name: info.type.tensor_type.shape.dim for info in model.graph.value_info}
+    model.graph.output.extend(model.graph.value_info)
+    feeds = random_feeds(dimensions, batch=3, sequence=7)
+    session = load(model.SerializeToString())
+    outputs = dict(zip([item.name for item in session.get_outputs()], session.run(None, feeds), strict=True))
+    assert len(declared) >= 20
+    for name, dims in declared.items():
+        expected = [{"tokens": 21, "batch": 3}.get(dim.dim_param, dim.dim_value) for dim in dims]
+        assert list(outputs[name].shape) == expected, name
+
+
 def test_names_tell_where_a_node_belongs() -> None:
     dimensions = make_dimensions()
     names = {node.name for node in float_model(random_tensors(dimensions), dimensions, make_space().largest).graph.node}
