@@ -25,9 +25,7 @@ def run_all(run: Run) -> dict[str, Any]:
         try:
             results[name] = stage(run)
         except SearchError as error:
-            if not any(
-                (run.search_folder(budget) / "search.json").exists() for budget in run.configuration.search.budgets
-            ):
+            if not error.found:
                 raise
             problem = error
     if problem is not None:

@@ -23,7 +23,11 @@ _FINAL_ROUNDS = 20
 
 
 class SearchError(RuntimeError):
-    """A search that ended without a winner; the message says why."""
+    """A search that ended without a winner; the message says why. ``found`` names the budgets that have one."""
+
+    def __init__(self, message: str, found: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.found = tuple(found)
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def search(run: Run) -> dict[str, Any]:
             problems.append(f"budget {budget}: {error}")
             run.console.say(problems[-1])
     if problems:
-        raise SearchError("; ".join(problems))
+        raise SearchError("; ".join(problems), found=list(results))
     return results
 
 
