@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -72,7 +73,9 @@ class LocalHost:
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
                 if stream is not None:
-                    stream.close()
+                    # Closing flushes what a dead worker never read.
+                    with contextlib.suppress(BrokenPipeError):
+                        stream.close()
         self._process = None
         self._present.clear()
 
