@@ -40,6 +40,7 @@ def fingerprint() -> dict[str, Any]:
         "cpu_quota": _cpu_quota(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "turbo_off": _read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
+        "providers": onnxruntime.get_available_providers(),
         "onnxruntime": onnxruntime.__version__,
         "onnxruntime_build": onnxruntime.get_build_info(),
     }

@@ -50,12 +50,18 @@ class Protocol:
 
 
 def make_session(model: bytes, setup: Setup) -> onnxruntime.InferenceSession:
-    """An inference session with the setup's threads and provider, default optimizations."""
+    """An inference session with the setup's threads and provider, default optimizations.
+
+    Raises ValueError where the provider is not there: ONNX Runtime would quietly take another.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = setup.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=[setup.provider])
+    session = onnxruntime.InferenceSession(model, options, providers=[setup.provider])
+    if setup.provider not in session.get_providers():
+        raise ValueError(f"{setup.provider} is not available here; there is {', '.join(session.get_providers())}")
+    return session
 
 
 def make_inputs(

@@ -150,8 +150,18 @@ class Run:
         return encode(load_tokenizer(self.teacher_folder), examples, self.configuration.data.max_length)
 
     @cached_property
+    def trained_splits(self) -> Splits:
+        """The splits, if they are those that the supernet was trained with: of others, it may have seen any part.
+
+        Raises ConfigurationError where data or seed changed since.
+        """
+        if self.supernet.provenance.get("splits") != self.splits.digest:
+            raise ConfigurationError("data or seed changed since the supernet was trained; run `ortnas train`")
+        return self.splits
+
+    @cached_property
     def _calibration(self) -> list[dict[str, npt.NDArray[np.int64]]]:
-        return [feeds for _, feeds in self.encoded(self.splits.calibration).batches(_CALIBRATION_BATCH)]
+        return [feeds for _, feeds in self.encoded(self.trained_splits.calibration).batches(_CALIBRATION_BATCH)]
 
     @cached_property
     def exporter(self) -> Exporter:
@@ -168,7 +178,7 @@ class Run:
 
     def part(self, name: str) -> Part:
         """The ``search`` or ``report`` split, encoded, with labels or the teacher's embeddings."""
-        examples = getattr(self.splits, name)
+        examples = getattr(self.trained_splits, name)
         if self.configuration.head == "classification":
             reference: npt.NDArray[np.generic] = np.array([example.label for example in examples], np.int64)
         else:
@@ -194,7 +204,12 @@ class Run:
         if host.sequence > self.teacher.dimensions.max_positions:
             positions = self.teacher.dimensions.max_positions
             raise ConfigurationError(f"target.sequence = {host.sequence}: the checkpoint has {positions} positions")
-        return Target(self.host.fingerprint(), Setup(host.provider, host.threads), workload)
+        facts = self.host.fingerprint()
+        if host.provider not in facts["providers"]:
+            raise ConfigurationError(
+                f"target.provider = {host.provider!r}: ONNX Runtime on the host has {', '.join(facts['providers'])}"
+            )
+        return Target(facts, Setup(host.provider, host.threads), workload)
 
     @property
     def protocol(self) -> Protocol:

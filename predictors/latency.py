@@ -205,4 +205,4 @@ def load_predictor(folder: Path) -> Predictor:
     except FileNotFoundError:
         raise PredictorError(f"{folder} holds no predictor; run `ortnas fit`") from None
     except (OSError, ValueError, KeyError, TypeError, xgboost.core.XGBoostError) as error:
-        raise PredictorError(f"{folder}: the predictor cannot be used: {error}") from error
+        raise PredictorError(f"{folder}: the predictor cannot be used, run `ortnas fit`: {error}") from error

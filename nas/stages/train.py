@@ -46,7 +46,7 @@ def train(run: Run) -> dict[str, Any]:
     )
     if {_recorded_inputs(folder) for folder in (run.supernet_folder, run.teacher_folder)} != {inputs}:
         _train(run, splits, inputs)
-        for name in ("supernet", "teacher", "target"):
+        for name in ("supernet", "teacher", "target", "trained_splits"):
             run.__dict__.pop(name, None)
     space = run.supernet.space
     run.console.say(
@@ -70,7 +70,12 @@ def _train(run: Run, splits: Splits, inputs: str) -> None:
             f"the checkpoint has {checkpoint.dimensions.max_positions} positions"
         )
     space = choose_space(run, checkpoint.dimensions)
-    provenance: dict[str, Any] = {"checkpoint": configuration.checkpoint, "seed": seed, "inputs": inputs}
+    provenance: dict[str, Any] = {
+        "checkpoint": configuration.checkpoint,
+        "seed": seed,
+        "splits": splits.digest,
+        "inputs": inputs,
+    }
 
     run.console.say(
         f"{len(splits.training)} training texts, {len(splits.calibration)} for calibration, {len(splits.search)} for "

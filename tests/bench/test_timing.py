@@ -61,6 +61,12 @@ def test_models_are_timed_in_turn_with_raw_samples_kept(models: dict[str, bytes]
     assert min(samples["small"]) < min(samples["large"])
 
 
+def test_a_provider_that_is_not_there_is_refused(models: dict[str, bytes]) -> None:
+    refused = pytest.raises(ValueError, match="MadeUpExecutionProvider is not available here; there is CPU")
+    with pytest.warns(UserWarning, match="not in available provider names"), refused:
+        make_session(models["small"], Setup(provider="MadeUpExecutionProvider"))
+
+
 def test_inputs_are_varied_ids_without_padding(models: dict[str, bytes]) -> None:
     inputs = make_inputs(make_session(models["small"], Setup()), Workload(3, 20, 120), seed=0)
     assert inputs["input_ids"].shape == (3, 20)
