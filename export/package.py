@@ -20,6 +20,10 @@ SAMPLE_FILE = "sample.json"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
+class PackageError(ValueError):
+    """A folder that is no usable package."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """Texts bundled with a package and what its outputs are compared with on them.
@@ -149,16 +153,11 @@ def read_record(folder: Path) -> dict[str, Any]:
     """Raises PackageError where the folder is no package, or one of a newer format."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        if record["format"] > FORMAT:
-            raise PackageError(f"{folder}: package format {record['format']} is newer than this release; update ortnas")
+        newer = record["format"] > FORMAT
     except FileNotFoundError:
         raise PackageError(f"{folder} is not a package: it holds no {RECORD_FILE}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, PackageError):
-            raise
         raise PackageError(f"{folder / RECORD_FILE} cannot be read: {error!r}") from error
+    if newer:
+        raise PackageError(f"{folder}: package format {record['format']} is newer than this release; update ortnas")
     return record
-
-
-class PackageError(ValueError):
-    """A folder that is no usable package."""
