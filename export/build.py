@@ -67,10 +67,9 @@ class Exporter:
             raise ExportError(f"{subnet.describe()}: float ONNX and network differ by {difference:.2g}")
 
 
-def load(model: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A session with default optimizations; 0 threads lets ONNX Runtime choose."""
+def load(model: bytes) -> onnxruntime.InferenceSession:
+    """A session with default optimizations and as many threads as ONNX Runtime chooses."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.layout import Dimensions, tensor_axes, tensor_shape
+from nas.layout import DESCRIPTION_FILE, WEIGHTS_FILE, Dimensions, tensor_axes, tensor_shape
 from nas.space import SearchSpace, SpaceError
-
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "supernet.json"
 
 Array = npt.NDArray[np.float32]
 

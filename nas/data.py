@@ -11,6 +11,7 @@ import sysconfig
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class Splits:
     report: list[Example]
     labels: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def digest(self) -> str:
         rows = [[asdict(example) for example in getattr(self, part)] for part in PARTS]
         return hashlib.sha256(json.dumps([rows, self.labels], sort_keys=True).encode()).hexdigest()[:16]

@@ -14,6 +14,10 @@ from nas.space import Layer, SpaceError, Subnet
 
 Axes = tuple[str, ...]
 
+# The two files of a supernet folder beside the tokenizer's.
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "supernet.json"
+
 EMBEDDINGS: dict[str, Axes] = {
     "embeddings.word": ("vocab", "hidden"),
     "embeddings.position": ("position", "hidden"),

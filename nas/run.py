@@ -36,7 +36,7 @@ from nas.data import (
     split_task,
     write_splits,
 )
-from nas.files import append_line, write_aside
+from nas.files import append_line, write_aside, write_json
 from nas.text import EncodedExamples, Example, encode, load_tokenizer
 from search.scoring import Part
 
@@ -82,19 +82,20 @@ class Run:
     def splits(self) -> Splits:
         """The task's parts: made once, then read back, so that every stage sees the same texts."""
         configuration, folder = self.configuration, self.folder / "data"
-        marker = folder / "inputs"
+        marker = folder / "inputs.json"
+        asked = digest(configuration.data.model_dump(), configuration.head, configuration.seed)
+        recorded = json.loads(marker.read_text()) if marker.is_file() else {}
         try:
-            source = self._source_identity()
+            inputs = {"asked": asked, "source": self._source_identity()}
         except DataError:
-            if marker.is_file():  # the source is gone, what was made of it is not
-                return read_splits(folder)
-            raise
-        inputs = digest(source, configuration.data.model_dump(), configuration.head, configuration.seed)
-        if marker.is_file() and marker.read_text() == inputs:
+            if recorded.get("asked") != asked:
+                raise
+            inputs = recorded  # the source is gone; what was made of it is not
+        if recorded == inputs:
             return read_splits(folder)
         splits = self._make_splits()
         write_splits(splits, folder)
-        write_aside(marker, inputs)
+        write_json(marker, inputs)
         return splits
 
     def _source_identity(self) -> str:
@@ -155,7 +156,8 @@ class Run:
 
         Raises ConfigurationError where data or seed changed since.
         """
-        if self.supernet.provenance.get("splits") != self.splits.digest:
+        provenance, max_length = self.supernet.provenance, self.configuration.data.max_length
+        if (provenance.get("splits"), provenance.get("max_length")) != (self.splits.digest, max_length):
             raise ConfigurationError("data or seed changed since the supernet was trained; run `ortnas train`")
         return self.splits
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nas.files import aside, write_json
-from nas.layout import HEADS, Dimensions, cut, cut_layers, cut_top, tensor_axes, tensor_shape
+from nas.layout import (
+    DESCRIPTION_FILE,
+    HEADS,
+    WEIGHTS_FILE,
+    Dimensions,
+    cut,
+    cut_layers,
+    cut_top,
+    tensor_axes,
+    tensor_shape,
+)
 from nas.space import SearchSpace, Subnet
 
 _ACTIVATIONS = {"gelu": {"approximate": "none"}, "gelu_tanh": {"approximate": "tanh"}}
@@ -109,10 +118,10 @@ def save_supernet(
     """Writes a supernet folder; its description comes last, so a folder with one is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(folder)
-    with aside(folder / "model.safetensors") as temporary:
+    with aside(folder / WEIGHTS_FILE) as temporary:
         save_file({name: tensor.detach().contiguous() for name, tensor in supernet.tensors.items()}, temporary)
     write_json(
-        folder / "supernet.json",
+        folder / DESCRIPTION_FILE,
         {
             "dimensions": supernet.dimensions.to_json(),
             "labels": list(labels),
@@ -120,9 +129,3 @@ def save_supernet(
             "provenance": dict(provenance),
         },
     )
-
-
-def load_supernet(folder: Path) -> Supernet:
-    """The supernet of a folder, in float32."""
-    description = json.loads((folder / "supernet.json").read_text())
-    return Supernet(load_file(folder / "model.safetensors"), Dimensions.from_json(description["dimensions"]))

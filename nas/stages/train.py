@@ -14,10 +14,11 @@ import numpy as np
 from nas.configuration import ConfigurationError
 from nas.data import Splits
 from nas.files import aside
-from nas.layout import Dimensions
+from nas.layout import DESCRIPTION_FILE, Dimensions
 from nas.presets import check_fits, preset
 from nas.run import Run, digest
 from nas.space import SearchSpace
+from nas.text import EncodedExamples
 
 if TYPE_CHECKING:
     from nas.checkpoint import Checkpoint
@@ -74,6 +75,7 @@ def _train(run: Run, splits: Splits, inputs: str) -> None:
         "checkpoint": configuration.checkpoint,
         "seed": seed,
         "splits": splits.digest,
+        "max_length": configuration.data.max_length,
         "inputs": inputs,
     }
 
@@ -81,13 +83,18 @@ def _train(run: Run, splits: Splits, inputs: str) -> None:
         f"{len(splits.training)} training texts, {len(splits.calibration)} for calibration, {len(splits.search)} for "
         f"the search, {len(splits.report)} for the report; no text is in two parts"
     )
-    teacher = _make_teacher(run, checkpoint, splits, inputs)
+    # The tokenizer's files are needed from here on; the folder is complete only with its description.
+    (run.teacher_folder / DESCRIPTION_FILE).unlink(missing_ok=True)
+    run.teacher_folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.tokenizer.save_pretrained(run.teacher_folder)
+    texts = run.encoded(splits.training)
+    labels = [example.label for example in splits.training if example.label is not None] or None
+    teacher = _make_teacher(run, checkpoint, texts, labels, inputs)
     save_supernet(run.teacher_folder, teacher, space, splits.labels, checkpoint.tokenizer, provenance)
     _save_outputs(run, teacher, splits)
 
     schedule = Schedule(training.steps, training.batch_size, training.learning_rate, seed, training.checkpoint_every)
-    labels = [example.label for example in splits.training if example.label is not None] or None
-    batches = Batches(run.encoded(splits.training), labels, schedule)
+    batches = Batches(texts, labels, schedule)
     supernet = copy.deepcopy(teacher)
     run.console.say(
         f"training: {training.steps} steps; each teaches the largest, the smallest and {training.random_subnets} "
@@ -104,7 +111,9 @@ def _train(run: Run, splits: Splits, inputs: str) -> None:
     run.event("train", inputs=inputs, steps=training.steps)
 
 
-def _make_teacher(run: Run, checkpoint: Checkpoint, splits: Splits, inputs: str) -> Supernet:
+def _make_teacher(
+    run: Run, checkpoint: Checkpoint, texts: EncodedExamples, labels: list[int] | None, inputs: str
+) -> Supernet:
     """The full network, with a trained head, its units in order of importance."""
     from nas.importance import measure_importance, reorder
     from nas.supernet import Supernet
@@ -112,12 +121,6 @@ def _make_teacher(run: Run, checkpoint: Checkpoint, splits: Splits, inputs: str)
 
     training, seed = run.configuration.training, run.configuration.seed
     network = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    # The tokenizer's files are needed from here on; the folder is complete only with its description.
-    (run.teacher_folder / "supernet.json").unlink(missing_ok=True)
-    run.teacher_folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.tokenizer.save_pretrained(run.teacher_folder)
-    encoded = run.encoded(splits.training)
-    labels = [example.label for example in splits.training if example.label is not None] or None
     if not checkpoint.head_is_trained:
         run.console.say("the checkpoint has no trained head for this task: it is fine-tuned in full first")
         schedule = Schedule(
@@ -125,11 +128,11 @@ def _make_teacher(run: Run, checkpoint: Checkpoint, splits: Splits, inputs: str)
         )
         with run.console.progress("teacher") as report:
             state_file = run.training_folder / "teacher.safetensors"
-            fine_tune(network, Batches(encoded, labels, schedule), state_file, inputs, report)
+            fine_tune(network, Batches(texts, labels, schedule), state_file, inputs, report)
     run.console.say("measuring the importance of heads, neurons and channels, and putting the best first")
-    rows = list(range(min(training.importance_texts, len(encoded))))
+    rows = list(range(min(training.importance_texts, len(texts))))
     groups = [rows[start : start + _IMPORTANCE_BATCH] for start in range(0, len(rows), _IMPORTANCE_BATCH)]
-    importance = measure_importance(network, [to_tensors(encoded, group, labels) for group in groups], seed)
+    importance = measure_importance(network, [to_tensors(texts, group, labels) for group in groups], seed)
     return reorder(network, importance)
 
 
@@ -177,7 +180,7 @@ def _prove_equal(run: Run, supernet: Supernet, space: SearchSpace) -> None:
 
 def _recorded_inputs(folder: Path) -> str | None:
     try:
-        recorded: str = json.loads((folder / "supernet.json").read_text())["provenance"]["inputs"]
+        recorded: str = json.loads((folder / DESCRIPTION_FILE).read_text())["provenance"]["inputs"]
     except (OSError, ValueError, KeyError):
         return None
     return recorded

@@ -159,11 +159,12 @@ def test_an_impossible_budget_ends_with_the_fastest_possible(folder: Path, confi
 
 
 def test_other_splits_than_the_trained_ones_are_refused(folder: Path, configuration: Path) -> None:
-    """Another seed would score texts that the supernet was trained on."""
-    process = start("search", configuration, "--set", "seed=9")
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert errors == "error: data or seed changed since the supernet was trained; run `ortnas train`\n"
+    """Another seed would score texts that the supernet was trained on; another length, other teacher outputs."""
+    for change in ("seed=9", "data.max_length=16"):
+        process = start("search", configuration, "--set", change)
+        _, errors = process.communicate()
+        assert process.returncode == 1
+        assert errors == "error: data or seed changed since the supernet was trained; run `ortnas train`\n"
 
 
 def test_a_budget_that_every_subnet_meets_says_so(folder: Path, configuration: Path) -> None:
