@@ -152,6 +152,11 @@ class Store:
             for key, subnet, state, reason, samples, anchor in rows
         ]
 
+    def subnets(self) -> list[dict[str, Any]]:
+        """The JSON of every subnet that was measured on any target."""
+        rows = self._connection.execute("SELECT DISTINCT subnet FROM measurement")
+        return [json.loads(subnet) for (subnet,) in rows]
+
 
 def timings(measurements: list[Measurement]) -> tuple[dict[str, Timing], float]:
     """Usable timings by subnet key (the latest where there are several), and the anchor's reference latency in ms.

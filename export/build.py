@@ -11,9 +11,10 @@ import onnx
 import onnxruntime
 
 from export.graph import float_model
+from export.outputs import Array, split_rows
 from export.quantize import Feeds, calibrate, quantize
 from export.recipes import Recipe
-from export.reference import Array, reference_output
+from export.reference import reference_output
 from export.weights import SupernetFolder
 from nas.space import Subnet
 from nas.text import EncodedExamples
@@ -51,8 +52,7 @@ class Exporter:
         model = float_model(self.supernet.tensors, self.supernet.dimensions, subnet)
         if precision == "fp32":
             content: bytes = model.SerializeToString()
-            output = run(load(content), self.calibration[0])
-            self._compare(subnet, output)
+            self._compare(subnet, run(load(content), self.calibration[0]))
             return content
         calibration = calibrate(model, self.calibration)
         self._compare(subnet, calibration.output)
@@ -60,7 +60,12 @@ class Exporter:
         return quantized
 
     def _compare(self, subnet: Subnet, output: Array) -> None:
-        expected = reference_output(self.supernet.tensors, self.supernet.dimensions, subnet, self.calibration[0])
+        feeds = self.calibration[0]
+        expected = reference_output(self.supernet.tensors, self.supernet.dimensions, subnet, feeds)
+        if expected.ndim == 3:
+            # What comes out at padding is nobody's.
+            shown = feeds["attention_mask"] == 1
+            output, expected = output[shown], expected[shown]
         difference = float(np.abs(output - expected).max())
         scale = max(1.0, float(np.abs(expected).max()))
         if not difference <= FLOAT_TOLERANCE * scale:
@@ -75,27 +80,27 @@ def load(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
-    """The model's only output for one batch."""
-    output: Array = session.run(None, dict(feeds))[0]
-    return output
+    """The model's output for one batch, given what it asks for; start and end logits of a span on the last axis."""
+    asked = {item.name for item in session.get_inputs()}
+    outputs: list[Array] = session.run(None, {name: value for name, value in feeds.items() if name in asked})
+    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
 
-def model_outputs(model: bytes, examples: EncodedExamples, batch_size: int = 16) -> Array:
-    """Outputs [n, width] of an ONNX model for all examples, in order."""
-    session = load(model)
-    result: Array | None = None
-    for rows, feeds in examples.batches(batch_size):
-        output = run(session, feeds)
-        if result is None:
-            result = np.empty((len(examples), output.shape[1]), np.float32)
-        result[rows] = output
-    if result is None:
+def model_outputs(model: bytes, examples: EncodedExamples, head: str, batch_size: int = 16) -> list[Array]:
+    """Outputs of an ONNX model row by row, in order, as ``export.outputs.split_rows`` gives them."""
+    if not len(examples):
         raise ValueError("the split to score on is empty")
+    session = load(model)
+    result: list[Array] = [np.empty(0, np.float32)] * len(examples)
+    for rows, feeds in examples.batches(batch_size):
+        for row, output in zip(rows, split_rows(head, run(session, feeds), examples, rows), strict=True):
+            result[row] = output
     return result
 
 
 def drift(quantized: Array, float_output: Array) -> Drift:
-    """Both float32 [rows, width]."""
+    """Both float32 [..., width]."""
+    quantized, float_output = (item.reshape(-1, item.shape[-1]) for item in (quantized, float_output))
     difference = np.abs(quantized - float_output)
     norms = np.linalg.norm(quantized, axis=1) * np.linalg.norm(float_output, axis=1)
     cosine = ((quantized * float_output).sum(1) / np.maximum(norms, 1e-12)).mean()

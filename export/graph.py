@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from export.heads import OUTPUT_NAMES, add_head, output_shape
 from nas.layout import Dimensions, cut_layers, cut_top
 from nas.space import Subnet
 
@@ -22,15 +23,30 @@ OPSET = 20
 # Counts changes of the graph that change its speed or its numbers: older timings and scores are not of it.
 LAYOUT_VERSION = 1
 IR_VERSION = 9
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUTS = {"embedding": "sentence_embedding", "classification": "logits"}
 # Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
 MASKED_SCORE = -10000.0
 
 Array = npt.NDArray[np.float32]
+_ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "gelu": ("Gelu", {}),
+    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
+    "relu": ("Relu", {}),
+    "tanh": ("Tanh", {}),
+}
 
 
-class _Graph:
+def input_names(dimensions: Dimensions) -> tuple[str, ...]:
+    """Inputs of the exported models; one token type needs no input to choose it."""
+    types = ("token_type_ids",) if dimensions.token_types > 1 else ()
+    return ("input_ids", "attention_mask", *types)
+
+
+def output_names(dimensions: Dimensions) -> tuple[str, ...]:
+    """Outputs of the exported models, one or (span) two."""
+    return OUTPUT_NAMES[dimensions.head]
+
+
+class Graph:
     """Nodes and initializers in the making; every method returns the name of the tensor that it adds."""
 
     def __init__(self) -> None:
@@ -52,9 +68,11 @@ class _Graph:
         inputs: Sequence[str],
         output: str,
         shape: Sequence[int | str] | None = None,
+        name: str = "",
         **attributes: object,
     ) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=output, **attributes))
+        """``shape`` is stated for inner tensors whose width the quantizer needs; ``name`` is the output's if empty."""
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=name or output, **attributes))
         if shape is not None:
             self.value_info.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
         return output
@@ -68,16 +86,12 @@ class _Graph:
         operands = [x, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
         return self.node("LayerNormalization", operands, name, ("tokens", weight.shape[0]), axis=-1, epsilon=epsilon)
 
-
-def _activation(graph: _Graph, kind: str, name: str, x: str, size: int) -> str:
-    if kind == "gelu":
-        return graph.node("Gelu", [x], name, ("tokens", size))
-    if kind == "gelu_tanh":
-        return graph.node("Gelu", [x], name, ("tokens", size), approximate="tanh")
-    return graph.node("Relu", [x], name, ("tokens", size))
+    def activation(self, kind: str, name: str, x: str, shape: Sequence[int | str]) -> str:
+        operator, attributes = _ACTIVATIONS[kind]
+        return self.node(operator, [x], name, shape, **attributes)
 
 
-def _attention(graph: _Graph, name: str, x: str, weights: Mapping[str, Array], bias: str, shape: str) -> str:
+def _attention(graph: Graph, name: str, x: str, weights: Mapping[str, Array], bias: str, shape: str) -> str:
     """Self-attention of x [tokens, hidden]; returns the heads' outputs side by side, [tokens, heads * head_size]."""
     heads, head_size, hidden = weights["query.weight"].shape
     width = heads * head_size
@@ -102,81 +116,65 @@ def _attention(graph: _Graph, name: str, x: str, weights: Mapping[str, Array], b
     return graph.node("Reshape", [joined, graph.integers(-1, width)], f"{name}/context", ("tokens", width))
 
 
-def _embeddings(graph: _Graph, top: Mapping[str, Array], epsilon: float) -> str:
-    hidden = top["embeddings.word"].shape[1]
+def _embeddings(graph: Graph, top: Mapping[str, Array], dimensions: Dimensions) -> str:
+    width = top["embeddings.word"].shape[1]
     flat = graph.integers(-1)
     tokens = graph.node("Reshape", ["input_ids", flat], "embeddings/tokens")
-    types = graph.node("Reshape", ["token_type_ids", flat], "embeddings/types")
     # Positions 0..sequence-1 repeated for every sentence of the batch.
     length = graph.node("Gather", ["shape", graph.constant("one", np.array(1, np.int64))], "sequence_length", axis=0)
     zero = graph.constant("zero", np.array(0, np.int64))
     positions = graph.node("Range", [zero, length, graph.constant("one", np.array(1, np.int64))], "embeddings/range")
     expanded = graph.node("Expand", [positions, "shape"], "embeddings/expanded")
     positions = graph.node("Reshape", [expanded, flat], "embeddings/positions")
-    rows = [
-        graph.node("Gather", [graph.constant(table, top[table]), ids], f"embeddings/{part}", ("tokens", hidden), axis=0)
-        for part, table, ids in (
-            ("word", "embeddings.word", tokens),
-            ("position", "embeddings.position", positions),
-            ("token_type", "embeddings.token_type", types),
-        )
-    ]
-    summed = graph.node("Add", [rows[0], rows[1]], "embeddings/word_position", ("tokens", hidden))
-    summed = graph.node("Add", [summed, rows[2]], "embeddings/sum", ("tokens", hidden))
+
+    def rows(part: str, table: Array, ids: str) -> str:
+        operands = [graph.constant(f"embeddings.{part}", table), ids]
+        return graph.node("Gather", operands, f"embeddings/{part}", ("tokens", width), axis=0)
+
+    summed = rows("word", top["embeddings.word"], tokens)
+    if "token_type_ids" in input_names(dimensions):
+        types = graph.node("Reshape", ["token_type_ids", flat], "embeddings/types")
+        position = rows("position", top["embeddings.position"], positions)
+        token_type = rows("token_type", top["embeddings.token_type"], types)
+        summed = graph.node("Add", [summed, position], "embeddings/word_position", ("tokens", width))
+        summed = graph.node("Add", [summed, token_type], "embeddings/sum", ("tokens", width))
+    else:
+        position = rows("position", top["embeddings.position"] + top["embeddings.token_type"][0], positions)
+        summed = graph.node("Add", [summed, position], "embeddings/sum", ("tokens", width))
     weight, bias = top["embeddings.norm.weight"], top["embeddings.norm.bias"]
-    return graph.layer_norm("embeddings/norm", summed, weight, bias, epsilon)
-
-
-def _sentence_embedding(graph: _Graph, x: str, top: Mapping[str, Array], shape: str) -> None:
-    """Mean of the unmasked tokens, projected to the checkpoint's width and scaled to length one."""
-    size, hidden = top["head.projection.weight"].shape
-    tokens = graph.node(
-        "Reshape", [x, graph.node("Concat", [shape, graph.integers(hidden)], "head/token_shape", axis=0)], "head/tokens"
-    )
-    mask = graph.node("Unsqueeze", ["mask", graph.integers(1)], "head/mask")
-    total = graph.node("MatMul", [mask, tokens], "head/sum")
-    count = graph.node("ReduceSum", [mask, graph.integers(2)], "head/count", keepdims=1)
-    mean = graph.node("Div", [total, count], "head/mean")
-    pooled = graph.node("Squeeze", [mean, graph.integers(1)], "head/pooled", ("batch", hidden))
-    weight = graph.constant("head/projection.weight", top["head.projection.weight"].T)
-    projected = graph.node("MatMul", [pooled, weight], "head/projection", ("batch", size))
-    graph.node("LpNormalization", [projected], OUTPUTS["embedding"], axis=-1, p=2)
-
-
-def _logits(graph: _Graph, x: str, top: Mapping[str, Array], shape: str) -> None:
-    """BERT's pooler and classifier on the first token of each sentence."""
-    hidden = top["head.pooler.weight"].shape[1]
-    tokens = graph.node(
-        "Reshape", [x, graph.node("Concat", [shape, graph.integers(hidden)], "head/token_shape", axis=0)], "head/tokens"
-    )
-    zero = graph.constant("zero", np.array(0, np.int64))
-    first = graph.node("Gather", [tokens, zero], "head/first_token", ("batch", hidden), axis=1)
-    dense = graph.linear("head/pooler", first, top["head.pooler.weight"], top["head.pooler.bias"], rows="batch")
-    pooled = graph.node("Tanh", [dense], "head/pooled", ("batch", hidden))
-    weight = graph.constant("head/classifier.weight", top["head.classifier.weight"].T)
-    bias = graph.constant("head/classifier.bias", top["head.classifier.bias"])
-    graph.node("Gemm", [pooled, weight, bias], OUTPUTS["classification"])
+    normed = graph.layer_norm("embeddings/norm", summed, weight, bias, dimensions.layer_norm_epsilon)
+    if not dimensions.table_size:
+        return normed
+    projection, offset = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
+    operands = [normed, graph.constant("embeddings/projection.weight", projection.T)]
+    # ONNX Runtime runs a Gemm in integers where all readers of its output quantize it or none does. The first layer
+    # does and its residual sum does not, so both read the output of another node: that of the bias.
+    product = graph.node("Gemm", operands, "embeddings/projection", ("tokens", len(offset)))
+    operands = [product, graph.constant("embeddings/projection.bias", offset)]
+    return graph.node("Add", operands, "embeddings/projected", ("tokens", len(offset)))
 
 
 def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:
     """The subnet as a float32 ONNX model.
 
-    Inputs are int64 ``[batch, sequence]``: ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding) and
-    ``token_type_ids``. The output is float32: ``sentence_embedding [batch, embedding_size]`` of unit length, or
-    ``logits [batch, labels]``. Raises SpaceError where the subnet does not fit the supernet.
+    Inputs are int64 ``[batch, sequence]``: ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding) and, where
+    there is more than one token type, ``token_type_ids``. The output is float32: ``sentence_embedding [batch,
+    embedding_size]`` of unit length; ``logits [batch, labels]`` (regression: 1), ``[batch, sequence, labels]`` or
+    ``[batch, sequence, vocab]``; for spans ``start_logits`` and ``end_logits [batch, sequence]``. Outputs at padding
+    mean nothing. Raises SpaceError where the subnet does not fit the supernet.
     """
     dimensions.check(subnet)
-    top = cut_top(tensors, subnet, dimensions.head)
+    top = cut_top(tensors, subnet, dimensions)
     epsilon = dimensions.layer_norm_epsilon
     hidden = subnet.hidden_size
-    graph = _Graph()
+    graph = Graph()
     shape = graph.node("Shape", ["input_ids"], "shape")
     graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
     spread = graph.node("Unsqueeze", ["mask", graph.integers(1, 2)], "attention/mask")
     masked = graph.constant("attention/masked_score", np.array(MASKED_SCORE, np.float32))
     inverse = graph.node("Sub", [graph.constant("one.float", np.array(1, np.float32)), spread], "attention/padding")
     bias = graph.node("Mul", [inverse, masked], "attention/bias")
-    x = _embeddings(graph, top, epsilon)
+    x = _embeddings(graph, top, dimensions)
     for position, (_, weights) in enumerate(cut_layers(tensors, subnet)):
         name = f"layers/{position}"
         context = _attention(graph, f"{name}/attention", x, weights, bias, shape)
@@ -186,20 +184,25 @@ def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
         norm = weights["attention_norm.weight"], weights["attention_norm.bias"]
         x = graph.layer_norm(f"{name}/attention/norm", x, *norm, epsilon)
         inner = graph.linear(f"{name}/ffn/in", x, weights["ffn_in.weight"], weights["ffn_in.bias"])
-        inner = _activation(graph, dimensions.activation, f"{name}/ffn/activation", inner, len(weights["ffn_in.bias"]))
+        ffn_shape = ("tokens", len(weights["ffn_in.bias"]))
+        inner = graph.activation(dimensions.activation, f"{name}/ffn/activation", inner, ffn_shape)
         outer = graph.linear(f"{name}/ffn/out", inner, weights["ffn_out.weight"], weights["ffn_out.bias"])
         x = graph.node("Add", [outer, x], f"{name}/ffn/residual", ("tokens", hidden))
         x = graph.layer_norm(f"{name}/ffn/norm", x, weights["ffn_norm.weight"], weights["ffn_norm.bias"], epsilon)
-    head = {"embedding": _sentence_embedding, "classification": _logits}[dimensions.head]
-    head(graph, x, top, shape)
+    add_head(graph, x, top, dimensions, shape)
 
-    width = dimensions.embedding_size if dimensions.head == "embedding" else dimensions.num_labels
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             f"ortnas-{subnet.key}",
-            [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in INPUTS],
-            [helper.make_tensor_value_info(OUTPUTS[dimensions.head], TensorProto.FLOAT, ["batch", width])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+                for name in input_names(dimensions)
+            ],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, output_shape(dimensions))
+                for name in output_names(dimensions)
+            ],
             list(graph.initializers.values()),
             value_info=graph.value_info,
         ),

@@ -1,37 +1,216 @@
-"""Task metrics on model outputs."""
+"""Task metrics on model outputs, by the definitions of scikit-learn, SciPy and the tasks' own scorers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
-Array = npt.NDArray[np.float32]
-Metric = Callable[[Array, npt.NDArray[np.generic]], float]
+from export.outputs import Array
+from nas.text import IGNORED, EncodedExamples, Example
 
-
-def accuracy(logits: Array, labels: npt.NDArray[np.generic]) -> float:
-    """Share of rows [n, labels] whose largest logit is the label [n]."""
-    return float((logits.argmax(1) == labels).mean())
+Outputs = Sequence[Array]
+_LONGEST_ANSWER = 30
+_STARTS_CONSIDERED = 20
 
 
-def mean_cosine(embeddings: Array, teacher: npt.NDArray[np.generic]) -> float:
-    """Mean cosine of unit embeddings [n, size] with the teacher's."""
-    return float((embeddings * np.asarray(teacher, np.float32)).sum(1).mean())
+@dataclass(frozen=True)
+class Part:
+    """One split to score on: encoded inputs with their labels, the examples behind them, and label names.
+
+    ``teacher`` holds the teacher's unit embeddings [n, size] where there are no labels. ``examples`` is empty for
+    packed corpora.
+    """
+
+    encoded: EncodedExamples
+    examples: Sequence[Example] = ()
+    label_names: tuple[str, ...] = ()
+    teacher: Array | None = None
+
+    @property
+    def labels(self) -> npt.NDArray[Any]:
+        """Class ids or numbers, [n]."""
+        return np.asarray(self.encoded.labels)
 
 
-def similarity_spearman(embeddings: Array, teacher: npt.NDArray[np.generic]) -> float:
-    """Spearman correlation of all pairwise similarities with the teacher's; unit embeddings [n, size]."""
-    pairs = np.triu_indices(len(embeddings), 1)
-    ours, theirs = (rankdata((matrix @ matrix.T)[pairs]) for matrix in (embeddings, np.asarray(teacher, np.float32)))
+def accuracy(outputs: Outputs, part: Part) -> float:
+    """Share of texts whose largest logit is the label."""
+    return float((np.stack(outputs).argmax(1) == part.labels).mean())
+
+
+def f1(outputs: Outputs, part: Part) -> float:
+    """F1 of the second label where there are two, mean F1 of all labels where there are more."""
+    from sklearn.metrics import f1_score
+
+    average = "binary" if len(part.label_names) == 2 else "macro"
+    return float(f1_score(part.labels, np.stack(outputs).argmax(1), average=average, zero_division=0))
+
+
+def matthews(outputs: Outputs, part: Part) -> float:
+    """Matthews correlation coefficient."""
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(part.labels, np.stack(outputs).argmax(1)))
+
+
+def pearson(outputs: Outputs, part: Part) -> float:
+    """Pearson correlation with the numbers; 0 where all outputs are equal."""
+    predicted = np.stack(outputs)[:, 0].astype(np.float64)
+    return float(np.corrcoef(predicted, part.labels)[0, 1]) if np.ptp(predicted) > 0 else 0.0
+
+
+def spearman(outputs: Outputs, part: Part) -> float:
+    """Spearman rank correlation with the numbers; 0 where all outputs are equal."""
+    from scipy.stats import spearmanr
+
+    predicted = np.stack(outputs)[:, 0]
+    return float(spearmanr(predicted, part.labels).statistic) if np.ptp(predicted) > 0 else 0.0
+
+
+def pearson_spearman(outputs: Outputs, part: Part) -> float:
+    """Mean of both correlations, as GLUE scores STS-B."""
+    return (pearson(outputs, part) + spearman(outputs, part)) / 2
+
+
+def token_accuracy(outputs: Outputs, part: Part) -> float:
+    """Share of words whose largest logit is the label."""
+    pairs = [_tags(output, labels) for output, labels in zip(outputs, _token_labels(part), strict=True)]
+    hits = sum(int((predicted == true).sum()) for predicted, true in pairs)
+    return hits / max(1, sum(len(true) for _, true in pairs))
+
+
+def entity_f1(outputs: Outputs, part: Part) -> float:
+    """F1 of whole entities, as CoNLL 2003 scores them: type and both ends must agree; tags are IOB2 or IOB1."""
+    found = expected = hits = 0
+    for output, labels in zip(outputs, _token_labels(part), strict=True):
+        predicted, true = ([part.label_names[tag] for tag in tags] for tags in _tags(output, labels))
+        ours, theirs = entities(predicted), entities(true)
+        found, expected, hits = found + len(ours), expected + len(theirs), hits + len(ours & theirs)
+    return 2 * hits / (found + expected) if found + expected else 1.0
+
+
+def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """(type, first word, word after the last) of every entity in a sentence's tags."""
+    result, start, kind = set(), 0, ""
+    for position, tag in enumerate([*tags, "O"]):
+        prefix, _, name = tag.partition("-")
+        if kind and (prefix in ("B", "O") or name != kind):
+            result.add((kind, start, position))
+            kind = ""
+        if prefix != "O" and not kind:
+            start, kind = position, name
+    return result
+
+
+def _token_labels(part: Part) -> Sequence[Sequence[int]]:
+    assert part.encoded.labels is not None
+    return part.encoded.labels
+
+
+def _tags(output: Array, labels: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    true = np.asarray(labels)
+    counted = true != IGNORED
+    return output.argmax(1)[counted], true[counted]
+
+
+def exact_match(outputs: Outputs, part: Part) -> float:
+    """Share of questions whose answer equals one of the right ones after normalisation (SQuAD 1.1)."""
+    return _best_of_answers(outputs, part, lambda found, right: float(_words(found) == _words(right)))
+
+
+def span_f1(outputs: Outputs, part: Part) -> float:
+    """Mean overlap of words with the best of the right answers (SQuAD 1.1)."""
+    return _best_of_answers(outputs, part, _overlap)
+
+
+def _best_of_answers(outputs: Outputs, part: Part, compare: Callable[[str, str], float]) -> float:
+    answers = answer_texts(outputs, part)
+    scores = [
+        max(compare(found, right) for _, right in example.answers)
+        for found, example in zip(answers, part.examples, strict=True)
+    ]
+    return float(np.mean(scores))
+
+
+def _words(text: str) -> list[str]:
+    """Lower case, without punctuation and articles, as SQuAD's scorer compares."""
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
+
+
+def _overlap(found: str, right: str) -> float:
+    ours, theirs = _words(found), _words(right)
+    common = sum((Counter(ours) & Counter(theirs)).values())
+    if not ours or not theirs:
+        return float(ours == theirs)
+    return 2 * common / (len(ours) + len(theirs))
+
+
+def answer_texts(outputs: Outputs, part: Part) -> list[str]:
+    """For every question the likeliest span of at most 30 tokens over all windows of its context."""
+    assert part.encoded.windows is not None
+    best: dict[int, tuple[float, str]] = {}
+    for output, window in zip(outputs, part.encoded.windows, strict=True):
+        context = part.examples[window.example].pair or ""
+        tokens = [token for token, characters in enumerate(window.characters) if characters is not None]
+        starts = sorted(tokens, key=lambda token: -output[token, 0])[:_STARTS_CONSIDERED]
+        for start in starts:
+            ends = [token for token in tokens if start <= token < start + _LONGEST_ANSWER]
+            end = max(ends, key=lambda token: output[token, 1])
+            score = float(output[start, 0] + output[end, 1])
+            if score > best.get(window.example, (-np.inf, ""))[0]:
+                first, last = window.characters[start], window.characters[end]
+                assert first is not None
+                assert last is not None
+                best[window.example] = score, context[first[0] : last[1]]
+    return [best.get(number, (0.0, ""))[1] for number in range(len(part.examples))]
+
+
+def masked_accuracy(outputs: Outputs, part: Part) -> float:  # noqa: ARG001 one of many metrics
+    """Share of masked tokens that rank first."""
+    return float(np.concatenate(outputs)[:, 1].mean())
+
+
+def masked_log_likelihood(outputs: Outputs, part: Part) -> float:  # noqa: ARG001 one of many metrics
+    """Mean log-probability of masked tokens, in nats; minus the cross entropy."""
+    return float(np.concatenate(outputs)[:, 0].mean(dtype=np.float64))
+
+
+def mean_cosine(outputs: Outputs, part: Part) -> float:
+    """Mean cosine of unit embeddings with the teacher's."""
+    assert part.teacher is not None
+    return float((np.stack(outputs) * part.teacher).sum(1).mean())
+
+
+def similarity_spearman(outputs: Outputs, part: Part) -> float:
+    """Spearman correlation of all pairwise similarities with the teacher's."""
+    from scipy.stats import rankdata
+
+    assert part.teacher is not None
+    pairs = np.triu_indices(len(outputs), 1)
+    ours, theirs = (rankdata((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 
-METRICS: dict[str, Metric] = {
-    "accuracy": accuracy,
-    "mean_cosine": mean_cosine,
-    "similarity_spearman": similarity_spearman,
+Metric = Callable[[Outputs, Part], float]
+# The first metric of a head decides where nothing else is asked for; all are reported.
+HEAD_METRICS: dict[str, tuple[Metric, ...]] = {
+    "embedding": (similarity_spearman, mean_cosine),
+    "classification": (accuracy, f1, matthews),
+    "regression": (pearson_spearman, pearson, spearman),
+    "token-classification": (entity_f1, token_accuracy),
+    "span": (span_f1, exact_match),
+    "masked-lm": (masked_accuracy, masked_log_likelihood),
 }
-DEFAULT_METRIC = {"embedding": "similarity_spearman", "classification": "accuracy"}
+METRICS: dict[str, Metric] = {metric.__name__: metric for metrics in HEAD_METRICS.values() for metric in metrics}
+
+
+def all_scores(head: str, outputs: Outputs, part: Part) -> dict[str, float]:
+    """Every metric of the head, by name."""
+    return {metric.__name__: metric(outputs, part) for metric in HEAD_METRICS[head]}

@@ -5,19 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from export.graph import input_names
 from export.weights import SupernetFolder
+from nas.families import checkpoint_config
 from nas.files import write_json
+from nas.layout import Dimensions
 from nas.space import Subnet
 
-FORMAT = 1
+FORMAT = 2
 RECORD_FILE = "ortnas.json"
 SAMPLE_FILE = "sample.json"
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+)
 
 
 class PackageError(ValueError):
@@ -26,16 +38,18 @@ class PackageError(ValueError):
 
 @dataclass(frozen=True)
 class Sample:
-    """Texts bundled with a package and what its outputs are compared with on them.
+    """Inputs bundled with a package, and what its outputs are compared with on them.
 
-    ``reference`` holds label ids, or the teacher's unit embeddings; ``score`` is the package's own.
+    ``examples`` are the JSON form of ``nas.text.Example``, labels included; where a corpus has no texts, ``tokens``
+    holds (ids, labels) per row instead. ``teacher`` holds the teacher's unit embeddings where there are no labels.
+    ``score`` is the package's own.
     """
 
     metric: str
-    texts: list[str]
-    pairs: list[str | None]
-    reference: list[Any]
     score: float
+    examples: list[dict[str, Any]]
+    tokens: list[list[list[int]]] = field(default_factory=list)
+    teacher: list[list[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -61,8 +75,9 @@ def write_package(folder: Path, content: PackageContent) -> None:
         if (content.supernet.path / name).is_file():
             shutil.copyfile(content.supernet.path / name, staging / name)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
-    write_json(staging / "config.json", _transformers_config(content))
-    write_json(staging / SAMPLE_FILE, vars(content.sample))
+    config = checkpoint_config(content.supernet.dimensions, content.subnet, content.supernet.labels)
+    write_json(staging / "config.json", config)
+    write_json(staging / SAMPLE_FILE, asdict(content.sample))
     (staging / "README.md").write_text(_model_card(content), encoding="utf-8")
     record = {
         "format": FORMAT,
@@ -86,45 +101,44 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _transformers_config(content: PackageContent) -> dict[str, Any]:
-    dimensions, subnet = content.supernet.dimensions, content.subnet
-    config: dict[str, Any] = {
-        "model_type": "bert",
-        "architectures": ["BertModel" if dimensions.head == "embedding" else "BertForSequenceClassification"],
-        "vocab_size": dimensions.vocab_size,
-        "hidden_size": subnet.hidden_size,
-        "num_hidden_layers": len(subnet.layers),
-        "num_attention_heads": max(layer.num_heads for layer in subnet.layers),
-        "intermediate_size": max(layer.ffn_size for layer in subnet.layers),
-        "max_position_embeddings": dimensions.max_positions,
-        "type_vocab_size": dimensions.token_types,
-        "layer_norm_eps": dimensions.layer_norm_epsilon,
-        "hidden_act": {"gelu_tanh": "gelu_new"}.get(dimensions.activation, dimensions.activation),
+def _describe_inputs(dimensions: Dimensions) -> str:
+    meanings = {
+        "input_ids": "`input_ids`",
+        "attention_mask": "`attention_mask` (1 for tokens, 0 for padding)",
+        "token_type_ids": "`token_type_ids` (0, or 1 for the second text of a pair)",
     }
-    if content.supernet.labels:
-        config["id2label"] = dict(enumerate(content.supernet.labels))
-        config["label2id"] = {label: index for index, label in enumerate(content.supernet.labels)}
-    return config
+    return ", ".join(meanings[name] for name in input_names(dimensions))
+
+
+def _describe_output(dimensions: Dimensions, labels: Sequence[str]) -> str:
+    order = ", ".join(labels)
+    return {
+        "embedding": f"`sentence_embedding`, float32 `[batch, {dimensions.embedding_size}]`, of unit length",
+        "classification": f"`logits`, float32 `[batch, {dimensions.num_labels}]`, in the order {order}",
+        "regression": "`logits`, float32 `[batch, 1]`, the number itself",
+        "token-classification": f"`logits`, float32 `[batch, sequence, {dimensions.num_labels}]`, in the order {order} "
+        "(a word has the label of its first token)",
+        "span": "`start_logits` and `end_logits`, float32 `[batch, sequence]`, of the answer's first and last token "
+        "for a question and its context",
+        "masked-lm": f"`logits`, float32 `[batch, sequence, {dimensions.vocab_size}]`, over the vocabulary",
+    }[dimensions.head]
 
 
 def _model_card(content: PackageContent) -> str:
     record, dimensions = content.record, content.supernet.dimensions
     latency, target = record["latency"], record["target"]
     score = record["report"]
-    output = (
-        f"`sentence_embedding`, float32 `[batch, {dimensions.embedding_size}]`, of unit length"
-        if dimensions.head == "embedding"
-        else f"`logits`, float32 `[batch, {dimensions.num_labels}]`, in the order {', '.join(content.supernet.labels)}"
-    )
+    budget = "" if record["budget_ms"] is None else f" for a latency budget of {record['budget_ms']:.2f} ms"
+    predicted = "" if latency["predicted_ms"] is None else f"; predicted {latency['predicted_ms']:.2f} ms"
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in score.items())
     return f"""# {content.name}
 
-{record["precision"].upper()} ONNX encoder, cut from `{record["checkpoint"]}` by ortnas for a latency budget of
-{record["budget_ms"]:.2f} ms. The weights derive from that checkpoint: its licence applies.
+{record["precision"].upper()} ONNX encoder, cut from `{record["checkpoint"]}` by ortnas{budget}.
+The weights derive from that checkpoint: its licence applies.
 
 * architecture: {content.subnet.describe()}
-* latency: {latency["measured_ms"]:.2f} ± {latency["spread_ms"]:.2f} ms (median and half the interquartile range;
-  predicted {latency["predicted_ms"]:.2f} ms) on {target["fingerprint"]["cpu"]},
+* latency: {latency["measured_ms"]:.2f} ± {latency["spread_ms"]:.2f} ms (median and half the interquartile
+  range{predicted}) on {target["fingerprint"]["cpu"]},
   {target["setup"]["threads"]} thread(s), batch {target["workload"]["batch"]} × {target["workload"]["sequence"]} tokens,
   ONNX Runtime {target["fingerprint"]["onnxruntime"]}
 * quantization recipe: {record["recipe"]["name"]}
@@ -140,8 +154,8 @@ import onnxruntime
 session = onnxruntime.InferenceSession("model.onnx")
 ```
 
-Inputs are int64 `[batch, sequence]`: `input_ids`, `attention_mask` (1 for tokens, 0 for padding), `token_type_ids`
-(0, or 1 for the second text of a pair); sequences of at most {content.max_length} tokens. The output is {output}.
+Inputs are int64 `[batch, sequence]`: {_describe_inputs(dimensions)}; sequences of at most {content.max_length} tokens.
+The output is {_describe_output(dimensions, content.supernet.labels)}.
 `predict.py` holds the whole path from text to output with onnxruntime and tokenizers alone.
 
 `ortnas verify .` checks this folder on another machine.
@@ -160,4 +174,14 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise PackageError(f"{folder / RECORD_FILE} cannot be read: {error!r}") from error
     if newer:
         raise PackageError(f"{folder}: package format {record['format']} is newer than this release; update ortnas")
+    if record["format"] < FORMAT:
+        raise PackageError(f"{folder}: package format {record['format']} is of an older release; export it again")
     return record
+
+
+def read_sample(folder: Path) -> Sample:
+    """The bundled sample of a package. Raises PackageError where it cannot be read."""
+    try:
+        return Sample(**json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise PackageError(f"{folder / SAMPLE_FILE} cannot be read: {error!r}") from error

@@ -1,7 +1,11 @@
-"""Runs this package: ``python predict.py "a text" ["another" ...]``. Needs onnxruntime, tokenizers and numpy only."""
+"""Runs this package: ``python predict.py "a text" ["another" ...]``, for answers ``"a question" "its context" ...``.
+
+Needs onnxruntime, tokenizers and numpy only.
+"""
 
 import json
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,8 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 FOLDER = Path(__file__).resolve().parent
+COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+LONGEST_ANSWER = 30
 
 
 class Model:
@@ -17,34 +23,97 @@ class Model:
     def __init__(self, folder: Path = FOLDER, threads: int = 0) -> None:
         self.record = json.loads((folder / "ortnas.json").read_text(encoding="utf-8"))
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        self.mask = self.special_token(settings.get("mask_token"), "[MASK]", "<mask>")
+        padding = self.special_token(settings.get("pad_token"), "[PAD]", "<pad>")
+        self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id(padding), pad_token=padding)
         self.tokenizer.enable_truncation(self.record["max_length"])
-        self.tokenizer.enable_padding()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
 
-    def __call__(self, texts):
-        """Texts, or (text, pair) tuples: unit embeddings [n, size] or logits [n, labels], float32."""
-        encodings = self.tokenizer.encode_batch(list(texts))
-        columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-        feeds = {
-            name: np.array([getattr(encoding, column) for encoding in encodings], np.int64)
-            for name, column in columns.items()
-        }
-        return self.session.run(None, feeds)[0]
+    def special_token(self, *candidates):
+        """The first candidate that the tokenizer knows; settings may hold it with its properties."""
+        names = [item["content"] if isinstance(item, dict) else item for item in candidates]
+        return next((name for name in names if name and self.tokenizer.token_to_id(name) is not None), None)
 
-    def describe(self, output):
-        """One row of output as plain values: label probabilities, or the embedding."""
-        labels = self.record["labels"]
-        if not labels:
+    def __call__(self, texts):
+        """Raw outputs, float32, for texts or (text, pair) tuples.
+
+        Unit embeddings [n, size], logits [n, labels], numbers [n, 1], logits [n, sequence, labels or vocabulary], or
+        start and end logits [n, sequence, 2].
+        """
+        return self.run(self.tokenizer.encode_batch(list(texts)))
+
+    def run(self, encodings):
+        feeds = {
+            item.name: np.array([getattr(encoding, COLUMNS[item.name]) for encoding in encodings], np.int64)
+            for item in self.session.get_inputs()
+        }
+        outputs = self.session.run(None, feeds)
+        return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+
+    def describe(self, text):
+        """The output for one text, or one (question, context) tuple, as plain values.
+
+        An embedding, the probability of each label, a number, [word, label] of every word, the answer's text, or the
+        five likeliest tokens for every mask.
+        """
+        head = self.record["head"]
+        if head == "span":
+            return self.answer(*text)
+        if head == "masked-lm":
+            text = text.replace("[MASK]", self.mask)
+        encoding = self.tokenizer.encode(text)
+        output = self.run([encoding])[0]
+        if head == "embedding":
             return [round(float(value), 6) for value in output]
-        exponentials = np.exp(output - output.max())
-        return dict(zip(labels, (exponentials / exponentials.sum()).round(4).tolist(), strict=True))
+        if head == "classification":
+            exponentials = np.exp(output - output.max())
+            return dict(zip(self.record["labels"], (exponentials / exponentials.sum()).round(4).tolist(), strict=True))
+        if head == "regression":
+            return round(float(output[0]), 6)
+        if head == "token-classification":
+            return list(self.words(text, encoding, output.argmax(1)))
+        masks = np.flatnonzero(np.array(encoding.ids) == self.tokenizer.token_to_id(self.mask))
+        likeliest = output[masks].argsort(axis=1)[:, :-6:-1]
+        return [
+            [self.tokenizer.decode([token], skip_special_tokens=False).strip() for token in row] for row in likeliest
+        ]
+
+    def words(self, text, encoding, labels):
+        """Words with the label of their first token."""
+        for word, tokens in groupby(range(len(labels)), key=lambda token: encoding.word_ids[token]):
+            tokens = list(tokens)
+            if word is not None:
+                start, end = encoding.offsets[tokens[0]][0], encoding.offsets[tokens[-1]][1]
+                yield [text[start:end].strip(), self.record["labels"][labels[tokens[0]]]]
+
+    def answer(self, question, context):
+        """The likeliest piece of the context, which is read in overlapping windows where it is long."""
+        longest = self.record["max_length"]
+        self.tokenizer.enable_truncation(longest // 2)
+        question = question[: max(end for _, end in self.tokenizer.encode(question).offsets)]
+        self.tokenizer.enable_truncation(longest, stride=longest // 3, strategy="only_second")
+        first = self.tokenizer.encode_batch([(question, context)])[0]
+        best, answer = -np.inf, ""
+        for window in (first, *first.overflowing):
+            start, end = self.run([window])[0].T
+            inside = np.array([part == 1 for part in window.sequence_ids])
+            allowed = np.triu(np.outer(inside, inside)) & ~np.triu(np.ones((len(inside),) * 2, bool), LONGEST_ANSWER)
+            scores = np.where(allowed, np.add.outer(start, end), -np.inf)
+            if scores.max() > best:
+                best = scores.max()
+                low, high = np.unravel_index(scores.argmax(), scores.shape)
+                answer = context[window.offsets[low][0] : window.offsets[high][1]].strip()
+        return answer
 
 
 if __name__ == "__main__":
-    if not sys.argv[1:]:
-        sys.exit('usage: python predict.py "a text" ["another text" ...]')
     model = Model()
-    for text, row in zip(sys.argv[1:], model(sys.argv[1:]), strict=True):
-        print(json.dumps({"text": text, "output": model.describe(row)}, ensure_ascii=False))
+    texts = sys.argv[1:]
+    is_pair = model.record["head"] == "span"
+    if not texts or (is_pair and len(texts) % 2):
+        sys.exit(f"usage: python predict.py {'question context' if is_pair else 'text'} [...]")
+    for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:
+        print(json.dumps({"text": text, "output": model.describe(text)}, ensure_ascii=False))

@@ -70,7 +70,8 @@ class _InMemoryMinMax(MinMaxCalibrater):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranges of the tensors that will be quantized, and the float model's output for the first batch."""
+    """Ranges of the tensors that will be quantized, and the float model's output for the first batch (start and end
+    logits of a span on the last axis)."""
 
     ranges: TensorsData
     output: npt.NDArray[np.float32]
@@ -83,6 +84,8 @@ def calibrate(model: onnx.ModelProto, batches: Sequence[Feeds]) -> Calibration:
     """
     if not batches or not any(batch["attention_mask"].any() for batch in batches):
         raise CalibrationError("calibration needs at least one batch with tokens that are not padding")
+    asked = [item.name for item in model.graph.input]
+    batches = [{name: batch[name] for name in asked} for batch in batches]
     calibrater = _InMemoryMinMax(model)
     calibrater.collect_data(_Reader(batches))
     ranges = calibrater.compute_data()
@@ -92,8 +95,8 @@ def calibrate(model: onnx.ModelProto, batches: Sequence[Feeds]) -> Calibration:
             raise CalibrationError(f"calibration: {name} is not finite; the weights or the data are damaged")
         if low == high == 0:
             raise CalibrationError(f"calibration: {name} is always zero; the network is degenerate")
-    (output,) = calibrater.infer_session.run([model.graph.output[0].name], dict(batches[0]))
-    return Calibration(ranges, output)
+    outputs = calibrater.infer_session.run([item.name for item in model.graph.output], batches[0])
+    return Calibration(ranges, outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1))
 
 
 def _keep_residual_stream_float(model: onnx.ModelProto) -> None:

@@ -28,19 +28,25 @@ def _activate(kind: str, x: Array) -> Array:
     if kind == "gelu_tanh":
         inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
         return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)
-    return np.maximum(x, 0)
+    return np.tanh(x) if kind == "tanh" else np.maximum(x, 0)
 
 
 def reference_output(
     tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet, feeds: Mapping[str, npt.NDArray[np.int64]]
 ) -> Array:
-    """Unit embeddings [batch, embedding_size] or logits [batch, labels], float32, for int64 feeds [batch, sequence]."""
-    top = cut_top(tensors, subnet, dimensions.head)
+    """The network's output, float32, for int64 feeds [batch, sequence].
+
+    Unit embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
+    [batch, sequence, 2] (span: start, end) or [batch, sequence, vocab].
+    """
+    top = cut_top(tensors, subnet, dimensions)
     epsilon = dimensions.layer_norm_epsilon
     batch, sequence = feeds["input_ids"].shape
     x = top["embeddings.word"][feeds["input_ids"]] + top["embeddings.position"][:sequence]
-    x = x + top["embeddings.token_type"][feeds["token_type_ids"]]
+    x = x + top["embeddings.token_type"][feeds["token_type_ids"] if dimensions.token_types > 1 else 0]
     x = _layer_norm(x, top["embeddings.norm.weight"], top["embeddings.norm.bias"], epsilon)
+    if dimensions.table_size:
+        x = x @ top["embeddings.projection.weight"].T + top["embeddings.projection.bias"]
     mask = feeds["attention_mask"].astype(np.float32)
     padding = (1 - mask)[:, None, None, :] * np.float32(-1e9)
     for layer, weights in cut_layers(tensors, subnet):
@@ -60,9 +66,20 @@ def reference_output(
         inner = _activate(dimensions.activation, x @ weights["ffn_in.weight"].T + weights["ffn_in.bias"])
         x = x + inner @ weights["ffn_out.weight"].T + weights["ffn_out.bias"]
         x = _layer_norm(x, weights["ffn_norm.weight"], weights["ffn_norm.bias"], epsilon)
+    return np.asarray(_head_output(x, mask, top, dimensions), np.float32)
+
+
+def _head_output(x: Array, mask: Array, top: Mapping[str, Array], dimensions: Dimensions) -> Array:
     if dimensions.head == "embedding":
-        mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
-        projected = mean @ top["head.projection.weight"].T
-        return np.asarray(projected / np.linalg.norm(projected, axis=-1, keepdims=True), np.float32)
-    pooled = np.tanh(x[:, 0] @ top["head.pooler.weight"].T + top["head.pooler.bias"])
-    return np.asarray(pooled @ top["head.classifier.weight"].T + top["head.classifier.bias"], np.float32)
+        pooled = x[:, 0] if dimensions.pooling == "cls" else (x * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+        projected = pooled @ top["head.projection.weight"].T
+        unit: Array = projected / np.linalg.norm(projected, axis=-1, keepdims=True)
+        return unit
+    if dimensions.head == "masked-lm":
+        x = _activate(dimensions.activation, x @ top["head.transform.weight"].T + top["head.transform.bias"])
+        weight, bias = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
+        x = _layer_norm(x, weight, bias, dimensions.layer_norm_epsilon)
+        return x @ top["embeddings.word"].T + top["head.decoder.bias"]
+    if "head.pooler.weight" in top:
+        x = _activate(dimensions.head_activation, x[:, 0] @ top["head.pooler.weight"].T + top["head.pooler.bias"])
+    return x @ top["head.classifier.weight"].T + top["head.classifier.bias"]

@@ -1,4 +1,4 @@
-"""Reading a Hugging Face BERT checkpoint: canonical tensors, dimensions and tokenizer."""
+"""Reading a Hugging Face checkpoint of the BERT family: canonical tensors, dimensions and tokenizer."""
 
 from __future__ import annotations
 
@@ -12,27 +12,9 @@ import torch
 from safetensors import SafetensorError
 
 from nas.failures import CheckpointError
-from nas.layout import LAYER, Dimensions
+from nas.families import ACTIVATIONS, CLASS_SUFFIXES, FAMILIES, checkpoint_names
+from nas.layout import Dimensions, tensor_axes, tensor_shape
 from nas.text import TOKENIZER_FILE
-
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-_LAYER_NAMES = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "ffn_in": "intermediate.dense",
-    "ffn_out": "output.dense",
-    "ffn_norm": "output.LayerNorm",
-}
-_EMBEDDING_NAMES = {
-    "embeddings.word": "embeddings.word_embeddings.weight",
-    "embeddings.position": "embeddings.position_embeddings.weight",
-    "embeddings.token_type": "embeddings.token_type_embeddings.weight",
-    "embeddings.norm.weight": "embeddings.LayerNorm.weight",
-    "embeddings.norm.bias": "embeddings.LayerNorm.bias",
-}
 
 
 @dataclass(frozen=True)
@@ -66,8 +48,7 @@ def _read_config(name: str) -> Any:
             kind = json.loads((folder / "config.json").read_text()).get("model_type")
         except ValueError as error:
             raise CheckpointError(f"checkpoint {name}: config.json is not JSON: {error}") from error
-        if kind != "bert":
-            raise CheckpointError(f"checkpoint {name}: model_type is {kind!r}; supported is 'bert'")
+        _check_family(name, kind)
     try:
         config = transformers.AutoConfig.from_pretrained(str(folder) if folder.is_dir() else name)
     except (OSError, ValueError) as error:
@@ -75,23 +56,28 @@ def _read_config(name: str) -> Any:
             f"checkpoint {name}: not a folder here, and the hub did not serve it ({type(error).__name__}); "
             f"give a local folder, or check the name and the network"
         ) from error
-    if config.model_type != "bert":
-        raise CheckpointError(f"checkpoint {name}: model_type is {config.model_type!r}; supported is 'bert'")
+    _check_family(name, config.model_type)
     if getattr(config, "position_embedding_type", "absolute") not in ("absolute", None):
         raise CheckpointError(f"checkpoint {name}: position_embedding_type must be 'absolute'")
-    if config.hidden_act not in ACTIVATIONS:
-        raise CheckpointError(
-            f"checkpoint {name}: activation {config.hidden_act!r}; supported: {', '.join(ACTIVATIONS)}"
-        )
+    if getattr(config, "is_decoder", False):
+        raise CheckpointError(f"checkpoint {name}: is_decoder is set; an encoder is needed")
+    activation = FAMILIES[config.model_type].read_setting(config, "hidden_act")
+    if activation not in ACTIVATIONS:
+        raise CheckpointError(f"checkpoint {name}: activation {activation!r}; supported: {', '.join(ACTIVATIONS)}")
     return config
 
 
-def _read_tokenizer(name: str, vocab_size: int) -> Any:
+def _check_family(name: str, model_type: Any) -> None:
+    if model_type not in FAMILIES:
+        raise CheckpointError(f"checkpoint {name}: model_type is {model_type!r}; supported: {', '.join(FAMILIES)}")
+
+
+def _read_tokenizer(name: str, vocab_size: int, head: str) -> Any:
     import transformers
 
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"checkpoint {name}: its tokenizer cannot be read: {error}") from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -105,15 +91,20 @@ def _read_tokenizer(name: str, vocab_size: int) -> Any:
             f"the tokenizer belongs to another model"
         )
     if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-        raise CheckpointError(f"checkpoint {name}: the tokenizer has no [CLS] and [SEP] tokens, so it is not BERT's")
+        raise CheckpointError(f"checkpoint {name}: the tokenizer has no [CLS] and [SEP] (or <s> and </s>) tokens")
+    if head == "masked-lm" and tokenizer.mask_token_id is None:
+        raise CheckpointError(f"checkpoint {name}: the tokenizer has no [MASK] token, so it cannot serve a masked LM")
     return tokenizer
 
 
-def read_checkpoint(name: str, head: str, labels: tuple[str, ...] = (), seed: int = 0) -> Checkpoint:
+def read_checkpoint(
+    name: str, head: str, labels: tuple[str, ...] = (), seed: int = 0, pooling: str = "mean"
+) -> Checkpoint:
     """Reads a folder or hub name.
 
-    ``labels`` are the task's label names for the classification head; a checkpoint with a classifier for as many
-    labels brings its own trained head, otherwise the head is initialised from ``seed``. Raises CheckpointError.
+    ``labels`` are the task's label names for the classification heads. A trained head of the checkpoint is used where
+    it is of the wanted kind with as many labels, otherwise the head is initialised from ``seed``. ``pooling`` ("mean"
+    or "cls") is how the embedding head makes one vector of a text. Raises CheckpointError.
     """
     import transformers
 
@@ -121,44 +112,108 @@ def read_checkpoint(name: str, head: str, labels: tuple[str, ...] = (), seed: in
     transformers.utils.logging.disable_progress_bar()
     config = _read_config(name)
     path = str(Path(name).expanduser()) if _is_folder_name(name) else name
-    tokenizer = _read_tokenizer(path, config.vocab_size)
-    torch.manual_seed(seed)
-    trained = any("ForSequenceClassification" in kind for kind in config.architectures or [])
-    trained = trained and head == "classification" and config.num_labels == len(labels)
-    try:
-        if head == "classification":
-            config.num_labels = config.num_labels if trained else len(labels)
-            model = transformers.AutoModelForSequenceClassification.from_pretrained(
-                path, config=config, dtype=torch.float32
-            )
-        else:
-            model = transformers.AutoModel.from_pretrained(path, config=config, dtype=torch.float32)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {name}: its weights cannot be read: {error}") from error
-    dimensions = Dimensions(
-        vocab_size=config.vocab_size,
-        max_positions=config.max_position_embeddings,
-        token_types=config.type_vocab_size,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
-        head_size=config.hidden_size // config.num_attention_heads,
-        ffn_size=config.intermediate_size,
-        layer_norm_epsilon=config.layer_norm_eps,
-        activation=ACTIVATIONS[config.hidden_act],
-        head=head,
-        num_labels=len(labels) if head == "classification" else 0,
-        embedding_size=config.hidden_size if head == "embedding" else 0,
-    )
-    tensors = _canonical(model.state_dict(), dimensions)
-    if trained:
+    tokenizer = _read_tokenizer(path, config.vocab_size, head)
+    dimensions = _dimensions(name, config, head, labels, pooling)
+    trained = _has_trained_head(config, dimensions)
+    if dimensions.num_labels and not trained:
+        config.num_labels = dimensions.num_labels
+    state, lost = _read_weights(name, path, config, head, seed)
+    _check_weights(name, dimensions, state, lost)
+    trained = trained and not any(theirs in lost for theirs in checkpoint_names(dimensions).values())
+    tensors = _canonical(state, dimensions)
+    if trained and dimensions.num_labels and labels:
         order = _label_order(name, config, labels)
         for kind in ("weight", "bias"):
             tensors[f"head.classifier.{kind}"] = tensors[f"head.classifier.{kind}"][order]
+    elif dimensions.num_labels and not trained:
+        # A classifier of another task may have the same name and shape.
+        generator = torch.Generator().manual_seed(seed)
+        tensors["head.classifier.weight"].normal_(0, config.initializer_range, generator=generator)
+        tensors["head.classifier.bias"].zero_()
     for tensor_name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"checkpoint {name}: {tensor_name} holds values that are not finite")
-    return Checkpoint(name, dimensions, tensors, labels, trained or head == "embedding", tokenizer)
+    return Checkpoint(name, dimensions, tensors, labels, trained, tokenizer)
+
+
+def _dimensions(name: str, config: Any, head: str, labels: tuple[str, ...], pooling: str) -> Dimensions:
+    family = FAMILIES[config.model_type]
+    hidden_size, num_heads = (family.read_setting(config, key) for key in ("hidden_size", "num_attention_heads"))
+    table_size = config.embedding_size if family.factorises_tables else hidden_size
+    first_position = config.pad_token_id + 1 if family.positions_follow_padding else 0
+    activation = ACTIVATIONS[family.read_setting(config, "hidden_act")]
+    if head == "masked-lm" and family.transform_activation not in (None, activation):
+        raise CheckpointError(
+            f"checkpoint {name}: a masked LM of {config.model_type} needs the activation "
+            f"{family.transform_activation!r} in its encoder, found {activation!r}"
+        )
+    return Dimensions(
+        vocab_size=config.vocab_size,
+        max_positions=config.max_position_embeddings - first_position,
+        token_types=family.read_setting(config, "type_vocab_size"),
+        hidden_size=hidden_size,
+        num_layers=family.read_setting(config, "num_hidden_layers"),
+        num_heads=num_heads,
+        head_size=hidden_size // num_heads,
+        ffn_size=family.read_setting(config, "intermediate_size"),
+        layer_norm_epsilon=family.read_setting(config, "layer_norm_eps"),
+        activation=activation,
+        head=head,
+        num_labels={
+            "classification": len(labels),
+            "token-classification": len(labels),
+            "regression": 1,
+            "span": 2,
+        }.get(head, 0),
+        embedding_size=hidden_size if head == "embedding" else 0,
+        family=config.model_type,
+        table_size=0 if table_size == hidden_size else table_size,
+        pooling=pooling,
+        head_activation=family.head_activation,
+    )
+
+
+def _has_trained_head(config: Any, dimensions: Dimensions) -> bool:
+    """Whether the checkpoint's architectures say so; the embedding head needs no training."""
+    head = dimensions.head
+    if head == "embedding":
+        return True
+    if dimensions.num_labels and config.num_labels != dimensions.num_labels:
+        return False
+    brought = FAMILIES[config.model_type].also_trained.get(head, ())
+    return any(kind.endswith(CLASS_SUFFIXES[head]) or kind in brought for kind in config.architectures or [])
+
+
+def _read_weights(
+    name: str, path: str, config: Any, head: str, seed: int
+) -> tuple[dict[str, torch.Tensor], frozenset[str]]:
+    """The state dict of the head's transformers class, and the names in it that the checkpoint lacks."""
+    import transformers
+
+    torch.manual_seed(seed)
+    try:
+        model, report = getattr(transformers, FAMILIES[config.model_type].class_name(head)).from_pretrained(
+            path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint {name}: its weights cannot be read: {error}") from error
+    state = {key: value.detach().float() for key, value in model.state_dict().items()}
+    # transformers 4 lists plain names, transformers 5 names with both shapes.
+    mismatched = [entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]]
+    return state, frozenset([*report["missing_keys"], *mismatched])
+
+
+def _check_weights(name: str, dimensions: Dimensions, state: dict[str, torch.Tensor], lost: frozenset[str]) -> None:
+    names = checkpoint_names(dimensions)
+    if absent := [theirs for ours, theirs in names.items() if theirs in lost and not ours.startswith("head.")]:
+        raise CheckpointError(
+            f"checkpoint {name}: its weights lack {absent[0]} in the configured shape"
+            + (f" and {len(absent) - 1} more" if absent[1:] else "")
+        )
+    if dimensions.head == "masked-lm":
+        decoder = state[FAMILIES[dimensions.family].decoder]
+        if not torch.equal(decoder, state[names["embeddings.word"]]):
+            raise CheckpointError(f"checkpoint {name}: its masked-LM decoder is not tied to the word embeddings")
 
 
 def _label_order(name: str, config: Any, labels: tuple[str, ...]) -> list[int]:
@@ -172,21 +227,23 @@ def _label_order(name: str, config: Any, labels: tuple[str, ...]) -> list[int]:
 
 
 def _canonical(state: dict[str, torch.Tensor], dimensions: Dimensions) -> dict[str, torch.Tensor]:
-    state = {key.removeprefix("bert."): value.detach().float() for key, value in state.items()}
-    tensors = {ours: state[theirs] for ours, theirs in _EMBEDDING_NAMES.items()}
-    for index in range(dimensions.num_layers):
-        for name, axes in LAYER.items():
-            module, kind = name.rsplit(".", 1)
-            tensor = state[f"encoder.layer.{index}.{_LAYER_NAMES[module]}.{kind}"]
-            if "heads" in axes:
-                sizes = {**dimensions.sizes, "hidden": dimensions.hidden_size}
-                tensor = tensor.reshape([sizes[label] for label in axes])
-            tensors[f"layers.{index}.{name}"] = tensor
-    if dimensions.head == "embedding":
-        tensors["head.projection.weight"] = torch.eye(dimensions.hidden_size)
-    else:
-        tensors["head.pooler.weight"] = state["pooler.dense.weight"]
-        tensors["head.pooler.bias"] = state["pooler.dense.bias"]
-        tensors["head.classifier.weight"] = state["classifier.weight"]
-        tensors["head.classifier.bias"] = state["classifier.bias"]
-    return {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+    names = checkpoint_names(dimensions)
+    tensors = {}
+    for name, axes in tensor_axes(dimensions).items():
+        shape = tensor_shape(axes, dimensions)
+        if name in names:
+            # Rows of the position table before the first position are never used.
+            tensor = state[names[name]][-shape[0] :] if name == "embeddings.position" else state[names[name]]
+            tensors[name] = tensor.reshape(shape).clone()
+        elif name == "head.projection.weight":
+            tensors[name] = torch.eye(dimensions.hidden_size)
+        else:  # token types in a family without them
+            tensors[name] = torch.zeros(shape)
+    return tensors
+
+
+def save_tokenizer(name: str, head: str, folder: Path) -> None:
+    """Writes the files of a checkpoint's tokenizer alone. Raises CheckpointError."""
+    config = _read_config(name)
+    path = str(Path(name).expanduser()) if _is_folder_name(name) else name
+    _read_tokenizer(path, config.vocab_size, head).save_pretrained(folder)

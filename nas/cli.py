@@ -23,6 +23,8 @@ ConfigurationArgument = Annotated[Path, typer.Argument(help="The run's configura
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set training.steps=500.")
 ]
+SUBNET_HELP = "A budget with a winner (2x), a subnet's key, or a JSON file with a subnet."
+SubnetOption = Annotated[str | None, typer.Option(help=SUBNET_HELP)]
 CheckpointOption = Annotated[str | None, typer.Option(help="Local folder or hub name in place of the configured one.")]
 DataOption = Annotated[str | None, typer.Option(help="Data source in place of the configured one.")]
 FolderOption = Annotated[str | None, typer.Option(help="Run folder in place of the configured one.")]
@@ -51,7 +53,7 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from export.quantize import CalibrationError
     from export.weights import SupernetError
     from nas.configuration import ConfigurationError
-    from nas.data import DataError
+    from nas.data.failures import DataError
     from nas.failures import CheckpointError, TrainingError
     from nas.space import SpaceError
     from nas.stages.search import SearchError
@@ -92,8 +94,15 @@ def _guarded(action: Callable[[], None]) -> None:
 
 
 def _execute(
-    stage: str, configuration: Path, overrides: dict[str, Any], assignments: list[str] | None, as_json: bool
+    stage: str,
+    configuration: Path,
+    overrides: dict[str, Any],
+    assignments: list[str] | None,
+    as_json: bool,
+    work: Callable[[Run], dict[str, Any]] | None = None,
 ) -> None:
+    """Reads the configuration, opens the run and does one stage, all of them (``run``), or the given work."""
+
     def action() -> None:
         import yaml
 
@@ -110,7 +119,7 @@ def _execute(
             chosen[key.strip()] = yaml.safe_load(value)
         run = Run(read_configuration(configuration, chosen), Console(to_stderr=as_json))
         try:
-            result = run_all(run) if stage == "run" else STAGES[stage](run)
+            result = work(run) if work else run_all(run) if stage == "run" else STAGES[stage](run)
         finally:
             run.close()
         if as_json:
@@ -122,10 +131,10 @@ def _execute(
 
 
 def _next(run: Run, stage: str, configuration: Path) -> None:
-    following = {"train": "bench", "bench": "fit", "fit": "search", "search": "export"}.get(stage)
+    following = {"data": "train", "train": "bench", "bench": "fit", "fit": "search", "search": "export"}.get(stage)
     if following:
         run.console.say(f"\nnext: ortnas {following} {configuration}")
-    else:
+    elif stage != "extract":
         run.console.say(f"\nnext: ortnas verify {run.packages_folder}/NAME on the machine where it will serve")
 
 
@@ -152,18 +161,67 @@ def init(
 
 
 @app.command()
+def data(
+    configuration: ConfigurationArgument,
+    source: Annotated[
+        str | None, typer.Option("--source", "--data", help="Data source in place of the configured one.")
+    ] = None,
+    folder: FolderOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prepare the data: read, split, encode, and show what is there."""
+    _execute("data", configuration, {"data.source": source, "folder": folder}, assignments, as_json)
+
+
+@app.command()
 def train(
     configuration: ConfigurationArgument,
     checkpoint: CheckpointOption = None,
     data: DataOption = None,
     folder: FolderOption = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    subnet: SubnetOption = None,
+    quantization_aware: Annotated[
+        bool | None, typer.Option("--quantization-aware", help="With --subnet: round as the quantizer will.")
+    ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a supernet from the checkpoint and train it."""
-    overrides = {"checkpoint": checkpoint, "data.source": data, "folder": folder, "training.steps": steps}
-    _execute("train", configuration, overrides, assignments, as_json)
+    """Make a supernet from the checkpoint and train it; with --subnet, train one of its subnets further."""
+    overrides: dict[str, Any] = {"checkpoint": checkpoint, "data.source": data, "folder": folder}
+    if subnet is None:
+        if quantization_aware:
+            raise typer.BadParameter("it goes with --subnet", param_hint="--quantization-aware")
+        _execute("train", configuration, overrides | {"training.steps": steps}, assignments, as_json)
+        return
+    overrides |= {"refinement.steps": steps, "refinement.quantization_aware": quantization_aware}
+
+    def refine(run: Run) -> dict[str, Any]:
+        from nas.stages.refine import refine as refine_subnet
+
+        return refine_subnet(run, subnet)
+
+    _execute("refine", configuration, overrides, assignments, as_json, refine)
+
+
+@app.command()
+def extract(
+    configuration: ConfigurationArgument,
+    subnet: Annotated[str, typer.Option(help=SUBNET_HELP)],
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    folder: FolderOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a subnet as a plain transformers checkpoint, where its shape allows."""
+
+    def write(run: Run) -> dict[str, Any]:
+        from nas.stages.refine import extract_subnet
+
+        return extract_subnet(run, subnet, out)
+
+    _execute("extract", configuration, {"folder": folder}, assignments, as_json, write)
 
 
 @app.command()

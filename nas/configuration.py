@@ -6,12 +6,17 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nas.data.failures import DataError
+from nas.data.tasks import find_task
 from nas.presets import PRESETS
+from nas.recipes import choose_losses
+
+Head = Literal["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
 
 
 class ConfigurationError(ValueError):
@@ -23,18 +28,28 @@ class _Section(BaseModel):
 
 
 class Data(_Section):
-    """``source``: a file with a sentence a line, ``python-docstrings``, or a folder with training and dev tables."""
+    """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
+
+    ``task`` names a GLUE task or ``squad`` and fills in files, columns and metric.
+    """
 
     source: str
-    train_file: str = "train.tsv"
-    report_file: str = "dev.tsv"
-    text: str = "sentence"
+    task: str | None = None
+    train_file: str | None = None
+    report_file: str | None = None
+    text: str | None = None
     pair: str | None = None
-    label: str = "label"
+    label: str | None = None
+    lower: bool = False
     max_length: int = Field(128, ge=8)
     calibration_size: int = Field(64, ge=1)
     search_size: int = Field(256, ge=2)
     report_size: int | None = Field(None, ge=2)
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return None if name is None else find_task(name).name
 
 
 class Space(_Section):
@@ -58,14 +73,41 @@ class Space(_Section):
 
 
 class Training(_Section):
+    """``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation)."""
+
     steps: int = Field(2000, ge=0)
     batch_size: int = Field(32, ge=2)
+    accumulation: int = Field(1, ge=1)
     learning_rate: float = Field(3e-4, gt=0)
+    sampling: Literal["sandwich", "uniform", "progressive"] = "sandwich"
     random_subnets: int = Field(2, ge=0)
+    balance: Literal["multiply_adds", "latency", "genome"] = "multiply_adds"
+    teacher: Literal["checkpoint", "largest"] = "checkpoint"
+    losses: dict[str, float] | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
     importance_texts: int = Field(128, ge=1)
     teacher_steps: int = Field(1500, ge=0)
     teacher_learning_rate: float = Field(5e-5, gt=0)
     checkpoint_every: int = Field(100, ge=1)
+    probe_every: int = Field(200, ge=0)
+    probe_texts: int = Field(256, ge=2)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Training:
+        if self.teacher == "largest" and self.sampling == "uniform":
+            raise ValueError("teacher 'largest' needs the largest subnet in every step; sampling 'uniform' lacks it")
+        if self.accumulation > self.batch_size:
+            raise ValueError(f"accumulation {self.accumulation} exceeds batch_size {self.batch_size}")
+        return self
+
+
+class Refinement(_Section):
+    """Further training of one subnet. ``quantization_aware`` puts the quantizer's rounding into the loop."""
+
+    steps: int = Field(1000, ge=1)
+    learning_rate: float = Field(5e-5, gt=0)
+    quantization_aware: bool = False
 
 
 class TargetHost(_Section):
@@ -92,7 +134,7 @@ class Search(_Section):
     candidates: int = Field(100, ge=1)
     population: int = Field(16, ge=2)
     finalists: int = Field(4, ge=1)
-    metric: Literal["accuracy", "mean_cosine", "similarity_spearman"] | None = None
+    metric: str | None = None
 
     @field_validator("budgets", mode="before")
     @classmethod
@@ -110,16 +152,47 @@ class Configuration(_Section):
     """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package)."""
 
     checkpoint: str
-    head: Literal["embedding", "classification"]
+    head: Head = "embedding"
+    pooling: Literal["mean", "cls"] = "mean"
     data: Data
     folder: str = "runs/default"
     seed: int = Field(0, ge=0)
     precision: Literal["int8", "fp32"] = "int8"
     space: Space = Space()
     training: Training = Training()
+    refinement: Refinement = Refinement()
     target: TargetHost = TargetHost()
     bench: Bench = Bench()
     search: Search = Search()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _head_of_task(cls, document: Any) -> Any:
+        """The head is the task's, or has to be named."""
+        if not isinstance(document, dict):
+            return document
+        data = document.get("data")
+        task = data.get("task") if isinstance(data, dict) else None
+        if task is None:
+            if "head" not in document:
+                raise ValueError(f"the key 'head' is missing; it is one of {', '.join(get_args(Head))}")
+            return document
+        try:
+            own = find_task(str(task)).head
+        except DataError:
+            return document  # the key itself reports it
+        if document.setdefault("head", own) != own:
+            raise ValueError(f"head {document['head']!r} does not fit task {task!r}, whose head is {own!r}")
+        return document
+
+    @model_validator(mode="after")
+    def _losses_and_metric_fit(self) -> Configuration:
+        losses = choose_losses(self.head, self.training.losses)
+        if self.training.teacher == "largest" and self.head == "embedding":
+            raise ValueError("training.teacher 'largest' needs labels, and head 'embedding' has none")
+        if self.training.teacher == "largest" and losses.keys() == {"labels"}:
+            raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
+        return self
 
 
 def read_configuration(path: Path, overrides: Mapping[str, Any]) -> Configuration:
@@ -164,4 +237,6 @@ def _explain(item: Any) -> str:
     if item["type"] == "missing":
         return f"the key {key!r} is missing"
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
+        return f"{key}: {message}" if key else message
     return f"{key} = {item['input']!r}: {message[0].lower() + message[1:]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -55,3 +56,8 @@ def read_lines(path: Path) -> list[Any]:
         except ValueError:
             continue
     return documents
+
+
+def digest(*parts: Any) -> str:
+    """16 hexadecimal digits that name JSON-ready inputs."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nas.layout import Dimensions, tensor_axes
 from nas.supernet import Supernet
+from nas.text import IGNORED
 
 
 def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, Tensor]:
@@ -24,7 +25,11 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
         gradient = tensors[name].grad
         return tensors[name].detach() * gradient if gradient is not None else torch.zeros_like(tensors[name])
 
-    gates = {"hidden": (product("embeddings.norm.weight") + product("embeddings.norm.bias")).abs()}
+    if dimensions.table_size:
+        entry = product("embeddings.projection.weight").sum(1) + product("embeddings.projection.bias")
+    else:
+        entry = product("embeddings.norm.weight") + product("embeddings.norm.bias")
+    gates = {"hidden": entry.abs()}
     for index in range(dimensions.num_layers):
         layer = f"layers.{index}"
         output = product(f"{layer}.output.weight")
@@ -34,24 +39,42 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
         gates[f"{layer}.ffn"] = product(f"{layer}.ffn_out.weight").sum(0)
         for norm in ("attention_norm", "ffn_norm"):
             gates["hidden"] += (product(f"{layer}.{norm}.weight") + product(f"{layer}.{norm}.bias")).abs()
-    if dimensions.head == "classification":
+    if "head.pooler.weight" in tensors:
         gates["pooled"] = product("head.classifier.weight").sum(0)
     return gates
 
 
 def _loss(supernet: Supernet, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
-    output: Tensor = supernet(batch, supernet.dimensions.full_subnet)
-    if supernet.dimensions.head == "classification":
-        return F.cross_entropy(output, batch["labels"])
-    # Without labels, the change of the output itself is what counts: a random direction per sentence probes the
-    # norm of its Jacobian without bias.
+    head, full = supernet.dimensions.head, supernet.dimensions.full_subnet
+    if head == "masked-lm":
+        embedded = supernet.look_up(batch["input_ids"], batch["token_type_ids"])
+        hidden = supernet.encode(embedded, batch["attention_mask"], full).hidden
+        return _probe(hidden * batch["attention_mask"][..., None], generator)
+    output: Tensor = supernet(batch, full)
+    if head == "embedding":
+        return _probe(output, generator)
+    labels = batch["labels"]
+    if head == "regression":
+        return F.mse_loss(output[:, 0], labels.to(output.dtype))
+    if head == "span":
+        padding = ~batch["attention_mask"].bool()
+        start, end = output.masked_fill(padding[..., None], torch.finfo(output.dtype).min).unbind(-1)
+        return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
+    # Not torch's own mean, which is not finite where no token has a label.
+    total = F.cross_entropy(output.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def _probe(output: Tensor, generator: torch.Generator) -> Tensor:
+    """Without labels, the change of the output itself is what counts: a random direction per vector of the output
+    [batch, ..., size] probes the norm of its Jacobian without bias."""
     return (output * torch.randn(output.shape, generator=generator)).sum() / len(output)
 
 
 def measure_importance(supernet: Supernet, batches: Iterable[Mapping[str, Tensor]], seed: int) -> dict[str, Tensor]:
     """Importance of every head, FFN neuron, head dimension and residual channel; small batches resolve more.
 
-    Keys are ``hidden``, ``pooled`` (classification) and ``layers.N.{heads,value,query,ffn}``.
+    Keys are ``hidden``, ``pooled`` (classification, regression) and ``layers.N.{heads,value,query,ffn}``.
     """
     generator = torch.Generator().manual_seed(seed)
     total: dict[str, Tensor] = {}

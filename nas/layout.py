@@ -7,7 +7,7 @@ anything that slices like an array, so training (torch) and export (numpy) share
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Protocol, TypeVar
 
 from nas.space import Layer, SpaceError, Subnet
@@ -18,12 +18,18 @@ Axes = tuple[str, ...]
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "supernet.json"
 
+# The tables' width, "table", is the hidden axis where the tables are not factorised from it.
 EMBEDDINGS: dict[str, Axes] = {
-    "embeddings.word": ("vocab", "hidden"),
-    "embeddings.position": ("position", "hidden"),
-    "embeddings.token_type": ("token_type", "hidden"),
-    "embeddings.norm.weight": ("hidden",),
-    "embeddings.norm.bias": ("hidden",),
+    "embeddings.word": ("vocab", "table"),
+    "embeddings.position": ("position", "table"),
+    "embeddings.token_type": ("token_type", "table"),
+    "embeddings.norm.weight": ("table",),
+    "embeddings.norm.bias": ("table",),
+}
+# From the tables' width to the hidden size (Clark et al. 2020, "ELECTRA"; Lan et al. 2019, "ALBERT", section 3.1).
+PROJECTION: dict[str, Axes] = {
+    "embeddings.projection.weight": ("hidden", "table"),
+    "embeddings.projection.bias": ("hidden",),
 }
 LAYER: dict[str, Axes] = {
     "query.weight": ("heads", "head", "hidden"),
@@ -43,20 +49,43 @@ LAYER: dict[str, Axes] = {
     "ffn_norm.weight": ("hidden",),
     "ffn_norm.bias": ("hidden",),
 }
+_POOLED_HEAD: dict[str, Axes] = {
+    "head.pooler.weight": ("pooled", "hidden"),
+    "head.pooler.bias": ("pooled",),
+    "head.classifier.weight": ("label", "pooled"),
+    "head.classifier.bias": ("label",),
+}
+_TOKEN_HEAD: dict[str, Axes] = {
+    "head.classifier.weight": ("label", "hidden"),
+    "head.classifier.bias": ("label",),
+}
+# The decoder of the masked-LM head is the word table.
 HEADS: dict[str, dict[str, Axes]] = {
     "embedding": {"head.projection.weight": ("embedding", "hidden")},
-    "classification": {
-        "head.pooler.weight": ("pooled", "hidden"),
-        "head.pooler.bias": ("pooled",),
-        "head.classifier.weight": ("label", "pooled"),
-        "head.classifier.bias": ("label",),
+    "classification": _POOLED_HEAD,
+    "regression": _POOLED_HEAD,
+    "token-classification": _TOKEN_HEAD,
+    "span": _TOKEN_HEAD,
+    "masked-lm": {
+        "head.transform.weight": ("table", "hidden"),
+        "head.transform.bias": ("table",),
+        "head.transform_norm.weight": ("table",),
+        "head.transform_norm.bias": ("table",),
+        "head.decoder.bias": ("vocab",),
     },
 }
+HEAD_NAMES = tuple(HEADS)
 
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Sizes of the full network. ``num_labels`` is 0 and ``embedding_size`` is 0 where the head has none."""
+    """Sizes and kinds of the full network.
+
+    ``num_labels`` and ``embedding_size`` are 0 where the head has none. ``table_size`` is the width of the embedding
+    tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling``
+    ("mean" or "cls") is the embedding head's, ``head_activation`` ("tanh", "relu" or "gelu") that of the dense layer
+    of the classification and regression heads.
+    """
 
     vocab_size: int
     max_positions: int
@@ -71,16 +100,24 @@ class Dimensions:
     head: str
     num_labels: int = 0
     embedding_size: int = 0
+    family: str = "bert"
+    table_size: int = 0
+    pooling: str = "mean"
+    head_activation: str = "tanh"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Dimensions:
-        """Raises SpaceError for missing or unknown keys."""
+        """Keys that have a default may be missing. Raises SpaceError for other missing or unknown keys and for an
+        unknown head."""
         names = {field.name for field in fields(cls)}
-        if wrong := names.symmetric_difference(document) - {"num_labels", "embedding_size"}:
+        optional = {field.name for field in fields(cls) if field.default is not MISSING}
+        if wrong := names.symmetric_difference(document) - optional:
             raise SpaceError(f"dimensions: missing or unknown keys {sorted(wrong)}")
+        if document["head"] not in HEADS:
+            raise SpaceError(f"dimensions: head is {document['head']!r}; allowed are {', '.join(HEAD_NAMES)}")
         return cls(**document)
 
     @property
@@ -90,6 +127,7 @@ class Dimensions:
             "vocab": self.vocab_size,
             "position": self.max_positions,
             "token_type": self.token_types,
+            "table": self.table_size,
             "hidden": self.hidden_size,
             "pooled": self.hidden_size,
             "heads": self.num_heads,
@@ -119,12 +157,20 @@ class Dimensions:
                     raise SpaceError(f"{name} {getattr(layer, name)} does not fit the supernet's {limit}")
 
 
+def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
+    """Axis labels of the embeddings and the head, by canonical name."""
+    axes = EMBEDDINGS | HEADS[dimensions.head]
+    if dimensions.table_size:
+        return axes | PROJECTION
+    return {name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()}
+
+
 def tensor_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of every tensor of a supernet, by canonical name."""
-    axes = dict(EMBEDDINGS)
+    axes = top_axes(dimensions)
     for index in range(dimensions.num_layers):
         axes.update({f"layers.{index}.{name}": labels for name, labels in LAYER.items()})
-    return axes | HEADS[dimensions.head]
+    return axes
 
 
 def tensor_shape(axes: Axes, dimensions: Dimensions) -> tuple[int, ...]:
@@ -154,6 +200,6 @@ def cut_layers(tensors: Mapping[str, T], subnet: Subnet) -> Iterator[tuple[Layer
         yield layer, {name: cut(tensors[prefix + name], axes, subnet, layer) for name, axes in LAYER.items()}
 
 
-def cut_top(tensors: Mapping[str, T], subnet: Subnet, head: str) -> dict[str, T]:
+def cut_top(tensors: Mapping[str, T], subnet: Subnet, dimensions: Dimensions) -> dict[str, T]:
     """Embeddings and head of the subnet by canonical name, as views."""
-    return {name: cut(tensors[name], axes, subnet) for name, axes in (EMBEDDINGS | HEADS[head]).items()}
+    return {name: cut(tensors[name], axes, subnet) for name, axes in top_axes(dimensions).items()}

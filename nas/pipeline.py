@@ -6,12 +6,13 @@ from typing import Any
 
 from nas.run import Run
 from nas.stages.bench import bench
+from nas.stages.data import data
 from nas.stages.export import export
 from nas.stages.fit import fit_predictor
 from nas.stages.search import SearchError, search
 from nas.stages.train import train
 
-STAGES = {"train": train, "bench": bench, "fit": fit_predictor, "search": search, "export": export}
+STAGES = {"data": data, "train": train, "bench": bench, "fit": fit_predictor, "search": search, "export": export}
 
 
 def run_all(run: Run) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import time
 from functools import cached_property
 from pathlib import Path
@@ -13,32 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
+from filelock import FileLock, Timeout
 
 from bench.hosts import LocalHost
 from bench.store import Target
 from bench.timing import Protocol, Setup, Workload
 from export.build import Exporter
 from export.graph import LAYOUT_VERSION
-from export.metrics import DEFAULT_METRIC
+from export.metrics import HEAD_METRICS, Part
 from export.recipes import Recipe, choose_recipe, recipe_named
 from export.weights import SupernetFolder, memory_map, read_supernet
 from nas.configuration import Configuration, ConfigurationError
 from nas.console import Console
-from nas.data import (
-    PYTHON_DOCSTRINGS,
-    DataError,
-    Splits,
-    docstring_sentences,
-    read_sentences,
-    read_splits,
-    read_table,
-    split_corpus,
-    split_task,
-    write_splits,
-)
-from nas.files import append_line, write_aside, write_json
-from nas.text import EncodedExamples, Example, encode, load_tokenizer
-from search.scoring import Part
+from nas.data import find_task
+from nas.files import append_line, digest, write_aside, write_json
+from nas.task_data import TaskData, prepare
 
 _CALIBRATION_BATCH = 16
 
@@ -51,6 +41,7 @@ class Run:
         self.folder = Path(configuration.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigurationError(f"folder = {configuration.folder!r}: a file with that name exists")
+        self._lock = self._take()
         write_aside(self.folder / "run.yaml", yaml.safe_dump(configuration.model_dump(mode="json"), sort_keys=False))
         self.supernet_folder = self.folder / "supernet"
         self.teacher_folder = self.folder / "teacher"
@@ -59,6 +50,24 @@ class Run:
         self.predictor_folder = self.folder / "predictor"
         self.scores_file = self.folder / "search" / "scores.jsonl"
         self.packages_folder = self.folder / "packages"
+
+    def _take(self) -> FileLock | None:
+        """Holds the folder against other commands; processes of one distributed training share it.
+
+        Raises ConfigurationError where another command is at work in it.
+        """
+        if int(os.environ.get("RANK", "0")):
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigurationError(
+                f"folder = {self.configuration.folder!r}: another ortnas command is at work in it; wait for it to end, "
+                f"or choose another folder"
+            ) from None
+        return lock
 
     def search_folder(self, budget: str) -> Path:
         return self.folder / "search" / f"{self.configuration.precision}-{budget}"
@@ -79,55 +88,44 @@ class Run:
         return str(Path(next(iter(spec.submodule_search_locations))) / inside)
 
     @cached_property
-    def splits(self) -> Splits:
+    def tokenizer_folder(self) -> Path:
+        """The checkpoint's tokenizer, saved once."""
+        folder = self.folder / "data" / "tokenizer"
+        marker = folder.parent / "checkpoint.json"
+        identity = {"checkpoint": self.checkpoint_digest}
+        recorded = json.loads(marker.read_text()) if marker.is_file() else None
+        # A checkpoint that is gone since is no reason to refuse what was made of it.
+        if recorded is None or (recorded != identity and self._checkpoint_is_there):
+            from nas.checkpoint import save_tokenizer
+
+            save_tokenizer(self.checkpoint, self.configuration.head, folder)
+            write_json(marker, identity)
+        return folder
+
+    @property
+    def _checkpoint_is_there(self) -> bool:
+        return not Path(self.checkpoint).is_absolute() or Path(self.checkpoint).exists()
+
+    @cached_property
+    def checkpoint_digest(self) -> str:
+        """Content of a local checkpoint's files; a hub name stands for itself."""
+        folder = Path(self.checkpoint).expanduser()
+        if not folder.is_dir():
+            return self.checkpoint
+        content = hashlib.sha256()
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model"):
+                content.update(path.name.encode())
+                with path.open("rb") as stream:
+                    while block := stream.read(1 << 20):
+                        content.update(block)
+        return content.hexdigest()[:16]
+
+    @cached_property
+    def data(self) -> TaskData:
         """The task's parts: made once, then read back, so that every stage sees the same texts."""
-        configuration, folder = self.configuration, self.folder / "data"
-        marker = folder / "inputs.json"
-        asked = digest(configuration.data.model_dump(), configuration.head, configuration.seed)
-        recorded = json.loads(marker.read_text()) if marker.is_file() else {}
-        try:
-            inputs = {"asked": asked, "source": self._source_identity()}
-        except DataError:
-            if recorded.get("asked") != asked:
-                raise
-            inputs = recorded  # the source is gone; what was made of it is not
-        if recorded == inputs:
-            return read_splits(folder)
-        splits = self._make_splits()
-        write_splits(splits, folder)
-        write_json(marker, inputs)
-        return splits
-
-    def _source_identity(self) -> str:
-        """What names the content of the data source: size and time of every file, or the corpus's own name."""
-        data = self.configuration.data
-        if data.source == PYTHON_DOCSTRINGS:
-            return PYTHON_DOCSTRINGS
-        source = Path(data.source)
-        files = [source / data.train_file, source / data.report_file] if source.is_dir() else [source]
-        if missing := [str(file) for file in files if not file.is_file()]:
-            raise DataError(f"data.source = {data.source!r}: no such file: {', '.join(missing)}")
-        return digest([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
-
-    def _make_splits(self) -> Splits:
-        data, seed = self.configuration.data, self.configuration.seed
-        sizes = {"calibration": data.calibration_size, "search": data.search_size}
-        if self.configuration.head == "classification":
-            source = Path(data.source)
-            if not source.is_dir():
-                raise DataError(f"data.source = {data.source!r}: classification needs a folder with {data.train_file}")
-            tables = [
-                read_table(source / name, data.text, data.label, data.pair)
-                for name in (data.train_file, data.report_file)
-            ]
-            return split_task(tables[0], tables[1], sizes | {"report": data.report_size or len(tables[1])}, seed)
-        if data.source == PYTHON_DOCSTRINGS:
-            sentences = docstring_sentences()
-        elif Path(data.source).is_dir():
-            raise DataError(f"data.source = {data.source!r}: embedding needs a text file with a sentence a line")
-        else:
-            sentences = read_sentences(Path(data.source))
-        return split_corpus(sentences, sizes | {"report": data.report_size or data.search_size}, seed)
+        with self.console.progress("data") as report:
+            return prepare(self.configuration, self.folder / "data", lambda: self.tokenizer_folder, report)
 
     @cached_property
     def supernet(self) -> SupernetFolder:
@@ -147,31 +145,28 @@ class Run:
         except ValueError as error:
             raise ConfigurationError(f"target.recipe: {error}") from None
 
-    def encoded(self, examples: list[Example]) -> EncodedExamples:
-        return encode(load_tokenizer(self.teacher_folder), examples, self.configuration.data.max_length)
-
     @cached_property
-    def trained_splits(self) -> Splits:
-        """The splits, if they are those that the supernet was trained with: of others, it may have seen any part.
+    def trained_data(self) -> TaskData:
+        """The data, if it is what the supernet was trained with: of other splits, it may have seen any part.
 
         Raises ConfigurationError where data or seed changed since.
         """
         provenance, max_length = self.supernet.provenance, self.configuration.data.max_length
-        if (provenance.get("splits"), provenance.get("max_length")) != (self.splits.digest, max_length):
+        if (provenance.get("splits"), provenance.get("max_length")) != (self.data.digest, max_length):
             raise ConfigurationError("data or seed changed since the supernet was trained; run `ortnas train`")
-        return self.splits
+        return self.data
 
     @cached_property
-    def _calibration(self) -> list[dict[str, npt.NDArray[np.int64]]]:
-        return [feeds for _, feeds in self.encoded(self.trained_splits.calibration).batches(_CALIBRATION_BATCH)]
+    def calibration(self) -> list[dict[str, npt.NDArray[np.int64]]]:
+        return [feeds for _, feeds in self.trained_data.held_out("calibration").batches(_CALIBRATION_BATCH)]
 
     @cached_property
     def exporter(self) -> Exporter:
-        return Exporter(self.supernet, self.recipe, self._calibration)
+        return Exporter(self.supernet, self.recipe, self.calibration)
 
     @cached_property
     def teacher_exporter(self) -> Exporter:
-        return Exporter(self.teacher, self.recipe, self._calibration)
+        return Exporter(self.teacher, self.recipe, self.calibration)
 
     @cached_property
     def anchor(self) -> bytes:
@@ -179,21 +174,28 @@ class Run:
         return self.teacher_exporter.build(self.teacher.dimensions.full_subnet, self.configuration.precision)
 
     def part(self, name: str) -> Part:
-        """The ``search`` or ``report`` split, encoded, with labels or the teacher's embeddings."""
-        examples = getattr(self.trained_splits, name)
-        if self.configuration.head == "classification":
-            reference: npt.NDArray[np.generic] = np.array([example.label for example in examples], np.int64)
-        else:
-            reference = memory_map(self.teacher_folder / "outputs.safetensors")[name]
-        return Part(self.encoded(examples), reference)
+        """The ``search`` part or one of the report parts, encoded, with labels or the teacher's embeddings."""
+        return self.part_of(self.trained_data, name)
+
+    def part_of(self, data: TaskData, name: str) -> Part:
+        """As ``part``, while the supernet is not trained yet."""
+        teacher = None
+        if self.configuration.head == "embedding":
+            teacher = memory_map(self.teacher_folder / "outputs.safetensors")[name]
+        return Part(data.held_out(name), data.examples(name), data.labels, teacher)
 
     @property
     def metric(self) -> str:
-        """The configured metric, or the head's usual one. Raises ConfigurationError for one of the other head."""
+        """The configured metric, or the task's, or the head's usual one.
+
+        Raises ConfigurationError for one of another head.
+        """
         head, metric = self.configuration.head, self.configuration.search.metric
-        if metric is not None and (metric == "accuracy") != (head == "classification"):
-            raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}")
-        return metric or DEFAULT_METRIC[head]
+        allowed = [item.__name__ for item in HEAD_METRICS[head]]
+        if metric is not None and metric not in allowed:
+            raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}; {', '.join(allowed)} do")
+        task = self.configuration.data.task
+        return metric or (find_task(task).metric if task else allowed[0])
 
     @cached_property
     def host(self) -> LocalHost:
@@ -226,8 +228,5 @@ class Run:
     def close(self) -> None:
         if "host" in self.__dict__:
             self.host.close()
-
-
-def digest(*parts: Any) -> str:
-    """16 hexadecimal digits that name JSON-ready inputs."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        if self._lock is not None:
+            self._lock.release()

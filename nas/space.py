@@ -97,6 +97,12 @@ class Population:
     head_size: npt.NDArray[np.int64]
     ffn_size: npt.NDArray[np.int64]
 
+    @property
+    def multiply_adds(self) -> npt.NDArray[np.int64]:
+        """As ``Subnet.multiply_adds``, shape (n,)."""
+        width: npt.NDArray[np.int64] = (4 * self.num_heads * self.head_size + 2 * self.ffn_size).sum(1)
+        return self.hidden_size * width
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -115,7 +121,7 @@ class SearchSpace:
     ffn_size: tuple[int, ...]
     uniform: tuple[str, ...] = ()
     depth_order: Literal["first", "spread"] = "spread"
-    _columns: dict[str, slice] = field(init=False, repr=False, compare=False, default_factory=dict)
+    columns: dict[str, slice] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "depth", *LAYER_DIMENSIONS):
@@ -136,19 +142,19 @@ class SearchSpace:
         start = 2
         for name in LAYER_DIMENSIONS:
             width = 0 if not getattr(self, name) else 1 if name in self.uniform else self.num_layers
-            self._columns[name] = slice(start, start + width)
+            self.columns[name] = slice(start, start + width)
             start += width
 
     @property
     def genes(self) -> int:
-        return int(self._columns["ffn_size"].stop)
+        return int(self.columns["ffn_size"].stop)
 
     @cached_property
     def bounds(self) -> npt.NDArray[np.int16]:
         """Number of choices per gene, shape (genes,)."""
         counts = np.empty(self.genes, np.int16)
         counts[0], counts[1] = len(self.hidden_size), len(self.depth)
-        for name, columns in self._columns.items():
+        for name, columns in self.columns.items():
             counts[columns] = len(getattr(self, name))
         return counts
 
@@ -185,7 +191,7 @@ class SearchSpace:
         """Clips every gene into its range and zeroes the genes of absent layers."""
         repaired: Genomes = np.clip(genomes, 0, self.bounds - 1).astype(np.int16)
         present = self.presence[repaired[:, 1]]
-        for name, columns in self._columns.items():
+        for name, columns in self.columns.items():
             if name not in self.uniform and columns.stop > columns.start:
                 repaired[:, columns] *= present
         return repaired
@@ -197,7 +203,7 @@ class SearchSpace:
         subnets all occur; independent genes would crowd around the middle.
         """
         unit = rng.random((n, self.genes))
-        for columns in self._columns.values():
+        for columns in self.columns.values():
             if columns.stop - columns.start > 1:
                 centre, width = rng.random((n, 1)), rng.random((n, 1))
                 unit[:, columns] = np.clip(centre + width * (unit[:, columns] - 0.5), 0, 1 - 1e-9)
@@ -221,7 +227,7 @@ class SearchSpace:
         sizes: dict[str, npt.NDArray[np.int64]] = {}
         for name in LAYER_DIMENSIONS:
             if choices := getattr(self, name):
-                sizes[name] = np.asarray(choices)[genomes[:, self._columns[name]]] * present
+                sizes[name] = np.asarray(choices)[genomes[:, self.columns[name]]] * present
             else:
                 sizes[name] = hidden_size[:, None] // np.maximum(sizes["num_heads"], 1) * present
         return Population(hidden_size, np.asarray(self.depth)[genomes[:, 1]], **sizes)
@@ -244,7 +250,7 @@ class SearchSpace:
         try:
             genome[0] = self.hidden_size.index(subnet.hidden_size)
             genome[1] = self.depth.index(len(subnet.layers))
-            for name, columns in self._columns.items():
+            for name, columns in self.columns.items():
                 if columns.stop > columns.start:
                     for layer in subnet.layers:
                         position = 0 if name in self.uniform else layer.source

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 Feeds = dict[str, npt.NDArray[np.int64]]
 TOKENIZER_FILE = "tokenizer.json"
+# The label of a token that no loss and no metric looks at, as in torch's cross entropy.
+IGNORED = -100
+# Consecutive windows over a long context share this part of it, as in BERT's SQuAD code (128 of 384 tokens).
+WINDOW_OVERLAP = 1 / 3
 
 
 class TokenizerError(ValueError):
@@ -23,25 +28,67 @@ class TokenizerError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One text, or a pair of texts, with a label id where the task has labels."""
+    """One input with its target.
+
+    Token classification has ``words`` with a label id each in ``tags`` (and ``text`` empty). A span has the question
+    as ``text``, the context as ``pair`` and ``answers`` as (first character in the context, text). Classification and
+    regression have ``label``: an id, or a number. Other fields are empty.
+    """
 
     text: str
     pair: str | None = None
-    label: int | None = None
+    label: int | float | None = None
+    words: tuple[str, ...] = ()
+    tags: tuple[int, ...] = ()
+    answers: tuple[tuple[int, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the fields that are empty."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if name == "text" or (value is not None and value != ())}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Example:
+        """Raises TypeError for unknown fields."""
+        values = dict(document)
+        for name in ("words", "tags"):
+            if name in values:
+                values[name] = tuple(values[name])
+        if "answers" in values:
+            values["answers"] = tuple((int(start), str(text)) for start, text in values["answers"])
+        return cls(**values)
+
+
+class Window(NamedTuple):
+    """The piece of a long context that one row of inputs holds: the example's number and, per token, the characters
+    of the context that it stands for; None for tokens outside the context."""
+
+    example: int
+    characters: list[tuple[int, int] | None]
 
 
 @dataclass(frozen=True)
 class EncodedExamples:
-    """Token ids of many examples, each of its own length."""
+    """Token ids of many inputs, each of its own length.
 
-    ids: list[list[int]]
-    type_ids: list[list[int]]
+    ``labels`` holds, per row: a class id, a number, one id per token (IGNORED where there is none) or the first and
+    last token of an answer (0, 0 where the window lacks it). ``windows`` is there where rows are pieces of contexts.
+    """
+
+    ids: Sequence[Sequence[int]]
+    type_ids: Sequence[Sequence[int]]
+    labels: Sequence[Any] | None = None
+    windows: Sequence[Window] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.array([len(row) for row in self.ids], np.int64)
+
     def feeds(self, rows: Sequence[int]) -> Feeds:
-        """The chosen examples as int64 arrays [batch, sequence], padded to the longest of them."""
+        """The chosen rows as int64 arrays [batch, sequence], padded to the longest of them."""
         length = max(len(self.ids[row]) for row in rows)
         feeds = {
             name: np.zeros((len(rows), length), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")
@@ -53,9 +100,23 @@ class EncodedExamples:
             feeds["token_type_ids"][position, :used] = self.type_ids[row]
         return feeds
 
+    def label_array(self, rows: Sequence[int]) -> npt.NDArray[Any] | None:
+        """Labels of the chosen rows: int64 or float32 [batch], int64 [batch, 2], or int64 [batch, sequence]."""
+        if self.labels is None:
+            return None
+        chosen = [self.labels[row] for row in rows]
+        if isinstance(chosen[0], float):
+            return np.array(chosen, np.float32)
+        if isinstance(chosen[0], list):
+            padded = np.full((len(rows), max(map(len, chosen))), IGNORED, np.int64)
+            for position, labels in enumerate(chosen):
+                padded[position, : len(labels)] = labels
+            return padded
+        return np.array(chosen, np.int64)
+
     def batches(self, size: int) -> Iterator[tuple[list[int], Feeds]]:
-        """All examples in batches of similar length, with the rows that each batch holds."""
-        order = sorted(range(len(self)), key=lambda row: len(self.ids[row]))
+        """All rows in batches of similar length, with the rows that each batch holds."""
+        order = np.argsort(self.lengths, kind="stable").tolist()
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             yield rows, self.feeds(rows)
@@ -81,8 +142,72 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:
-    """Token ids, cut to max_length with the special tokens kept."""
+    """Token ids of at most max_length with the special tokens kept: longer texts are cut, longer contexts of a span
+    are covered by overlapping windows."""
+    if examples and examples[0].words:
+        return _encode_words(tokenizer, examples, max_length)
+    if examples and examples[0].answers:
+        return _encode_windows(tokenizer, examples, max_length)
     tokenizer.enable_truncation(max_length)
     inputs = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
     encodings = tokenizer.encode_batch(inputs)
-    return EncodedExamples([encoding.ids for encoding in encodings], [encoding.type_ids for encoding in encodings])
+    labels = [example.label for example in examples]
+    return EncodedExamples(
+        [encoding.ids for encoding in encodings],
+        [encoding.type_ids for encoding in encodings],
+        None if any(label is None for label in labels) else labels,
+    )
+
+
+def _encode_words(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:
+    """The first token of a word carries the word's label (Devlin et al. 2019, section 5.3)."""
+    if getattr(tokenizer.pre_tokenizer, "add_prefix_space", True) is False:
+        # Byte-level tokens tell words apart by the space before them, which a list of words has lost.
+        tokenizer.pre_tokenizer.add_prefix_space = True
+    tokenizer.enable_truncation(max_length)
+    encodings = tokenizer.encode_batch([list(example.words) for example in examples], is_pretokenized=True)
+    labels = [_token_labels(encoding, example.tags) for encoding, example in zip(encodings, examples, strict=True)]
+    return EncodedExamples([item.ids for item in encodings], [item.type_ids for item in encodings], labels)
+
+
+def _token_labels(encoding: Encoding, tags: Sequence[int]) -> list[int]:
+    labels, previous = [], None
+    for word in encoding.word_ids:
+        labels.append(IGNORED if word is None or word == previous else tags[word])
+        previous = word
+    return labels
+
+
+def _encode_windows(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:
+    tokenizer.enable_truncation(max_length, stride=int(max_length * WINDOW_OVERLAP), strategy="only_second")
+    ids, type_ids, labels, windows = [], [], [], []
+    for number, example in enumerate(examples):
+        question = tokenizer.encode(example.text, add_special_tokens=False)
+        # A question that leaves a context no room is cut to half the length.
+        text = example.text
+        if len(question.ids) > max_length // 2:
+            text = text[: question.offsets[max_length // 2 - 1][1]]
+        whole = tokenizer.encode(text, example.pair or "")
+        for encoding in (whole, *whole.overflowing):
+            characters = [
+                offset if part == 1 else None
+                for offset, part in zip(encoding.offsets, encoding.sequence_ids, strict=True)
+            ]
+            ids.append(encoding.ids)
+            type_ids.append(encoding.type_ids)
+            windows.append(Window(number, characters))
+            labels.append(_answer_tokens(characters, *example.answers[0]))
+    return EncodedExamples(ids, type_ids, labels, windows)
+
+
+def _answer_tokens(characters: Sequence[tuple[int, int] | None], start: int, text: str) -> tuple[int, int]:
+    """First and last token of an answer; (0, 0) where the window does not hold all of it."""
+    end = start + len(text)
+    inside = [
+        token for token, piece in enumerate(characters) if piece is not None and piece[0] < end and piece[1] > start
+    ]
+    if not inside:
+        return 0, 0
+    first, last = characters[inside[0]], characters[inside[-1]]
+    whole = first is not None and last is not None and first[0] <= start and last[1] >= end
+    return (inside[0], inside[-1]) if whole else (0, 0)

@@ -5,34 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from export.build import Exporter, Precision, model_outputs
 from export.graph import LAYOUT_VERSION
-from export.metrics import METRICS
+from export.metrics import METRICS, Part
 from export.quantize import Feeds
 from nas.files import append_line, read_lines
 from nas.space import Subnet
-from nas.text import EncodedExamples
-
-Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One split to score on: encoded texts and what the outputs are compared with (labels, teacher embeddings)."""
-
-    examples: EncodedExamples
-    reference: npt.NDArray[np.generic]
-
-    @property
-    def digest(self) -> str:
-        content = json.dumps([self.examples.ids, self.examples.type_ids]).encode() + self.reference.tobytes()
-        return hashlib.sha256(content).hexdigest()[:16]
 
 
 class Scorer:
@@ -48,7 +28,7 @@ class Scorer:
             [
                 LAYOUT_VERSION,
                 exporter.supernet.digest,
-                part.digest,
+                part_digest(part),
                 precision,
                 exporter.recipe.to_json() if precision == "int8" else None,
                 calibration_digest(exporter.calibration) if precision == "int8" else None,
@@ -65,11 +45,20 @@ class Scorer:
         key = subnet.key
         if key not in self.scores:
             model = self.exporter.build(subnet, self.precision)
-            value = METRICS[self.metric](model_outputs(model, self.part.examples), self.part.reference)
+            outputs = model_outputs(model, self.part.encoded, self.exporter.supernet.dimensions.head)
+            value = METRICS[self.metric](outputs, self.part)
             append_line(self.cache_file, {"context": self.context, "subnet_key": key, "score": value})
             self.scores[key] = value
             self.computed += 1
         return self.scores[key]
+
+
+def part_digest(part: Part) -> str:
+    """Names the inputs and what the outputs are compared with."""
+    encoded = part.encoded
+    content = json.dumps([encoded.ids, encoded.type_ids, encoded.labels, encoded.windows, part.label_names])
+    teacher = b"" if part.teacher is None else part.teacher.tobytes()
+    return hashlib.sha256(content.encode() + teacher).hexdigest()[:16]
 
 
 def calibration_digest(batches: Sequence[Feeds]) -> str:

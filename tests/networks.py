@@ -1,4 +1,4 @@
-"""Small networks for all tests: random tensors, random BERT checkpoints, a predictor whose law is known."""
+"""Small networks for all tests: random tensors, random checkpoints, a predictor whose law is known."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.families import FAMILIES
 from nas.layout import Dimensions, tensor_axes, tensor_shape
 from nas.space import Genomes, SearchSpace, Subnet
 
@@ -29,10 +30,19 @@ def make_dimensions(head: str = "embedding", **changes: Any) -> Dimensions:
         "layer_norm_epsilon": 1e-12,
         "activation": "gelu",
         "head": head,
-        "num_labels": 3 if head == "classification" else 0,
+        "num_labels": {"classification": 3, "token-classification": 3, "regression": 1, "span": 2}.get(head, 0),
         "embedding_size": 32 if head == "embedding" else 0,
     }
     return Dimensions(**sizes | changes)
+
+
+# Changes to make_dimensions: the shapes of network that a head can sit on.
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "roberta": {"family": "roberta", "token_types": 1},
+    "distilbert": {"family": "distilbert", "token_types": 1, "head_activation": "relu"},
+    "electra": {"family": "electra", "table_size": 20, "head_activation": "gelu"},
+}
 
 
 def random_tensors(dimensions: Dimensions, seed: int = 0) -> dict[str, np.ndarray]:
@@ -64,13 +74,13 @@ def random_subnets(space: SearchSpace, n: int, seed: int = 0) -> list[Subnet]:
 
 
 def random_feeds(dimensions: Dimensions, batch: int = 3, sequence: int = 11, seed: int = 0) -> dict[str, np.ndarray]:
-    """Token ids with padding of different lengths and both token types."""
+    """Token ids with padding of different lengths and all token types; ids from 2 on, as 1 is RoBERTa's padding."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(2, sequence + 1, batch)
     lengths[0] = sequence
     mask = (np.arange(sequence) < lengths[:, None]).astype(np.int64)
     return {
-        "input_ids": rng.integers(0, dimensions.vocab_size, (batch, sequence)) * mask,
+        "input_ids": rng.integers(2, dimensions.vocab_size, (batch, sequence)) * mask,
         "attention_mask": mask,
         "token_type_ids": rng.integers(0, dimensions.token_types, (batch, sequence)) * mask,
     }
@@ -91,36 +101,105 @@ class SizePredictor:
         return latency_ms, latency_ms * 1.1
 
 
+_AUTO_CLASSES = {
+    "embedding": "AutoModel",
+    "classification": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "span": "AutoModelForQuestionAnswering",
+    "masked-lm": "AutoModelForMaskedLM",
+}
+
+
 def write_bert(folder: Path, vocabulary: Sequence[str] = (), **changes: Any) -> Path:
     """A random two-layer BERT checkpoint with its tokenizer, as transformers saves it."""
+    head = "classification" if "num_labels" in changes else "embedding"
+    return write_checkpoint(folder, "bert", head, vocabulary, **changes)
+
+
+def write_checkpoint(
+    folder: Path, family: str, head: str = "embedding", vocabulary: Sequence[str] = (), **changes: Any
+) -> Path:
+    """A random two-layer checkpoint of a model family and a head, with its tokenizer, as transformers saves it.
+
+    ``changes`` are configuration entries under BERT's names.
+    """
     import torch
     import transformers
 
     folder.mkdir(parents=True, exist_ok=True)
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = [*letters, *(f"##{letter}" for letter in letters), *WORDS, *vocabulary]
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"[unused{index}]" for index in range(20)), *pieces]
-    tokens = list(dict.fromkeys(tokens))
-    (folder / "vocab.txt").write_text("\n".join(tokens))
-    transformers.BertTokenizerFast(vocab={token: row for row, token in enumerate(tokens)}).save_pretrained(folder)
-    sizes: dict[str, Any] = {
-        "vocab_size": len(tokens),
+    roberta_like = FAMILIES[family].positions_follow_padding
+    tokenizer = _byte_level_tokenizer(vocabulary) if roberta_like else _word_piece_tokenizer(folder, vocabulary)
+    tokenizer.save_pretrained(folder)
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 64,
-        "max_position_embeddings": 40,
+        "max_position_embeddings": 42 if roberta_like else 40,
+        "num_labels": {"regression": 1, "span": 2}.get(head, 3),
+        "pad_token_id": tokenizer.pad_token_id,
     }
-    labels = changes.pop("num_labels", None)
-    config = transformers.BertConfig(**sizes | changes)
+    if roberta_like:
+        settings["type_vocab_size"] = 1
+    if family == "electra":
+        settings["embedding_size"] = 20
+    config = transformers.AutoConfig.for_model(family, **FAMILIES[family].spell_settings(settings | changes))
     torch.manual_seed(1)
-    if labels is None:
-        model: Any = transformers.BertModel(config)
-    else:
-        config.num_labels = labels
-        model = transformers.BertForSequenceClassification(config)
+    model = getattr(transformers, _AUTO_CLASSES[head]).from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     return folder
+
+
+def _word_piece_tokenizer(folder: Path, vocabulary: Sequence[str]) -> Any:
+    """BERT's kind: word pieces in lower case, [CLS] a [SEP] and [CLS] a [SEP] b [SEP]."""
+    import transformers
+    from tokenizers import BertWordPieceTokenizer
+
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    pieces = [*letters, *(f"##{letter}" for letter in letters), *WORDS, *vocabulary]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"[unused{index}]" for index in range(20)), *pieces]
+    tokens = list(dict.fromkeys(tokens))
+    (folder / "vocab.txt").write_text("\n".join(tokens))
+    tokenizer = BertWordPieceTokenizer({token: row for row, token in enumerate(tokens)})
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer,
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        mask_token="[MASK]",
+    )
+
+
+def _byte_level_tokenizer(vocabulary: Sequence[str]) -> Any:
+    """RoBERTa's kind: byte-level pieces, <s> a </s> and <s> a </s> </s> b </s>."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=340,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([f" {word}" for word in (*WORDS, *vocabulary) for _ in range(2)], trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+    )

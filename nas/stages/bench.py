@@ -78,8 +78,6 @@ def stratified_sample(space: SearchSpace, n: int, rng: np.random.Generator) -> G
     ends = np.unique([space.encode(space.smallest), space.encode(space.largest)], axis=0)
     pool = np.unique(space.sample(_POOL, rng), axis=0)
     pool = pool[~(pool[:, None] == ends).all(2).any(1)]
-    population = space.expand(pool)
-    width = 4 * (population.num_heads * population.head_size).sum(1) + 2 * population.ffn_size.sum(1)
-    order = np.argsort(population.hidden_size * width, kind="stable")
+    order = np.argsort(space.expand(pool).multiply_adds, kind="stable")
     strata = [stratum for stratum in np.array_split(order, n - len(ends)) if len(stratum)]
     return np.concatenate([ends, pool[[int(rng.choice(stratum)) for stratum in strata]]])

@@ -9,7 +9,8 @@ import numpy as np
 
 from bench.store import Measurement, Store, timings
 from bench.timing import Timing
-from nas.run import Run, digest
+from nas.files import digest
+from nas.run import Run
 from nas.space import Subnet
 from predictors.latency import Predictor, PredictorError, fit, load_predictor, save_predictor
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from bench.timing import Protocol, Timing
-from nas.files import append_line, write_json
-from nas.run import Run, digest
+from nas.files import append_line, digest, write_json
+from nas.run import Run
 from nas.stages.fit import usable_timings
 from predictors.latency import Predictor, PredictorError, load_predictor
 from search.evolution import Candidate, Evolution, InfeasibleBudgetError

@@ -1,4 +1,4 @@
-"""The supernet against transformers' own BERT, which shares no code with it."""
+"""Subnets against transformers' own BERT, which shares no code with the supernet; full networks: test_checkpoint."""
 
 from __future__ import annotations
 
@@ -9,13 +9,25 @@ import pytest
 import torch
 import transformers
 
+from export.graph import float_model
 from export.weights import read_supernet
 from nas.checkpoint import read_checkpoint
-from nas.failures import CheckpointError
-from nas.layout import Dimensions
+from nas.layout import HEAD_NAMES, Dimensions
 from nas.space import Layer, Subnet
-from nas.supernet import Supernet, save_supernet
-from tests.networks import make_space, random_feeds, write_bert
+from nas.supernet import Supernet, plain_linear, save_supernet
+from tests.networks import (
+    SHAPES,
+    make_dimensions,
+    make_space,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+)
+
+
+def make_network(head: str, **changes: object) -> Supernet:
+    dimensions = make_dimensions(head, **changes)
+    return Supernet({name: torch.from_numpy(value) for name, value in random_tensors(dimensions).items()}, dimensions)
 
 
 def as_batch(feeds: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
@@ -30,44 +42,7 @@ def hidden_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tor
 def encoded(supernet: Supernet, batch: dict[str, torch.Tensor], subnet: Subnet) -> torch.Tensor:
     with torch.no_grad():
         embedded = supernet.look_up(batch["input_ids"], batch["token_type_ids"])
-        return supernet.encode(embedded, batch["attention_mask"], subnet)
-
-
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu"])
-def test_full_subnet_computes_what_the_checkpoint_computes(tmp_path: Path, activation: str) -> None:
-    folder = write_bert(tmp_path, hidden_act=activation)
-    checkpoint = read_checkpoint(str(folder), "embedding")
-    supernet = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    batch = as_batch(random_feeds(checkpoint.dimensions))
-    expected = hidden_states(transformers.BertModel.from_pretrained(folder).eval(), batch)
-    found = encoded(supernet, batch, checkpoint.dimensions.full_subnet)
-    mask = batch["attention_mask"].bool()
-    torch.testing.assert_close(found[mask], expected[mask], atol=1e-5, rtol=0)
-    mean = (expected * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-    with torch.no_grad():
-        embedding = supernet(batch, checkpoint.dimensions.full_subnet)
-    torch.testing.assert_close(embedding, torch.nn.functional.normalize(mean, dim=-1), atol=1e-5, rtol=0)
-
-
-def test_classifier_computes_what_the_checkpoint_computes(tmp_path: Path) -> None:
-    folder = write_bert(tmp_path, num_labels=3)
-    checkpoint = read_checkpoint(str(folder), "classification", ("no", "so", "yes"))
-    assert checkpoint.head_is_trained
-    batch = as_batch(random_feeds(checkpoint.dimensions))
-    model = transformers.BertForSequenceClassification.from_pretrained(folder).eval()
-    with torch.no_grad():
-        found = Supernet(checkpoint.tensors, checkpoint.dimensions)(batch, checkpoint.dimensions.full_subnet)
-        torch.testing.assert_close(found, model(**batch).logits, atol=1e-5, rtol=0)
-
-
-def test_trained_classifier_takes_the_order_of_the_labels(tmp_path: Path) -> None:
-    names = {0: "yes", 1: "no"}
-    folder = write_bert(tmp_path, num_labels=2, id2label=names, label2id={name: row for row, name in names.items()})
-    plain = read_checkpoint(str(folder), "classification", ("no", "yes"))
-    state = transformers.BertForSequenceClassification.from_pretrained(folder).state_dict()
-    torch.testing.assert_close(plain.tensors["head.classifier.weight"], state["classifier.weight"][[1, 0]])
-    with pytest.raises(CheckpointError, match="its labels are"):
-        read_checkpoint(str(folder), "classification", ("left", "right"))
+        return supernet.encode(embedded, batch["attention_mask"], subnet).hidden
 
 
 def test_subnet_equals_the_network_that_is_cut_out(bert_folder: Path) -> None:
@@ -105,7 +80,10 @@ def test_padding_does_not_change_the_output(bert_folder: Path) -> None:
 def test_saved_and_loaded_supernet_is_the_same(tmp_path: Path, bert_folder: Path) -> None:
     checkpoint = read_checkpoint(str(bert_folder), "embedding")
     supernet = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    save_supernet(tmp_path, supernet, make_space(num_layers=2, depth=(1, 2)), (), checkpoint.tokenizer, {})
+    checkpoint.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    space = make_space(num_layers=2, depth=(1, 2))
+    save_supernet(tmp_path, supernet, space, (), tmp_path / "tokenizer", {})
+    assert (tmp_path / "tokenizer.json").is_file()
     for name, array in read_supernet(tmp_path).tensors.items():
         np.testing.assert_array_equal(array, supernet.tensors[name].detach().numpy())
 
@@ -117,40 +95,69 @@ def test_wrong_shapes_are_refused(bert_folder: Path) -> None:
         Supernet(checkpoint.tensors, wrong)
 
 
-def without_tokenizer(folder: Path) -> None:
-    for path in write_bert(folder).iterdir():
-        if "vocab" in path.name or "token" in path.name:
-            path.unlink()
-
-
-UNUSABLE = {
-    "missing": (lambda folder: None, "no such folder"),
-    "empty": (lambda folder: folder.mkdir(), "holds no config.json"),
-    "roberta": (lambda folder: transformers.RobertaConfig().save_pretrained(folder), "model_type is 'roberta'"),
-    "broken config": (lambda folder: (write_bert(folder) / "config.json").write_text("{"), "not JSON"),
-    "broken weights": (
-        lambda folder: (write_bert(folder) / "model.safetensors").write_bytes(b"\0" * 99),
-        "weights cannot be read",
-    ),
-    "other tokenizer": (lambda folder: write_bert(folder, vocab_size=100), "belongs to another model"),
-    "no tokenizer": (without_tokenizer, "tokenizer"),
-    "activation": (lambda folder: write_bert(folder, hidden_act="silu"), "activation 'silu'"),
-}
-
-
-@pytest.mark.parametrize("case", UNUSABLE)
-def test_unusable_checkpoints_get_a_sentence(tmp_path: Path, case: str) -> None:
-    prepare, message = UNUSABLE[case]
-    prepare(tmp_path / "checkpoint")
-    with pytest.raises(CheckpointError, match=message):
-        read_checkpoint(str(tmp_path / "checkpoint"), "embedding")
-
-
-def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
-    folder = write_bert(tmp_path)
-    model = transformers.BertModel.from_pretrained(folder)
+def test_encoded_holds_the_last_layers_query_key_and_value(bert_folder: Path) -> None:
+    checkpoint = read_checkpoint(str(bert_folder), "embedding")
+    network = Supernet(checkpoint.tensors, checkpoint.dimensions)
+    batch = as_batch(random_feeds(checkpoint.dimensions))
+    model = transformers.BertModel.from_pretrained(bert_folder).eval()
+    taken = {}
+    attention = model.encoder.layer[-1].attention.self
+    for part in ("query", "key", "value"):
+        getattr(attention, part).register_forward_hook(lambda _, __, output, part=part: taken.update({part: output}))
+    hidden_states(model, batch)
     with torch.no_grad():
-        model.encoder.layer[0].output.dense.weight[0, 0] = torch.nan
-    model.save_pretrained(folder)
-    with pytest.raises(CheckpointError, match="not finite"):
-        read_checkpoint(str(folder), "embedding")
+        embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
+        found = network.encode(embedded, batch["attention_mask"], checkpoint.dimensions.full_subnet)
+    mask = batch["attention_mask"].bool()
+    for part, expected in taken.items():
+        values = getattr(found, part)
+        assert values.shape == (3, 4, 11, 8)
+        torch.testing.assert_close(values.transpose(1, 2).flatten(2)[mask], expected[mask], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_masked_lm_computes_only_the_chosen_tokens(shape: str) -> None:
+    network = make_network("masked-lm", **SHAPES[shape])
+    batch = as_batch(random_feeds(network.dimensions))
+    positions = torch.from_numpy(np.random.default_rng(0).random((3, 11)) < 0.3)
+    for subnet in random_subnets(make_space(), 2):
+        hidden = encoded(network, batch, subnet)
+        with torch.no_grad():
+            every = network.apply_head(hidden, batch["attention_mask"], subnet)
+            chosen = network.apply_head(hidden, batch["attention_mask"], subnet, positions)
+        assert chosen.shape == (int(positions.sum()), network.dimensions.vocab_size)
+        torch.testing.assert_close(chosen, every[positions], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weight_products_go_through_linear_under_the_names_of_the_exported_graph(shape: str, head: str) -> None:
+    network = make_network(head, **SHAPES[shape])
+    batch = as_batch(random_feeds(network.dimensions))
+    subnet = make_space(depth=(2, 3)).smallest
+    called: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        assert name not in called
+        called[name] = tuple(weight.shape)
+        return plain_linear(name, x, weight, bias)
+
+    with torch.no_grad():
+        embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
+        hidden = network.encode(embedded, batch["attention_mask"], subnet, linear).hidden
+        found = network.apply_head(hidden, batch["attention_mask"], subnet, linear=linear)
+        torch.testing.assert_close(found, network(batch, subnet))
+    tensors = {name: tensor.detach().numpy() for name, tensor in network.tensors.items()}
+    model = float_model(tensors, network.dimensions, subnet)
+    shapes = {item.name: tuple(item.dims)[::-1] for item in model.graph.initializer}
+    gemms = {node.name: shapes[node.input[1]] for node in model.graph.node if node.op_type == "Gemm"}
+    assert called == gemms
+
+
+def test_one_token_type_ignores_the_ids_of_types() -> None:
+    network = make_network("embedding", token_types=1)
+    batch = as_batch(random_feeds(network.dimensions))
+    with torch.no_grad():
+        expected = network(batch, network.dimensions.full_subnet)
+        batch["token_type_ids"] = torch.ones_like(batch["token_type_ids"])
+        torch.testing.assert_close(network(batch, network.dimensions.full_subnet), expected)

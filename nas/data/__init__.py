@@ -1,0 +1,28 @@
+"""Reading texts and tasks, and cutting them into disjoint parts."""
+
+from nas.data.corpus import PackedCorpus, prepare_corpus, read_corpus
+from nas.data.failures import DataError
+from nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, read_sentences
+from nas.data.source import DataSource
+from nas.data.splits import Sizes, Splits, make_splits
+from nas.data.storage import read_splits, write_splits
+from nas.data.tasks import TASKS, Task, find_task
+
+__all__ = [
+    "PYTHON_DOCSTRINGS",
+    "TASKS",
+    "DataError",
+    "DataSource",
+    "PackedCorpus",
+    "Sizes",
+    "Splits",
+    "Task",
+    "docstring_sentences",
+    "find_task",
+    "make_splits",
+    "prepare_corpus",
+    "read_corpus",
+    "read_sentences",
+    "read_splits",
+    "write_splits",
+]

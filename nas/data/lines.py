@@ -1,0 +1,42 @@
+"""Lines of text files, plain or compressed by gzip."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from nas.data.failures import DataError
+
+_LINES_PER_REPORT = 1000
+
+
+def numbered_lines(path: Path, position: Callable[[int], None] | None = None) -> Iterator[tuple[int, str]]:
+    """The lines of a UTF-8 file without their ends, numbered from 1; a byte-order mark is passed over.
+
+    ``position`` is told now and then how many bytes of the file, as it is on disk, have been read. Raises DataError
+    for a file that is missing, is no UTF-8 or is a damaged .gz.
+    """
+    try:
+        with path.open("rb") as file:
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=file)) if path.suffix == ".gz" else file
+            for number, line in enumerate(stream, start=1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    raise DataError(f"{path}, line {number}: not UTF-8 text; convert the file to UTF-8") from None
+                if position is not None and number % _LINES_PER_REPORT == 0:
+                    position(file.tell())
+                yield number, text.rstrip("\r\n")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def kind_of(path: Path) -> str:
+    """The suffix that tells a file's format, in lower case, without the .gz."""
+    name = path.name.lower().removesuffix(".gz")
+    return name.rpartition(".")[2] if "." in name else ""

@@ -1,0 +1,129 @@
+"""Rows of tables to examples with label names, for each head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from nas.data.failures import DataError, note_left_out
+from nas.data.tables import Table
+from nas.text import Example
+
+
+class Row(NamedTuple):
+    """An example whose label ids are still names: one for classification, one a word for token classification."""
+
+    example: Example
+    names: tuple[str, ...] = ()
+
+
+class Columns(NamedTuple):
+    """Which columns an example is made of. ``label`` holds tags for token classification and answers for spans."""
+
+    text: str
+    pair: str = ""
+    label: str = ""
+
+
+class _UnusableRowError(Exception):
+    """Why one row is left out."""
+
+
+def table_rows(table: Table, columns: Columns, head: str, notes: list[str]) -> list[Row]:
+    """The rows of a table as a head needs them; rows without text, label or answer are left out with a note.
+
+    Raises DataError for values of the wrong type.
+    """
+    read = _READERS[head]
+    rows: list[Row] = []
+    reasons: list[str] = []
+    for place, record in table.rows:
+        try:
+            rows.append(read(record, columns))
+        except _UnusableRowError as reason:
+            reasons.append(f"{place} {reason}")
+        except DataError as error:
+            raise DataError(f"{table.name}, {place}: {error}") from None
+    note_left_out(table.name, len(rows) + len(reasons), reasons, notes)
+    return rows
+
+
+def _plain_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    return Row(Example(_text(record, columns.text), _text(record, columns.pair) if columns.pair else None))
+
+
+def _class_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    return Row(_plain_row(record, columns).example, (_label(record, columns.label),))
+
+
+def _number_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    example, value = _plain_row(record, columns).example, _label(record, columns.label)
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{value!r} in column {columns.label!r} is no number, and regression needs one")
+    return Row(Example(example.text, example.pair, number))
+
+
+def _word_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    words, tags = record[columns.text], record[columns.label]
+    for name, value in ((columns.text, words), (columns.label, tags)):
+        if not isinstance(value, list):
+            raise DataError(f"column {name!r} holds no list, and token classification needs one value a word")
+    if len(words) != len(tags):
+        raise DataError(f"{len(words)} words but {len(tags)} tags")
+    if not words:
+        raise _UnusableRowError("has no words")
+    return Row(Example("", words=tuple(map(str, words))), tuple(map(str, tags)))
+
+
+def _answer_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    """With the answers that are where they are said to be."""
+    # Answers count characters of the context, so that it is not stripped.
+    question, context, answers = _text(record, columns.text), record[columns.pair], record[columns.label]
+    try:
+        starts = [int(start) for start in answers["answer_start"]]
+        claimed = dict.fromkeys(zip(starts, answers["text"], strict=True))
+        found = tuple(
+            (start, text) for start, text in claimed if text and start >= 0 and context.startswith(text, start)
+        )
+    except (TypeError, KeyError, ValueError, AttributeError):
+        raise DataError(
+            f"column {columns.label!r} does not hold the lists answer_start and text, or {columns.pair!r} no text"
+        ) from None
+    if not claimed:
+        raise _UnusableRowError("has no answer")
+    if not found:
+        start, text = next(iter(claimed))
+        raise _UnusableRowError(f"has an answer {text!r} that its context does not have at character {start}")
+    return Row(Example(question, context, answers=found))
+
+
+def _text(record: Mapping[str, Any], column: str) -> str:
+    value = record[column]
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"column {column!r} holds {value!r}, and text is needed")
+    if not value or not (text := value.strip()):
+        raise _UnusableRowError(f"has no text in column {column!r}")
+    return text
+
+
+def _label(record: Mapping[str, Any], column: str) -> str:
+    value = record[column]
+    label = "" if value is None else str(value).strip()
+    # SNLI and MNLI write a hyphen as gold_label where their annotators did not agree.
+    if not label or (column == "gold_label" and label == "-"):
+        raise _UnusableRowError(f"has no label in column {column!r}")
+    return label
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any], Columns], Row]] = {
+    "embedding": _plain_row,
+    "classification": _class_row,
+    "regression": _number_row,
+    "token-classification": _word_row,
+    "span": _answer_row,
+}

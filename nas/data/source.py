@@ -1,0 +1,172 @@
+"""A data source: which files or hub splits hold the examples of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from nas.data.annotations import open_conll, open_squad
+from nas.data.columns import choose_columns
+from nas.data.failures import DataError
+from nas.data.hub import HUB_PREFIX, open_hub
+from nas.data.lines import kind_of
+from nas.data.rows import Row, table_rows
+from nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, open_sentences
+from nas.data.tables import TABLE_KINDS, Table, open_table
+from nas.data.tasks import Task, find_task
+from nas.text import Example
+
+HEADS = ("embedding", "classification", "regression", "token-classification", "span")
+# Formats in which a folder may hold a head's files, and stems of their names, in the order in which they are tried.
+_KINDS = {
+    "embedding": ("txt", *TABLE_KINDS),
+    "classification": TABLE_KINDS,
+    "regression": TABLE_KINDS,
+    "token-classification": ("txt", "conll", "jsonl"),
+    "span": ("json", "jsonl"),
+}
+_TRAIN_STEMS, _REPORT_STEMS = ("train", "train-v1.1"), ("dev", "dev-v1.1", "validation", "valid")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a task's data is.
+
+    ``source`` is a folder, a file with a sentence a line, ``python-docstrings``, or ``hub:NAME`` or
+    ``hub:NAME/CONFIG``; for the hub the files are names of splits. Files and columns that are None are those of the
+    task, or those with usual names.
+    """
+
+    source: str
+    task: str | None = None
+    train_file: str | None = None
+    report_file: str | None = None
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+
+
+class SourceRows(NamedTuple):
+    """Rows for training and, by the part's name, for reports. ``labels`` are names that the data itself declares."""
+
+    training: list[Row]
+    reports: dict[str, list[Row]]
+    labels: tuple[str, ...] = ()
+
+
+class _Tables(NamedTuple):
+    training: Table
+    reports: dict[str, Table]
+
+
+def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
+    """All examples of a source. For the embedding head there are reports only where report_file names one.
+
+    Raises DataError for files, columns and values that are missing or wrong.
+    """
+    if head not in HEADS:
+        raise DataError(f"there are no parts for the head {head!r}; heads are {', '.join(HEADS)}")
+    task = None if source.task is None else find_task(source.task)
+    if task is not None and head not in (task.head, "embedding"):
+        raise DataError(f"task {task.name} is for the head {task.head}, not {head}")
+    if source.source == PYTHON_DOCSTRINGS:
+        if head != "embedding":
+            raise DataError(f"{PYTHON_DOCSTRINGS} has no labels, and the head {head} needs them")
+        return SourceRows([Row(Example(sentence)) for sentence in docstring_sentences()], {})
+    hub = source.source.startswith(HUB_PREFIX)
+    tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
+    training, labels = _rows(tables.training, source, task, head, notes)
+    return SourceRows(
+        training, {part: _rows(table, source, task, head, notes)[0] for part, table in tables.reports.items()}, labels
+    )
+
+
+def _rows(
+    table: Table, source: DataSource, task: Task | None, head: str, notes: list[str]
+) -> tuple[list[Row], tuple[str, ...]]:
+    columns = choose_columns(table, head, task, source.text, source.pair, source.label)
+    own_notes: list[str] = []
+    rows = table_rows(table, columns, head, own_notes)
+    if not rows:
+        raise DataError("; ".join([f"{table.name}: no rows that can be used", *own_notes]))
+    notes += own_notes
+    return rows, table.label_names.get(columns.label, ())
+
+
+def _hub_tables(source: DataSource, head: str) -> _Tables:
+    splits = open_hub(source.source)
+    train = source.train_file or "train"
+    if source.report_file is not None:
+        reports = [source.report_file]
+    elif head == "embedding":
+        reports = []
+    else:
+        reports = [name for name in splits if name.split("_")[0] in ("validation", "dev")] or ["test"]
+    if missing := [name for name in (train, *reports) if name not in splits]:
+        raise DataError(
+            f"{source.source}: no split {missing[0]!r}; the splits are {', '.join(splits)}. "
+            f"Name the right ones as data.train_file and data.report_file"
+        )
+    return _Tables(splits[train], {_part(position, name): splits[name] for position, name in enumerate(reports)})
+
+
+def _file_tables(source: DataSource, task: Task | None, head: str, notes: list[str]) -> _Tables:
+    place = Path(source.source).expanduser()
+    if place.is_dir():
+        own = (task.train_file,) if task else ()
+        training = _find(place, source.train_file, own, _TRAIN_STEMS, head, "data.train_file")
+        reports = _report_files(place, source, task, head, notes)
+    elif head == "embedding":
+        training = place
+        reports = {"report": place.parent / source.report_file} if source.report_file else {}
+    else:
+        raise DataError(f"data.source = {source.source!r}: {head} needs a folder with a training file and a dev file")
+    return _Tables(
+        _open(training, task, head, notes), {part: _open(path, task, head, notes) for part, path in reports.items()}
+    )
+
+
+def _report_files(folder: Path, source: DataSource, task: Task | None, head: str, notes: list[str]) -> dict[str, Path]:
+    if head == "embedding" and source.report_file is None:
+        return {}
+    own, *further = task.report_files if task else ("",)
+    reports = {"report": _find(folder, source.report_file, (own,), _REPORT_STEMS, head, "data.report_file")}
+    for position, name in enumerate(further if source.report_file is None else (), start=1):
+        if path := _existing(folder, (name,)):
+            reports[_part(position, name)] = path
+        else:
+            notes.append(f"{folder} has no {name}, so that there is no {_part(position, name)} part")
+    return reports
+
+
+def _part(position: int, name: str) -> str:
+    """``report`` for the first file or split, and ``report_mismatched`` for a further one named dev_mismatched."""
+    return "report" if position == 0 else f"report_{name.partition('.')[0].partition('_')[2] or name}"
+
+
+def _find(folder: Path, named: str | None, own: Sequence[str], stems: Sequence[str], head: str, key: str) -> Path:
+    usual = [f"{stem}.{kind}" for kind in _KINDS[head] for stem in stems]
+    names = [named] if named else [*own, *usual]
+    if (path := _existing(folder, names)) is None:
+        expected = named or ", ".join(name for name in (*own, *usual[:3]) if name)
+        raise DataError(f"{folder}: no {'such file' if named else 'file like'} {expected}; name the right one as {key}")
+    return path
+
+
+def _existing(folder: Path, names: Sequence[str]) -> Path | None:
+    """The first of the names, plain or with .gz, that the folder has."""
+    paths = (folder / f"{name}{suffix}" for name in names if name for suffix in ("", ".gz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _open(path: Path, task: Task | None, head: str, notes: list[str]) -> Table:
+    kind = kind_of(path)
+    if head == "span" and kind == "json":
+        return open_squad(path)
+    if head == "token-classification" and kind not in ("jsonl", "csv"):
+        return open_conll(path)
+    if head == "embedding" and kind not in TABLE_KINDS:
+        return open_sentences(path)
+    return open_table(path, notes, task.columns if task and kind == "tsv" else None)

@@ -1,0 +1,222 @@
+"""Disjoint parts of a task's examples, fixed by a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.data.failures import DataError
+from nas.data.rows import Row
+from nas.data.source import DataSource, read_source
+from nas.text import Example
+
+# Training needs this many sentences, or sequences of a corpus, beside those that are set aside.
+LEAST_TRAINING = 32
+# Values of a regression task are stratified by their deciles.
+_QUANTILES = 10
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Examples set aside. ``report`` None stands for the whole dev set, or without one for as many as ``search``."""
+
+    calibration: int
+    search: int
+    report: int | None = None
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint parts of one task: training, calibration, search and report, and further reports by name.
+
+    Class ids and tags index ``labels``, which is empty where there are none. ``notes`` are sentences about what was
+    left out.
+    """
+
+    parts: dict[str, list[Example]]
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hexadecimal digits that name parts and labels."""
+        state = hashlib.sha256(json.dumps(self.labels).encode())
+        for name, part in self.parts.items():
+            state.update(f"\n{json.dumps(name)} {len(part)}".encode())
+            for example in part:
+                state.update(f"\n{json.dumps(example.to_json())}".encode())
+        return state.hexdigest()[:16]
+
+    @property
+    def training(self) -> list[Example]:
+        return self.parts["training"]
+
+    @property
+    def calibration(self) -> list[Example]:
+        return self.parts["calibration"]
+
+    @property
+    def search(self) -> list[Example]:
+        return self.parts["search"]
+
+    @property
+    def report(self) -> list[Example]:
+        return self.parts["report"]
+
+
+def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Splits:
+    """Reads a source and cuts calibration and search out of its training data, and report too where it has no dev
+    set: by label, by quantiles of the value, or by whole contexts of a span.
+
+    Texts of the dev sets and repeated texts are removed from training, so that the parts are disjoint. Raises
+    DataError.
+    """
+    notes: list[str] = []
+    training_rows, report_rows, declared = read_source(source, head, notes)
+    labels = _labels(head, training_rows, report_rows, declared)
+    ids = {name: number for number, name in enumerate(labels)}
+    reports = {part: [_with_ids(row, head, ids) for row in rows] for part, rows in report_rows.items()}
+    fresh = _fresh(training_rows, [example for part in reports.values() for example in part])
+    if removed := len(training_rows) - len(fresh):
+        notes.append(
+            f"training: {removed:,} of {len(training_rows):,} rows repeat others or the dev set and are left out"
+        )
+    training = [_with_ids(row, head, ids) for row in fresh]
+    wanted = {"calibration": sizes.calibration, "search": sizes.search}
+    if not reports:
+        wanted["report"] = sizes.search if sizes.report is None else sizes.report
+    _check_enough(len(training), sum(wanted.values()), bool(reports))
+    rng = np.random.default_rng(seed)
+    cut = _cut_contexts if head == "span" else _cut_strata
+    parts = cut(training, wanted, rng)
+    for name, examples in reports.items():
+        if sizes.report is None or sizes.report >= len(examples):
+            parts[name] = examples
+        else:
+            parts[name] = _cut_strata(examples, {name: sizes.report}, rng)[name]
+    return Splits(parts, labels, tuple(notes))
+
+
+def _labels(
+    head: str, training: Sequence[Row], reports: Mapping[str, Sequence[Row]], declared: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names of classes or tags: as the data declares them, or sorted, the tag O first."""
+    if head not in ("classification", "token-classification"):
+        return ()
+    used = {name for row in training for name in row.names}
+    labels = declared or tuple(sorted(used, key=lambda name: (head == "token-classification" and name != "O", name)))
+    for part, rows in reports.items():
+        if unknown := sorted({name for row in rows for name in row.names} - set(labels)):
+            raise DataError(
+                f"{part}: the dev set has labels that training lacks: {unknown}; training has {list(labels)}"
+            )
+    if len(used) < 2:
+        raise DataError(f"training has one label only: {sorted(used)}; {head} needs at least two")
+    return labels
+
+
+def _with_ids(row: Row, head: str, ids: Mapping[str, int]) -> Example:
+    if head == "classification":
+        return replace(row.example, label=ids[row.names[0]])
+    if head == "token-classification":
+        return replace(row.example, tags=tuple(ids[name] for name in row.names))
+    return row.example
+
+
+def _content(example: Example) -> tuple[str, str | None, tuple[str, ...]]:
+    return example.text, example.pair, example.words
+
+
+def _fresh(training: Iterable[Row], reports: Sequence[Example]) -> list[Row]:
+    """The training rows whose text neither an earlier one nor a report has; a context of a report's spans counts as
+    its text."""
+    seen = {_content(example) for example in reports}
+    contexts = {example.pair for example in reports if example.answers}
+    fresh = []
+    for row in training:
+        if (content := _content(row.example)) not in seen and (not contexts or row.example.pair not in contexts):
+            seen.add(content)
+            fresh.append(row)
+    return fresh
+
+
+def _check_enough(total: int, reserved: int, dev: bool) -> None:
+    if dev and total < 2 * reserved:
+        raise DataError(
+            f"training has {total} distinct rows outside the dev set; {reserved} are set aside for calibration and "
+            f"search, and at least as many have to be left. Use more data or smaller data.*_size values"
+        )
+    if not dev and total < reserved + LEAST_TRAINING:
+        raise DataError(
+            f"the corpus has {total} distinct sentences; {reserved} are set aside for calibration, search and report, "
+            f"and training needs at least {LEAST_TRAINING} more. Use a larger corpus or smaller data.*_size values"
+        )
+
+
+def _cut_strata(
+    examples: Sequence[Example], wanted: Mapping[str, int], rng: np.random.Generator
+) -> dict[str, list[Example]]:
+    """Parts of the wanted sizes, each with about the same share of every stratum, and the rest as training."""
+    order = iter(_stratified_order(_strata(examples), rng))
+    rows = {name: [next(order) for _ in range(size)] for name, size in wanted.items()}
+    rows["training"] = list(order)
+    return {
+        name: [examples[rows[name][place]] for place in rng.permutation(len(rows[name]))]
+        for name in ("training", *wanted)
+    }
+
+
+def _strata(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
+    """A stratum number for each example: its class, the decile of its value, or 0."""
+    labels = [example.label for example in examples if example.label is not None]
+    if not labels:
+        return np.zeros(len(examples), np.int64)
+    if isinstance(labels[0], int):
+        return np.array(labels, np.int64)
+    ranks = np.argsort(np.argsort(np.array(labels, np.float64), kind="stable"), kind="stable")
+    return ranks * _QUANTILES // len(labels)
+
+
+def _stratified_order(strata: npt.NDArray[np.int64], rng: np.random.Generator) -> list[int]:
+    """Row numbers in a random order, any stretch of which has every stratum in proportion to within one row or so.
+
+    The rows of a stratum are spread evenly, from half a step after the start: a row alone in its stratum lies in the
+    middle, and with it in what is left for training.
+    """
+    position = np.empty(len(strata), np.float64)
+    shuffled = rng.permutation(len(strata))
+    for stratum in np.unique(strata):
+        members = shuffled[strata[shuffled] == stratum]
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    order: list[int] = np.lexsort((rng.random(len(strata)), position)).tolist()
+    return order
+
+
+def _cut_contexts(
+    examples: Sequence[Example], wanted: Mapping[str, int], rng: np.random.Generator
+) -> dict[str, list[Example]]:
+    """Parts of the wanted sizes out of whole contexts; questions of a part's last context that are too many for it
+    belong to no part."""
+    by_context: dict[str | None, list[Example]] = {}
+    for example in examples:
+        by_context.setdefault(example.pair, []).append(example)
+    contexts = list(by_context.values())
+    shuffled = iter([contexts[place] for place in rng.permutation(len(contexts))])
+    parts: dict[str, list[Example]] = {"training": []}
+    for name, size in wanted.items():
+        parts[name] = []
+        while len(parts[name]) < size and (questions := next(shuffled, None)):
+            parts[name] += questions[: size - len(parts[name])]
+    parts["training"] = [example for questions in shuffled for example in questions]
+    if len(parts["training"]) < sum(wanted.values()):
+        raise DataError(
+            f"training has {len(contexts)} distinct contexts outside the dev set, too few to keep calibration, search "
+            f"and training apart. Use more data or smaller data.*_size values"
+        )
+    return {name: [part[place] for place in rng.permutation(len(part))] for name, part in parts.items()}

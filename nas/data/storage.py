@@ -1,0 +1,99 @@
+"""Splits in a folder: an Arrow file for each part, and ``splits.json``, which comes last and vouches for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas.data.failures import DataError
+from nas.data.splits import Splits
+from nas.files import aside, write_json
+from nas.text import Example
+
+SPLITS_FILE = "splits.json"
+_FORMAT = 1
+_ROWS_AT_ONCE = 4096
+
+
+def write_splits(splits: Splits, folder: Path) -> None:
+    """Replaces what the folder records. A kill on the way leaves no ``splits.json``, and with it no splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SPLITS_FILE).unlink(missing_ok=True)
+    for path in folder.glob("*.arrow"):
+        path.unlink()
+    for name, part in splits.parts.items():
+        _write_part(folder / f"{name}.arrow", part)
+    document = {
+        "format": _FORMAT,
+        "counts": {name: len(part) for name, part in splits.parts.items()},
+        "labels": splits.labels,
+        "notes": splits.notes,
+        "digest": splits.digest,
+    }
+    write_json(folder / SPLITS_FILE, document)
+
+
+def _write_part(path: Path, part: Sequence[Example]) -> None:
+    from datasets.arrow_writer import ArrowWriter
+
+    with aside(path) as temporary, ArrowWriter(features=_features(part), path=str(temporary)) as writer:
+        for start in range(0, len(part), _ROWS_AT_ONCE):
+            writer.write_batch(_columns(part[start : start + _ROWS_AT_ONCE], tuple(writer.schema.names)))
+        writer.finalize()
+
+
+def _features(part: Sequence[Example]) -> Any:
+    """The columns that the fields of the examples need."""
+    from datasets import Features, List, Value
+
+    numbers = any(isinstance(example.label, float) for example in part)
+    kinds = {
+        "text": Value("string"),
+        "pair": Value("string"),
+        "label": Value("float64" if numbers else "int64"),
+        "words": List(Value("string")),
+        "tags": List(Value("int64")),
+        "answers": List({"start": Value("int64"), "text": Value("string")}),
+    }
+    used = {"text"}.union(*(example.to_json() for example in part[:1]))
+    return Features({name: kind for name, kind in kinds.items() if name in used})
+
+
+def _columns(part: Sequence[Example], names: Sequence[str]) -> dict[str, list[Any]]:
+    columns = {name: [getattr(example, name) for example in part] for name in names}
+    if "answers" in columns:
+        columns["answers"] = [[{"start": start, "text": text} for start, text in row] for row in columns["answers"]]
+    return columns
+
+
+def read_splits(folder: Path) -> Splits:
+    """Raises DataError where the folder is missing or damaged."""
+    remedy = "remove the folder to make them anew"
+    try:
+        recorded = json.loads((folder / SPLITS_FILE).read_text(encoding="utf-8"))
+        if recorded["format"] != _FORMAT:
+            raise DataError(f"{folder}: the recorded splits are of another version; {remedy}")
+        parts = {name: _read_part(folder / f"{name}.arrow") for name in recorded["counts"]}
+        splits = Splits(parts, tuple(recorded["labels"]), tuple(recorded["notes"]))
+        unchanged = splits.digest == recorded["digest"]
+    except DataError:
+        raise
+    except Exception as error:  # a damaged Arrow file raises whatever pyarrow does
+        raise DataError(f"{folder}: the recorded splits cannot be read: {error}; {remedy}") from error
+    if not unchanged:
+        raise DataError(f"{folder}: the recorded splits were changed; {remedy}")
+    return splits
+
+
+def _read_part(path: Path) -> list[Example]:
+    from datasets import Dataset
+
+    # In memory, because a file that is still mapped cannot be replaced everywhere.
+    columns = Dataset.from_file(str(path), in_memory=True)[:]
+    if "answers" in columns:
+        columns["answers"] = [tuple((item["start"], item["text"]) for item in row) for row in columns["answers"]]
+    for name in {"words", "tags"} & set(columns):
+        columns[name] = [tuple(row) for row in columns[name]]
+    return [Example(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]

@@ -1,0 +1,79 @@
+"""The GLUE tasks and SQuAD 1.1, in the layout in which their authors distribute them."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from nas.data.failures import DataError
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a task keeps what. ``text``, ``pair`` and ``label`` are columns; ``columns`` names those of tables that
+    have no header. The first report file is the dev set, further ones are reported beside it."""
+
+    name: str
+    head: str
+    metric: str
+    text: str
+    pair: str | None
+    label: str
+    train_file: str = "train.tsv"
+    report_files: tuple[str, ...] = ("dev.tsv",)
+    columns: tuple[str, ...] | None = None
+
+
+# Heads and metrics: Wang et al. 2018 (GLUE), table 1; columns: the headers of the files that gluebenchmark.com gives.
+_TASKS = (
+    Task(
+        "cola",
+        "classification",
+        "matthews",
+        "sentence",
+        None,
+        "label",
+        columns=("source", "label", "mark", "sentence"),
+    ),
+    Task("sst-2", "classification", "accuracy", "sentence", None, "label"),
+    Task("mrpc", "classification", "f1", "#1 String", "#2 String", "Quality"),
+    Task("sts-b", "regression", "pearson_spearman", "sentence1", "sentence2", "score"),
+    Task("qqp", "classification", "f1", "question1", "question2", "is_duplicate"),
+    Task(
+        "mnli",
+        "classification",
+        "accuracy",
+        "sentence1",
+        "sentence2",
+        "gold_label",
+        report_files=("dev_matched.tsv", "dev_mismatched.tsv"),
+    ),
+    Task("qnli", "classification", "accuracy", "question", "sentence", "label"),
+    Task("rte", "classification", "accuracy", "sentence1", "sentence2", "label"),
+    Task("wnli", "classification", "accuracy", "sentence1", "sentence2", "label"),
+    Task(
+        "squad",
+        "span",
+        "span_f1",
+        "question",
+        "context",
+        "answers",
+        train_file="train-v1.1.json",
+        report_files=("dev-v1.1.json",),
+    ),
+)
+TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
+
+
+def find_task(name: str) -> Task:
+    """The task of that name; case, hyphens and underscores do not matter. Raises DataError for unknown names."""
+    known = {_plain(task): task for task in TASKS}
+    if _plain(name) not in known:
+        close = difflib.get_close_matches(_plain(name), known, 1)
+        hint = f"; did you mean {known[close[0]]!r}?" if close else "."
+        raise DataError(f"unknown task {name!r}{hint} Tasks are {', '.join(TASKS)}")
+    return TASKS[known[_plain(name)]]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")

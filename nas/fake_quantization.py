@@ -1,0 +1,89 @@
+"""Quantization-aware training: the rounding that the exported model will do, inside the forward pass.
+
+Scheme and ranges are those of ``export.quantize``: weights symmetric, one scale per output channel; inputs of weight
+products with one scale from the smallest and largest value on the calibration texts; word embeddings with a scale per
+row. Gradients pass through the rounding (straight-through estimator; Jacob et al. 2018, "Quantization and Training of
+Neural Networks for Efficient Integer-Arithmetic-Only Inference").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from export.recipes import Recipe
+from nas.batches import Batch
+from nas.space import Subnet
+from nas.supernet import Supernet
+from nas.text import IGNORED
+
+_TINY = 1e-12
+# Smallest and largest integer by type and reduced range, as ONNX Runtime's quantizer has them.
+_ACTIVATION_RANGES = {
+    ("uint8", False): (0, 255),
+    ("uint8", True): (0, 127),
+    ("int8", False): (-128, 127),
+    ("int8", True): (-64, 64),
+}
+
+
+class FakeQuantization:
+    """The quantizer's rounding for one subnet. Ranges are measured anew every ``refresh_every`` steps, since weights
+    move, and at the same steps in a resumed training."""
+
+    def __init__(self, recipe: Recipe, calibration: Sequence[Batch], subnet: Subnet, refresh_every: int) -> None:
+        self.recipe, self.calibration, self.subnet = recipe, calibration, subnet
+        self.refresh_every = refresh_every
+        self._ranges: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def prepare(self, network: Supernet, step: int) -> None:
+        """Measures the ranges where they are missing or due."""
+        if self._ranges and step % self.refresh_every:
+            return
+        self._ranges = {}
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            for batch in self.calibration:
+                moved = {name: tensor.to(device) for name, tensor in batch.items()}
+                embedded = self.look_up(network, moved)
+                hidden = network.encode(embedded, moved["attention_mask"], self.subnet, self._observe).hidden
+                positions = moved["labels"] != IGNORED if network.dimensions.head == "masked-lm" else None
+                network.apply_head(hidden, moved["attention_mask"], self.subnet, positions, self._observe)
+
+    def look_up(self, network: Supernet, batch: Batch) -> Tensor:
+        """``Supernet.look_up`` with the rows of the word table rounded to 8 bits."""
+        embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
+        table = network.tensors["embeddings.word"]
+        width = table.shape[1] if network.dimensions.table_size else self.subnet.hidden_size
+        rows = F.embedding(batch["input_ids"], table.detach())[..., :width]
+        scale = rows.abs().amax(-1, keepdim=True).clamp(min=_TINY) / 127
+        rounding = F.pad((rows / scale).round() * scale - rows, (0, table.shape[1] - width))
+        return embedded + rounding
+
+    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """A weight product of rounded operands; a float accumulator stands for the integer one."""
+        return F.linear(self._round_input(name, x), self._round_weight(weight), bias)
+
+    def _observe(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        low, high = torch.aminmax(x)
+        if name in self._ranges:
+            low, high = torch.minimum(low, self._ranges[name][0]), torch.maximum(high, self._ranges[name][1])
+        self._ranges[name] = low, high
+        return F.linear(x, weight, bias)
+
+    def _round_input(self, name: str, x: Tensor) -> Tensor:
+        low, high = self._ranges[name][0].clamp(max=0).float(), self._ranges[name][1].clamp(min=0).float()
+        smallest, largest = _ACTIVATION_RANGES[self.recipe.activation_type, self.recipe.reduce_range]
+        scale = ((high - low) / (largest - smallest)).clamp(min=_TINY)
+        zero_point = (smallest - low / scale).round().clamp(smallest, largest).to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero_point, smallest, largest)
+
+    def _round_weight(self, weight: Tensor) -> Tensor:
+        largest = 64 if self.recipe.reduce_range else 127
+        bounds = weight.detach().abs()
+        scale = (bounds.amax(1) if self.recipe.per_channel else bounds.amax().expand(len(weight))).clamp(min=_TINY)
+        zero_point = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        return torch.fake_quantize_per_channel_affine(weight, scale / largest, zero_point, 0, -largest, largest)

@@ -1,0 +1,170 @@
+"""Models side by side: timed in turn with the full model, scored on the report part, packaged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.timing import Protocol, Timing
+from export.build import Drift, Exporter, Precision, drift, load, model_outputs, operators
+from export.build import run as run_model
+from export.metrics import METRICS, all_scores
+from export.package import PackageContent, Sample, write_package
+from nas.run import Run
+from nas.space import Subnet
+from nas.task_data import take
+
+_SAMPLE_TEXTS = 48
+_FINAL_ROUNDS = 25
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A subnet with the weights that it is built from."""
+
+    name: str
+    exporter: Exporter
+    subnet: Subnet
+    precision: Precision
+    predicted_ms: float | None = None
+
+
+def full_models(run: Run) -> list[Entry]:
+    """The full teacher at both precisions; the one of the run's precision is the anchor of all timings."""
+    full = run.teacher.dimensions.full_subnet
+    return [
+        Entry("full model, FP32", run.teacher_exporter, full, "fp32"),
+        Entry("full model, INT8", run.teacher_exporter, full, "int8"),
+    ]
+
+
+def compare(run: Run, entries: Sequence[Entry], reference_ms: float | None = None) -> list[dict[str, Any]]:
+    """One row per entry after the two full models, measured interleaved with the anchor.
+
+    ``reference_ms`` is the anchor's latency that speed-ups and drift refer to; by default its latency here.
+    """
+    precision = run.configuration.precision
+    entries = [*full_models(run), *entries]
+    anchor_name = f"full model, {precision.upper()}"
+    models = {
+        entry.name: run.anchor if entry.name == anchor_name else entry.exporter.build(entry.subnet, entry.precision)
+        for entry in entries
+    }
+    run.console.say(f"timing {len(models)} models in turn")
+    protocol = Protocol(run.protocol.warmup, max(_FINAL_ROUNDS, run.protocol.rounds), run.protocol.runs)
+    samples = run.host.measure(models, run.target.setup, run.target.workload, protocol)
+    if reference_ms is None:
+        reference_ms = float(np.median(samples[anchor_name])) / 1e6
+    rows = []
+    for entry in entries:
+        timing = Timing(tuple(samples[entry.name]), tuple(samples[anchor_name]), reference_ms)
+        rows.append(
+            {
+                "name": entry.name,
+                "subnet": entry.subnet.to_json(),
+                "precision": entry.precision,
+                "measured_ms": timing.latency_ms,
+                "spread_ms": timing.spread_ms,
+                "speed_up": reference_ms / timing.latency_ms,
+                "predicted_ms": entry.predicted_ms,
+                "size_bytes": len(models[entry.name]),
+                "scores": report_scores(run, models[entry.name]),
+                "samples_ns": samples[entry.name],
+            }
+        )
+    return rows
+
+
+def report_scores(run: Run, model: bytes) -> dict[str, float]:
+    """Every metric of the head on every report part; those of other dev sets carry the part's name."""
+    head = run.configuration.head
+    scores: dict[str, float] = {}
+    for name in run.trained_data.report_parts:
+        part = run.part(name)
+        suffix = name.removeprefix("report")
+        values = all_scores(head, model_outputs(model, part.encoded, head), part)
+        scores |= {f"{metric}{suffix}": value for metric, value in values.items()}
+    return scores
+
+
+def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    names = list(rows[0]["scores"])
+    if run.configuration.head == "classification":
+        # F1 and Matthews correlation are recorded for all, but mean little where they are not the task's metric.
+        names = [name for name in names if name.startswith(run.metric)]
+    host = run.configuration.target
+    run.console.table(
+        f"Latency on this machine ({host.threads} thread(s), batch {host.batch} x {host.sequence} tokens); "
+        f"scores on {run.trained_data.counts['report']} report texts",
+        ("model", "measured ms", "speed-up", "predicted ms", "size MB", *(name.replace("_", " ") for name in names)),
+        [
+            (
+                row["name"],
+                f"{row['measured_ms']:.2f} ± {row['spread_ms']:.2f}",
+                f"{row['speed_up']:.2f}x",
+                f"{row['predicted_ms']:.2f}" if row["predicted_ms"] else "",
+                f"{row['size_bytes'] / 1e6:.1f}",
+                *(f"{row['scores'][name]:.4f}" for name in names),
+            )
+            for row in rows
+        ],
+    )
+
+
+def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Writes ``packages/NAME``. ``record`` adds what only the caller knows, the budget among it."""
+    model = entry.exporter.build(entry.subnet, entry.precision)
+    write_package(
+        run.packages_folder / name,
+        PackageContent(
+            name=f"{run.folder.name}-{name}",
+            model=model,
+            supernet=entry.exporter.supernet,
+            subnet=entry.subnet,
+            max_length=run.configuration.data.max_length,
+            sample=_sample(run, model),
+            record={
+                "precision": entry.precision,
+                "checkpoint": run.configuration.checkpoint,
+                "provenance": entry.exporter.supernet.provenance,
+                "recipe": run.recipe.to_json(),
+                "latency": {
+                    key: row[key] for key in ("measured_ms", "spread_ms", "predicted_ms", "speed_up", "samples_ns")
+                },
+                "metric": run.metric,
+                "report": row["scores"],
+                "report_size": run.trained_data.counts["report"],
+                "drift": vars(_drift(entry, model)),
+                "operators": operators(model),
+                "target": run.target.to_json(),
+                **record,
+            },
+        ),
+    )
+
+
+def _drift(entry: Entry, model: bytes) -> Drift:
+    """How far the packaged model's outputs lie from the float export's, on calibration texts."""
+    feeds = entry.exporter.calibration[0]
+    float_output = run_model(load(entry.exporter.build(entry.subnet, "fp32")), feeds)
+    return drift(run_model(load(model), feeds), float_output)
+
+
+def _sample(run: Run, model: bytes) -> Sample:
+    """The first inputs of the report part, with what their outputs are compared with."""
+    head, part = run.configuration.head, run.part("report")
+    encoded = take(part.encoded, _SAMPLE_TEXTS)
+    teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
+    part = replace(part, encoded=encoded, examples=part.examples[:_SAMPLE_TEXTS], teacher=teacher)
+    labels = encoded.labels or ()
+    return Sample(
+        metric=run.metric,
+        score=METRICS[run.metric](model_outputs(model, encoded, head), part),
+        examples=[example.to_json() for example in part.examples],
+        # A corpus has no texts to encode again, only tokens.
+        tokens=[] if part.examples else [[ids, tags] for ids, tags in zip(encoded.ids, labels, strict=True)],
+        teacher=None if teacher is None else np.asarray(teacher, np.float64).round(4).tolist(),
+    )

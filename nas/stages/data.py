@@ -1,0 +1,54 @@
+"""Source -> disjoint parts, and what is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nas.data import PackedCorpus
+from nas.run import Run
+
+
+def data(run: Run) -> dict[str, Any]:
+    """Prepares the data, or recognises that it is prepared, and shows it."""
+    run.console.heading(
+        "data: texts in disjoint parts",
+        "Training teaches, calibration sets integer ranges, search chooses, report is looked at once, at the end.",
+    )
+    content = run.data
+    for note in content.content.notes:
+        run.console.say(f"note: {note}")
+    rows = []
+    longest = run.configuration.data.max_length
+    facts: dict[str, dict[str, float]] = {}
+    for part, count in content.counts.items():
+        lengths = content.encoded(part).lengths
+        facts[part] = {
+            "rows": count,
+            "median_tokens": float(np.median(lengths)),
+            "longest_tokens": int(lengths.max()),
+            "share_at_max_length": float((lengths >= longest).mean()),
+        }
+        balance = ""
+        if content.labels and content.examples(part) and content.examples(part)[0].label is not None:
+            ids = [int(example.label or 0) for example in content.examples(part)]
+            shares = np.bincount(ids, minlength=len(content.labels)) / len(ids)
+            balance = ", ".join(f"{name} {share:.0%}" for name, share in zip(content.labels, shares, strict=True))
+        values = facts[part]
+        rows.append(
+            (
+                part.replace("_", " "),
+                f"{count}",
+                f"{values['median_tokens']:.0f}",
+                f"{values['longest_tokens']}",
+                f"{values['share_at_max_length']:.1%}",
+                balance,
+            )
+        )
+    columns = ("part", "rows", "median tokens", "longest", f"at {longest} or cut", "labels")
+    run.console.table("Parts (no text is in two of them)", columns, rows)
+    if isinstance(content.content, PackedCorpus):
+        run.console.say("rows are packed sequences of the corpus")
+    run.event("data", digest=content.digest, counts=content.counts)
+    return {"parts": facts, "labels": list(content.labels), "notes": list(content.content.notes)}

@@ -1,0 +1,208 @@
+"""Which rows of which files become examples."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from nas.data import DataError, DataSource
+from nas.data.source import read_source
+from nas.text import Example
+
+ROWS = [(Example("one"), "0"), (Example("two"), "1")]
+
+
+def read(source: DataSource, head: str = "classification") -> list[tuple[Example, str]]:
+    return [(row.example, *row.names) for row in read_source(source, head, []).training]
+
+
+def write_pair_of_files(folder: Path, name: str, content: str) -> DataSource:
+    for stem in ("train", "dev"):
+        path = folder / f"{stem}.{name}"
+        path.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+    return DataSource(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tsv", "sentence\tlabel\none\t0\ntwo \t1\n"),
+        ("tsv", "\ufefflabel\tid\tsentence\r\n0\t7\tone\r\n1\t8\ttwo\r\n\r\n"),
+        ("csv", 'text,label\n"one",0\ntwo,1\n'),
+        ("jsonl", '{"text": "one", "label": 0}\n\n{"label": "1", "text": "two"}\n'),
+        ("jsonl.gz", '{"gold_label": "0", "sentence": "one"}\n{"gold_label": 1, "sentence": "two"}'),
+        ("tsv.gz", "text\tlabel\none\t0\ntwo\t1"),
+    ],
+)
+def test_tables_of_all_formats_read_alike(tmp_path: Path, name: str, content: str) -> None:
+    assert read(write_pair_of_files(tmp_path, name, content)) == ROWS
+
+
+def test_tsv_has_no_quoting_and_csv_has(tmp_path: Path) -> None:
+    tsv = write_pair_of_files(tmp_path, "tsv", 'sentence\tlabel\nan "open quote\t1\n"quoted"\t0\n')
+    assert read(tsv) == [(Example('an "open quote'), "1"), (Example('"quoted"'), "0")]
+    (tmp_path / "train.csv").write_text('a,b,y\n"one, two","line\nbreak",p\n')
+    (tmp_path / "dev.csv").write_text("a,b,y\nx,z,p\n")
+    source = DataSource(str(tmp_path), None, "train.csv", "dev.csv", text="a", pair="b", label="y")
+    assert read(source) == [(Example("one, two", "line\nbreak"), "p")]
+    (tmp_path / "train.csv").write_text('a,b,y\n1,2,3\n"never closed,b,y\n')
+    with pytest.raises(DataError, match=r"train.csv, line 3: unexpected end of data"):
+        read(source)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("sentence1\tsentence2\tlabel", Example("a", "b")),
+        ("premise\thypothesis\tlabel", Example("a", "b")),
+        ("question\tsentence\tlabel", Example("a", "b")),
+        ("sentence\tother\tlabel", Example("a")),
+    ],
+)
+def test_usual_columns_are_found(tmp_path: Path, header: str, expected: Example) -> None:
+    assert read(write_pair_of_files(tmp_path, "tsv", f"{header}\na\tb\tx\n")) == [(expected, "x")]
+
+
+def test_named_columns_win_over_usual_ones(tmp_path: Path) -> None:
+    write_pair_of_files(tmp_path, "tsv", "sentence1\tsentence2\tlabel\tkind\na\tb\tx\tk\n")
+    assert read(DataSource(str(tmp_path), text="sentence2", label="kind")) == [(Example("b"), "k")]
+    assert read(DataSource(str(tmp_path), text="sentence2", pair="sentence1")) == [(Example("b", "a"), "x")]
+    with pytest.raises(DataError, match=r"no column 'body'; the columns are sentence1, sentence2, label, kind"):
+        read(DataSource(str(tmp_path), text="body"))
+
+
+def test_missing_columns_are_named_beside_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train.tsv: no column 'label'; the columns are sentence, stars"):
+        read(write_pair_of_files(tmp_path, "tsv", "sentence\tstars\na\t1\n"))
+    (tmp_path / "train.tsv").write_text("label\n1\n")
+    with pytest.raises(DataError, match="no column 'sentence1', 'sentence2'; the columns are label"):
+        read(DataSource(str(tmp_path), task="sts-b"), "regression")
+
+
+def test_rows_without_text_or_label_are_left_out_with_a_count(tmp_path: Path) -> None:
+    content = "sentence1\tsentence2\tgold_label\na\tb\tx\n \tb\tx\na\t\tx\na\tb\t-\na\tc\ty\nd\tb\t\n"
+    notes: list[str] = []
+    found = read_source(write_pair_of_files(tmp_path, "tsv", content), "classification", notes)
+    assert [row.example for row in found.training] == [Example("a", "b"), Example("a", "c")]
+    assert notes[0] == "train.tsv: 4 rows of 6 left out, the first because line 3 has no text in column 'sentence1'"
+    assert notes[1].startswith("dev.tsv: 4 rows of 6")
+
+
+def test_a_hyphen_is_a_label_in_other_columns(tmp_path: Path) -> None:
+    assert read(write_pair_of_files(tmp_path, "tsv", "text\tlabel\na\t-\n")) == [(Example("a"), "-")]
+
+
+def test_few_ragged_rows_are_left_out_and_many_are_an_error(tmp_path: Path) -> None:
+    good = "".join(f"text {number}\t{number % 2}\n" for number in range(500))
+    notes: list[str] = []
+    source = write_pair_of_files(tmp_path, "tsv", f"text\tlabel\n{good}a\tb\t1\n")
+    assert len(read_source(source, "classification", notes).training) == 500
+    assert notes[0] == "train.tsv: 1 row of 501 left out: line 502 has 3 fields where the header has 2"
+    source = write_pair_of_files(tmp_path, "tsv", f"text\tlabel\n{good}" + "a\n" * 5)
+    assert len(read(source)) == 500
+    source = write_pair_of_files(tmp_path, "tsv", f"text\tlabel\n{good}" + "a\n" * 6)
+    with pytest.raises(
+        DataError, match=r"train.tsv: 6 rows of 506 cannot be read, the first because line 502 has 1 field"
+    ):
+        read(source)
+    source = write_pair_of_files(tmp_path, "tsv", "text\tlabel\nx\t1\na\na\na\n")
+    assert len(read(source)) == 1
+    (tmp_path / "train.tsv").unlink()
+    source = write_pair_of_files(tmp_path, "jsonl", '{"text": "a", "label": 1}\n' * 2 + '{"text": "a"}\n' * 4)
+    with pytest.raises(DataError, match="4 rows of 6 cannot be read, the first because line 3 lacks 'label'"):
+        read(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tsv", b"", "train.tsv: the file is empty"),
+        ("jsonl", b"\n", "train.jsonl: the file is empty"),
+        ("tsv", b"text\tlabel\n", "train.tsv: no rows that can be used"),
+        ("tsv", b"text\tlabel\n \t1\n", "no rows that can be used; train.tsv: 1 row of 1 left out: line 2 has no text"),
+        ("tsv", b"text\tlabel\na\t1\n\xff\t2\n", "train.tsv, line 3: not UTF-8 text"),
+        ("csv", "text,label\ncaf\u00e9,1\n".encode("latin-1"), "train.csv, line 2: not UTF-8 text"),
+        ("jsonl", b'{"text": 1\n', "train.jsonl, line 1: no JSON"),
+        ("jsonl", b"[1]\n", "train.jsonl, line 1: expected a JSON object, not list"),
+        (
+            "jsonl",
+            b'{"text": [1], "label": 1}\n',
+            r"train.jsonl, line 1: column 'text' holds \[1\], and text is needed",
+        ),
+        (
+            "tsv.gz",
+            gzip.compress(b"text\tlabel\na\t1\n" * 99)[:40],
+            "train.tsv.gz: cannot be read: Compressed file ended",
+        ),
+        ("tsv.gz", b"text\tlabel\n", "train.tsv.gz: cannot be read: Not a gzipped file"),
+    ],
+)
+def test_broken_tables_get_a_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / f"train.{name}").write_bytes(content)
+    (tmp_path / "dev.tsv").write_text("text\tlabel\na\t1\n")
+    with pytest.raises(DataError, match=message):
+        read(DataSource(str(tmp_path)))
+
+
+def test_missing_files_say_which_to_give(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no file like train.tsv.*name the right one as data.train_file"):
+        read(DataSource(str(tmp_path)))
+    (tmp_path / "train.tsv").write_text("text\tlabel\na\t1\n")
+    with pytest.raises(DataError, match=r"no file like dev.tsv.*name the right one as data.report_file"):
+        read(DataSource(str(tmp_path)))
+    with pytest.raises(DataError, match=r"no file like dev_matched.tsv"):
+        read(DataSource(str(tmp_path), task="mnli"))
+    with pytest.raises(DataError, match=r"no such file other.tsv; name the right one as data.report_file"):
+        read(DataSource(str(tmp_path), report_file="other.tsv"))
+    with pytest.raises(DataError, match=r"classification needs a folder with a training file and a dev file"):
+        read(DataSource(str(tmp_path / "train.tsv")))
+    with pytest.raises(DataError, match=r"none.txt: no such file"):
+        read(DataSource(str(tmp_path / "none.txt")), "embedding")
+
+
+def test_heads_and_tasks_have_to_fit(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="task sts-b is for the head regression, not classification"):
+        read(DataSource(str(tmp_path), task="STSB"))
+    with pytest.raises(DataError, match="no parts for the head 'masked-lm'"):
+        read(DataSource(str(tmp_path)), "masked-lm")
+    with pytest.raises(DataError, match="python-docstrings has no labels"):
+        read(DataSource("python-docstrings"))
+
+
+def test_sentences_come_from_text_files_tables_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "some.txt").write_text("one \n\n two\none\n")
+    (tmp_path / "train.csv").write_text("id,sentence1,sentence2\n1,one,x\n2,two,y\n")
+    (tmp_path / "texts.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
+    expected = [(Example("one"),), (Example("two"),)]
+    for name in ("some.txt", "train.csv", "texts.jsonl.gz", ""):
+        assert read(DataSource(str(tmp_path / name)), "embedding") == expected
+
+
+def test_further_reports_are_parts_of_their_own(tmp_path: Path) -> None:
+    header = "sentence1\tsentence2\tgold_label\n"
+    (tmp_path / "train.tsv").write_text(f"{header}a\tb\tx\nc\td\ty\n")
+    (tmp_path / "dev_matched.tsv").write_text(f"{header}e\tf\tx\n")
+    notes: list[str] = []
+    source = DataSource(str(tmp_path), task="MNLI")
+    assert list(read_source(source, "classification", notes).reports) == ["report"]
+    assert "no dev_mismatched.tsv, so that there is no report_mismatched part" in notes[0]
+    (tmp_path / "dev_mismatched.tsv").write_text(f"{header}g\th\ty\n")
+    reports = read_source(source, "classification", []).reports
+    assert {name: rows[0].example.text for name, rows in reports.items()} == {"report": "e", "report_mismatched": "g"}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"tokens": ["a"], "ner_tags": ["O", "O"]}, "train.jsonl, line 2: 1 words but 2 tags"),
+        ({"tokens": "a b", "ner_tags": ["O", "O"]}, "line 2: column 'tokens' holds no list"),
+    ],
+)
+def test_words_need_a_tag_each(tmp_path: Path, record: dict[str, object], message: str) -> None:
+    good = {"tokens": ["a", "b"], "ner_tags": ["O", "B"]}
+    source = write_pair_of_files(tmp_path, "jsonl", f"{json.dumps(good)}\n{json.dumps(record)}\n")
+    with pytest.raises(DataError, match=message):
+        read(source, "token-classification")
