@@ -145,7 +145,10 @@ def init(
     data: Annotated[
         str, typer.Option(help="Text file with a sentence a line, or a folder with train.tsv and dev.tsv.")
     ] = "",
-    head: Annotated[str | None, typer.Option(help="embedding or classification; guessed from the data.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="embedding, classification, regression, token-classification, span or masked-lm.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="A GLUE task or squad: files, columns, head and metric.")] = None,
     budget: BudgetOption = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
 ) -> None:
@@ -154,7 +157,7 @@ def init(
     def action() -> None:
         from nas.starter import write_starter
 
-        write_starter(path, checkpoint, data, head, tuple(budget or ("2x",)), force)
+        write_starter(path, checkpoint, data, head, tuple(budget or ("2x",)), force, task)
         typer.echo(f"wrote {path}\nnext: ortnas run {path}")
 
     _guarded(action)

@@ -71,12 +71,13 @@ class Console:
 
     def _plain_progress(self, description: str) -> Report:
         started = last = time.monotonic()
+        finished = False
 
         def report(done: int, total: int, note: str) -> None:
-            nonlocal last
+            nonlocal last, finished
             now = time.monotonic()
-            if done == total or now - last >= _PLAIN_INTERVAL_S:
-                last = now
+            if (done == total and not finished) or now - last >= _PLAIN_INTERVAL_S:
+                last, finished = now, done == total
                 self.say(f"{description}: {done}/{total} after {now - started:.0f} s  {note}".rstrip())
 
         return report

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -52,10 +53,15 @@ def choose_accelerator(mixed_precision: str) -> Accelerator:
 
     Raises TrainingError where the device has no such precision.
     """
+    # accelerate keeps the first precision that a process asked for.
+    AcceleratorState._reset_state()
     try:
-        return Accelerator(mixed_precision=mixed_precision)
+        accelerator = Accelerator(mixed_precision=mixed_precision)
     except ValueError as error:
         raise TrainingError(f"training.mixed_precision = {mixed_precision!r}: {error}") from error
+    if mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise TrainingError("training.mixed_precision = 'fp16': needs a GPU; on a CPU there are 'no' and 'bf16'")
+    return accelerator
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,7 @@ def _average_over_processes(accelerator: Accelerator, parameters: Iterable[Tenso
         gradients.append(parameter.grad)
     flat: Tensor = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
     sizes = [gradient.numel() for gradient in gradients]
-    for gradient, averaged in zip(gradients, flat.split(sizes), strict=True):
+    for gradient, averaged in zip(gradients, torch.split(flat, sizes), strict=True):
         gradient.copy_(averaged.view_as(gradient))
 
 

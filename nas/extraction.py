@@ -1,4 +1,4 @@
-"""A subnet as a plain transformers checkpoint where its shape allows, embedding models for sentence-transformers too."""
+"""A subnet as a plain transformers checkpoint where its shape allows, embedding ones for sentence-transformers too."""
 
 from __future__ import annotations
 

@@ -21,13 +21,8 @@ from nas.supernet import Supernet
 from nas.text import IGNORED
 
 _TINY = 1e-12
-# Smallest and largest integer by type and reduced range, as ONNX Runtime's quantizer has them.
-_ACTIVATION_RANGES = {
-    ("uint8", False): (0, 255),
-    ("uint8", True): (0, 127),
-    ("int8", False): (-128, 127),
-    ("int8", True): (-64, 64),
-}
+# Smallest and largest integer by type; a reduced range concerns weights only.
+_ACTIVATION_RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
 class FakeQuantization:
@@ -48,7 +43,8 @@ class FakeQuantization:
         with torch.no_grad():
             for batch in self.calibration:
                 moved = {name: tensor.to(device) for name, tensor in batch.items()}
-                embedded = self.look_up(network, moved)
+                # The quantizer's calibration runs the float network, its word table too.
+                embedded = network.look_up(moved["input_ids"], moved["token_type_ids"])
                 hidden = network.encode(embedded, moved["attention_mask"], self.subnet, self._observe).hidden
                 positions = moved["labels"] != IGNORED if network.dimensions.head == "masked-lm" else None
                 network.apply_head(hidden, moved["attention_mask"], self.subnet, positions, self._observe)
@@ -64,8 +60,17 @@ class FakeQuantization:
         return embedded + rounding
 
     def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """A weight product of rounded operands; a float accumulator stands for the integer one."""
-        return F.linear(self._round_input(name, x), self._round_weight(weight), bias)
+        """A weight product of rounded operands and bias; a float accumulator stands for the integer one."""
+        scale, zero_point, smallest, largest = self._input_scale(name)
+        x = torch.fake_quantize_per_tensor_affine(x.float(), scale, zero_point, smallest, largest)
+        weight_scale, bound = self._weight_scale(weight)
+        zeros = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        weight = torch.fake_quantize_per_channel_affine(weight, weight_scale, zeros, 0, -bound, bound)
+        if bias is not None:
+            # The integer bias counts products of input and weight steps.
+            step = scale * weight_scale
+            bias = bias + ((bias / step).round() * step - bias).detach()
+        return F.linear(x, weight, bias)
 
     def _observe(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         low, high = torch.aminmax(x)
@@ -74,16 +79,17 @@ class FakeQuantization:
         self._ranges[name] = low, high
         return F.linear(x, weight, bias)
 
-    def _round_input(self, name: str, x: Tensor) -> Tensor:
+    def _input_scale(self, name: str) -> tuple[Tensor, Tensor, int, int]:
+        """Scale, zero point, smallest and largest integer of a product's input."""
         low, high = self._ranges[name][0].clamp(max=0).float(), self._ranges[name][1].clamp(min=0).float()
-        smallest, largest = _ACTIVATION_RANGES[self.recipe.activation_type, self.recipe.reduce_range]
+        smallest, largest = _ACTIVATION_RANGES[self.recipe.activation_type]
         scale = ((high - low) / (largest - smallest)).clamp(min=_TINY)
         zero_point = (smallest - low / scale).round().clamp(smallest, largest).to(torch.int32)
-        return torch.fake_quantize_per_tensor_affine(x.float(), scale, zero_point, smallest, largest)
+        return scale, zero_point, smallest, largest
 
-    def _round_weight(self, weight: Tensor) -> Tensor:
-        largest = 64 if self.recipe.reduce_range else 127
-        bounds = weight.detach().abs()
-        scale = (bounds.amax(1) if self.recipe.per_channel else bounds.amax().expand(len(weight))).clamp(min=_TINY)
-        zero_point = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
-        return torch.fake_quantize_per_channel_affine(weight, scale / largest, zero_point, 0, -largest, largest)
+    def _weight_scale(self, weight: Tensor) -> tuple[Tensor, int]:
+        """Scale per output channel, and the largest integer."""
+        bound = 64 if self.recipe.reduce_range else 127
+        sizes = weight.detach().abs()
+        largest = sizes.amax(1) if self.recipe.per_channel else sizes.amax().expand(len(weight))
+        return largest.clamp(min=_TINY) / bound, bound

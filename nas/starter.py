@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.configuration import ConfigurationError, check_configuration
-from nas.data import PYTHON_DOCSTRINGS
+from nas.data import PYTHON_DOCSTRINGS, find_task
 from nas.files import write_aside
 
 _TEXT_COLUMNS = ("sentence", "sentence1", "text", "question", "premise")
@@ -14,7 +14,13 @@ _LABEL_COLUMNS = ("label", "gold_label", "target", "class")
 
 
 def write_starter(
-    path: Path, checkpoint: str, data: str, head: str | None, budgets: tuple[str, ...], force: bool
+    path: Path,
+    checkpoint: str,
+    data: str,
+    head: str | None,
+    budgets: tuple[str, ...],
+    force: bool,
+    task: str | None = None,
 ) -> None:
     """Writes a commented ``run.yaml``. Raises ConfigurationError where it would overwrite one or lacks something."""
     import yaml
@@ -27,8 +33,12 @@ def write_starter(
             f"{missing} missing: name a BERT checkpoint, and a text file with a sentence a line, {PYTHON_DOCSTRINGS}, "
             f"or a folder with train.tsv and dev.tsv"
         )
-    columns = _guess_columns(Path(data) / "train.tsv")
-    head = head or ("classification" if Path(data).is_dir() else "embedding")
+    if task is not None:
+        columns = {"task": find_task(task).name}
+        head = head or find_task(task).head
+    else:
+        columns = _guess_columns(Path(data) / "train.tsv")
+        head = head or ("classification" if Path(data).is_dir() else "embedding")
     text = _STARTER.format(
         checkpoint=checkpoint,
         head=head,
@@ -56,7 +66,7 @@ def _guess_columns(table: Path) -> dict[str, str]:
 
 _STARTER = """\
 checkpoint: {checkpoint}   # folder, hub name, or package:NAME/FOLDER
-head: {head}   # embedding or classification
+head: {head}   # embedding, classification, regression, token-classification, span or masked-lm
 folder: {folder}
 seed: 0
 precision: int8

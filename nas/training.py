@@ -111,6 +111,11 @@ def fine_tune(network: Supernet, course: Course) -> None:
     optimise(course.accelerator, (network,), gradients, course.batches, schedule, course.states, course.after_step)
 
 
+def compile_encoder(network: Supernet) -> None:
+    """Has torch compile the network's encoder, for any batch; pays where one subnet is computed over and over."""
+    network.encode = torch.compile(network.encode, dynamic=True)  # type: ignore[method-assign]
+
+
 def network_outputs(network: Supernet, examples: EncodedExamples, subnet: Subnet, batch_size: int = 64) -> list[Array]:
     """The subnet's outputs row by row, in order, as ``export.outputs.split_rows`` gives them."""
     device = next(network.parameters()).device

@@ -165,6 +165,6 @@ def _sample(run: Run, model: bytes) -> Sample:
         score=METRICS[run.metric](model_outputs(model, encoded, head), part),
         examples=[example.to_json() for example in part.examples],
         # A corpus has no texts to encode again, only tokens.
-        tokens=[] if part.examples else [[ids, tags] for ids, tags in zip(encoded.ids, labels, strict=True)],
+        tokens=[] if part.examples else [[list(ids), tags] for ids, tags in zip(encoded.ids, labels, strict=True)],
         teacher=None if teacher is None else np.asarray(teacher, np.float64).round(4).tolist(),
     )

@@ -85,7 +85,7 @@ def _train(run: Run, subnet: Subnet, folder: Path, inputs: str) -> None:
         prove_equal(network, [subnet], data)
         provenance = run.supernet.provenance | {
             "inputs": inputs,
-            "subnet_key": subnet.key,
+            "subnet": subnet.to_json(),
             "refinement": settings.model_dump(),
         }
         space, labels = run.supernet.space, run.supernet.labels

@@ -12,6 +12,7 @@ import numpy as np
 from bench.store import Store
 from nas.configuration import ConfigurationError
 from nas.files import read_lines
+from nas.layout import DESCRIPTION_FILE
 from nas.run import Run
 from nas.space import SpaceError, Subnet
 
@@ -56,12 +57,14 @@ def _read_file(path: Path) -> Subnet:
 
 
 def _known(run: Run) -> Iterator[Subnet]:
-    """Every subnet that this run has scored or timed."""
+    """Every subnet that this run has scored, trained further or timed."""
     space = run.supernet.space
     yield from (space.largest, space.smallest)
     for path in sorted(run.folder.glob("search/*/candidates.jsonl")):
         for line in read_lines(path):
             yield Subnet.from_json(line["subnet"])
+    for path in sorted(run.folder.glob(f"refined/*/{DESCRIPTION_FILE}")):
+        yield Subnet.from_json(json.loads(path.read_text())["provenance"]["subnet"])
     if run.store_file.is_file():
         with Store(run.store_file) as store:
             for document in store.subnets():

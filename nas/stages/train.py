@@ -87,7 +87,7 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
     from nas.probes import choose_probes, held_out_probe
     from nas.sampling import Sampler
     from nas.supernet import save_supernet
-    from nas.training import train_supernet
+    from nas.training import compile_encoder, train_supernet
 
     configuration = run.configuration
     training, seed = configuration.training, configuration.seed
@@ -136,6 +136,9 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
         f"taught by {'the checkpoint' if training.teacher == 'checkpoint' else 'the largest subnet'}"
     )
     states = StateFiles(run.training_folder, "supernet", inputs)
+    if training.compile:
+        # The teacher computes one network; subnets change with every step and would be compiled anew each time.
+        compile_encoder(teacher)
     probes = choose_probes(space, seed)
     probe = held_out_probe(supernet, run.part_of(data, "search"), run.metric, training.probe_texts, probes)
     with course(run, "supernet", accelerator, batches, states, probe) as path:

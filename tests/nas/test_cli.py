@@ -80,7 +80,7 @@ def test_init_writes_what_run_reads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("corpus", "message"),
-    [("", "the corpus has 0 distinct sentences"), ("only one line\n", "the corpus has 1 distinct sentences")],
+    [("", "corpus.txt: no rows that can be used"), ("only one line\n", "the corpus has 1 distinct sentences")],
 )
 def test_empty_and_one_line_corpora_get_one_sentence(
     tmp_path: Path, bert_folder: Path, corpus: str, message: str

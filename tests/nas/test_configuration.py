@@ -24,7 +24,7 @@ def test_defaults_fill_a_minimal_document() -> None:
         ({"training": {"step": 3}}, r"unknown key 'training.step'; did you mean 'steps'\?"),
         ({"data": {"source": "x", "zzzz": 3}}, "unknown key 'data.zzzz'; known keys are source"),
         ({"training": {"steps": "many"}}, "training.steps = 'many': input should be a valid integer"),
-        ({"head": "ranking"}, "head = 'ranking': input should be 'embedding' or 'classification'"),
+        ({"head": "ranking"}, "head = 'ranking': input should be 'embedding', 'classification', 'regression'"),
         ({"search": {"budgets": ["fast"]}}, "'fast' is no budget; write ms as 6.5 or a speed-up as 2x"),
         ({"search": {"budgets": ["0x"]}}, "is no budget"),
         ({"search": {"budgets": []}}, "at least one budget"),

@@ -95,7 +95,9 @@ def test_a_span_never_ends_in_padding() -> None:
 
 @pytest.mark.parametrize("head", ["classification", "regression", "token-classification", "span", "masked-lm"])
 def test_soft_labels_vanish_where_student_and_teacher_agree(head: str) -> None:
-    shape = {"classification": (2, 3), "regression": (2, 1), "masked-lm": (5, 9), "span": (2, 4, 2)}.get(head, (2, 4, 3))
+    shape = {"classification": (2, 3), "regression": (2, 1), "masked-lm": (5, 9), "span": (2, 4, 2)}.get(
+        head, (2, 4, 3)
+    )
     teacher, student = torch.randn(shape), torch.randn(shape, requires_grad=True)
     assert soft_label_loss(head, teacher, teacher, MASK, 2.0).item() == pytest.approx(0, abs=1e-5)
     loss = soft_label_loss(head, student, teacher, MASK, 2.0)

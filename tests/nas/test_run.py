@@ -1,20 +1,30 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nas.configuration import check_configuration
+from nas.configuration import ConfigurationError, check_configuration
 from nas.console import Console
 from nas.data import DataError
 from nas.run import Run
+from nas.text import IGNORED
+from tests.networks import write_bert
 
 
-def open_run(folder: Path, source: Path, **changes: Any) -> Run:
+def open_run(folder: Path, source: Path, bert: Path, **changes: Any) -> Run:
     data = {"source": str(source), "calibration_size": 10, "search_size": 20, "report_size": 20}
-    document = {"checkpoint": "x", "head": "embedding", "folder": str(folder / "run"), "data": data}
+    document = {"checkpoint": str(bert), "head": "embedding", "folder": str(folder / "run"), "data": data}
     return Run(check_configuration(document | changes, "test"), Console(to_stderr=True))
+
+
+def digest_of(run: Run) -> str:
+    try:
+        return run.data.digest
+    finally:
+        run.close()
 
 
 @pytest.fixture
@@ -24,24 +34,66 @@ def corpus(tmp_path: Path, sentences: list[str]) -> Path:
     return path
 
 
-def test_recorded_splits_outlive_their_source(tmp_path: Path, corpus: Path) -> None:
-    splits = open_run(tmp_path, corpus).splits
+def test_recorded_splits_outlive_their_source(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
+    first = digest_of(open_run(tmp_path, corpus, bert_folder))
     corpus.unlink()
-    assert open_run(tmp_path, corpus).splits == splits
+    assert digest_of(open_run(tmp_path, corpus, bert_folder)) == first
 
 
-def test_recorded_splits_do_not_stand_in_for_another_source_or_seed(tmp_path: Path, corpus: Path) -> None:
-    assert open_run(tmp_path, corpus).splits.training
+def test_recorded_splits_do_not_stand_in_for_another_source_or_seed(
+    tmp_path: Path, corpus: Path, bert_folder: Path
+) -> None:
+    assert digest_of(open_run(tmp_path, corpus, bert_folder))
     with pytest.raises(DataError, match="no such file"):
-        _ = open_run(tmp_path, tmp_path / "corpus.text").splits
+        digest_of(open_run(tmp_path, tmp_path / "corpus.text", bert_folder))
     corpus.unlink()
     with pytest.raises(DataError, match="no such file"):
-        _ = open_run(tmp_path, corpus, seed=1).splits
+        digest_of(open_run(tmp_path, corpus, bert_folder, seed=1))
 
 
-def test_a_changed_source_or_seed_makes_new_splits(tmp_path: Path, corpus: Path) -> None:
-    first = open_run(tmp_path, corpus).splits.digest
-    assert open_run(tmp_path, corpus).splits.digest == first
-    second = open_run(tmp_path, corpus, seed=1).splits.digest
+def test_a_changed_source_or_seed_makes_new_splits(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
+    first = digest_of(open_run(tmp_path, corpus, bert_folder))
+    assert digest_of(open_run(tmp_path, corpus, bert_folder)) == first
+    second = digest_of(open_run(tmp_path, corpus, bert_folder, seed=1))
     corpus.write_text(corpus.read_text() + "\none more sentence that was not there before\n")
-    assert len({first, second, open_run(tmp_path, corpus).splits.digest}) == 3
+    assert len({first, second, digest_of(open_run(tmp_path, corpus, bert_folder))}) == 3
+
+
+def test_one_run_folder_serves_one_command_at_a_time(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
+    first = open_run(tmp_path, corpus, bert_folder)
+    with pytest.raises(ConfigurationError, match="another ortnas command is at work in it"):
+        open_run(tmp_path, corpus, bert_folder)
+    first.close()
+    open_run(tmp_path, corpus, bert_folder).close()
+
+
+def test_the_tokenizer_follows_the_checkpoint_and_outlives_it(tmp_path: Path, corpus: Path) -> None:
+    bert = write_bert(tmp_path / "bert")
+    run = open_run(tmp_path, corpus, bert)
+    first = (run.tokenizer_folder / "tokenizer.json").read_text()
+    run.close()
+    write_bert(bert, vocabulary=("zebra",))
+    run = open_run(tmp_path, corpus, bert)
+    second = (run.tokenizer_folder / "tokenizer.json").read_text()
+    run.close()
+    assert "zebra" in second
+    assert "zebra" not in first
+    shutil.rmtree(bert)
+    run = open_run(tmp_path, corpus, bert)
+    assert (run.tokenizer_folder / "tokenizer.json").read_text() == second
+    run.close()
+
+
+def test_a_corpus_is_masked_once_for_scoring_and_anew_for_training(
+    tmp_path: Path, corpus: Path, bert_folder: Path
+) -> None:
+    data = {"source": str(corpus), "calibration_size": 4, "search_size": 8, "report_size": 8, "max_length": 24}
+    run = open_run(tmp_path, corpus, bert_folder, head="masked-lm", data=data)
+    first, again = run.data.held_out("search"), run.data._masked("search")
+    assert first.ids == again.ids
+    assert first.labels == again.labels
+    share = sum(tag != IGNORED for row in first.labels or () for tag in row) / first.lengths.sum()
+    assert 0.05 < share < 0.3
+    assert run.data.encoded("training").label_array([0]) is None
+    assert run.data.masking is not None
+    run.close()

@@ -58,7 +58,9 @@ def test_uniform_draws_one_subnet_and_no_ends() -> None:
 def test_progressive_opens_depth_then_heads_and_ffn_then_hidden_size() -> None:
     sampler = make_sampler("progressive", 4)
     largest = sampler.space.largest
-    early, middle, late = ([subnet for step in span for subnet in sampler[step]] for span in ((0, 9), (26, 40), (60, 99)))
+    early, middle, late = (
+        [subnet for step in span for subnet in sampler[step]] for span in ((0, 9), (26, 40), (60, 99))
+    )
     assert {subnet.hidden_size for subnet in early + middle} == {largest.hidden_size}
     assert {layer.ffn_size for subnet in early for layer in subnet.layers} == {64}
     assert {layer.num_heads for subnet in early for layer in subnet.layers} == {4}
@@ -69,7 +71,9 @@ def test_progressive_opens_depth_then_heads_and_ffn_then_hidden_size() -> None:
 
 
 def test_a_tied_head_size_and_a_single_choice_are_no_obstacle() -> None:
-    space = make_space(hidden_size=(16, 32), num_heads=(4,), head_size=(), ffn_size=(64,), uniform=("num_heads", "ffn_size"))
+    space = make_space(
+        hidden_size=(16, 32), num_heads=(4,), head_size=(), ffn_size=(64,), uniform=("num_heads", "ffn_size")
+    )
     sampler = Sampler(space, "progressive", 2, STEPS, 0, multiply_adds(space))
     assert {subnet.hidden_size for step in (70, 80, 90) for subnet in sampler[step]} == {16, 32}
 

@@ -100,9 +100,7 @@ def test_outputs_keep_the_order_of_the_examples(head: str) -> None:
 def test_masked_outputs_are_the_same_from_all_logits_or_the_masked_ones() -> None:
     network = make_network("masked-lm")
     batch = make_batches("masked-lm", 1)[0][0]
-    examples = EncodedExamples(
-        batch["input_ids"].tolist(), batch["token_type_ids"].tolist(), batch["labels"].tolist()
-    )
+    examples = EncodedExamples(batch["input_ids"].tolist(), batch["token_type_ids"].tolist(), batch["labels"].tolist())
     rows = list(range(len(examples)))
     full = network.dimensions.full_subnet
     with torch.no_grad():

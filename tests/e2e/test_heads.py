@@ -1,0 +1,129 @@
+"""The commands with every other head, on random two-layer networks: data, train, further training, extraction."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+import yaml
+
+from tests.networks import WORDS, write_checkpoint
+
+SPACE = {"hidden_size": [16, 32], "depth": [1, 2], "num_heads": [2, 4], "head_size": [8], "ffn_size": [32, 64]}
+
+
+def ortnas(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "nas.cli", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def write_run(folder: Path, family: str, head: str, data: dict[str, Any]) -> str:
+    checkpoint = write_checkpoint(folder / "checkpoint", family, head)
+    sizes = {"calibration_size": 8, "search_size": 16, "report_size": 16, "max_length": 24}
+    document = {
+        "checkpoint": str(checkpoint),
+        "head": head,
+        "folder": str(folder / "run"),
+        "data": sizes | data,
+        "space": SPACE,
+        "training": {"steps": 6, "teacher_steps": 4, "probe_every": 3, "probe_texts": 8, "batch_size": 8},
+        "refinement": {"steps": 4},
+        "target": {"sequence": 16},
+        "bench": {"subnets": 10, "rounds": 2, "runs": 2, "warmup": 1},
+        "search": {"budgets": ["1.05x"], "candidates": 3, "population": 2, "finalists": 2},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def texts(n: int, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(6, 12))) for _ in range(n)]
+
+
+def regression(folder: Path) -> dict[str, Any]:
+    for name, n in (("train", 120), ("dev", 20)):
+        rows = [json.dumps({"text": text, "score": len(text) / 10}) for text in texts(n, n)]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows))
+    return {"source": str(folder), "text": "text", "label": "score"}
+
+
+def entities(folder: Path) -> dict[str, Any]:
+    for name, n in (("train", 120), ("dev", 20)):
+        sentences = [
+            "\n".join(f"{word} {'B-W' if len(word) > 3 else 'O'}" for word in text.split()) for text in texts(n, n)
+        ]
+        (folder / f"{name}.conll").write_text("\n\n".join(sentences))
+    return {"source": str(folder)}
+
+
+def questions(folder: Path) -> dict[str, Any]:
+    for name, n in (("train-v1.1", 120), ("dev-v1.1", 20)):
+        paragraphs = []
+        for row, text in enumerate(texts(n, n)):
+            word = text.split()[3]
+            answer = {"text": word, "answer_start": text.index(word)}
+            question = {"id": f"{name}{row}", "question": f"is it {word}", "answers": [answer]}
+            paragraphs.append({"context": text, "qas": [question]})
+        (folder / f"{name}.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return {"source": str(folder), "task": "squad"}
+
+
+def books(folder: Path) -> dict[str, Any]:
+    (folder / "books").mkdir()
+    for number in range(4):
+        (folder / "books" / f"{number}.txt").write_text("\n".join(texts(200, number)))
+    return {"source": str(folder / "books")}
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "make", "metric"),
+    [
+        ("electra", "regression", regression, "pearson_spearman"),
+        ("roberta", "token-classification", entities, "entity_f1"),
+        ("distilbert", "span", questions, "span_f1"),
+        ("bert", "masked-lm", books, "masked_accuracy"),
+    ],
+)
+def test_every_head_goes_from_data_to_a_verified_package(
+    tmp_path: Path, family: str, head: str, make: Any, metric: str
+) -> None:
+    run = write_run(tmp_path, family, head, make(tmp_path))
+    parts = ortnas("data", run)["parts"]
+    assert {name: facts["rows"] for name, facts in parts.items() if name != "training"}["search"] > 0
+    rows = ortnas("run", run)["export"]["rows"]
+    assert len(rows) == 3
+    assert metric in rows[0]["scores"]
+    folder = tmp_path / "run"
+    curve = [json.loads(line) for line in (folder / "curves" / "supernet.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in curve if "score" in line] == [3, 6]
+    assert list(folder.glob("curves/supernet/events.out.tfevents.*"))
+    checks = subprocess.run(
+        [sys.executable, "-m", "nas.cli", "verify", str(folder / "packages" / "int8-1.05x"), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    states = {check["name"]: check["state"] for check in json.loads(checks.stdout)}
+    assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")
+
+    layers = [{"source": 1, "num_heads": 2, "head_size": 8, "ffn_size": 32}]
+    subnet = tmp_path / "subnet.json"
+    subnet.write_text(json.dumps({"hidden_size": 16, "layers": layers}))
+    refined = ortnas("train", run, "--subnet", str(subnet), "--quantization-aware")
+    assert Path(refined["packages"][0], "model.onnx").is_file()
+    ortnas("train", run, "--subnet", str(subnet))
+    extracted = ortnas("extract", run, "--subnet", refined["subnet_key"], "--out", str(tmp_path / "extracted"))
+    assert extracted["source"].endswith(refined["subnet_key"])
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "extracted")
+    assert (config.hidden_size, config.num_hidden_layers) == (16, 1)
