@@ -122,6 +122,8 @@ def _execute(
             result = work(run) if work else run_all(run) if stage == "run" else STAGES[stage](run)
         finally:
             run.close()
+        if run.rank:
+            return
         if as_json:
             typer.echo(json.dumps(result))
         else:

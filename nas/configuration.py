@@ -181,9 +181,9 @@ class Configuration(_Section):
             own = find_task(str(task)).head
         except DataError:
             return document  # the key itself reports it
-        if document.setdefault("head", own) != own:
+        if document.get("head", own) != own:
             raise ValueError(f"head {document['head']!r} does not fit task {task!r}, whose head is {own!r}")
-        return document
+        return document | {"head": own}
 
     @model_validator(mode="after")
     def _losses_and_metric_fit(self) -> Configuration:

@@ -20,6 +20,10 @@ class Console:
     def __init__(self, to_stderr: bool = False) -> None:
         self._rich = RichConsole(stderr=to_stderr, highlight=False, soft_wrap=True)
 
+    def silence(self) -> None:
+        """Nothing is written from here on."""
+        self._rich.quiet = True
+
     def say(self, text: str = "") -> None:
         self._rich.print(text, markup=False)
 

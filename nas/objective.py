@@ -20,7 +20,7 @@ from nas.losses import (
     soft_label_loss,
     token_loss,
 )
-from nas.recipes import LABEL_LOSSES
+from nas.recipes import LABEL_LOSSES, OUTPUT_LOSSES
 from nas.space import Subnet
 from nas.supernet import Encoded, Linear, Supernet, plain_linear
 from nas.text import IGNORED
@@ -30,16 +30,17 @@ _TEMPERATURE = 2.0
 
 
 class Signals(NamedTuple):
-    """What losses compare: the head's output, the last layer's tensors, and its hidden states in the teacher's
-    channels, [batch, sequence, full hidden size], where a loss needs them."""
+    """What losses compare: the head's output and the last layer's tensors, and hidden states in the teacher's channels,
+    [batch, sequence, full hidden size]. What no loss needs is not computed."""
 
-    output: Tensor
+    output: Tensor | None
     encoded: Encoded
     projected: Tensor | None
 
     def detach(self) -> Signals:
         encoded = Encoded(*(tensor.detach() for tensor in self.encoded))
-        return Signals(self.output.detach(), encoded, None if self.projected is None else self.projected.detach())
+        output, projected = (None if item is None else item.detach() for item in (self.output, self.projected))
+        return Signals(output, encoded, projected)
 
 
 class Objective(nn.Module):
@@ -67,12 +68,18 @@ class Objective(nn.Module):
         subnet: Subnet,
         linear: Linear = plain_linear,
         is_teacher: bool = False,
+        learns_labels: bool = False,
     ) -> Signals:
-        """Forward pass of one subnet from ``Supernet.look_up``'s result."""
+        """Forward pass of one subnet from ``Supernet.look_up``'s result.
+
+        ``learns_labels``: labels will be compared with the output, whatever the sum says.
+        """
         mask = batch["attention_mask"]
         encoded = network.encode(embedded, mask, subnet, linear)
-        positions = batch["labels"] != IGNORED if self.dimensions.head == "masked-lm" else None
-        output = network.apply_head(encoded.hidden, mask, subnet, positions, linear)
+        output: Tensor | None = None
+        if learns_labels or self.losses.keys() & (OUTPUT_LOSSES - LABEL_LOSSES if is_teacher else OUTPUT_LOSSES):
+            positions = batch["labels"] != IGNORED if self.dimensions.head == "masked-lm" else None
+            output = network.apply_head(encoded.hidden, mask, subnet, positions, linear)
         projected: Tensor | None = None
         if self.dimensions.head == "embedding":
             if self.losses.keys() & {"tokens", "hidden"}:
@@ -84,7 +91,7 @@ class Objective(nn.Module):
         return Signals(output, encoded, projected)
 
     def forward(self, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
-        total = student.output.new_zeros(())
+        total = student.encoded.hidden.new_zeros(())
         for name, weight in self.losses.items():
             total = total + weight * self._loss(name, student, teacher, batch)
         return total
@@ -92,21 +99,23 @@ class Objective(nn.Module):
     def _loss(self, name: str, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
         head, mask = self.dimensions.head, batch["attention_mask"]
         if name == "labels":
+            assert student.output is not None
             return label_loss(head, student.output, batch["labels"], mask)
         assert teacher is not None
+        if name in OUTPUT_LOSSES:
+            assert student.output is not None
+            assert teacher.output is not None
+            if name == "soft_labels":
+                return soft_label_loss(head, student.output, teacher.output, mask, _TEMPERATURE)
+            compare_outputs = embedding_loss if name == "embedding" else similarity_loss
+            return compare_outputs(student.output, teacher.output)
         ours, theirs = student.encoded, teacher.encoded
-        if name == "soft_labels":
-            return soft_label_loss(head, student.output, teacher.output, mask, _TEMPERATURE)
         if name == "attention":
             scores = (ours.query, ours.key), (theirs.query, theirs.key)
             return attention_loss(*scores, mask, min(ours.query.shape[1], theirs.query.shape[1]))
         if name == "relations":
             kinds = ((ours.query, theirs.query), (ours.key, theirs.key), (ours.value, theirs.value))
             return torch.stack([relation_loss(own, other, mask) for own, other in kinds]).sum()
-        if name == "embedding":
-            return embedding_loss(student.output, teacher.output)
-        if name == "similarity":
-            return similarity_loss(student.output, teacher.output)
         assert student.projected is not None
         assert teacher.projected is not None
         compare = token_loss if name == "tokens" else hidden_loss

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Set
 
 # Losses that look at labels only; every other one needs a teacher.
 LABEL_LOSSES = frozenset({"labels"})
+# Losses that look at the head's output.
+OUTPUT_LOSSES = frozenset({"labels", "soft_labels", "embedding", "similarity"})
 _EMBEDDING_LOSSES = frozenset({"embedding", "similarity", "tokens"})
 LOSSES = {
     "labels": "cross entropy with the labels (masked tokens for masked-lm), squared error for regression",

@@ -41,8 +41,6 @@ class Run:
         self.folder = Path(configuration.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigurationError(f"folder = {configuration.folder!r}: a file with that name exists")
-        self._lock = self._take()
-        write_aside(self.folder / "run.yaml", yaml.safe_dump(configuration.model_dump(mode="json"), sort_keys=False))
         self.supernet_folder = self.folder / "supernet"
         self.teacher_folder = self.folder / "teacher"
         self.training_folder = self.folder / "training"
@@ -50,13 +48,29 @@ class Run:
         self.predictor_folder = self.folder / "predictor"
         self.scores_file = self.folder / "search" / "scores.jsonl"
         self.packages_folder = self.folder / "packages"
+        self._lock = self._take()
+        if self.rank:
+            console.silence()
+        else:
+            resolved = yaml.safe_dump(configuration.model_dump(mode="json"), sort_keys=False)
+            write_aside(self.folder / "run.yaml", resolved)
+
+    @property
+    def processes(self) -> int:
+        """How many processes `accelerate launch` started for this command."""
+        return int(os.environ.get("WORLD_SIZE", "1"))
+
+    @property
+    def rank(self) -> int:
+        """This process's number among them; the first one speaks and writes for all."""
+        return int(os.environ.get("RANK", "0"))
 
     def _take(self) -> FileLock | None:
         """Holds the folder against other commands; processes of one distributed training share it.
 
         Raises ConfigurationError where another command is at work in it.
         """
-        if int(os.environ.get("RANK", "0")):
+        if self.rank:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / ".lock")

@@ -73,8 +73,10 @@ def train_supernet(
         shared = embedded.detach().requires_grad_()
         for subnet in chosen:
             with accelerator.autocast():
-                student = objective.signals(supernet, shared, batch, subnet, linear)
-                if target is None and objective.needs_teacher:
+                leads = target is None and objective.needs_teacher
+                student = objective.signals(supernet, shared, batch, subnet, linear, learns_labels=leads)
+                if leads:
+                    assert student.output is not None
                     head = supernet.dimensions.head
                     loss = label_loss(head, student.output, batch["labels"], batch["attention_mask"])
                     target = student.detach()

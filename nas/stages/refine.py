@@ -44,6 +44,8 @@ def refine(run: Run, name: str) -> dict[str, Any]:
     )
     if recorded(folder, "inputs") != inputs:
         _train(run, subnet, folder, inputs)
+    if run.rank:
+        return {}  # the first process packages for all
     return _package(run, name, subnet, read_supernet(folder))
 
 

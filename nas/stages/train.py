@@ -44,13 +44,12 @@ def train(run: Run) -> dict[str, Any]:
         "train: a supernet from the checkpoint",
         "The checkpoint becomes one set of weights whose slices are smaller networks; it teaches them itself.",
     )
+    if run.processes > 1:
+        # Processes meet before they look: the first one prepares the data for all.
+        _accelerator(run)
     if not _is_trained(run, _inputs(run)):
-        from nas.engine import choose_accelerator
-
-        accelerator = choose_accelerator(run.configuration.training.mixed_precision)
-        with accelerator.main_process_first():
-            data = run.data
-        _train(run, data, accelerator, _inputs(run))
+        accelerator = _accelerator(run)
+        _train(run, run.data, accelerator, _inputs(run))
         accelerator.wait_for_everyone()
         for name in ("supernet", "teacher", "target", "trained_data"):
             run.__dict__.pop(name, None)
@@ -59,6 +58,15 @@ def train(run: Run) -> dict[str, Any]:
         f"supernet ready: {space.count:.3g} subnets, from {space.smallest.describe()} to {space.largest.describe()}"
     )
     return {"subnets": space.count, "supernet": str(run.supernet_folder), **run.supernet.provenance}
+
+
+def _accelerator(run: Run) -> Accelerator:
+    from nas.engine import choose_accelerator
+
+    accelerator = choose_accelerator(run.configuration.training.mixed_precision)
+    with accelerator.main_process_first():
+        _ = run.data
+    return accelerator
 
 
 def _inputs(run: Run) -> str:

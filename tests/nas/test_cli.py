@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 LAZY = ("torch", "transformers", "onnxruntime", "onnx", "xgboost", "pydantic", "scipy", "numpy")
 
@@ -53,7 +54,9 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     assert min(times) < 0.3
 
 
-@pytest.mark.parametrize("command", ["init", "train", "bench", "fit", "search", "export", "verify", "run"])
+@pytest.mark.parametrize(
+    "command", ["init", "data", "train", "bench", "fit", "search", "export", "extract", "verify", "run"]
+)
 def test_every_verb_explains_itself(command: str) -> None:
     done = ortnas(command, "--help")
     assert done.returncode == 0
@@ -125,3 +128,19 @@ def test_stages_out_of_order_say_what_to_run_first(
     assert done.returncode == 1
     assert "ortnas " in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_init_takes_files_columns_and_head_from_a_task(tmp_path: Path) -> None:
+    done = ortnas("init", "m.yaml", "--checkpoint", "x", "--data", "glue/MNLI", "--task", "MNLI", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = yaml.safe_load((tmp_path / "m.yaml").read_text())
+    assert (document["head"], document["data"]["task"]) == ("classification", "mnli")
+    done = ortnas("init", "n.yaml", "--checkpoint", "x", "--data", "glue/MNLI", "--task", "mnlii", folder=tmp_path)
+    assert done.returncode == 1
+    assert "mnli" in done.stderr
+
+
+def test_options_of_further_training_need_a_subnet(tmp_path: Path, bert_folder: Path) -> None:
+    done = ortnas("train", write_run(tmp_path, bert_folder, "x"), "--quantization-aware")
+    assert done.returncode == 2
+    assert "--subnet" in done.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,20 @@ def test_starter_guesses_head_and_columns(tmp_path: Path) -> None:
         write_starter(path, "a/b", str(tmp_path), None, ("2x",), force=False)
     with pytest.raises(ConfigurationError, match="--checkpoint missing"):
         write_starter(tmp_path / "other.yaml", "", str(tmp_path), None, ("2x",), force=False)
+
+
+def test_a_task_brings_its_head_and_contradictions_are_refused() -> None:
+    document = {"checkpoint": "x", "data": {"source": "glue/STS-B", "task": "STS-B"}}
+    configuration = check_configuration(document, "run.yaml")
+    assert (configuration.head, configuration.data.task) == ("regression", "sts-b")
+    for change, message in (
+        ({"head": "span"}, "head 'span' does not fit task 'STS-B', whose head is 'regression'"),
+        ({"data": {"source": "x"}}, "the key 'head' is missing; it is one of embedding, classification"),
+        ({"data": {"source": "x", "task": "sts"}}, "data.task = 'sts'"),
+        ({"training": {"losses": {"tokens": 1}}}, "tokens does not fit head regression"),
+        ({"training": {"teacher": "largest", "sampling": "uniform"}}, "needs the largest subnet in every step"),
+        ({"training": {"accumulation": 64}}, "accumulation 64 exceeds batch_size 32"),
+        ({"training": {"teacher": "largest", "losses": {"labels": 1}}}, "needs a distillation loss beside"),
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
+            check_configuration(document | change, "run.yaml")
