@@ -106,19 +106,16 @@ class Run:
         """The checkpoint's tokenizer, saved once."""
         folder = self.folder / "data" / "tokenizer"
         marker = folder.parent / "checkpoint.json"
-        identity = {"checkpoint": self.checkpoint_digest}
-        recorded = json.loads(marker.read_text()) if marker.is_file() else None
+        identity = {"name": self.checkpoint, "digest": self.checkpoint_digest}
+        recorded = json.loads(marker.read_text()) if marker.is_file() else {}
         # A checkpoint that is gone since is no reason to refuse what was made of it.
-        if recorded is None or (recorded != identity and self._checkpoint_is_there):
+        gone = recorded.get("name") == self.checkpoint and not Path(self.checkpoint).expanduser().exists()
+        if recorded != identity and not gone:
             from nas.checkpoint import save_tokenizer
 
             save_tokenizer(self.checkpoint, self.configuration.head, folder)
             write_json(marker, identity)
         return folder
-
-    @property
-    def _checkpoint_is_there(self) -> bool:
-        return not Path(self.checkpoint).is_absolute() or Path(self.checkpoint).exists()
 
     @cached_property
     def checkpoint_digest(self) -> str:

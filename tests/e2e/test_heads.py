@@ -39,7 +39,7 @@ def write_run(folder: Path, family: str, head: str, data: dict[str, Any]) -> str
         "refinement": {"steps": 4},
         "target": {"sequence": 16},
         "bench": {"subnets": 10, "rounds": 2, "runs": 2, "warmup": 1},
-        "search": {"budgets": ["1.05x"], "candidates": 3, "population": 2, "finalists": 2},
+        "search": {"budgets": ["0.2x"], "candidates": 3, "population": 2, "finalists": 2},
     }
     path = folder / "run.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -109,7 +109,7 @@ def test_every_head_goes_from_data_to_a_verified_package(
     assert [line["step"] for line in curve if "score" in line] == [3, 6]
     assert list(folder.glob("curves/supernet/events.out.tfevents.*"))
     checks = subprocess.run(
-        [sys.executable, "-m", "nas.cli", "verify", str(folder / "packages" / "int8-1.05x"), "--json"],
+        [sys.executable, "-m", "nas.cli", "verify", str(folder / "packages" / "int8-0.2x"), "--json"],
         capture_output=True,
         text=True,
         check=False,
