@@ -1,8 +1,8 @@
 """How good subnets of a trained supernet are: ``python tests/performance/supernet_quality.py RUN_FOLDER [--json]``.
 
 The teacher, the largest and the smallest subnet, and the best subnet of a half and of a quarter of the encoder's
-multiply-adds, each chosen among 24 random ones on the search part. Scores are of the report part, which nothing was
-chosen on: of the float network, of the same slices before training, and of the INT8 ONNX model. The last line of
+multiply-adds, each chosen among random ones on the search part (``--candidates``, 24). Scores are of the report part,
+which nothing was chosen on, or of its first ``--texts``: of the float network, of the same slices before training, and of the INT8 ONNX model. The last line of
 ``--json`` is one object with ``NAME_untrained``, ``NAME_fp32`` and ``NAME_int8`` for teacher, largest, half, quarter
 and smallest.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,30 +25,40 @@ from nas.sampling import multiply_adds
 from nas.space import Subnet
 from nas.stages.train import load_network
 from nas.supernet import Supernet
+from nas.task_data import take
 from nas.training import network_outputs
 
-CANDIDATES, POOL, SEED = 24, 20_000, 0
+POOL, SEED = 20_000, 0
 
 
-def candidates(run: Run, share: float) -> list[Subnet]:
+def candidates(run: Run, share: float, count: int) -> list[Subnet]:
     """Random subnets within 2 % of a share of the largest one's multiply-adds."""
     space = run.supernet.space
     rng = np.random.default_rng([SEED, round(100 * share)])
     pool = np.unique(space.sample(POOL, rng), axis=0)
     near = pool[np.abs(multiply_adds(space)(pool) / (share * space.largest.multiply_adds) - 1) < 0.02]
-    chosen = rng.permutation(len(near))[:CANDIDATES]
+    chosen = rng.permutation(len(near))[:count]
     return [space.decode(genome) for genome in near[chosen]]
+
+
+def first(part: Part, count: int | None) -> Part:
+    if count is None:
+        return part
+    teacher = None if part.teacher is None else part.teacher[:count]
+    return replace(part, encoded=take(part.encoded, count), examples=part.examples[:count], teacher=teacher)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--candidates", type=int, default=24)
+    parser.add_argument("--texts", type=int, default=None)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
     run = Run(read_configuration(arguments.run / "run.yaml", {"folder": str(arguments.run)}), console)
     supernet, teacher = load_network(run.supernet_folder), load_network(run.teacher_folder)
-    search, report = run.part("search"), run.part("report")
+    search, report = run.part("search"), first(run.part("report"), arguments.texts)
 
     def score(network: Supernet, subnet: Subnet, part: Part) -> float:
         return METRICS[run.metric](network_outputs(network, part.encoded, subnet), part)
@@ -55,7 +66,9 @@ def main() -> None:
     chosen = {"largest": run.supernet.space.largest}
     with console.progress("choosing subnets on the search part") as progress:
         for number, (name, share) in enumerate((("half", 0.5), ("quarter", 0.25)), start=1):
-            chosen[name] = max(candidates(run, share), key=lambda subnet: score(supernet, subnet, search))
+            chosen[name] = max(
+                candidates(run, share, arguments.candidates), key=lambda subnet: score(supernet, subnet, search)
+            )
             progress(number, 2, name)
     chosen["smallest"] = run.supernet.space.smallest
 
@@ -73,7 +86,7 @@ def main() -> None:
         share = subnet.multiply_adds / full.multiply_adds
         rows.append((name, subnet.describe(), f"{share:.2f}", *scores))
     columns = ("network", "architecture", "share of multiply-adds", "before training", "trained, fp32", "trained, INT8")
-    console.table(f"{run.metric} on {run.trained_data.counts['report']} report texts", columns, rows)
+    console.table(f"{run.metric} on {len(report.encoded)} report texts", columns, rows)
     run.close()
     if arguments.json:
         print(json.dumps(figures))
