@@ -2,9 +2,9 @@
 
 The teacher, the largest and the smallest subnet, and the best subnet of a half and of a quarter of the encoder's
 multiply-adds, each chosen among random ones on the search part (``--candidates``, 24). Scores are of the report part,
-which nothing was chosen on, or of its first ``--texts``: of the float network, of the same slices before training, and of the INT8 ONNX model. The last line of
-``--json`` is one object with ``NAME_untrained``, ``NAME_fp32`` and ``NAME_int8`` for teacher, largest, half, quarter
-and smallest.
+which nothing was chosen on, or of its first ``--texts``: of the float network, of the same slices before training, and
+of the INT8 ONNX model. The last line of ``--json`` is one object with ``NAME_untrained``, ``NAME_fp32`` and
+``NAME_int8`` for teacher, largest, half, quarter and smallest.
 """
 
 from __future__ import annotations
