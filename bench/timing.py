@@ -13,16 +13,34 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+# Short names of ONNX Runtime's execution providers.
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "qnn": "QNNExecutionProvider",
+}
+
 
 @dataclass(frozen=True)
 class Setup:
-    """How a session runs."""
+    """How a session runs: execution provider, its options, and threads of the CPU provider."""
 
-    provider: str = "CPUExecutionProvider"
+    provider: str = PROVIDERS["cpu"]
     threads: int = 1
+    provider_options: tuple[tuple[str, str], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        options = {"provider_options": dict(self.provider_options)} if self.provider_options else {}
+        return {"provider": self.provider, "threads": self.threads, **options}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Setup:
+        options = tuple(sorted(document.get("provider_options", {}).items()))
+        return cls(document["provider"], document["threads"], options)
 
 
 @dataclass(frozen=True)
@@ -58,7 +76,8 @@ def make_session(model: bytes, setup: Setup) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = setup.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=[setup.provider])
+    providers = [(setup.provider, dict(setup.provider_options))]
+    session = onnxruntime.InferenceSession(model, options, providers=providers)
     if setup.provider not in session.get_providers():
         raise ValueError(f"{setup.provider} is not available here; there is {', '.join(session.get_providers())}")
     return session

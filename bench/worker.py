@@ -54,7 +54,7 @@ class Worker:
                 raise ValueError(f"unknown request {unknown!r}")
 
     def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
-        setup, workload = Setup(**request["setup"]), Workload(**request["workload"])
+        setup, workload = Setup.from_json(request["setup"]), Workload(**request["workload"])
         chosen = {}
         for digest in request["models"]:
             if (digest, setup) not in self.sessions:

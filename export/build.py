@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import onnx
 import onnxruntime
 
-from export.graph import float_model
+from export.calibration import Feeds, calibrate
+from export.graph import build_graph, float_model, to_model
 from export.outputs import Array, split_rows
-from export.quantize import Feeds, calibrate, quantize
+from export.quantize import quantize
 from export.recipes import Recipe
 from export.reference import reference_output
+from export.slicing import QuantizedSupernet
 from export.weights import SupernetFolder
 from nas.space import Subnet
 from nas.text import EncodedExamples
@@ -44,6 +47,22 @@ class Exporter:
     recipe: Recipe
     calibration: Sequence[Feeds]
 
+    @cached_property
+    def quantized_supernet(self) -> QuantizedSupernet:
+        """The full network, calibrated and quantized once."""
+        dimensions = self.supernet.dimensions
+        subnet = dimensions.full_subnet
+        graph = build_graph(self.supernet.tensors, dimensions, subnet)
+        return QuantizedSupernet(self._quantized(to_model(graph, dimensions, subnet), subnet), graph, dimensions)
+
+    def sliced(self, subnet: Subnet) -> bytes:
+        """A serialized INT8 model cut from the quantized full network: the graph of ``build``, other values.
+
+        For timing, which does not depend on them; calibration and weight ranges are those of the full network.
+        """
+        content: bytes = self.quantized_supernet.cut(subnet).SerializeToString()
+        return content
+
     def build(self, subnet: Subnet, precision: Precision) -> bytes:
         """A serialized ONNX model: float32, or INT8 calibrated on its own.
 
@@ -54,10 +73,13 @@ class Exporter:
             content: bytes = model.SerializeToString()
             self._compare(subnet, run(load(content), self.calibration[0]))
             return content
-        calibration = calibrate(model, self.calibration)
-        self._compare(subnet, calibration.output)
-        quantized: bytes = quantize(model, calibration.ranges, self.recipe).SerializeToString()
+        quantized: bytes = self._quantized(model, subnet).SerializeToString()
         return quantized
+
+    def _quantized(self, model: onnx.ModelProto, subnet: Subnet) -> onnx.ModelProto:
+        calibration = calibrate(model, self.calibration, self.recipe.calibration)
+        self._compare(subnet, calibration.output)
+        return quantize(model, calibration.ranges, self.recipe)
 
     def _compare(self, subnet: Subnet, output: Array) -> None:
         feeds = self.calibration[0]

@@ -2,7 +2,8 @@
 
 Activations stay 2-D, ``[batch * sequence, hidden]``, outside attention, and every weight product is a ``Gemm`` with its
 bias: ONNX Runtime turns the quantized form into integer products and leaves the layer norms on their fast kernel.
-Only standard operators are used; ONNX Runtime fuses them itself.
+Only standard operators are used; ONNX Runtime fuses them itself. Nodes are named after the checkpoint's layers: those
+of ``layers/4`` come from its fifth, wherever that stands in the subnet.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.heads import OUTPUT_NAMES, add_head, output_shape
+from export.heads import HEAD_PRODUCTS, OUTPUT_NAMES, add_head, output_shape
 from nas.layout import Dimensions, cut_layers, cut_top
 from nas.space import Subnet
 
@@ -27,6 +28,9 @@ IR_VERSION = 9
 MASKED_SCORE = -10000.0
 
 Array = npt.NDArray[np.float32]
+# What an axis of a graph's tensor is made of: a label of nas.layout, several flattened into one, or a fixed size.
+Axis = str | tuple[str, ...] | int
+_ALL_HEADS: tuple[str, ...] = ("heads", "head")
 _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "gelu": ("Gelu", {}),
     "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
@@ -47,20 +51,32 @@ def output_names(dimensions: Dimensions) -> tuple[str, ...]:
 
 
 class Graph:
-    """Nodes and initializers in the making; every method returns the name of the tensor that it adds."""
+    """Nodes and initializers in the making; every method returns the name of the tensor that it adds.
+
+    ``axes`` says of every initializer whose shape depends on the subnet what its axes are made of, ``sizes`` the same
+    of the entries of those that hold sizes.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
         self.value_info: list[onnx.ValueInfoProto] = []
+        self.axes: dict[str, tuple[Axis, ...]] = {}
+        self.sizes: dict[str, tuple[Axis, ...]] = {}
 
-    def constant(self, name: str, value: npt.NDArray[np.generic]) -> str:
+    def constant(self, name: str, value: npt.NDArray[np.generic], axes: tuple[Axis, ...] = ()) -> str:
         if name not in self.initializers:
             self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        if axes:
+            self.axes[name] = axes
         return name
 
     def integers(self, *values: int) -> str:
         return self.constant("integers." + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def sizes_of(self, name: str, entries: tuple[Axis, ...], sizes: Mapping[str, int]) -> str:
+        self.sizes[name] = entries
+        return self.constant(name, entry_sizes(entries, sizes))
 
     def node(
         self,
@@ -77,13 +93,17 @@ class Graph:
             self.value_info.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
         return output
 
-    def linear(self, name: str, x: str, weight: Array, bias: Array, rows: str = "tokens") -> str:
-        """``x @ weight.T + bias`` for x [rows, in] and weight [out, in]."""
-        operands = [x, self.constant(f"{name}.weight", weight.T), self.constant(f"{name}.bias", bias)]
+    def linear(
+        self, name: str, x: str, weight: Array, bias: Array, axes: tuple[Axis, Axis], rows: str = "tokens"
+    ) -> str:
+        """``x @ weight.T + bias`` for x [rows, in] and weight [out, in]; ``axes`` are the weight's."""
+        width, depth = axes
+        operands = [x, self.constant(f"{name}.weight", weight.T, (depth, width))]
+        operands.append(self.constant(f"{name}.bias", bias, (width,)))
         return self.node("Gemm", operands, name, (rows, weight.shape[0]))
 
-    def layer_norm(self, name: str, x: str, weight: Array, bias: Array, epsilon: float) -> str:
-        operands = [x, self.constant(f"{name}.weight", weight), self.constant(f"{name}.bias", bias)]
+    def layer_norm(self, name: str, x: str, weight: Array, bias: Array, epsilon: float, axis: Axis = "hidden") -> str:
+        operands = [x, self.constant(f"{name}.weight", weight, (axis,)), self.constant(f"{name}.bias", bias, (axis,))]
         return self.node("LayerNormalization", operands, name, ("tokens", weight.shape[0]), axis=-1, epsilon=epsilon)
 
     def activation(self, kind: str, name: str, x: str, shape: Sequence[int | str]) -> str:
@@ -91,21 +111,31 @@ class Graph:
         return self.node(operator, [x], name, shape, **attributes)
 
 
+def entry_sizes(entries: tuple[Axis, ...], sizes: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """Each entry's size, given those of the labels it is made of."""
+    labels = [(entry,) if isinstance(entry, str) else entry for entry in entries]
+    return np.array(
+        [entry if isinstance(entry, int) else math.prod(sizes[label] for label in entry) for entry in labels], np.int64
+    )
+
+
 def _attention(graph: Graph, name: str, x: str, weights: Mapping[str, Array], bias: str, shape: str) -> str:
     """Self-attention of x [tokens, hidden]; returns the heads' outputs side by side, [tokens, heads * head_size]."""
     heads, head_size, hidden = weights["query.weight"].shape
-    width = heads * head_size
-    split = graph.node("Concat", [shape, graph.integers(heads, head_size)], f"{name}/split_shape", axis=0)
+    width, sizes = heads * head_size, {"heads": heads, "head": head_size}
+    head_sizes = graph.sizes_of(f"{name}/head_sizes", ("heads", "head"), sizes)
+    split = graph.node("Concat", [shape, head_sizes], f"{name}/split_shape", axis=0)
     # The softmax scale rides on the query projection: one multiplication less per score.
     scale = np.float32(1 / math.sqrt(head_size))
-    operands = {
+    projections = {
         "query": (weights["query.weight"] * scale, weights["query.bias"] * scale, (0, 2, 1, 3)),
         "key": (weights["key.weight"], weights["key.bias"], (0, 2, 3, 1)),
         "value": (weights["value.weight"], weights["value.bias"], (0, 2, 1, 3)),
     }
     parts = {}
-    for part, (weight, part_bias, order) in operands.items():
-        flat = graph.linear(f"{name}/{part}", x, weight.reshape(width, hidden), part_bias.reshape(width))
+    for part, (weight, part_bias, order) in projections.items():
+        flat_weight, flat_bias = weight.reshape(width, hidden), part_bias.reshape(width)
+        flat = graph.linear(f"{name}/{part}", x, flat_weight, flat_bias, (_ALL_HEADS, "hidden"))
         split_heads = graph.node("Reshape", [flat, split], f"{name}/{part}/heads")
         parts[part] = graph.node("Transpose", [split_heads], f"{name}/{part}/transposed", perm=order)
     scores = graph.node("MatMul", [parts["query"], parts["key"]], f"{name}/scores")
@@ -113,11 +143,13 @@ def _attention(graph: Graph, name: str, x: str, weights: Mapping[str, Array], bi
     probabilities = graph.node("Softmax", [masked], f"{name}/probabilities", axis=-1)
     mixed = graph.node("MatMul", [probabilities, parts["value"]], f"{name}/mixed")
     joined = graph.node("Transpose", [mixed], f"{name}/joined", perm=(0, 2, 1, 3))
-    return graph.node("Reshape", [joined, graph.integers(-1, width)], f"{name}/context", ("tokens", width))
+    context_sizes = graph.sizes_of(f"{name}/context_sizes", (-1, _ALL_HEADS), sizes)
+    return graph.node("Reshape", [joined, context_sizes], f"{name}/context", ("tokens", width))
 
 
 def _embeddings(graph: Graph, top: Mapping[str, Array], dimensions: Dimensions) -> str:
     width = top["embeddings.word"].shape[1]
+    axis = "table" if dimensions.table_size else "hidden"
     flat = graph.integers(-1)
     tokens = graph.node("Reshape", ["input_ids", flat], "embeddings/tokens")
     # Positions 0..sequence-1 repeated for every sentence of the batch.
@@ -128,7 +160,7 @@ def _embeddings(graph: Graph, top: Mapping[str, Array], dimensions: Dimensions) 
     positions = graph.node("Reshape", [expanded, flat], "embeddings/positions")
 
     def rows(part: str, table: Array, ids: str) -> str:
-        operands = [graph.constant(f"embeddings.{part}", table), ids]
+        operands = [graph.constant(f"embeddings.{part}", table, (table.shape[0], axis)), ids]
         return graph.node("Gather", operands, f"embeddings/{part}", ("tokens", width), axis=0)
 
     summed = rows("word", top["embeddings.word"], tokens)
@@ -142,27 +174,20 @@ def _embeddings(graph: Graph, top: Mapping[str, Array], dimensions: Dimensions) 
         position = rows("position", top["embeddings.position"] + top["embeddings.token_type"][0], positions)
         summed = graph.node("Add", [summed, position], "embeddings/sum", ("tokens", width))
     weight, bias = top["embeddings.norm.weight"], top["embeddings.norm.bias"]
-    normed = graph.layer_norm("embeddings/norm", summed, weight, bias, dimensions.layer_norm_epsilon)
+    normed = graph.layer_norm("embeddings/norm", summed, weight, bias, dimensions.layer_norm_epsilon, axis)
     if not dimensions.table_size:
         return normed
     projection, offset = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
-    operands = [normed, graph.constant("embeddings/projection.weight", projection.T)]
+    operands = [normed, graph.constant("embeddings/projection.weight", projection.T, (axis, "hidden"))]
     # ONNX Runtime runs a Gemm in integers where all readers of its output quantize it or none does. The first layer
     # does and its residual sum does not, so both read the output of another node: that of the bias.
     product = graph.node("Gemm", operands, "embeddings/projection", ("tokens", len(offset)))
-    operands = [product, graph.constant("embeddings/projection.bias", offset)]
+    operands = [product, graph.constant("embeddings/projection.bias", offset, ("hidden",))]
     return graph.node("Add", operands, "embeddings/projected", ("tokens", len(offset)))
 
 
-def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:
-    """The subnet as a float32 ONNX model.
-
-    Inputs are int64 ``[batch, sequence]``: ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding) and, where
-    there is more than one token type, ``token_type_ids``. The output is float32: ``sentence_embedding [batch,
-    embedding_size]`` of unit length; ``logits [batch, labels]`` (regression: 1), ``[batch, sequence, labels]`` or
-    ``[batch, sequence, vocab]``; for spans ``start_logits`` and ``end_logits [batch, sequence]``. Outputs at padding
-    mean nothing. Raises SpaceError where the subnet does not fit the supernet.
-    """
+def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> Graph:
+    """Nodes and initializers of the subnet's float model. Raises SpaceError where it does not fit the supernet."""
     dimensions.check(subnet)
     top = cut_top(tensors, subnet, dimensions)
     epsilon = dimensions.layer_norm_epsilon
@@ -175,22 +200,55 @@ def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
     inverse = graph.node("Sub", [graph.constant("one.float", np.array(1, np.float32)), spread], "attention/padding")
     bias = graph.node("Mul", [inverse, masked], "attention/bias")
     x = _embeddings(graph, top, dimensions)
-    for position, (_, weights) in enumerate(cut_layers(tensors, subnet)):
-        name = f"layers/{position}"
+    for layer, weights in cut_layers(tensors, subnet):
+        name = f"layers/{layer.source}"
         context = _attention(graph, f"{name}/attention", x, weights, bias, shape)
-        output = weights["output.weight"].reshape(hidden, -1)
-        context = graph.linear(f"{name}/attention/output", context, output, weights["output.bias"])
+        output = weights["output.weight"].reshape(hidden, -1), weights["output.bias"]
+        context = graph.linear(f"{name}/attention/output", context, *output, ("hidden", _ALL_HEADS))
         x = graph.node("Add", [context, x], f"{name}/attention/residual", ("tokens", hidden))
         norm = weights["attention_norm.weight"], weights["attention_norm.bias"]
         x = graph.layer_norm(f"{name}/attention/norm", x, *norm, epsilon)
-        inner = graph.linear(f"{name}/ffn/in", x, weights["ffn_in.weight"], weights["ffn_in.bias"])
+        inner_weights = weights["ffn_in.weight"], weights["ffn_in.bias"]
+        inner = graph.linear(f"{name}/ffn/in", x, *inner_weights, ("ffn", "hidden"))
         ffn_shape = ("tokens", len(weights["ffn_in.bias"]))
         inner = graph.activation(dimensions.activation, f"{name}/ffn/activation", inner, ffn_shape)
-        outer = graph.linear(f"{name}/ffn/out", inner, weights["ffn_out.weight"], weights["ffn_out.bias"])
+        outer_weights = weights["ffn_out.weight"], weights["ffn_out.bias"]
+        outer = graph.linear(f"{name}/ffn/out", inner, *outer_weights, ("hidden", "ffn"))
         x = graph.node("Add", [outer, x], f"{name}/ffn/residual", ("tokens", hidden))
         x = graph.layer_norm(f"{name}/ffn/norm", x, weights["ffn_norm.weight"], weights["ffn_norm.bias"], epsilon)
     add_head(graph, x, top, dimensions, shape)
+    return graph
 
+
+def weight_products(dimensions: Dimensions) -> list[str]:
+    """Names of all weight products of the full network's graph, in order."""
+    layer = ("attention/query", "attention/key", "attention/value", "attention/output", "ffn/in", "ffn/out")
+    projection = ["embeddings/projection"] if dimensions.table_size else []
+    layers = [f"layers/{index}/{name}" for index in range(dimensions.num_layers) for name in layer]
+    return [*projection, *layers, *HEAD_PRODUCTS[dimensions.head]]
+
+
+def residual_stream(dimensions: Dimensions, layer: int) -> str:
+    """The tensor that comes out of a source layer; -1 are the embeddings."""
+    if layer >= 0:
+        return f"layers/{layer}/ffn/norm"
+    return "embeddings/projected" if dimensions.table_size else "embeddings/norm"
+
+
+def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:
+    """The subnet as a float32 ONNX model.
+
+    Inputs are int64 ``[batch, sequence]``: ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding) and, where
+    there is more than one token type, ``token_type_ids``. The output is float32: ``sentence_embedding [batch,
+    embedding_size]`` of unit length; ``logits [batch, labels]`` (regression: 1), ``[batch, sequence, labels]`` or
+    ``[batch, sequence, vocab]``; for spans ``start_logits`` and ``end_logits [batch, sequence]``. Outputs at padding
+    mean nothing. Raises SpaceError where the subnet does not fit the supernet.
+    """
+    return to_model(build_graph(tensors, dimensions, subnet), dimensions, subnet)
+
+
+def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:
+    """The model around a subnet's graph."""
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,

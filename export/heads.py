@@ -24,6 +24,15 @@ OUTPUT_NAMES = {
     "span": ("start_logits", "end_logits"),
     "masked-lm": ("logits",),
 }
+# The weight products of each head that can run in integers; the embedding head's one row a text is not worth it.
+HEAD_PRODUCTS: dict[str, tuple[str, ...]] = {
+    "embedding": (),
+    "classification": ("head/pooler", "head/classifier"),
+    "regression": ("head/pooler", "head/classifier"),
+    "token-classification": ("head/classifier",),
+    "span": ("head/classifier",),
+    "masked-lm": ("head/transform", "head/decoder"),
+}
 
 
 def output_shape(dimensions: Dimensions) -> tuple[int | str, ...]:
@@ -49,35 +58,38 @@ def _sentence_embedding(graph: Graph, x: str, top: Mapping[str, Array], dimensio
     if dimensions.pooling == "cls":
         pooled = _first_token(graph, x, hidden, shape)
     else:
-        tokens = _by_text(graph, x, hidden, shape, "head/tokens")
+        tokens = _hidden_by_text(graph, x, hidden, shape)
         mask = graph.node("Unsqueeze", ["mask", graph.integers(1)], "head/mask")
         total = graph.node("MatMul", [mask, tokens], "head/sum")
         count = graph.node("ReduceSum", [mask, graph.integers(2)], "head/count", keepdims=1)
         mean = graph.node("Div", [total, count], "head/mean")
         pooled = graph.node("Squeeze", [mean, graph.integers(1)], "head/pooled", ("batch", hidden))
-    weight = graph.constant("head/projection.weight", top["head.projection.weight"].T)
+    weight = graph.constant("head/projection.weight", top["head.projection.weight"].T, ("hidden", size))
     projected = graph.node("MatMul", [pooled, weight], "head/projection", ("batch", size))
     graph.node("LpNormalization", [projected], OUTPUT_NAMES[dimensions.head][0], axis=-1, p=2)
 
 
 def _text_logits(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
     """A dense layer and the classifier on the first token of each text."""
-    hidden = top["head.pooler.weight"].shape[1]
+    labels, hidden = top["head.classifier.weight"].shape
     first = _first_token(graph, x, hidden, shape)
-    dense = graph.linear("head/pooler", first, top["head.pooler.weight"], top["head.pooler.bias"], rows="batch")
+    pooler = top["head.pooler.weight"], top["head.pooler.bias"]
+    dense = graph.linear("head/pooler", first, *pooler, ("pooled", "hidden"), rows="batch")
     pooled = graph.activation(dimensions.head_activation, "head/pooled", dense, ("batch", hidden))
-    weight = graph.constant("head/classifier.weight", top["head.classifier.weight"].T)
+    weight = graph.constant("head/classifier.weight", top["head.classifier.weight"].T, ("pooled", labels))
     bias = graph.constant("head/classifier.bias", top["head.classifier.bias"])
     graph.node("Gemm", [pooled, weight, bias], OUTPUT_NAMES[dimensions.head][0], name="head/classifier")
 
 
 def _token_labels(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
-    flat = graph.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
+    classifier = top["head.classifier.weight"], top["head.classifier.bias"]
+    flat = graph.linear("head/classifier", x, *classifier, (len(classifier[1]), "hidden"))
     _by_text(graph, flat, dimensions.num_labels, shape, OUTPUT_NAMES[dimensions.head][0])
 
 
 def _span(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
-    flat = graph.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
+    classifier = top["head.classifier.weight"], top["head.classifier.bias"]
+    flat = graph.linear("head/classifier", x, *classifier, (len(classifier[1]), "hidden"))
     for column, output in enumerate(OUTPUT_NAMES[dimensions.head]):
         index = graph.constant(f"head/{output}.column", np.array(column, np.int64))
         scores = graph.node("Gather", [flat, index], f"head/{output}", ("tokens",), axis=1)
@@ -87,12 +99,15 @@ def _span(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions
 def _token_logits(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
     """Transform, layer norm and the word table as decoder (Devlin et al. 2019; ELECTRA's generator)."""
     size = len(top["head.transform.bias"])
-    dense = graph.linear("head/transform", x, top["head.transform.weight"], top["head.transform.bias"])
+    axis = "table" if dimensions.table_size else "hidden"
+    transform = top["head.transform.weight"], top["head.transform.bias"]
+    dense = graph.linear("head/transform", x, *transform, (axis, "hidden"))
     active = graph.activation(dimensions.activation, "head/transform/activation", dense, ("tokens", size))
     weight, bias = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
-    normed = graph.layer_norm("head/transform/norm", active, weight, bias, dimensions.layer_norm_epsilon)
+    normed = graph.layer_norm("head/transform/norm", active, weight, bias, dimensions.layer_norm_epsilon, axis)
     # A copy of the word table under a name of its own: that of the look-up is quantized by rows.
-    flat = graph.linear("head/decoder", normed, top["embeddings.word"], top["head.decoder.bias"])
+    decoder = top["embeddings.word"], top["head.decoder.bias"]
+    flat = graph.linear("head/decoder", normed, *decoder, (dimensions.vocab_size, axis))
     _by_text(graph, flat, dimensions.vocab_size, shape, OUTPUT_NAMES[dimensions.head][0])
 
 
@@ -102,9 +117,16 @@ def _by_text(graph: Graph, x: str, width: int, shape: str, output: str) -> str:
     return graph.node("Reshape", [x, target], output)
 
 
+def _hidden_by_text(graph: Graph, x: str, hidden: int, shape: str) -> str:
+    """x [tokens, hidden] as [batch, sequence, hidden]."""
+    width = graph.sizes_of("head/hidden_size", ("hidden",), {"hidden": hidden})
+    target = graph.node("Concat", [shape, width], "head/token_shape", axis=0)
+    return graph.node("Reshape", [x, target], "head/tokens")
+
+
 def _first_token(graph: Graph, x: str, hidden: int, shape: str) -> str:
     """The first token of each text, [batch, hidden]."""
-    tokens = _by_text(graph, x, hidden, shape, "head/tokens")
+    tokens = _hidden_by_text(graph, x, hidden, shape)
     zero = graph.constant("zero", np.array(0, np.int64))
     return graph.node("Gather", [tokens, zero], "head/first_token", ("batch", hidden), axis=1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 
@@ -12,7 +13,9 @@ class Recipe:
     """How a float graph becomes INT8.
 
     ``isa`` is the flag that a host must report. ``reduce_range`` keeps weights to 7 bits where the 16-bit
-    accumulation of u8 x s8 products would saturate.
+    accumulation of u8 x s8 products would saturate. ``calibration`` is a method of ``export.calibration``;
+    ``embeddings`` stores the word table as int8 rows; ``keep_float`` are patterns (fnmatch) of the float graph's weight
+    products that stay as they are, such as ``head/*`` or ``layers/3/ffn/out``.
     """
 
     name: str
@@ -21,6 +24,13 @@ class Recipe:
     weight_type: str
     reduce_range: bool
     per_channel: bool = True
+    calibration: str = "minmax"
+    embeddings: bool = True
+    keep_float: tuple[str, ...] = ()
+
+    def keeps_float(self, product: str) -> bool:
+        """Whether the weight product of that name stays in float."""
+        return any(fnmatchcase(product, pattern) for pattern in self.keep_float)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -74,7 +74,7 @@ def _latency(session: onnxruntime.InferenceSession, workload: Workload, budget_m
 
 
 def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
-    setup, workload = Setup(**record["target"]["setup"]), Workload(**record["target"]["workload"])
+    setup, workload = Setup.from_json(record["target"]["setup"]), Workload(**record["target"]["workload"])
     model = (folder / "model.onnx").read_bytes()
     try:
         session = make_session(model, setup)

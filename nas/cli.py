@@ -49,8 +49,8 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from bench.hosts import HostError
     from bench.store import StoreError
     from export.build import ExportError
+    from export.calibration import CalibrationError
     from export.package import PackageError
-    from export.quantize import CalibrationError
     from export.weights import SupernetError
     from nas.configuration import ConfigurationError
     from nas.data.failures import DataError

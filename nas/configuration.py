@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from bench.timing import PROVIDERS
 from nas.data.failures import DataError
 from nas.data.tasks import find_task
 from nas.presets import PRESETS
@@ -111,13 +112,31 @@ class Refinement(_Section):
 
 
 class TargetHost(_Section):
-    """How the package will be run; timings are taken like that."""
+    """How the package will be run; timings are taken like that. ``provider`` is ONNX Runtime's name or a short one."""
 
-    provider: str = "CPUExecutionProvider"
+    provider: str = PROVIDERS["cpu"]
+    provider_options: dict[str, str] = {}
     threads: int = Field(1, ge=1)
     batch: int = Field(1, ge=1)
     sequence: int = Field(128, ge=1)
+
+    @field_validator("provider")
+    @classmethod
+    def _full_name(cls, name: str) -> str:
+        return PROVIDERS.get(name.lower(), name)
+
+
+class Quantization(_Section):
+    """``recipe``: types and ranges that suit an instruction set; ``auto`` asks the host. The other keys change it.
+
+    ``keep_float``: patterns of weight products that stay in float, such as ``head/*`` or ``layers/3/ffn/out``.
+    """
+
     recipe: str = "auto"
+    calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
+    per_channel: bool = True
+    embeddings: bool = True
+    keep_float: tuple[str, ...] = ()
 
 
 class Bench(_Section):
@@ -162,6 +181,7 @@ class Configuration(_Section):
     training: Training = Training()
     refinement: Refinement = Refinement()
     target: TargetHost = TargetHost()
+    quantization: Quantization = Quantization()
     bench: Bench = Bench()
     search: Search = Search()
 
@@ -192,6 +212,9 @@ class Configuration(_Section):
             raise ValueError("training.teacher 'largest' needs labels, and head 'embedding' has none")
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
+        if self.refinement.quantization_aware and self.quantization.calibration != "minmax":
+            calibration = self.quantization.calibration
+            raise ValueError(f"refinement.quantization_aware rounds by minmax ranges, not by {calibration!r} ones")
         return self
 
 

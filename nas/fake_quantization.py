@@ -50,8 +50,10 @@ class FakeQuantization:
                 network.apply_head(hidden, moved["attention_mask"], self.subnet, positions, self._observe)
 
     def look_up(self, network: Supernet, batch: Batch) -> Tensor:
-        """``Supernet.look_up`` with the rows of the word table rounded to 8 bits."""
+        """``Supernet.look_up`` with the rows of the word table rounded to 8 bits, if the recipe stores them so."""
         embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
+        if not self.recipe.embeddings:
+            return embedded
         table = network.tensors["embeddings.word"]
         width = table.shape[1] if network.dimensions.table_size else self.subnet.hidden_size
         rows = F.embedding(batch["input_ids"], table.detach())[..., :width]
@@ -61,6 +63,8 @@ class FakeQuantization:
 
     def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """A weight product of rounded operands and bias; a float accumulator stands for the integer one."""
+        if self.recipe.keeps_float(name):
+            return F.linear(x, weight, bias)
         scale, zero_point, smallest, largest = self._input_scale(name)
         x = torch.fake_quantize_per_tensor_affine(x.float(), scale, zero_point, smallest, largest)
         weight_scale, bound = self._weight_scale(weight)

@@ -143,7 +143,10 @@ class Dimensions:
         return Subnet(self.hidden_size, tuple(Layer(source, *layer) for source in range(self.num_layers)))
 
     def check(self, subnet: Subnet) -> None:
-        """Raises SpaceError where the subnet is larger than the supernet."""
+        """Raises SpaceError where the subnet is larger than the supernet or mixes up its layers."""
+        sources = [layer.source for layer in subnet.layers]
+        if sources != sorted(set(sources)):
+            raise SpaceError(f"source layers {sources} should ascend, each used once")
         limits = {"num_heads": self.num_heads, "head_size": self.head_size, "ffn_size": self.ffn_size}
         if not 1 <= subnet.hidden_size <= self.hidden_size:
             raise SpaceError(f"hidden_size {subnet.hidden_size} does not fit the supernet's {self.hidden_size}")
@@ -184,11 +187,17 @@ class _Sliceable(Protocol):
 T = TypeVar("T", bound=_Sliceable)
 
 
-def cut(tensor: T, axes: Axes, subnet: Subnet, layer: Layer | None = None) -> T:
-    """The part of one canonical tensor that belongs to a subnet, as a view."""
+def kept_sizes(subnet: Subnet, layer: Layer | None = None) -> dict[str, int]:
+    """How much of each labelled axis belongs to a subnet; axes that are not named are kept whole."""
     kept = {"hidden": subnet.hidden_size, "pooled": subnet.hidden_size}
     if layer is not None:
         kept |= {"heads": layer.num_heads, "head": layer.head_size, "ffn": layer.ffn_size}
+    return kept
+
+
+def cut(tensor: T, axes: Axes, subnet: Subnet, layer: Layer | None = None) -> T:
+    """The part of one canonical tensor that belongs to a subnet, as a view."""
+    kept = kept_sizes(subnet, layer)
     view: T = tensor[tuple(slice(kept.get(label)) for label in axes)]
     return view
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib.util
 import json
 import os
 import time
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from bench.hosts import LocalHost
 from bench.store import Target
 from bench.timing import Protocol, Setup, Workload
 from export.build import Exporter
-from export.graph import LAYOUT_VERSION
+from export.graph import LAYOUT_VERSION, weight_products
 from export.metrics import HEAD_METRICS, Part
 from export.recipes import Recipe, choose_recipe, recipe_named
 from export.weights import SupernetFolder, memory_map, read_supernet
@@ -148,13 +150,24 @@ class Run:
 
     @cached_property
     def recipe(self) -> Recipe:
-        name = self.configuration.target.recipe
-        if name == "auto":
-            return choose_recipe(self.target.fingerprint["isa"])
+        """The quantization recipe, named or chosen by the host's instruction sets, with what is configured otherwise.
+
+        Raises ConfigurationError for an unknown name and for patterns that fit no weight product.
+        """
+        settings = self.configuration.quantization
         try:
-            return recipe_named(name)
+            named = None if settings.recipe == "auto" else recipe_named(settings.recipe)
         except ValueError as error:
-            raise ConfigurationError(f"target.recipe: {error}") from None
+            raise ConfigurationError(f"quantization.recipe: {error}") from None
+        products = weight_products(self.teacher.dimensions)
+        for pattern in settings.keep_float:
+            if not fnmatch.filter(products, pattern):
+                raise ConfigurationError(
+                    f"quantization.keep_float: {pattern!r} fits no weight product; they are named like "
+                    f"{products[0]} and {products[-1]}"
+                )
+        changes = settings.model_dump(exclude={"recipe"})
+        return replace(named or choose_recipe(self.target.fingerprint["isa"]), **changes)
 
     @cached_property
     def trained_data(self) -> TaskData:
@@ -224,7 +237,7 @@ class Run:
             raise ConfigurationError(
                 f"target.provider = {host.provider!r}: ONNX Runtime on the host has {', '.join(facts['providers'])}"
             )
-        return Target(facts, Setup(host.provider, host.threads), workload)
+        return Target(facts, Setup(host.provider, host.threads, tuple(sorted(host.provider_options.items()))), workload)
 
     @property
     def protocol(self) -> Protocol:

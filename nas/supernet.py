@@ -85,8 +85,8 @@ class Supernet(nn.Module):
         x = self._embed(embedded, subnet, linear)
         mask = attention_mask.bool()[:, None, None, :]
         query = key = value = x
-        for position, (_, weights) in enumerate(cut_layers(tensors, subnet)):
-            name = f"layers/{position}"
+        for layer, weights in cut_layers(tensors, subnet):
+            name = f"layers/{layer.source}"
             query, key, value = (
                 _heads(f"{name}/attention/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], linear)
                 for part in ("query", "key", "value")

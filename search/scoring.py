@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.build import Exporter, Precision, model_outputs
+from export.calibration import Feeds
 from export.graph import LAYOUT_VERSION
 from export.metrics import METRICS, Part
-from export.quantize import Feeds
 from nas.files import append_line, read_lines
 from nas.space import Subnet
 

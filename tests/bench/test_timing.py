@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from bench.timing import (
+    PROVIDERS,
     Protocol,
     Setup,
     Timing,
@@ -23,6 +26,11 @@ def models() -> dict[str, bytes]:
     tensors = random_tensors(dimensions)
     subnets = {"small": space.smallest, "large": space.largest}
     return {name: float_model(tensors, dimensions, subnet).SerializeToString() for name, subnet in subnets.items()}
+
+
+def test_setups_survive_json() -> None:
+    for setup in (Setup(), Setup(PROVIDERS["openvino"], 2, (("device_type", "CPU"), ("num_of_threads", "1")))):
+        assert Setup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
 
 
 def test_drift_of_the_host_is_taken_out() -> None:

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.build import load, run
-from export.graph import float_model, input_names, output_names
-from export.quantize import calibrate, quantize
+from export.calibration import calibrate
+from export.graph import float_model, input_names, output_names, weight_products
+from export.quantize import quantize
 from export.recipes import recipe_named
 from export.reference import reference_output
 from nas.checkpoint import read_checkpoint
@@ -119,6 +120,14 @@ def test_int8_runs_every_gemm_in_integers_and_stays_close_to_float(tmp_path: Pat
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert kinds.count("QGemm") == [node.op_type for node in quantized.graph.node].count("Gemm") >= 18
     assert "Gemm" not in kinds
+
+
+@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weight_products_names_every_gemm_of_the_full_network(shape: str, head: str) -> None:
+    dimensions, tensors, _ = make_case(head, **SHAPES[shape])
+    model = float_model(tensors, dimensions, dimensions.full_subnet)
+    assert weight_products(dimensions) == [node.name for node in model.graph.node if node.op_type == "Gemm"]
 
 
 @given(batch=st.integers(1, 4), sequence=st.integers(2, 40), seed=st.integers(0, 99))

@@ -7,8 +7,9 @@ import pytest
 from onnx import numpy_helper
 
 from export.build import Exporter, ExportError, drift, load, operators, run
+from export.calibration import calibrate
 from export.graph import float_model
-from export.quantize import CalibrationError, calibrate, quantize
+from export.quantize import quantize
 from export.recipes import FALLBACK, RECIPES, choose_recipe, recipe_named
 from export.weights import SupernetFolder
 from tests.networks import make_dimensions, make_space, random_feeds, random_subnets, random_tensors
@@ -78,33 +79,6 @@ def test_reduced_range_keeps_weights_to_seven_bits() -> None:
     ]
     assert len(weights) == 18
     assert max(np.abs(weight.astype(int)).max() for weight in weights) == 64
-
-
-def test_calibration_ranges_are_the_extremes_of_the_data() -> None:
-    exporter = make_exporter()
-    model = float_model(exporter.supernet.tensors, exporter.supernet.dimensions, exporter.supernet.space.largest)
-    few, many = (calibrate(model, exporter.calibration[:n]).ranges for n in (1, 8))
-    assert len(list(many.keys())) == 12
-    for name, wide in many.items():
-        narrow = few[name].range_value
-        assert wide.range_value[0] <= narrow[0]
-        assert wide.range_value[1] >= narrow[1]
-
-
-def test_unusable_calibration_data_is_refused() -> None:
-    exporter = make_exporter()
-    model = float_model(exporter.supernet.tensors, exporter.supernet.dimensions, exporter.supernet.space.largest)
-    padding = {name: np.zeros_like(array) for name, array in exporter.calibration[0].items()}
-    for batches in ([], [padding]):
-        with pytest.raises(CalibrationError, match="not padding"):
-            calibrate(model, batches)
-
-
-def test_ranges_that_are_not_finite_are_refused() -> None:
-    exporter = make_exporter()
-    exporter.supernet.tensors["layers.1.ffn_in.bias"][3] = np.nan
-    with pytest.raises(CalibrationError, match="not finite"):
-        exporter.build(exporter.supernet.space.largest, "int8")
 
 
 def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,12 @@ def test_unreadable_files_get_a_sentence(tmp_path: Path, content: str, message: 
         read_configuration(tmp_path / "none.yaml", {})
 
 
+def test_providers_have_short_names() -> None:
+    document = {"checkpoint": "x", "head": "embedding", "data": {"source": "x"}}
+    for name, full in (("openvino", "OpenVINOExecutionProvider"), ("MyExecutionProvider", "MyExecutionProvider")):
+        assert check_configuration(document | {"target": {"provider": name}}, "run.yaml").target.provider == full
+
+
 def test_starter_guesses_head_and_columns(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tgold_label\n")
     path = tmp_path / "run.yaml"
@@ -87,6 +93,8 @@ def test_a_task_brings_its_head_and_contradictions_are_refused() -> None:
         ({"head": "span"}, "head 'span' does not fit task 'STS-B', whose head is 'regression'"),
         ({"data": {"source": "x"}}, "the key 'head' is missing; it is one of embedding, classification"),
         ({"data": {"source": "x", "task": "sts"}}, "data.task = 'sts'"),
+        ({"quantization": {"calibration": "entropy"}, "refinement": {"quantization_aware": True}}, "minmax ranges"),
+        ({"quantization": {"calibration": "best"}}, "quantization.calibration = 'best'"),
         ({"training": {"losses": {"tokens": 1}}}, "tokens does not fit head regression"),
         ({"training": {"teacher": "largest", "sampling": "uniform"}}, "needs the largest subnet in every step"),
         ({"training": {"accumulation": 64}}, "accumulation 64 exceeds batch_size 32"),

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from export.recipes import Recipe, recipe_named
 from nas.configuration import ConfigurationError, check_configuration
 from nas.console import Console
 from nas.data import DataError
 from nas.run import Run
 from nas.text import IGNORED
-from tests.networks import write_bert
+from tests.networks import make_dimensions, write_bert
 
 
 def open_run(folder: Path, source: Path, bert: Path, **changes: Any) -> Run:
@@ -49,6 +52,25 @@ def test_recorded_splits_do_not_stand_in_for_another_source_or_seed(
     corpus.unlink()
     with pytest.raises(DataError, match="no such file"):
         digest_of(open_run(tmp_path, corpus, bert_folder, seed=1))
+
+
+def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
+    tmp_path: Path, corpus: Path, bert_folder: Path
+) -> None:
+    def recipe_of(**settings: Any) -> Recipe:
+        run = open_run(tmp_path, corpus, bert_folder, quantization=settings)
+        run.__dict__["teacher"] = SimpleNamespace(dimensions=make_dimensions())
+        try:
+            return run.recipe
+        finally:
+            run.close()
+
+    settings = {"per_channel": False, "embeddings": False, "keep_float": ("layers/2/ffn/*",)}
+    assert recipe_of(recipe="avx2", **settings) == replace(recipe_named("avx2"), **settings)
+    with pytest.raises(ConfigurationError, match=r"'layers/3/ffn/out' fits no weight product; .* layers/0/attention"):
+        recipe_of(recipe="avx2", keep_float=("layers/3/ffn/out",))
+    with pytest.raises(ConfigurationError, match=r"quantization\.recipe: unknown"):
+        recipe_of(recipe="sse")
 
 
 def test_a_changed_source_or_seed_makes_new_splits(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
