@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 
 from export.calibration import Feeds, calibrate
-from export.graph import build_graph, float_model, to_model
+from export.graph import Graph, build_graph, to_model
 from export.outputs import Array, split_rows
 from export.quantize import quantize
 from export.recipes import Recipe
@@ -24,6 +24,7 @@ from nas.text import EncodedExamples
 
 Precision = Literal["int8", "fp32"]
 FLOAT_TOLERANCE = 1e-4
+_COMPARED_ROWS = 4
 
 
 class ExportError(RuntimeError):
@@ -53,7 +54,7 @@ class Exporter:
         dimensions = self.supernet.dimensions
         subnet = dimensions.full_subnet
         graph = build_graph(self.supernet.tensors, dimensions, subnet)
-        return QuantizedSupernet(self._quantized(to_model(graph, dimensions, subnet), subnet), graph, dimensions)
+        return QuantizedSupernet(self._quantized(graph, subnet), graph, dimensions)
 
     def sliced(self, subnet: Subnet) -> bytes:
         """A serialized INT8 model cut from the quantized full network: the graph of ``build``, other values.
@@ -68,21 +69,30 @@ class Exporter:
 
         Raises ExportError where the float graph and the network differ by more than 1e-4.
         """
-        model = float_model(self.supernet.tensors, self.supernet.dimensions, subnet)
+        graph = build_graph(self.supernet.tensors, self.supernet.dimensions, subnet)
+        content: bytes
         if precision == "fp32":
-            content: bytes = model.SerializeToString()
-            self._compare(subnet, run(load(content), self.calibration[0]))
-            return content
-        quantized: bytes = self._quantized(model, subnet).SerializeToString()
-        return quantized
+            content = to_model(graph, self.supernet.dimensions, subnet).SerializeToString()
+            self._compare(subnet, run(load(content), self._compared))
+        else:
+            content = self._quantized(graph, subnet).SerializeToString()
+        return content
 
-    def _quantized(self, model: onnx.ModelProto, subnet: Subnet) -> onnx.ModelProto:
-        calibration = calibrate(model, self.calibration, self.recipe.calibration)
+    def _quantized(self, graph: Graph, subnet: Subnet) -> onnx.ModelProto:
+        dimensions = self.supernet.dimensions
+        named = to_model(graph, dimensions, subnet, external=True)
+        calibration = calibrate(named, self.calibration, self.recipe.calibration, graph.initializers)
         self._compare(subnet, calibration.output)
-        return quantize(model, calibration.ranges, self.recipe)
+        return quantize(to_model(graph, dimensions, subnet), calibration.ranges, self.recipe)
+
+    @property
+    def _compared(self) -> Feeds:
+        """The inputs that float outputs are compared on."""
+        return {name: values[:_COMPARED_ROWS] for name, values in self.calibration[0].items()}
 
     def _compare(self, subnet: Subnet, output: Array) -> None:
-        feeds = self.calibration[0]
+        feeds = self._compared
+        output = output[:_COMPARED_ROWS]
         expected = reference_output(self.supernet.tensors, self.supernet.dimensions, subnet, feeds)
         if expected.ndim == 3:
             # What comes out at padding is nobody's.

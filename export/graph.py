@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from export.heads import HEAD_PRODUCTS, OUTPUT_NAMES, add_head, output_shape
 from nas.layout import Dimensions, cut_layers, cut_top
@@ -26,6 +26,8 @@ LAYOUT_VERSION = 1
 IR_VERSION = 9
 # Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
 MASKED_SCORE = -10000.0
+# Smaller initializers are not worth a reference.
+_EXTERNAL_BYTES = 1024
 
 Array = npt.NDArray[np.float32]
 # What an axis of a graph's tensor is made of: a label of nas.layout, several flattened into one, or a fixed size.
@@ -53,20 +55,21 @@ def output_names(dimensions: Dimensions) -> tuple[str, ...]:
 class Graph:
     """Nodes and initializers in the making; every method returns the name of the tensor that it adds.
 
+    Initializers are views of the supernet's tensors wherever they hold the same values.
+
     ``axes`` says of every initializer whose shape depends on the subnet what its axes are made of, ``sizes`` the same
     of the entries of those that hold sizes.
     """
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.initializers: dict[str, npt.NDArray[np.generic]] = {}
         self.value_info: list[onnx.ValueInfoProto] = []
         self.axes: dict[str, tuple[Axis, ...]] = {}
         self.sizes: dict[str, tuple[Axis, ...]] = {}
 
     def constant(self, name: str, value: npt.NDArray[np.generic], axes: tuple[Axis, ...] = ()) -> str:
-        if name not in self.initializers:
-            self.initializers[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        self.initializers.setdefault(name, value)
         if axes:
             self.axes[name] = axes
         return name
@@ -247,27 +250,41 @@ def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
     return to_model(build_graph(tensors, dimensions, subnet), dimensions, subnet)
 
 
-def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:
-    """The model around a subnet's graph."""
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            f"ortnas-{subnet.key}",
-            [
-                helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
-                for name in input_names(dimensions)
-            ],
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, output_shape(dimensions))
-                for name in output_names(dimensions)
-            ],
-            list(graph.initializers.values()),
-            value_info=graph.value_info,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="ortnas",
+def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet, external: bool = False) -> onnx.ModelProto:
+    """The model around a subnet's graph.
+
+    With ``external`` it only names its larger initializers: a session takes them from ``graph.initializers``.
+    """
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="ortnas")
+    model.opset_import.append(helper.make_opsetid("", OPSET))
+    model.graph.name = f"ortnas-{subnet.key}"
+    model.graph.node.extend(graph.nodes)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
+        for name in input_names(dimensions)
     )
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, output_shape(dimensions))
+        for name in output_names(dimensions)
+    )
+    model.graph.value_info.extend(graph.value_info)
+    for name, values in graph.initializers.items():
+        add_initializer(model.graph, name, values, external and values.nbytes >= _EXTERNAL_BYTES)
     # The quantizer's shape inference is a save and reload; this model states the shapes that it needs.
     helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})
     return model
+
+
+def add_initializer(
+    target: onnx.GraphProto, name: str, values: npt.NDArray[np.generic], external: bool = False
+) -> None:
+    """Writes values, of any memory layout, where they will stay: a tensor made apart would be copied once more."""
+    tensor = target.initializer.add()
+    tensor.name = name
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+    tensor.dims.extend(values.shape)
+    if external:
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=name)
+    else:
+        tensor.raw_data = values.tobytes()

@@ -12,10 +12,33 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from export.calibration import INTEGER_OPERATORS
+from export.graph import add_initializer
 from export.recipes import Recipe
 
 WORD_TABLE = "embeddings.word"
+# A table is rounded in parts that stay in the processor's cache.
+_ROWS_AT_A_TIME = 1024
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+
+
+def _round_weights(model: onnx.ModelProto) -> None:
+    """Replaces ``QuantizeLinear`` of a weight by what it gives, with the quantizer's scales and zero points."""
+    graph = model.graph
+    initializers = {item.name: item for item in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] in initializers]
+    renamed = {}
+    for node in nodes:
+        weight, scale, zero_point = (numpy_helper.to_array(initializers[name]) for name in node.input)
+        # Weights of a product are [in, out]; scales are one number or one for every column, as is the zero point.
+        levels = np.rint(weight / scale) + zero_point
+        limits = np.iinfo(zero_point.dtype)
+        name = renamed[node.output[0]] = f"{node.input[0]}_quantized"
+        add_initializer(graph, name, np.clip(levels, limits.min, limits.max).astype(zero_point.dtype))
+        graph.initializer.remove(initializers[node.input[0]])
+        graph.node.remove(node)
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            node.input[position] = renamed.get(name, name)
 
 
 def _keep_residual_stream_float(model: onnx.ModelProto) -> None:
@@ -38,11 +61,14 @@ def _quantize_word_table(model: onnx.ModelProto) -> None:
     table = next(item for item in graph.initializer if item.name == WORD_TABLE)
     gather = next(node for node in graph.node if node.op_type == "Gather" and node.input[0] == WORD_TABLE)
     rows = numpy_helper.to_array(table)
-    scale = np.maximum(np.abs(rows).max(axis=1), 1e-12).astype(np.float32) / np.float32(127)
-    quantized = np.rint(rows / scale[:, None]).astype(np.int8)
+    quantized, scale = np.empty(rows.shape, np.int8), np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        scale[part] = np.maximum(np.abs(rows[part]).max(axis=1), 1e-12) / np.float32(127)
+        quantized[part] = np.rint(rows[part] / scale[part, None])
     graph.initializer.remove(table)
-    graph.initializer.append(numpy_helper.from_array(quantized, f"{WORD_TABLE}_quantized"))
-    graph.initializer.append(numpy_helper.from_array(scale, f"{WORD_TABLE}_scale"))
+    add_initializer(graph, f"{WORD_TABLE}_quantized", quantized)
+    add_initializer(graph, f"{WORD_TABLE}_scale", scale)
     ids, output = gather.input[1], gather.output[0]
     position = list(graph.node).index(gather)
     graph.node.remove(gather)
@@ -76,12 +102,14 @@ def quantize(model: onnx.ModelProto, ranges: TensorsData, recipe: Recipe) -> onn
             [],
             float_products(model, recipe),
             INTEGER_OPERATORS,
-            {"OpTypesToExcludeOutputQuantization": INTEGER_OPERATORS},
+            # Weights are left in float and rounded below: the quantizer would do so channel by channel.
+            {"OpTypesToExcludeOutputQuantization": INTEGER_OPERATORS, "AddQDQPairToWeight": True},
         )
         quantizer.quantize_model()
     finally:
         logging.getLogger().removeFilter(_mute_weight_scale_notes)
     quantized: onnx.ModelProto = quantizer.model.model
+    _round_weights(quantized)
     _keep_residual_stream_float(quantized)
     if recipe.embeddings:
         _quantize_word_table(quantized)

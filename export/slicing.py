@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from export.graph import Axis, Graph, entry_sizes, residual_stream
+from export.graph import Axis, Graph, add_initializer, entry_sizes, residual_stream
 from export.quantize import WORD_TABLE
 from nas.layout import Dimensions, kept_sizes
 from nas.space import Layer, Subnet
@@ -148,7 +148,7 @@ class QuantizedSupernet:
                     if layer is not None and _QUERY in name and values.dtype == np.float32:
                         # The softmax scale rides on the query projection and is that of the subnet's head size.
                         values = values * np.float32(math.sqrt(self._dimensions.head_size / layer.head_size))
-                    target.initializer.append(numpy_helper.from_array(values, new_name))
+                    add_initializer(target, new_name, values)
 
     def _values(self, name: str, kept: dict[str, int]) -> npt.NDArray[Any]:
         if name in self._sizes:

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from export.build import Exporter, ExportError, drift, load, operators, run
 from export.calibration import calibrate
-from export.graph import float_model
+from export.graph import build_graph, float_model
 from export.quantize import quantize
-from export.recipes import FALLBACK, RECIPES, choose_recipe, recipe_named
+from export.recipes import FALLBACK, RECIPES, Recipe, choose_recipe, recipe_named
 from export.weights import SupernetFolder
 from tests.networks import make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
@@ -69,6 +73,38 @@ def test_weights_are_per_channel_int8_and_the_word_table_per_row() -> None:
     assert "embeddings.word" not in values
 
 
+@pytest.mark.parametrize("recipe", [VNNI, replace(FALLBACK, per_channel=False)], ids=["channels", "tensors"])
+def test_weights_are_rounded_as_the_quantizer_itself_does(recipe: Recipe) -> None:
+    exporter = make_exporter("classification")
+    supernet = exporter.supernet
+    # A bias that is far larger than its weights makes the quantizer widen their scale.
+    supernet.tensors["layers.1.ffn_in.bias"][5] = 3e5
+    supernet.tensors["layers.1.ffn_in.weight"][5] *= 1e-6
+    models = [float_model(supernet.tensors, supernet.dimensions, supernet.space.largest) for _ in range(2)]
+    ranges = calibrate(models[0], exporter.calibration).ranges
+    theirs = QDQQuantizer(
+        models[0],
+        recipe.per_channel,
+        recipe.reduce_range,
+        QuantType.QInt8,
+        QuantType.QUInt8,
+        ranges,
+        [],
+        [],
+        ["Gemm"],
+        {"OpTypesToExcludeOutputQuantization": ["Gemm"]},
+    )
+    theirs.quantize_model()
+    expected, found = (
+        {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+        for model in (theirs.model.model, quantize(models[1], ranges, recipe))
+    )
+    assert expected["layers/1/ffn/in.weight_quantized"].dtype == np.int8
+    del expected["embeddings.word"]
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, name)
+
+
 def test_reduced_range_keeps_weights_to_seven_bits() -> None:
     exporter = make_exporter()
     model = float_model(exporter.supernet.tensors, exporter.supernet.dimensions, exporter.supernet.space.largest)
@@ -85,7 +121,7 @@ def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.Mon
     exporter = make_exporter()
     other = random_tensors(exporter.supernet.dimensions, seed=7)
     monkeypatch.setattr(
-        "export.build.float_model", lambda tensors, dimensions, subnet: float_model(other, dimensions, subnet)
+        "export.build.build_graph", lambda tensors, dimensions, subnet: build_graph(other, dimensions, subnet)
     )
     for precision in ("int8", "fp32"):
         with pytest.raises(ExportError, match="differ by"):
