@@ -33,11 +33,13 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Drift:
-    """How far INT8 outputs lie from float outputs: largest and mean absolute difference, mean cosine."""
+    """How far INT8 outputs lie from float outputs: largest and mean absolute difference, mean cosine, and the share of
+    rows whose largest entry, the label of logits, is another."""
 
     largest: float
     mean: float
     cosine: float
+    flips: float
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,5 @@ def drift(quantized: Array, float_output: Array) -> Drift:
     difference = np.abs(quantized - float_output)
     norms = np.linalg.norm(quantized, axis=1) * np.linalg.norm(float_output, axis=1)
     cosine = ((quantized * float_output).sum(1) / np.maximum(norms, 1e-12)).mean()
-    return Drift(float(difference.max()), float(difference.mean()), float(cosine))
-
-
-def operators(model: bytes) -> dict[str, int]:
-    """Operator counts of a model, most frequent first."""
-    counts: dict[str, int] = {}
-    for node in onnx.load_from_string(model).graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    flips = (quantized.argmax(1) != float_output.argmax(1)).mean()
+    return Drift(float(difference.max()), float(difference.mean()), float(cosine), float(flips))

@@ -162,8 +162,8 @@ def calibrate(
     99.999 % of the values; the latter two are cut to the extremes. Their histograms take in one batch at a time, and
     the first one sets the width of their bins.
 
-    ``weights`` holds the initializers that the model only names. Raises CalibrationError for an unknown method, no data, all-padding data, batches that lack an input, or ranges that
-    are not finite or have no width.
+    ``weights`` holds the initializers that the model only names. Raises CalibrationError for an unknown method, no
+    data, all-padding data, batches that lack an input, or ranges that are not finite or have no width.
     """
     if method not in METHODS:
         raise CalibrationError(f"unknown calibration method {method!r}; allowed are {', '.join(METHODS)}")

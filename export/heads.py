@@ -24,7 +24,7 @@ OUTPUT_NAMES = {
     "span": ("start_logits", "end_logits"),
     "masked-lm": ("logits",),
 }
-# The weight products of each head that can run in integers; the embedding head's one row a text is not worth it.
+# The weight products of each head that run in integers, and those that never do: one row a text is not worth it.
 HEAD_PRODUCTS: dict[str, tuple[str, ...]] = {
     "embedding": (),
     "classification": ("head/pooler", "head/classifier"),
@@ -33,6 +33,7 @@ HEAD_PRODUCTS: dict[str, tuple[str, ...]] = {
     "span": ("head/classifier",),
     "masked-lm": ("head/transform", "head/decoder"),
 }
+FLOAT_PRODUCTS = ("head/projection",)
 
 
 def output_shape(dimensions: Dimensions) -> tuple[int | str, ...]:

@@ -17,7 +17,7 @@ from nas.files import write_json
 from nas.layout import Dimensions
 from nas.space import Subnet
 
-FORMAT = 2
+FORMAT = 3
 RECORD_FILE = "ortnas.json"
 SAMPLE_FILE = "sample.json"
 _TOKENIZER_FILES = (
@@ -70,6 +70,18 @@ def write_package(folder: Path, content: PackageContent) -> None:
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
+    try:
+        _fill(staging, content)
+    except OSError:
+        # A full disk, most likely: what was written of it would be in the way of everything else.
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    if folder.exists():
+        shutil.rmtree(folder)
+    staging.rename(folder)
+
+
+def _fill(staging: Path, content: PackageContent) -> None:
     (staging / "model.onnx").write_bytes(content.model)
     for name in _TOKENIZER_FILES:
         if (content.supernet.path / name).is_file():
@@ -91,9 +103,6 @@ def write_package(folder: Path, content: PackageContent) -> None:
         "checksums": {path.name: checksum(path) for path in sorted(staging.iterdir())},
     }
     write_json(staging / RECORD_FILE, record)
-    if folder.exists():
-        shutil.rmtree(folder)
-    staging.rename(folder)
 
 
 def checksum(path: Path) -> str:
@@ -141,7 +150,7 @@ The weights derive from that checkpoint: its licence applies.
   range{predicted}) on {target["fingerprint"]["cpu"]},
   {target["setup"]["threads"]} thread(s), batch {target["workload"]["batch"]} × {target["workload"]["sequence"]} tokens,
   ONNX Runtime {target["fingerprint"]["onnxruntime"]}
-* quantization recipe: {record["recipe"]["name"]}
+* quantization recipe: {record["recipe"]["name"]}; {_describe_quantization(record)}
 
 | report split ({record["report_size"]} texts, not used for any choice) | |
 |---|---|
@@ -161,6 +170,16 @@ The output is {_describe_output(dimensions, content.supernet.labels)}.
 `ortnas verify .` checks this folder on another machine.
 
 """
+
+
+def _describe_quantization(record: Mapping[str, Any]) -> str:
+    if record["precision"] == "fp32":
+        return "not applied, all weights are float32"
+    share, drift = record["coverage"]["weight_integer_share"], record["drift"]
+    return (
+        f"{share:.1%} of the weight products' multiply-adds run in\n  integer kernels; outputs differ from the float "
+        f"model's by {drift['mean']:.2g} on average and {drift['largest']:.2g} at most (cosine {drift['cosine']:.4f})"
+    )
 
 
 def read_record(folder: Path) -> dict[str, Any]:

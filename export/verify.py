@@ -14,7 +14,10 @@ import onnxruntime
 from bench.fingerprint import fingerprint
 from bench.store import Target
 from bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from export.audit import CoverageError, audit, check_coverage
 from export.build import model_outputs
+from export.heads import FLOAT_PRODUCTS
+from export.inspection import InspectionError
 from export.metrics import METRICS, Part
 from export.package import Sample, checksum, read_record, read_sample
 from nas.text import EncodedExamples, Example, encode, load_tokenizer
@@ -73,6 +76,17 @@ def _latency(session: onnxruntime.InferenceSession, workload: Workload, budget_m
     return Check("latency", within, detail)
 
 
+def _coverage(model: bytes, record: dict[str, Any], workload: Workload, setup: Setup) -> Check:
+    """Another ONNX Runtime may run in floats what the one that the package was made with ran in integers."""
+    try:
+        found = audit(model, workload, setup)
+        check_coverage(found, record["coverage"]["threshold"], (*record["recipe"]["keep_float"], *FLOAT_PRODUCTS))
+    except (CoverageError, InspectionError) as error:
+        return Check("integer kernels", "fail", str(error))
+    share = found.weight_integer_share
+    return Check("integer kernels", "pass", f"{share:.1%} of the weight products' multiply-adds")
+
+
 def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
     setup, workload = Setup.from_json(record["target"]["setup"]), Workload(**record["target"]["workload"])
     model = (folder / "model.onnx").read_bytes()
@@ -83,6 +97,8 @@ def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
         return
     yield Check("load", "pass", f"ONNX Runtime {onnxruntime.__version__}, {setup.provider}")
 
+    if record["coverage"]["threshold"] is not None:
+        yield _coverage(model, record, workload, setup)
     target = Target(fingerprint(), setup, workload)
     differences = target.differences(record["target"])
     same_host = not differences

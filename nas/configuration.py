@@ -130,6 +130,7 @@ class Quantization(_Section):
     """``recipe``: types and ranges that suit an instruction set; ``auto`` asks the host. The other keys change it.
 
     ``keep_float``: patterns of weight products that stay in float, such as ``head/*`` or ``layers/3/ffn/out``.
+    ``coverage``: the share of the other weight products' multiply-adds that has to run in integer kernels.
     """
 
     recipe: str = "auto"
@@ -137,6 +138,7 @@ class Quantization(_Section):
     per_channel: bool = True
     embeddings: bool = True
     keep_float: tuple[str, ...] = ()
+    coverage: float = Field(0.99, ge=0, le=1)
 
 
 class Bench(_Section):

@@ -22,6 +22,7 @@ from bench.hosts import LocalHost
 from bench.store import Target
 from bench.timing import Protocol, Setup, Workload
 from export.build import Exporter
+from export.calibration import calibration_warnings
 from export.graph import LAYOUT_VERSION, weight_products
 from export.metrics import HEAD_METRICS, Part
 from export.recipes import Recipe, choose_recipe, recipe_named
@@ -166,7 +167,7 @@ class Run:
                     f"quantization.keep_float: {pattern!r} fits no weight product; they are named like "
                     f"{products[0]} and {products[-1]}"
                 )
-        changes = settings.model_dump(exclude={"recipe"})
+        changes = settings.model_dump(exclude={"recipe", "coverage"})
         return replace(named or choose_recipe(self.target.fingerprint["isa"]), **changes)
 
     @cached_property
@@ -182,7 +183,11 @@ class Run:
 
     @cached_property
     def calibration(self) -> list[dict[str, npt.NDArray[np.int64]]]:
-        return [feeds for _, feeds in self.trained_data.held_out("calibration").batches(_CALIBRATION_BATCH)]
+        """Inputs that ranges are measured on; what their choice risks is said once."""
+        batches = [feeds for _, feeds in self.trained_data.held_out("calibration").batches(_CALIBRATION_BATCH)]
+        for warning in calibration_warnings(self.configuration.quantization.calibration, batches):
+            self.console.say(f"warning: {warning}")
+        return batches
 
     @cached_property
     def exporter(self) -> Exporter:

@@ -10,6 +10,7 @@ from bench.hosts import HostError
 from bench.store import Measurement, Store, StoreError, timings
 from nas.run import Run
 from nas.space import Genomes, SearchSpace
+from nas.stages.comparison import coverage
 
 _POOL = 4096
 _FAILURES_IN_A_ROW = 5
@@ -26,6 +27,9 @@ def bench(run: Run) -> dict[str, Any]:
         f"({host.threads} thread(s), batch {host.batch} x {host.sequence} tokens), in turn with the full model.",
     )
     space = run.supernet.space
+    if precision == "int8":
+        # All subnets have the full network's operators, so what holds for it holds for them.
+        coverage(run, run.exporter.sliced(run.supernet.dimensions.full_subnet), precision)
     genomes = stratified_sample(space, wanted, np.random.default_rng(run.configuration.seed))
     with Store(run.store_file) as store:
         done = {row.subnet_key for row in store.measurements(run.target, precision, run.timed_model)}

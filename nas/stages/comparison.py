@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.timing import Protocol, Timing
-from export.build import Drift, Exporter, Precision, drift, load, model_outputs, operators
+from bench.timing import PROVIDERS, Protocol, Setup, Timing
+from export.audit import audit, check_coverage
+from export.build import Drift, Exporter, Precision, drift, load, model_outputs
 from export.build import run as run_model
+from export.heads import FLOAT_PRODUCTS
 from export.metrics import METRICS, all_scores
 from export.package import PackageContent, Sample, write_package
 from nas.run import Run
@@ -115,7 +117,10 @@ def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Writes ``packages/NAME``. ``record`` adds what only the caller knows, the budget among it."""
+    """Writes ``packages/NAME``. ``record`` adds what only the caller knows, the budget among it.
+
+    Raises CoverageError where an INT8 model runs too much in floats.
+    """
     model = entry.exporter.build(entry.subnet, entry.precision)
     write_package(
         run.packages_folder / name,
@@ -138,12 +143,32 @@ def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: M
                 "report": row["scores"],
                 "report_size": run.trained_data.counts["report"],
                 "drift": vars(_drift(entry, model)),
-                "operators": operators(model),
+                "coverage": coverage(run, model, entry.precision),
                 "target": run.target.to_json(),
                 **record,
             },
         ),
     )
+
+
+def coverage(run: Run, model: bytes, precision: Precision) -> dict[str, Any]:
+    """What of a model runs in integers, and what is demanded of INT8 models (``threshold``, None where nothing is).
+
+    Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
+    """
+    setup = run.target.setup
+    found = audit(model, run.target.workload, Setup(threads=setup.threads))
+    threshold = None
+    if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
+        threshold = run.configuration.quantization.coverage
+        check_coverage(found, threshold, (*run.recipe.keep_float, *FLOAT_PRODUCTS))
+    return {
+        "threshold": threshold,
+        "integer_share": found.integer_share,
+        "weight_integer_share": found.weight_integer_share,
+        "operators": found.operators,
+        "float_weight_products": [item.name for item in found.weight_products if item.kernel == "float"],
+    }
 
 
 def _drift(entry: Entry, model: bytes) -> Drift:

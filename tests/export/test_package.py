@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import json
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import transformers
+from onnx import numpy_helper
 
 from bench.fingerprint import fingerprint
 from bench.store import Target
 from bench.timing import Setup, Workload
 from export.build import Exporter, load, model_outputs, run
 from export.metrics import HEAD_METRICS, METRICS
-from export.package import PackageContent, PackageError, Sample, read_record, read_sample, write_package
+from export.package import PackageContent, PackageError, Sample, checksum, read_record, read_sample, write_package
 from export.recipes import recipe_named
 from export.verify import sample_part, verify
 from export.weights import read_supernet
@@ -69,8 +72,8 @@ def make_examples(head: str, sentences: list[str]) -> list[Example]:
     return examples
 
 
-def write_exported(folder: Path, family: str, head: str, sentences: list[str]) -> Path:
-    """A package of a random network, written by the same calls as the export stage."""
+def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> PackageContent:
+    """What the export stage makes of a random network, by the same calls."""
     labels = LABELS if "classification" in head else ()
     checkpoint = read_checkpoint(str(write_checkpoint(folder / "checkpoint", family, head)), head, labels)
     space = make_space(num_layers=2, depth=(1, 2))
@@ -100,14 +103,20 @@ def write_exported(folder: Path, family: str, head: str, sentences: list[str]) -
         "precision": "int8",
         "checkpoint": "random",
         "recipe": exporter.recipe.to_json(),
+        "coverage": {"threshold": 0.99, "weight_integer_share": 1.0},
+        "drift": {"largest": 0.1, "mean": 0.01, "cosine": 0.999, "flips": 0.0},
         "budget_ms": 1000.0,
         "latency": {"measured_ms": 1.0, "spread_ms": 0.1, "predicted_ms": 1.1},
         "report": {metric: score},
         "report_size": 32,
         "target": target.to_json(),
     }
-    content = PackageContent("name", model, supernet, space.smallest, MAX_LENGTH, replace(sample, score=score), record)
-    write_package(folder / "package", content)
+    return PackageContent("name", model, supernet, space.smallest, MAX_LENGTH, replace(sample, score=score), record)
+
+
+def write_exported(folder: Path, family: str, head: str, sentences: list[str]) -> Path:
+    """A package of a random network."""
+    write_package(folder / "package", make_content(folder, family, head, sentences))
     return folder / "package"
 
 
@@ -150,7 +159,39 @@ def load_predict(folder: Path) -> Any:
 
 
 def test_a_whole_package_passes(exported: Path) -> None:
-    assert states(exported) == dict.fromkeys(("checksums", "load", "host", "latency", "score"), "pass")
+    assert states(exported) == dict.fromkeys(
+        ("checksums", "load", "integer kernels", "host", "latency", "score"), "pass"
+    )
+
+
+def test_a_model_that_runs_in_floats_fails(tmp_path: Path, classifier_package: Path) -> None:
+    package = copy_of(classifier_package, tmp_path)
+    model = onnx.load(package / "model.onnx")
+    # One product reads its weights as floats, as after a tool that undid their quantization.
+    quantized = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    name = "layers/0/ffn/in.weight"
+    values = quantized[f"{name}_quantized"] * quantized[f"{name}_scale"]
+    model.graph.initializer.append(numpy_helper.from_array(values, name))
+    next(node for node in model.graph.node if node.name == "layers/0/ffn/in").input[1] = name
+    onnx.save(model, package / "model.onnx")
+    change_record(package, checksums={})
+    failed = {check.name: check.detail for check in verify(package) if check.state == "fail"}
+    assert "in floats: layers/0/ffn/in" in failed["integer kernels"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, sentences: list[str]) -> None:
+    folder, content = tmp_path / "package", make_content(tmp_path, "bert", "classification", sentences)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_package(folder, content)
+    before = {path.name: checksum(path) for path in folder.iterdir()}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content.model) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_package(folder, content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: checksum(path) for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
 
 def test_a_bare_session_loads_the_model(exported: Path) -> None:
