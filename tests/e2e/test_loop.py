@@ -180,3 +180,20 @@ def test_an_impossible_budget_beside_a_possible_one_loses_nothing(folder: Path, 
     assert process.returncode == 1
     assert "budget 0.0001: no subnet meets" in errors
     assert (folder / "run" / "packages" / "int8-1.5x" / "model.onnx").is_file()
+
+
+def test_fp32_is_searched_the_same_way(folder: Path, configuration: Path) -> None:
+    few = ("--set", "bench.subnets=10", "--set", "search.candidates=4")
+    done = ortnas("run", configuration, "--precision", "fp32", *few)
+    assert done["search"]["1.5x"]["winner"]["measured_ms"] <= done["search"]["1.5x"]["budget_ms"]
+    (package,) = map(Path, done["export"]["packages"])
+    record = json.loads((package / "ortnas.json").read_text())
+    assert (package.name, record["precision"], record["coverage"]["threshold"]) == ("fp32-1.5x", "fp32", None)
+    assert record["coverage"]["integer_share"] == 0
+    states = {check["name"]: check["state"] for check in ortnas("verify", package)}  # type: ignore[index]
+    assert (states["load"], states["score"]) == ("pass", "pass")
+    # The predictor of one precision is not taken for the other.
+    process = start("search", configuration)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "precision: 'fp32', here 'int8'" in errors
