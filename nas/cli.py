@@ -48,8 +48,10 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     """What a user can mend: bad input, a full disk, a host that fails. Each becomes one sentence."""
     from bench.hosts import HostError
     from bench.store import StoreError
+    from export.audit import CoverageError
     from export.build import ExportError
     from export.calibration import CalibrationError
+    from export.inspection import InspectionError
     from export.package import PackageError
     from export.weights import SupernetError
     from nas.configuration import ConfigurationError
@@ -65,10 +67,12 @@ def _expected_failures() -> tuple[type[Exception], ...]:
         CalibrationError,
         CheckpointError,
         ConfigurationError,
+        CoverageError,
         DataError,
         ExportError,
         HostError,
         InfeasibleBudgetError,
+        InspectionError,
         OSError,
         PackageError,
         PredictorError,
@@ -136,7 +140,7 @@ def _next(run: Run, stage: str, configuration: Path) -> None:
     following = {"data": "train", "train": "bench", "bench": "fit", "fit": "search", "search": "export"}.get(stage)
     if following:
         run.console.say(f"\nnext: ortnas {following} {configuration}")
-    elif stage != "extract":
+    elif stage not in ("extract", "sensitivity"):
         run.console.say(f"\nnext: ortnas verify {run.packages_folder}/NAME on the machine where it will serve")
 
 
@@ -227,6 +231,27 @@ def extract(
         return extract_subnet(run, subnet, out)
 
     _execute("extract", configuration, {"folder": folder}, assignments, as_json, write)
+
+
+@app.command()
+def sensitivity(
+    configuration: ConfigurationArgument,
+    subnet: Annotated[str | None, typer.Option(help=f"{SUBNET_HELP} The full model if not given.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="How far below fp32's score to stop.")] = 0.0,
+    limit: Annotated[int, typer.Option(min=1, help="How many products to leave in float at most.")] = 6,
+    budget: Annotated[str | None, typer.Option(help="Latency not to exceed: ms as 6.5, or a speed-up as 2x.")] = None,
+    folder: FolderOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure which weight products lose score in INT8, and which to leave in float."""
+
+    def measure(run: Run) -> dict[str, Any]:
+        from nas.stages.sensitivity import sensitivity as search_products
+
+        return search_products(run, subnet, tolerance, limit, budget)
+
+    _execute("sensitivity", configuration, {"folder": folder}, assignments, as_json, measure)
 
 
 @app.command()
@@ -324,6 +349,31 @@ def verify(
             Console().table(str(package), ("check", "result", "detail"), rows)
         if any(check.state == "fail" for check in checks):
             raise typer.Exit(1)
+
+    _guarded(action)
+
+
+@app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help="An ONNX file, whoever made it, or a package folder.")],
+    batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
+    sequence: Annotated[int, typer.Option(min=1, help="Tokens a sequence.")] = 128,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the session.")] = 1,
+    provider: Annotated[str, typer.Option(help="Execution provider, or cpu, cuda...")] = "CPUExecutionProvider",
+    profiled: Annotated[bool, typer.Option("--profile", help="Time the operators too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what ONNX Runtime really runs: operators, matrix products in integers and in floats, weights."""
+
+    def action() -> None:
+        from bench.timing import PROVIDERS, Setup, Workload
+        from nas.console import Console
+        from nas.inspect_model import inspect_model
+
+        workload, setup = Workload(batch, sequence), Setup(PROVIDERS.get(provider, provider), threads)
+        result = inspect_model(model, workload, setup, profiled, Console(to_stderr=as_json))
+        if as_json:
+            typer.echo(json.dumps(result))
 
     _guarded(action)
 

@@ -1,0 +1,335 @@
+"""One subnet's INT8 model -> the weight products to leave in float, and what they bring on the report part."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import yaml
+from onnxruntime.quantization.calibrate import TensorsData
+
+from bench.timing import Protocol
+from export.build import Exporter, model_outputs
+from export.calibration import INTEGER_OPERATORS, calibrate
+from export.graph import LAYOUT_VERSION, float_model
+from export.metrics import METRICS, Outputs
+from export.quantize import float_products, quantize
+from export.sensitivity import (
+    Ending,
+    Evaluation,
+    Goal,
+    PrecisionSearch,
+    Products,
+    Resolution,
+    mean_difference,
+    score_resolution,
+    search_precision,
+)
+from nas.configuration import ConfigurationError
+from nas.files import append_line, digest, read_lines, write_json
+from nas.run import Run
+from nas.space import Subnet
+from nas.stages.comparison import Entry, compare, show
+from nas.stages.search import budget_in_ms
+from nas.stages.subnet import find_subnet
+from search.scoring import calibration_digest, part_digest
+
+Array = npt.NDArray[np.float64]
+# How many models are timed in turn with the all-INT8 one, and so how many a step of the search looks at.
+_GROUP = 4
+_ROUNDS = 20
+# A normal distribution's standard deviation over half the width of its middle half.
+_DEVIATION = 1.4826
+# A microsecond; clocks tell no less apart.
+_LEAST_MS = 1e-3
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The two ends: everything in float, and INT8 as configured. ``full_ms`` is the full model's INT8 latency."""
+
+    fp32: Evaluation
+    int8: Evaluation
+    resolution: Resolution
+    full_ms: float
+
+
+class Variants:
+    """INT8 models of one subnet that differ in the products left in float, evaluated on the search part.
+
+    Every evaluation is written to ``sensitivity/evaluations.jsonl`` with what it depends on, and read back from there.
+    """
+
+    def __init__(self, run: Run, exporter: Exporter, subnet: Subnet) -> None:
+        self.run, self.exporter, self.subnet = run, exporter, subnet
+        self.part = run.part("search")
+        self.protocol = Protocol(run.protocol.warmup, max(_ROUNDS, run.protocol.rounds), run.protocol.runs)
+        self.file = run.folder / "sensitivity" / "evaluations.jsonl"
+        self.context = digest(
+            LAYOUT_VERSION,
+            exporter.supernet.digest,
+            subnet.key,
+            exporter.recipe.to_json(),
+            calibration_digest(exporter.calibration),
+            part_digest(self.part),
+            run.metric,
+            run.target.hash,
+            self.protocol.to_json(),
+        )
+        entries = [entry for entry in read_lines(self.file) if entry["context"] == self.context]
+        self._recorded_baseline = next((entry["baseline"] for entry in entries if "baseline" in entry), None)
+        self._evaluations = {
+            tuple(entry["kept"]): Evaluation(**entry["evaluation"]) for entry in entries if "kept" in entry
+        }
+
+    def build(self, kept: Products) -> bytes:
+        """The INT8 model with these products in float, beside those that the recipe names."""
+        recipe = replace(self.exporter.recipe, keep_float=(*self.exporter.recipe.keep_float, *kept))
+        # The quantizer uses up the model and adds ranges of its own.
+        content: bytes = quantize(self._float_model(), deepcopy(self._ranges), recipe).SerializeToString()
+        return content
+
+    def multiply_adds(self) -> dict[str, int]:
+        """Multiply-adds of each product that is still integer, for one sequence of the target's length, in order."""
+        model, sequence = self._float_model(), self.run.target.workload.sequence
+        graph, kept = model.graph, float_products(model, self.exporter.recipe)
+        rows = {item.name: item.type.tensor_type.shape.dim[0].dim_param for item in (*graph.value_info, *graph.output)}
+        weights = {item.name: int(np.prod(item.dims)) for item in graph.initializer}
+        return {
+            node.name: weights[node.input[1]] * (sequence if rows[node.output[0]] == "tokens" else 1)
+            for node in graph.node
+            if node.op_type in INTEGER_OPERATORS and node.name not in kept
+        }
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        if (recorded := self._recorded_baseline) is not None:
+            fp32, int8 = (Evaluation(**recorded[name]) for name in ("fp32", "int8"))
+            return Baseline(fp32, int8, Resolution(**recorded["resolution"]), recorded["full_ms"])
+        models = {"fp32": self.exporter.build(self.subnet, "fp32"), "full": self.run.anchor}
+        rounds_ms = self._time(models)
+        int8_ms = float(np.median(rounds_ms["int8"]))
+        outputs = self._outputs(self._int8)
+        baseline = Baseline(
+            self._evaluation(self._float_outputs, int8_ms + added_ms(rounds_ms["fp32"], rounds_ms["int8"], int8_ms)),
+            self._evaluation(outputs, int8_ms),
+            Resolution(
+                score_resolution(METRICS[self.run.metric], outputs, self._float_outputs, self.part),
+                error_ms(rounds_ms["int8"]),
+            ),
+            int8_ms + added_ms(rounds_ms["full"], rounds_ms["int8"], int8_ms),
+        )
+        append_line(self.file, {"context": self.context, "baseline": asdict(baseline)})
+        return baseline
+
+    def evaluate(self, sets: Sequence[Products]) -> list[Evaluation]:
+        """Of each set of products left in float, in groups that are timed in turn with the INT8 model as configured."""
+        self._evaluations[()] = self.baseline.int8
+        missing = [kept for kept in sets if kept not in self._evaluations]
+        if missing:
+            with self.run.console.progress(f"{max(map(len, sets))} in float") as report:
+                for start in range(0, len(missing), _GROUP):
+                    report(len(sets) - len(missing) + start, len(sets), "")
+                    self._evaluate_group(missing[start : start + _GROUP])
+                report(len(sets), len(sets), "")
+        return [self._evaluations[kept] for kept in sets]
+
+    def _evaluate_group(self, group: Sequence[Products]) -> None:
+        models = {str(number): self.build(kept) for number, kept in enumerate(group)}
+        rounds_ms = self._time(models)
+        int8_ms = self.baseline.int8.latency_ms
+        for kept, (name, model) in zip(group, models.items(), strict=True):
+            latency_ms = int8_ms + added_ms(rounds_ms[name], rounds_ms["int8"], int8_ms)
+            found = self._evaluation(self._outputs(model), latency_ms)
+            append_line(self.file, {"context": self.context, "kept": kept, "evaluation": asdict(found)})
+            self._evaluations[kept] = found
+
+    def _time(self, models: Mapping[str, bytes]) -> dict[str, Array]:
+        """Median latency in ms of every round, [rounds], of these models and of ``int8``, timed in turn."""
+        asked = {**models, "int8": self._int8}
+        samples = self.run.host.measure(asked, self.run.target.setup, self.run.target.workload, self.protocol)
+        for model in models.values():
+            if model != self._int8:
+                self.run.host.drop(model)
+        shape = self.protocol.rounds, self.protocol.runs
+        return {name: np.median(np.reshape(samples[name], shape), axis=1) / 1e6 for name in asked}
+
+    def _outputs(self, model: bytes) -> Outputs:
+        return model_outputs(model, self.part.encoded, self.run.configuration.head)
+
+    def _evaluation(self, outputs: Outputs, latency_ms: float) -> Evaluation:
+        score = METRICS[self.run.metric](outputs, self.part)
+        return Evaluation(score, mean_difference(outputs, self._float_outputs), latency_ms)
+
+    def _float_model(self) -> onnx.ModelProto:
+        return float_model(self.exporter.supernet.tensors, self.exporter.supernet.dimensions, self.subnet)
+
+    @cached_property
+    def _ranges(self) -> TensorsData:
+        return calibrate(self._float_model(), self.exporter.calibration, self.exporter.recipe.calibration).ranges
+
+    @cached_property
+    def _int8(self) -> bytes:
+        return self.build(())
+
+    @cached_property
+    def _float_outputs(self) -> Outputs:
+        return self._outputs(self.exporter.build(self.subnet, "fp32"))
+
+
+def sensitivity(run: Run, name: str | None, tolerance: float, limit: int, budget: str | None) -> dict[str, Any]:
+    """Searches the products to leave in float, prints them as lines for run.yaml, and compares on the report part.
+
+    ``name`` is a subnet of the supernet (see ``find_subnet``), None the full model. The search ends at a score within
+    ``tolerance`` of fp32's, at ``limit`` products, or before the latency exceeds ``budget``. Raises ConfigurationError.
+    """
+    if run.configuration.precision != "int8":
+        raise ConfigurationError("precision = 'fp32': only INT8 models have products to leave in float")
+    if budget is not None:
+        _check_budget(budget)
+    exporter = run.teacher_exporter if name is None else run.exporter
+    subnet = run.teacher.dimensions.full_subnet if name is None else find_subnet(run, name)
+    exporter.supernet.dimensions.check(subnet)
+    title = "full model" if name is None else f"subnet {subnet.key}"
+    run.console.heading(
+        f"sensitivity: what INT8 costs the {title}",
+        f"{subnet.describe()}. Each weight product is left in float alone, then together those that return most score "
+        f"({run.metric}, search split) for their time.",
+    )
+    variants = Variants(run, exporter, subnet)
+    baseline, multiply_adds = variants.baseline, variants.multiply_adds()
+    budget_ms = math.inf if budget is None else budget_in_ms(budget, baseline.full_ms)
+    goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
+    found = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
+    _show_alone(run, found, multiply_adds)
+    _show_path(run, found, baseline)
+    patterns = (*exporter.recipe.keep_float, *found.chosen.kept)
+    _conclude(run, found, baseline, tolerance, patterns)
+    rows = _compare(run, exporter, subnet, None if name is None else subnet.key, found.chosen.kept)
+    result = {
+        "subnet_key": subnet.key,
+        "subnet": subnet.to_json(),
+        "metric": run.metric,
+        "tolerance": tolerance,
+        "baseline": asdict(baseline),
+        "multiply_adds": multiply_adds,
+        "alone": {product: asdict(evaluation) for product, evaluation in found.alone.items()},
+        "path": [asdict(step) for step in found.path],
+        "ending": found.ending,
+        "keep_float": list(patterns),
+        "rows": rows,
+    }
+    write_json(variants.file.with_name("full.json" if name is None else f"{subnet.key}.json"), result)
+    run.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=found.ending)
+    return result
+
+
+def added_ms(rounds_ms: Array, int8_rounds_ms: Array, int8_ms: float) -> float:
+    """How much slower than INT8 a model is; both [rounds], timed in turn, ``int8_ms`` what INT8 usually takes.
+
+    The median of the differences round by round: what slows a whole round cancels out, and medians of all samples would
+    drift apart by more than a product costs.
+    """
+    return float(np.median(rounds_ms - int8_rounds_ms) / np.median(int8_rounds_ms)) * int8_ms
+
+
+def error_ms(rounds_ms: Array) -> float:
+    """Standard error of ``added_ms`` of two models as noisy as this one, [rounds] (normal form)."""
+    low, high = np.percentile(rounds_ms, (25, 75))
+    return max(_LEAST_MS, _DEVIATION * float(high - low) / 2 * math.sqrt(math.pi / len(rounds_ms)))
+
+
+def _check_budget(budget: str) -> None:
+    if not re.fullmatch(r"\d+(\.\d+)?x?", budget) or float(budget.removesuffix("x")) <= 0:
+        raise ConfigurationError(f"--budget {budget}: write ms as 6.5, or a speed-up over the full INT8 model as 2x")
+
+
+def _show_alone(run: Run, found: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
+    total, base = sum(multiply_adds.values()), found.path[0].evaluation
+    drift = base.drift or 1.0
+    run.console.table(
+        "Each product alone in float, beside INT8: what returns most for its time comes first",
+        ("product", "multiply-adds", "score gained", "drift removed", "ms added"),
+        [
+            (
+                product,
+                f"{multiply_adds[product] / total:.1%}",
+                f"{alone.score - base.score:+.4f}",
+                f"{(base.drift - alone.drift) / drift:+.1%}",
+                f"{alone.latency_ms - base.latency_ms:+.2f}",
+            )
+            for product, alone in found.alone.items()
+        ],
+    )
+
+
+def _show_path(run: Run, found: PrecisionSearch, baseline: Baseline) -> None:
+    def row(name: str, evaluation: Evaluation, note: str = "") -> tuple[str, ...]:
+        figures = f"{evaluation.score:.4f}", f"{evaluation.drift:.4f}", f"{evaluation.latency_ms:.2f}"
+        return (name, *figures, note)
+
+    steps = [
+        row(f"+ {step.added}" if step.added else "INT8", step.evaluation, "chosen" if step is found.chosen else "")
+        for step in found.path
+    ]
+    run.console.table(
+        "Left in float one after the other",
+        ("model", run.metric.replace("_", " "), "drift from fp32", "ms", ""),
+        [row("fp32", baseline.fp32), *steps],
+    )
+
+
+_ENDINGS: dict[Ending, str] = {
+    "goal": "",
+    "limit": "--limit allows no more products",
+    "budget": "what would help exceeds the budget",
+    "nothing helps": "no other product helps",
+}
+
+
+def _conclude(run: Run, found: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]) -> None:
+    """What to write into run.yaml, or why nothing; and how far the scores can be trusted."""
+    say, fp32, int8, chosen = run.console.say, baseline.fp32.score, baseline.int8.score, found.chosen
+    say()
+    if not chosen.kept and found.ending == "goal":
+        say(
+            f"INT8 scores {int8:.4f}, fp32 {fp32:.4f}: within the tolerance of {tolerance:g}; nothing to leave in float"
+        )
+        return
+    if found.ending != "goal":
+        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {_ENDINGS[found.ending]}")
+    if not chosen.kept:
+        say(
+            f"no set beats INT8's {int8:.4f} by more than chance ({baseline.resolution.score:.4f}); nothing is worth it"
+        )
+        return
+    if fp32 - int8 <= baseline.resolution.score:
+        say(
+            f"fp32 and INT8 are {fp32 - int8:.4f} apart, which on these texts may be chance "
+            f"({baseline.resolution.score:.4f}); --tolerance {baseline.resolution.score:.4f} leaves it at that"
+        )
+    say("in run.yaml (timings and searches are of one recipe; `ortnas run` makes them anew):\n")
+    lines = {"quantization": {"keep_float": list(patterns)}}
+    say(yaml.safe_dump(lines, default_flow_style=None, width=math.inf).rstrip())
+
+
+def _compare(run: Run, exporter: Exporter, subnet: Subnet, key: str | None, kept: Products) -> list[dict[str, Any]]:
+    """fp32, INT8 and the chosen model on the report part, which nothing was chosen on."""
+    entries = []
+    if key is not None:
+        entries += [Entry(f"{key}, FP32", exporter, subnet, "fp32"), Entry(f"{key}, INT8", exporter, subnet, "int8")]
+    if kept:
+        recipe = replace(exporter.recipe, keep_float=(*exporter.recipe.keep_float, *kept))
+        name = f"{key or 'full model'}, {len(kept)} in float"
+        entries.append(Entry(name, replace(exporter, recipe=recipe), subnet, "int8"))
+    rows = compare(run, entries)
+    show(run, rows)
+    return rows
