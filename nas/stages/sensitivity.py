@@ -235,10 +235,10 @@ def sensitivity(run: Run, name: str | None, tolerance: float, limit: int, budget
 def added_ms(rounds_ms: Array, int8_rounds_ms: Array, int8_ms: float) -> float:
     """How much slower than INT8 a model is; both [rounds], timed in turn, ``int8_ms`` what INT8 usually takes.
 
-    The median of the differences round by round: what slows a whole round cancels out, and medians of all samples would
-    drift apart by more than a product costs.
+    The median of what is added round by round: a host that slows down slows both, while the medians of all samples
+    differ by chance as much as a product costs.
     """
-    return float(np.median(rounds_ms - int8_rounds_ms) / np.median(int8_rounds_ms)) * int8_ms
+    return float(np.median(rounds_ms / int8_rounds_ms) - 1) * int8_ms
 
 
 def error_ms(rounds_ms: Array) -> float:
@@ -312,9 +312,10 @@ def _conclude(run: Run, found: PrecisionSearch, baseline: Baseline, tolerance: f
         )
         return
     if fp32 - int8 <= baseline.resolution.score:
+        chance = math.ceil(baseline.resolution.score * 1e4) / 1e4
         say(
-            f"fp32 and INT8 are {fp32 - int8:.4f} apart, which on these texts may be chance "
-            f"({baseline.resolution.score:.4f}); --tolerance {baseline.resolution.score:.4f} leaves it at that"
+            f"fp32 and INT8 are {fp32 - int8:.4f} apart, which on these texts may be chance; "
+            f"--tolerance {chance:.4f} leaves it at that"
         )
     say("in run.yaml (timings and searches are of one recipe; `ortnas run` makes them anew):\n")
     lines = {"quantization": {"keep_float": list(patterns)}}

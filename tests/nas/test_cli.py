@@ -55,7 +55,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "data", "train", "bench", "fit", "search", "export", "extract", "verify", "run"]
+    "command",
+    ["init", "data", "train", "bench", "fit", "search", "export", "extract", "sensitivity", "inspect", "verify", "run"],
 )
 def test_every_verb_explains_itself(command: str) -> None:
     done = ortnas(command, "--help")
