@@ -251,8 +251,10 @@ class Run:
 
     @cached_property
     def timed_model(self) -> str:
-        """Names what timings depend on beside the subnet: graph, dimensions and recipe, not the values of weights."""
-        return digest(LAYOUT_VERSION, self.supernet.dimensions.to_json(), self.recipe.to_json())
+        """Names what timings depend on beside the subnet: graph, dimensions and recipe, but neither the values of
+        weights nor how ranges were found."""
+        recipe = {key: value for key, value in self.recipe.to_json().items() if key != "calibration"}
+        return digest(LAYOUT_VERSION, self.supernet.dimensions.to_json(), recipe)
 
     def close(self) -> None:
         if "host" in self.__dict__:

@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+from bench.timing import Setup
 from export.build import Drift, Exporter, ExportError, drift, load, run
 from export.calibration import calibrate
 from export.graph import build_graph, float_model
+from export.inspection import optimized_graph
 from export.quantize import quantize
 from export.recipes import FALLBACK, RECIPES, Recipe, choose_recipe, recipe_named
 from export.weights import SupernetFolder
@@ -27,15 +28,6 @@ def make_exporter(head: str = "embedding", **changes: object) -> Exporter:
     return Exporter(folder, VNNI, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)])
 
 
-def optimized(model: bytes, folder: str) -> onnx.ModelProto:
-    """The graph that ONNX Runtime really runs."""
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = f"{folder}/optimized.onnx"
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return onnx.load(options.optimized_model_filepath)
-
-
 @pytest.mark.parametrize("head", ["embedding", "classification"])
 def test_int8_stays_close_to_float(head: str) -> None:
     exporter = make_exporter(head)
@@ -47,10 +39,10 @@ def test_int8_stays_close_to_float(head: str) -> None:
         assert result.cosine > 0.99
 
 
-def test_every_weight_product_runs_in_integers(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_weight_product_runs_in_integers() -> None:
     exporter = make_exporter()
     model = exporter.build(exporter.supernet.space.largest, "int8")
-    graph = optimized(model, str(tmp_path_factory.mktemp("graph"))).graph
+    graph = optimized_graph(model, Setup()).graph
     kinds = [node.op_type for node in graph.node]
     assert kinds.count("QGemm") == 18
     assert "Gemm" not in kinds
