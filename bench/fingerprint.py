@@ -12,6 +12,8 @@ from typing import Any
 
 import onnxruntime
 
+from bench.conditions import cpu_quota
+
 # Flags that decide which integer kernels run, under the names that Linux reports.
 ISA_FLAGS = (
     "avx2",
@@ -37,7 +39,7 @@ def fingerprint() -> dict[str, Any]:
         "system": platform.system(),
         "isa": [flag for flag in ISA_FLAGS if flag in flags],
         "cores": os.cpu_count(),
-        "cpu_quota": _cpu_quota(),
+        "cpu_quota": cpu_quota(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "turbo_off": _read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
         "providers": onnxruntime.get_available_providers(),
@@ -79,14 +81,3 @@ def _sysctl(key: str) -> str:
         ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
-
-
-def _cpu_quota() -> float | None:
-    """Processors that the control group grants; None where it sets no limit."""
-    if (text := _read("/sys/fs/cgroup/cpu.max")) and not text.startswith("max"):
-        quota, period = text.split()
-        return int(quota) / int(period)
-    quota_us, period_us = (_read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
-    if quota_us and period_us and int(quota_us) > 0:
-        return int(quota_us) / int(period_us)
-    return None

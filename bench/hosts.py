@@ -1,37 +1,84 @@
-"""Hosts that time models. A host is reached through a worker process."""
+"""Hosts that time models, each through a worker process."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import json
-import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from bench.timing import Protocol, Setup, Workload
+from bench.timing import Protocol as TimingProtocol
+from bench.timing import Samples, Setup, Workload
+
+# The exported graphs' opset 20 came with this release.
+MINIMUM_ONNXRUNTIME = (1, 17)
+_STDERR_LINES = 20
+_SLOW_INFERENCE_S = 1.0
 
 
 class HostError(RuntimeError):
-    """The worker refused, crashed or did not answer in time."""
+    """The host cannot be reached, or cannot time even the anchor."""
 
 
-class LocalHost:
-    """A worker process on this machine. A crash or hang ends that worker; the next request starts another."""
+class WorkerError(RuntimeError):
+    """The worker crashed, hung or was killed: the model that it worked on may be to blame."""
 
-    def __init__(self, timeout_s: float = 120) -> None:
-        self.timeout_s = timeout_s
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a model could not be timed."""
+
+    reason: str
+
+
+class Host(Protocol):
+    """Where models are timed. ``name`` is for people and in the store; it takes no part in a target's identity."""
+
+    name: str
+
+    def hello(self) -> dict[str, Any]:
+        """``fingerprint``, ``versions`` and ``conditions`` of the host now. Raises HostError."""
+
+    def measure(
+        self,
+        models: Mapping[str, bytes],
+        anchor: bytes,
+        setup: Setup,
+        workloads: Sequence[Workload],
+        protocol: TimingProtocol,
+    ) -> dict[str, Samples | Failure]:
+        """One visit of each named model, in turn with the anchor. Raises HostError."""
+
+    def forget(self) -> None:
+        """Frees what the host holds of models that were measured."""
+
+    def close(self) -> None: ...
+
+
+class WorkerHost:
+    """A worker process and the models that it holds. A crash or hang costs the model at fault; the worker is replaced.
+
+    ``timeout_s`` is allowed for each request beside the time that the protocol takes.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], timeout_s: float = 120) -> None:
+        self.name, self.timeout_s = name, timeout_s
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[bytes] = queue.Queue()
+        self._stderr: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
         self._present: set[str] = set()
 
-    def __enter__(self) -> LocalHost:
+    def __enter__(self) -> WorkerHost:
         return self
 
     def __exit__(
@@ -39,93 +86,264 @@ class LocalHost:
     ) -> None:
         self.close()
 
-    def fingerprint(self) -> dict[str, Any]:
-        facts: dict[str, Any] = self._request({"do": "hello"})["fingerprint"]
-        return facts
+    @property
+    def process_id(self) -> int | None:
+        """Of the process that was started here for the worker, if one runs."""
+        return self._process.pid if self._process else None
+
+    def hello(self) -> dict[str, Any]:
+        self._bury_the_dead()
+        try:
+            answer = self._request({"do": "hello"})
+        except WorkerError as error:
+            raise HostError(f"{self.name}: {error}") from error
+        version = tuple(map(int, answer["versions"]["onnxruntime"].split(".")[:2]))
+        if version < MINIMUM_ONNXRUNTIME:
+            raise HostError(
+                f"{self.name}: ONNX Runtime {answer['versions']['onnxruntime']} is older than the models' opset; "
+                f"install {'.'.join(map(str, MINIMUM_ONNXRUNTIME))} or newer there"
+            )
+        return answer
 
     def measure(
-        self, models: Mapping[str, bytes], setup: Setup, workload: Workload, protocol: Protocol
-    ) -> dict[str, list[int]]:
-        """Interleaved raw samples in ns for each named model. Raises HostError."""
-        digests = {name: hashlib.sha256(model).hexdigest() for name, model in models.items()}
-        for name, digest in digests.items():
-            self._put(digest, models[name])
-        request = {
-            "do": "measure",
-            "models": list(dict.fromkeys(digests.values())),
-            "setup": setup.to_json(),
-            "workload": workload.to_json(),
-            "protocol": protocol.to_json(),
-        }
-        samples = self._request(request)["samples_ns"]
-        return {name: samples[digest] for name, digest in digests.items()}
+        self,
+        models: Mapping[str, bytes],
+        anchor: bytes,
+        setup: Setup,
+        workloads: Sequence[Workload],
+        protocol: TimingProtocol,
+    ) -> dict[str, Samples | Failure]:
+        self._bury_the_dead()
 
-    def drop(self, model: bytes) -> None:
-        """Frees a model on the host."""
-        digest = hashlib.sha256(model).hexdigest()
-        if digest in self._present:
-            self._request({"do": "drop", "digest": digest})
-            self._present.discard(digest)
+        def visit(chosen: Mapping[str, bytes]) -> dict[str, Samples | Failure]:
+            try:
+                return self._visit(chosen, anchor, setup, workloads, protocol)
+            except RefusedError as error:
+                raise HostError(f"{self.name}: {error}") from error
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None:
-                    # Closing flushes what a dead worker never read.
-                    with contextlib.suppress(BrokenPipeError):
-                        stream.close()
-        self._process = None
+        try:
+            return visit(models)
+        except WorkerError as error:
+            if len(models) == 1:
+                return self._blame(next(iter(models)), error, visit)
+        # One of them did it: alone, the others get their turn.
+        found: dict[str, Samples | Failure] = {}
+        for name, model in models.items():
+            try:
+                found |= visit({name: model})
+            except WorkerError as error:
+                found |= self._blame(name, error, visit)
+        return found
+
+    def forget(self) -> None:
+        if self._process is not None and self._present:
+            with contextlib.suppress(HostError, WorkerError):
+                self._request({"do": "drop", "digests": sorted(self._present)})
         self._present.clear()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        home = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        self._answers = queue.Queue()
-        threading.Thread(target=_forward, args=(process, self._answers), daemon=True).start()
-        return process
+    def close(self) -> None:
+        """Lets the worker tidy up; one that does not end by itself is killed."""
+        process, self._process = self._process, None
+        self._present.clear()
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):  # closing flushes what a dead worker never read
+            process.stdin.close()
+        try:
+            process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
-    def _put(self, digest: str, model: bytes) -> None:
+    def _bury_the_dead(self) -> None:
+        """A worker that ended while nothing was asked of it is replaced: no model is to blame."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+
+    def _blame(
+        self, name: str, error: WorkerError, visit: Callable[[Mapping[str, bytes]], object]
+    ) -> dict[str, Samples | Failure]:
+        """The model is at fault if the worker can time the anchor alone. Raises HostError where it cannot."""
+        try:
+            visit({})
+        except WorkerError as second:
+            raise HostError(f"{self.name}: {second}") from second
+        return {name: Failure(str(error))}
+
+    def _visit(
+        self,
+        models: Mapping[str, bytes],
+        anchor: bytes,
+        setup: Setup,
+        workloads: Sequence[Workload],
+        protocol: TimingProtocol,
+    ) -> dict[str, Samples | Failure]:
+        found: dict[str, Samples | Failure] = {}
+        digests: dict[str, str] = {}
+        anchor_digest = self._put(anchor)
+        for name, model in models.items():
+            try:
+                digests[name] = self._put(model)
+            except RefusedError as error:
+                found[name] = Failure(str(error))
+        request = {
+            "do": "measure",
+            "anchor": anchor_digest,
+            "models": list(dict.fromkeys(digests.values())),
+            "setup": setup.to_json(),
+            "workloads": [workload.to_json() for workload in workloads],
+            "protocol": protocol.to_json(),
+        }
+        # The least rounds may take longer than the cap; without a cap the rounds alone say.
+        rounds = protocol.max_rounds if protocol.cap_s is None else protocol.min_rounds
+        expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * len(workloads) * _SLOW_INFERENCE_S)
+        results = self._request(request, timeout_s=self.timeout_s + expected_s)["results"]
+        for name, digest in digests.items():
+            result = results[digest]
+            found[name] = Failure(result["failed"]) if "failed" in result else Samples.from_json(result)
+        return found
+
+    def _put(self, model: bytes) -> str:
+        digest = hashlib.sha256(model).hexdigest()
         if digest not in self._present:
             self._request({"do": "put", "digest": digest, "size_bytes": len(model)}, model)
             self._present.add(digest)
+        return digest
 
-    def _request(self, request: dict[str, Any], payload: bytes = b"") -> dict[str, Any]:
-        if self._process is None:
-            self._process = self._start()
-        assert self._process.stdin is not None
+    def _start(self) -> subprocess.Popen[bytes]:
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n" + payload)
-            self._process.stdin.flush()
-            line = self._answers.get(timeout=self.timeout_s)
-        except BrokenPipeError:
-            line = b""
+            process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        except OSError as error:
+            raise HostError(f"{self.name}: {self._command[0]} cannot be started: {error.strerror}") from error
+        self._answers = queue.Queue()
+        self._stderr.clear()
+        threading.Thread(target=_forward, args=(process, self._answers), daemon=True).start()
+        self._listener = threading.Thread(target=_keep_tail, args=(process, self._stderr), daemon=True)
+        self._listener.start()
+        return process
+
+    def _first_bytes(self) -> bytes:
+        """What the process is sent ahead of the requests."""
+        return b""
+
+    def _request(self, request: dict[str, Any], payload: bytes = b"", timeout_s: float | None = None) -> dict[str, Any]:
+        """Raises WorkerError where the worker is lost, RefusedError where it says no."""
+        first = b""
+        if self._process is None:
+            self._process, first = self._start(), self._first_bytes()
+        allowed_s = timeout_s or self.timeout_s
+        assert self._process.stdin is not None
+        # A worker that does not read must not stop this process too.
+        sender = threading.Thread(
+            target=_send, args=(self._process.stdin, first + json.dumps(request).encode() + b"\n", payload), daemon=True
+        )
+        sender.start()
+        try:
+            line = self._answers.get(timeout=allowed_s)
         except queue.Empty:
-            self.close()
-            raise HostError(f"the worker did not answer within {self.timeout_s:g} s and was stopped") from None
+            self._kill()
+            raise WorkerError(f"the worker did not answer within {allowed_s:g} s and was stopped") from None
         if not line:
-            status = self._process.wait()
-            self.close()
-            raise HostError(f"the worker ended with status {status}")
+            raise self._lost()
+        sender.join()
         answer: dict[str, Any] = json.loads(line)
         if not answer["ok"]:
-            raise HostError(answer["error"])
+            raise RefusedError(answer["error"])
         return answer
+
+    def _lost(self) -> WorkerError:
+        assert self._process is not None
+        status = self._process.wait()
+        self._listener.join(timeout=1)  # its last words; another process may hold the pipe open
+        self.close()
+        return self._explain(status)
+
+    def _explain(self, status: int) -> WorkerError:
+        killed = " (killed; out of memory?)" if status in (-9, 137) else ""
+        said = f": {self._stderr[-1]}" if self._stderr else ""
+        return WorkerError(f"the worker ended with status {status}{killed}{said}")
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+        self.close()
+
+
+class RefusedError(HostError):
+    """The worker goes on, but could not do what it was asked."""
+
+
+class LocalHost(WorkerHost):
+    """A worker on this machine, in a process of its own."""
+
+    def __init__(self, timeout_s: float = 120, python: str = sys.executable) -> None:
+        # The folder, or the bundle, that this package is in; never the current folder, which may hold another bench.
+        home = str(Path(__file__).resolve().parent.parent)
+        code = f"import sys; sys.path[:] = [{home!r}, *filter(None, sys.path)]; from bench.worker import main; main()"
+        super().__init__("local", [python, "-c", code], timeout_s)
+
+
+class StoredHost:
+    """A host that is known from its timings alone: nothing new can be timed there from here."""
+
+    def __init__(self, name: str, fingerprint: Mapping[str, Any]) -> None:
+        self.name, self._fingerprint = name, fingerprint
+
+    def hello(self) -> dict[str, Any]:
+        return {"fingerprint": dict(self._fingerprint), "versions": {}, "conditions": {}}
+
+    def measure(
+        self,
+        models: Mapping[str, bytes],  # noqa: ARG002 the hosts' common signature
+        anchor: bytes,  # noqa: ARG002
+        setup: Setup,  # noqa: ARG002
+        workloads: Sequence[Workload],  # noqa: ARG002
+        protocol: TimingProtocol,  # noqa: ARG002
+    ) -> dict[str, Samples | Failure]:
+        raise HostError(
+            f"{self.name} is known from imported timings only; take it a bundle: ortnas bench --bundle FILE"
+        )
+
+    def forget(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def open_host(name: str, python: str = "python3", ssh: Sequence[str] = ("ssh",), seed: int = 0) -> Host:
+    """``local``, ``simulated`` (from ``seed``), or a name that ``ssh`` connects to."""
+    if name == "local":
+        return LocalHost()
+    if name == "simulated":
+        from bench.simulated import SimulatedHost
+
+        return SimulatedHost(seed=seed)
+    from bench.ssh import SshHost
+
+    return SshHost(name, python, ssh)
+
+
+def _send(stream: Any, request: bytes, payload: bytes) -> None:
+    # A worker that is gone is noticed by its missing answer.
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(request)
+        stream.write(payload)
+        stream.flush()
 
 
 def _forward(process: subprocess.Popen[bytes], answers: queue.Queue[bytes]) -> None:
+    """Whole answers only: not the start of one that was cut off, not what a login script prints."""
     assert process.stdout is not None
-    try:
-        for line in process.stdout:
+    for line in process.stdout:
+        if line.startswith(b'{"ok": ') and line.endswith(b"\n"):
             answers.put(line)
-    except ValueError:  # closed while reading
-        pass
     answers.put(b"")
+
+
+def _keep_tail(process: subprocess.Popen[bytes], lines: collections.deque[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text := line.decode(errors="replace").strip():
+            lines.append(text)

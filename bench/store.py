@@ -1,21 +1,22 @@
-"""The measurement store: one SQLite file, one row per measurement, each committed at once."""
+"""The measurement store: one SQLite file, one row per visit to a model, each committed at once."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench.estimates import Reference, Timing, noise_floor, reference_of
 from bench.fingerprint import fingerprint_hash
-from bench.timing import Setup, Timing, Workload, anchor_reference_ms
+from bench.timing import Samples, Setup, Workload
 
-_MIGRATIONS = (
-    """
+_TABLES = """
     CREATE TABLE target (
         hash TEXT PRIMARY KEY,
         fingerprint TEXT NOT NULL,
@@ -36,8 +37,40 @@ _MIGRATIONS = (
         measured_at REAL NOT NULL
     );
     CREATE INDEX measurement_by_subnet ON measurement (target, precision, model, subnet_key);
-    """,
-)
+"""
+# Stands for the model of latencies that others took, and what their anchor, which they do not have, is said to take.
+IMPORTED_MODEL = "imported"
+IMPORTED_ANCHOR_NS = 1_000_000
+# What reading a row that was damaged raises.
+_DAMAGE = (AttributeError, KeyError, TypeError, ValueError)
+
+
+def _create_tables(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES.split(";"):
+        connection.execute(statement)
+
+
+def _several_workloads(connection: sqlite3.Connection) -> None:
+    """Targets get a name and a list of workloads, samples a list per workload."""
+    connection.execute("ALTER TABLE target RENAME COLUMN workload TO workloads")
+    connection.execute("ALTER TABLE target ADD COLUMN host TEXT NOT NULL DEFAULT 'local'")
+    rows = connection.execute("SELECT hash, fingerprint, setup, workloads FROM target").fetchall()
+    for old, fingerprint, setup, workload in rows:
+        target = Target.from_json(
+            {"fingerprint": json.loads(fingerprint), "setup": json.loads(setup), "workloads": [json.loads(workload)]}
+        )
+        workloads = json.dumps(target.to_json()["workloads"])
+        connection.execute("UPDATE target SET hash = ?, workloads = ? WHERE hash = ?", (target.hash, workloads, old))
+        connection.execute("UPDATE measurement SET target = ? WHERE target = ?", (target.hash, old))
+    for id_, model, anchor in connection.execute("SELECT id, samples_ns, anchor_ns FROM measurement").fetchall():
+        # Runs in a row of several rounds have no anchor run of their own: as many of the anchor's stand beside them.
+        both = [json.loads(model), json.loads(anchor)]
+        shortest = min(map(len, both))
+        rows_ns = [json.dumps([row[:shortest]]) if shortest else "[]" for row in both]
+        connection.execute("UPDATE measurement SET samples_ns = ?, anchor_ns = ? WHERE id = ?", (*rows_ns, id_))
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _several_workloads)
 
 
 class StoreError(RuntimeError):
@@ -46,63 +79,113 @@ class StoreError(RuntimeError):
 
 @dataclass(frozen=True)
 class Target:
-    """Where and how models are timed. ``hash`` names it; timings of different targets never mix."""
+    """Where and how models are timed. ``hash`` names it; timings of different targets never mix.
+
+    Lengths of sequences are no part of it: they only shape the mask, and dense kernels take as long for padding.
+    """
 
     fingerprint: dict[str, Any]
     setup: Setup
-    workload: Workload
+    workloads: tuple[Workload, ...]
 
     @property
     def hash(self) -> str:
-        return fingerprint_hash(self.to_json())
+        return fingerprint_hash(self._identity())
 
     def to_json(self) -> dict[str, Any]:
         return {
             "fingerprint": self.fingerprint,
             "setup": self.setup.to_json(),
-            "workload": self.workload.to_json(),
+            "workloads": [workload.to_json() for workload in self.workloads],
         }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Target:
+        workloads = tuple(Workload.from_json(workload) for workload in document["workloads"])
+        return cls(document["fingerprint"], Setup.from_json(document["setup"]), workloads)
+
+    def _identity(self) -> dict[str, Any]:
+        document = self.to_json()
+        for workload in document["workloads"]:
+            del workload["lengths"]
+        return document
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Where another target's JSON differs, as ``key: theirs, here ours``."""
-        found = []
-        for part, ours in self.to_json().items():
-            theirs = other.get(part, {})
-            found += [
-                f"{key}: {theirs.get(key)!r}, here {ours.get(key)!r}"
-                for key in sorted(set(ours) | set(theirs))
-                if ours.get(key) != theirs.get(key)
-            ]
-        return found
+        ours, theirs = (_flat(target._identity()) for target in (self, Target.from_json(other)))
+        return [
+            f"{key}: {theirs.get(key)!r}, here {ours.get(key)!r}"
+            for key in sorted(set(ours) | set(theirs))
+            if ours.get(key) != theirs.get(key)
+        ]
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """One key per fact; of several workloads, each with its number."""
+    workloads = identity["workloads"]
+    return {**identity["fingerprint"], **identity["setup"]} | {
+        key if len(workloads) == 1 else f"workload {number} {key}": value
+        for number, workload in enumerate(workloads, start=1)
+        for key, value in workload.items()
+    }
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row: which subnet, what came of it, and its raw samples."""
+    """One row: which subnet, what came of it, and its raw samples (None where it failed).
+
+    ``measured_at`` is in seconds since 1970; where it is None, that is when it is stored. Clocks jump, so no order is
+    read from it.
+    """
 
     subnet_key: str
     subnet: dict[str, Any]
     state: str
     reason: str
-    samples_ns: tuple[int, ...]
-    anchor_ns: tuple[int, ...]
+    samples: Samples | None
+    measured_at: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the store holds of one target, precision and model.
+
+    ``visits`` counts rows by state. The latencies are None where nothing is usable, ``noise_floor`` where no subnet
+    was visited twice; times are in seconds since 1970.
+    """
+
+    target: Target
+    host: str
+    precision: str
+    model: str
+    subnets: int
+    visits: dict[str, int]
+    fastest_ms: float | None
+    slowest_ms: float | None
+    noise_floor: float | None
+    first_at: float
+    last_at: float
 
 
 class Store:
-    """Opens or creates a store file. Raises StoreError for a damaged or newer one."""
+    """Opens or creates a store file; other processes may have it open too. Every method raises StoreError where the
+    file is damaged, newer than this release, no measurement store or cannot be written."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         try:
-            self._connection = sqlite3.connect(path, timeout=30)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.DatabaseError as error:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(f"{path} is not a usable measurement store: {error}") from error
-        if version > len(_MIGRATIONS):
-            raise StoreError(f"{path} was written by a newer release (schema {version}); update ortnas")
-        for number, script in enumerate(_MIGRATIONS[version:], start=version + 1):
-            self._connection.executescript(f"BEGIN; {script} PRAGMA user_version={number}; COMMIT;")
+        try:
+            self._prepare()
+        except StoreError:
+            self._connection.close()
+            raise
+        except (sqlite3.Error, *_DAMAGE) as error:
+            self._connection.close()
+            raise StoreError(f"{path} is not a usable measurement store: {error}") from error
 
     def __enter__(self) -> Store:
         return self
@@ -112,62 +195,181 @@ class Store:
     ) -> None:
         self._connection.close()
 
-    def add(self, target: Target, precision: str, model: str, measurement: Measurement) -> None:
-        """Commits one measurement. ``model`` identifies the weights and recipe that it was made with."""
+    def add(self, target: Target, host: str, precision: str, model: str, measurements: Sequence[Measurement]) -> None:
+        """Commits measurements together: all are stored or none.
+
+        ``model`` identifies the graph and recipe that they were made with.
+        """
         facts = target.to_json()
+        now = time.time()
         try:
-            with self._connection:
+            with self._writing():
                 self._connection.execute(
-                    "INSERT OR IGNORE INTO target VALUES (?, ?, ?, ?)",
-                    (target.hash, *(json.dumps(facts[part]) for part in ("fingerprint", "setup", "workload"))),
+                    "INSERT OR IGNORE INTO target (hash, fingerprint, setup, workloads, host) VALUES (?, ?, ?, ?, ?)",
+                    (target.hash, *(json.dumps(facts[part]) for part in ("fingerprint", "setup", "workloads")), host),
                 )
-                self._connection.execute(
+                self._connection.executemany(
                     "INSERT INTO measurement (target, subnet_key, subnet, precision, model, state, reason, samples_ns,"
                     " anchor_ns, measured_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        target.hash,
-                        measurement.subnet_key,
-                        json.dumps(measurement.subnet),
-                        precision,
-                        model,
-                        measurement.state,
-                        measurement.reason,
-                        json.dumps(measurement.samples_ns),
-                        json.dumps(measurement.anchor_ns),
-                        time.time(),
-                    ),
+                    [
+                        (
+                            target.hash,
+                            one.subnet_key,
+                            json.dumps(one.subnet),
+                            precision,
+                            model,
+                            one.state,
+                            one.reason,
+                            json.dumps(one.samples.model_ns if one.samples else []),
+                            json.dumps(one.samples.anchor_ns if one.samples else []),
+                            now if one.measured_at is None else one.measured_at,
+                        )
+                        for one in measurements
+                    ],
                 )
         except sqlite3.Error as error:
-            raise StoreError(f"the measurement could not be stored: {error}") from error
+            raise StoreError(f"the measurement could not be stored in {self.path}: {error}") from error
+
+    def add_latencies(
+        self, target: Target, host: str, precision: str, rows: Sequence[tuple[str, dict[str, Any], float]]
+    ) -> None:
+        """Commits latencies that others took: subnet's key, its JSON, ms. The model is ``IMPORTED_MODEL``.
+
+        Each is one visit of one round. There was no anchor, so one of 1 ms stands beside all of them: what is read
+        back is the latency that was given, to the nanosecond, and nothing about its error. Speed-ups over that anchor
+        mean nothing.
+        """
+        measurements = [
+            Measurement(key, subnet, "ok", "", Samples(((round(latency_ms * 1e6),),), ((IMPORTED_ANCHOR_NS,),)))
+            for key, subnet, latency_ms in rows
+        ]
+        self.add(target, host, precision, IMPORTED_MODEL, measurements)
 
     def measurements(self, target: Target, precision: str, model: str) -> list[Measurement]:
-        """All rows of one target, precision and model, oldest first."""
-        rows = self._connection.execute(
-            "SELECT subnet_key, subnet, state, reason, samples_ns, anchor_ns FROM measurement"
+        """All rows of one target, precision and model, in the order in which they were stored."""
+        rows = self._rows(
+            "SELECT id, subnet_key, subnet, state, reason, samples_ns, anchor_ns, measured_at FROM measurement"
             " WHERE target = ? AND precision = ? AND model = ? ORDER BY id",
             (target.hash, precision, model),
         )
-        return [
-            Measurement(key, json.loads(subnet), state, reason, tuple(json.loads(samples)), tuple(json.loads(anchor)))
-            for key, subnet, state, reason, samples, anchor in rows
-        ]
+        found = []
+        for id_, key, subnet, state, reason, model_ns, anchor_ns, measured_at in rows:
+            try:
+                samples = _samples(model_ns, anchor_ns, len(target.workloads))
+                found.append(Measurement(key, json.loads(subnet), state, reason, samples, measured_at))
+            except _DAMAGE as error:
+                raise StoreError(f"{self.path}: measurement {id_} is damaged: {error}") from error
+        return found
+
+    def targets(self) -> list[tuple[Target, str]]:
+        """All targets with the names of their hosts, oldest first."""
+        found = []
+        for *parts, host in self._rows("SELECT fingerprint, setup, workloads, host FROM target ORDER BY rowid"):
+            try:
+                documents = dict(zip(("fingerprint", "setup", "workloads"), map(json.loads, parts), strict=True))
+                found.append((Target.from_json(documents), host))
+            except _DAMAGE as error:
+                raise StoreError(f"{self.path}: target {len(found) + 1} is damaged: {error}") from error
+        return found
 
     def subnets(self) -> list[dict[str, Any]]:
         """The JSON of every subnet that was measured on any target."""
-        rows = self._connection.execute("SELECT DISTINCT subnet FROM measurement")
-        return [json.loads(subnet) for (subnet,) in rows]
+        rows = self._rows("SELECT DISTINCT subnet FROM measurement")
+        try:
+            return [json.loads(subnet) for (subnet,) in rows]
+        except _DAMAGE as error:
+            raise StoreError(f"{self.path}: a subnet is damaged: {error}") from error
+
+    def summary(self) -> list[Summary]:
+        """One entry per target, precision and model, oldest first."""
+        found = []
+        for target, host in self.targets():
+            groups = self._rows(
+                "SELECT precision, model, MIN(measured_at), MAX(measured_at) FROM measurement WHERE target = ?"
+                " GROUP BY precision, model ORDER BY MIN(id)",
+                (target.hash,),
+            )
+            for precision, model, first_at, last_at in groups:
+                rows = self.measurements(target, precision, model)
+                states = [row.state for row in rows]
+                usable = timings(rows, target.workloads)[0] if any(row.samples for row in rows) else {}
+                latencies_ms = [timing.latency_ms for timing in usable.values()]
+                found.append(
+                    Summary(
+                        target,
+                        host,
+                        precision,
+                        model,
+                        len({row.subnet_key for row in rows}),
+                        {state: states.count(state) for state in ("ok", "unstable", "failed")},
+                        min(latencies_ms, default=None),
+                        max(latencies_ms, default=None),
+                        noise_floor(usable.values()),
+                        first_at,
+                        last_at,
+                    )
+                )
+        return found
+
+    def _prepare(self) -> None:
+        """Creates or migrates the tables; of several processes that would, one does."""
+        if self._version() < len(_MIGRATIONS):
+            with self._writing():
+                version = self._version()
+                if version == 0 and self._rows("SELECT 1 FROM sqlite_master"):
+                    raise StoreError(f"{self.path} is a database of something else, not a measurement store")
+                for migration in _MIGRATIONS[version:]:
+                    migration(self._connection)
+                self._connection.execute(f"PRAGMA user_version={len(_MIGRATIONS)}")
+        self._connection.execute("PRAGMA journal_mode=WAL")
+
+    def _version(self) -> int:
+        version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(_MIGRATIONS):
+            raise StoreError(f"{self.path} was written by a newer release (schema {version}); update ortnas")
+        return version
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction; another writer is waited for. Raises sqlite3.Error, and leaves nothing half done then."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path} cannot be read: {error}") from error
 
 
-def timings(measurements: list[Measurement]) -> tuple[dict[str, Timing], float]:
-    """Usable timings by subnet key (the latest where there are several), and the anchor's reference latency in ms.
+def _samples(model_ns: str, anchor_ns: str, workloads: int) -> Samples | None:
+    """Raises ValueError where they are not what a measurement holds."""
+    model, anchor = json.loads(model_ns), json.loads(anchor_ns)
+    if not model and not anchor:
+        return None
+    samples = Samples.from_json({"model_ns": model, "anchor_ns": anchor})
+    if len(samples.model_ns) != workloads:
+        raise ValueError(f"samples of {len(samples.model_ns)} workloads, the target has {workloads}")
+    return samples
+
+
+def timings(measurements: Sequence[Measurement], workloads: Sequence[Workload]) -> tuple[dict[str, Timing], Reference]:
+    """Usable timings by subnet key, all visits of each, and what they refer to.
 
     Raises StoreError where nothing is usable.
     """
-    usable = [measurement for measurement in measurements if measurement.state != "failed"]
-    if not usable:
+    visits: dict[str, list[Samples]] = {}
+    for one in measurements:
+        if one.samples is not None:
+            visits.setdefault(one.subnet_key, []).append(one.samples)
+    if not visits:
         raise StoreError("the store holds no usable measurement of this target; run `ortnas bench`")
-    reference_ms = anchor_reference_ms([measurement.anchor_ns for measurement in usable])
-    return {
-        measurement.subnet_key: Timing(measurement.samples_ns, measurement.anchor_ns, reference_ms)
-        for measurement in usable
-    }, reference_ms
+    reference = reference_of([samples for found in visits.values() for samples in found], workloads)
+    return {key: Timing(tuple(found), reference) for key, found in visits.items()}, reference

@@ -1,13 +1,16 @@
-"""Timing models: interleaved rounds, raw samples kept, an anchor model in every round to see the host drift."""
+"""Timing models: interleaved rounds beside an anchor model, until the median is known well enough; raw samples kept."""
 
 from __future__ import annotations
 
 import gc
 import math
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,51 +26,126 @@ PROVIDERS = {
     "coreml": "CoreMLExecutionProvider",
     "qnn": "QNNExecutionProvider",
 }
+# 97.5 % point of the normal distribution: both tails of a 95 % interval.
+Z_TWO_SIDED = 1.96
+# Different inputs that rounds take in turn, so that no row of the embedding table stays in cache for all of them.
+_INPUT_VARIANTS = 4
+_CHECK_EVERY = 10
+# A session is warm when a window of runs is no more than this faster than the window before it.
+_WARM_WINDOW, _WARM_SHARE, _WARM_RUNS = 3, 0.02, 24
+
+Session: TypeAlias = onnxruntime.InferenceSession
+Feeds = dict[str, npt.NDArray[np.int64]]
+# One list per workload, one entry per inference, in ns.
+Nanoseconds = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How a session runs: execution provider, its options, and threads of the CPU provider."""
+    """How a session runs: execution provider, its options, threads of the CPU provider.
+
+    ``spinning`` lets idle threads wait in a loop; ``affinity`` are the processors that the process may use, all if
+    empty.
+    """
 
     provider: str = PROVIDERS["cpu"]
     threads: int = 1
     provider_options: tuple[tuple[str, str], ...] = ()
+    spinning: bool = True
+    affinity: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
+        """What differs from the usual is named, the rest left out."""
         options = {"provider_options": dict(self.provider_options)} if self.provider_options else {}
-        return {"provider": self.provider, "threads": self.threads, **options}
+        spinning = {} if self.spinning else {"spinning": False}
+        affinity = {"affinity": list(self.affinity)} if self.affinity else {}
+        return {"provider": self.provider, "threads": self.threads, **options, **spinning, **affinity}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Setup:
-        options = tuple(sorted(document.get("provider_options", {}).items()))
-        return cls(document["provider"], document["threads"], options)
+        return cls(
+            document["provider"],
+            document["threads"],
+            tuple(sorted(document.get("provider_options", {}).items())),
+            document.get("spinning", True),
+            tuple(document.get("affinity", ())),
+        )
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a session is asked: one batch of sequences without padding, ids drawn below ``vocab_size``."""
+    """One kind of request: ``batch`` sequences padded to ``sequence`` tokens, ids drawn below ``vocab_size``.
+
+    ``lengths`` are token counts that the sequences' own lengths are drawn from; without them there is no padding.
+    ``weight`` is the share of this kind among a target's requests, relative to the others'.
+    """
 
     batch: int = 1
     sequence: int = 128
     vocab_size: int = 30522
+    lengths: tuple[int, ...] = ()
+    weight: float = 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"lengths": list(self.lengths)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Workload:
+        return cls(**{**document, "lengths": tuple(document.get("lengths", ()))})
+
+    def describe(self) -> str:
+        return f"{self.batch} x {self.sequence} tokens"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """When to stop: a model leaves the rounds when the 95 % confidence interval of its median, as a share of it, is
+    within ± ``share``. All leave after ``max_rounds``, or when the rounds, anchor included, have taken ``cap_s``
+    seconds for each model (None: no cap). ``runs``: inferences in a row at each turn."""
+
+    share: float = 0.01
+    min_rounds: int = 30
+    max_rounds: int = 1000
+    cap_s: float | None = 0.4
+    runs: int = 1
+
+    @classmethod
+    def fixed(cls, rounds: int, runs: int = 1) -> Protocol:
+        """So many rounds, whatever they show."""
+        return cls(share=0.0, min_rounds=rounds, max_rounds=rounds, cap_s=None, runs=runs)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """``rounds`` rounds of ``runs`` inferences of each model, after ``warmup`` inferences that are not counted."""
+class Samples:
+    """Raw samples of one model and of the anchor in the same rounds, in ns, [workloads][rounds * runs]."""
 
-    warmup: int = 5
-    rounds: int = 10
-    runs: int = 4
+    model_ns: Nanoseconds
+    anchor_ns: Nanoseconds
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"model_ns": [list(row) for row in self.model_ns], "anchor_ns": [list(row) for row in self.anchor_ns]}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Samples:
+        """Raises ValueError where the document holds anything but as many positive whole numbers for both."""
+        model, anchor = (_rows(document.get(part)) for part in ("model_ns", "anchor_ns"))
+        if [len(row) for row in model] != [len(row) for row in anchor] or not all(model):
+            raise ValueError("a model and its anchor need as many samples as each other")
+        if not all(type(value) is int and value > 0 for part in (model, anchor) for row in part for value in row):
+            raise ValueError("samples are positive whole numbers of nanoseconds")
+        return cls(model, anchor)
 
 
-def make_session(model: bytes, setup: Setup) -> onnxruntime.InferenceSession:
+def _rows(document: Any) -> tuple[tuple[Any, ...], ...]:
+    if not isinstance(document, list) or not document or not all(isinstance(row, list) for row in document):
+        raise ValueError("samples are lists of lists of nanoseconds")
+    return tuple(map(tuple, document))
+
+
+def make_session(model: bytes | Path, setup: Setup) -> Session:
     """An inference session with the setup's threads and provider, default optimizations.
 
     Raises ValueError where the provider is not there: ONNX Runtime would quietly take another.
@@ -76,90 +154,134 @@ def make_session(model: bytes, setup: Setup) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = setup.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Several sessions take turns here: the threads of one must not spin while another works.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not setup.spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [(setup.provider, dict(setup.provider_options))]
-    session = onnxruntime.InferenceSession(model, options, providers=providers)
+    session = Session(str(model) if isinstance(model, Path) else model, options, providers=providers)
     if setup.provider not in session.get_providers():
         raise ValueError(f"{setup.provider} is not available here; there is {', '.join(session.get_providers())}")
     return session
 
 
-def make_inputs(
-    session: onnxruntime.InferenceSession, workload: Workload, seed: int
-) -> dict[str, npt.NDArray[np.int64]]:
+def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:
     """Random token ids (never all zeros: embedding rows would stay in cache) for the inputs that the model has."""
+    rng = np.random.default_rng(seed)
     shape = (workload.batch, workload.sequence)
-    ids = np.random.default_rng(seed).integers(1, workload.vocab_size, shape)
-    values = {
-        "input_ids": ids,
-        "attention_mask": np.ones(shape, np.int64),
-        "token_type_ids": np.zeros(shape, np.int64),
-    }
+    ids = rng.integers(1, workload.vocab_size, shape)
+    mask = np.ones(shape, np.int64)
+    if workload.lengths:
+        lengths = np.clip(rng.choice(workload.lengths, workload.batch), 1, workload.sequence)
+        mask = (np.arange(workload.sequence) < lengths[:, None]).astype(np.int64)
+    values = {"input_ids": ids * mask, "attention_mask": mask, "token_type_ids": np.zeros(shape, np.int64)}
     return {item.name: values[item.name] for item in session.get_inputs()}
 
 
 def time_interleaved(
-    sessions: Mapping[str, onnxruntime.InferenceSession], workload: Workload, protocol: Protocol
-) -> dict[str, list[int]]:
-    """Raw samples in ns for each named session, taken in turn so that drift falls on all alike."""
-    inputs = {name: make_inputs(session, workload, seed=1) for name, session in sessions.items()}
-    samples: dict[str, list[int]] = {name: [] for name in sessions}
-    for name, session in sessions.items():
-        for _ in range(protocol.warmup):
-            session.run(None, inputs[name])
+    sessions: Mapping[str, Session], anchor: str, workloads: Sequence[Workload], protocol: Protocol
+) -> dict[str, Samples]:
+    """Samples of each named session, the anchor among them.
+
+    In every round the anchor and all models that are not done run once per workload, so that drift of the host falls
+    on all alike.
+    """
+    feeds = {
+        name: [[make_inputs(session, workload, seed) for seed in range(_INPUT_VARIANTS)] for workload in workloads]
+        for name, session in sessions.items()
+    }
+    taken: dict[str, list[list[int]]] = {name: [[] for _ in workloads] for name in sessions}
+    active = [name for name in sessions if name != anchor]
+    cap_ns = math.inf if protocol.cap_s is None else protocol.cap_s * 1e9 * max(1, len(active))
+    with _no_garbage_collection():
+        for name, session in sessions.items():
+            for part in range(len(workloads)):
+                _warm_up(session, feeds[name][part][0])
+        began = time.perf_counter_ns()
+        for number in range(protocol.max_rounds):
+            for name in (anchor, *active):
+                session, rows = sessions[name], taken[name]
+                for part, variants in enumerate(feeds[name]):
+                    feed = variants[number % _INPUT_VARIANTS]
+                    for _ in range(protocol.runs):
+                        start = time.perf_counter_ns()
+                        session.run(None, feed)
+                        rows[part].append(time.perf_counter_ns() - start)
+            rounds = number + 1
+            if rounds < protocol.min_rounds:
+                continue
+            if time.perf_counter_ns() - began >= cap_ns:
+                break
+            if protocol.share and (rounds - protocol.min_rounds) % _CHECK_EVERY == 0:
+                active = [name for name in active if not _known(taken[name], taken[anchor], protocol.share)]
+                if not active:
+                    break
+    anchor_rows = taken[anchor]
+    return {
+        name: Samples(
+            tuple(tuple(row) for row in rows),
+            tuple(tuple(beside[: len(row)]) for row, beside in zip(rows, anchor_rows, strict=True)),
+        )
+        for name, rows in taken.items()
+    }
+
+
+def half_width(values: npt.NDArray[np.float64]) -> float:
+    """Half of the 95 % confidence interval of the median, as a share of it (order statistics; binomial, normal form).
+
+    Infinite for fewer than 6 values: their extremes do not enclose the median that often.
+    """
+    ordered, n = np.sort(values), len(values)
+    reach = Z_TWO_SIDED * math.sqrt(n) / 2
+    low, high = math.floor(n / 2 - reach), math.ceil(n / 2 + reach)
+    if low < 0 or high > n - 1:
+        return math.inf
+    return float((ordered[high] - ordered[low]) / 2 / np.median(ordered))
+
+
+@contextmanager
+def affinity(processors: Sequence[int]) -> Iterator[None]:
+    """Holds this process, and the threads that it starts, to some processors. Raises ValueError where that fails."""
+    if not processors:
+        yield
+        return
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("this operating system does not let a process choose its processors; leave affinity empty")
+    before = os.sched_getaffinity(0)
+    # The system itself passes over those that are not allowed, as long as one is.
+    if not before.issuperset(processors):
+        raise ValueError(f"affinity {list(processors)} is not allowed here, only some of {sorted(before)}")
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _known(model_ns: Sequence[Sequence[int]], anchor_ns: Sequence[Sequence[int]], share: float) -> bool:
+    pairs = zip(model_ns, anchor_ns, strict=True)
+    return all(half_width(np.divide(row, beside[: len(row)])) <= share for row, beside in pairs)
+
+
+def _warm_up(session: Session, feed: Feeds) -> None:
+    """Runs until they no longer get faster: allocations are made, weights are in cache, the clock is up."""
+    taken: list[int] = []
+    while len(taken) < _WARM_RUNS:
+        start = time.perf_counter_ns()
+        session.run(None, feed)
+        taken.append(time.perf_counter_ns() - start)
+        if len(taken) >= 2 * _WARM_WINDOW:
+            earlier, later = np.median(taken[-2 * _WARM_WINDOW : -_WARM_WINDOW]), np.median(taken[-_WARM_WINDOW:])
+            if later >= earlier * (1 - _WARM_SHARE):
+                return
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        for _ in range(protocol.rounds):
-            for name, session in sessions.items():
-                feed = inputs[name]
-                for _ in range(protocol.runs):
-                    start = time.perf_counter_ns()
-                    session.run(None, feed)
-                    samples[name].append(time.perf_counter_ns() - start)
+        yield
     finally:
         if was_enabled:
             gc.enable()
-    return samples
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Raw samples of one model beside the anchor's of the same rounds, in ns.
-
-    ``reference_ms`` is the anchor's latency that all timings of a target are brought to.
-    """
-
-    samples_ns: tuple[int, ...]
-    anchor_ns: tuple[int, ...]
-    reference_ms: float
-
-    @property
-    def drift(self) -> float:
-        """How much slower than the reference the host was."""
-        return float(np.median(self.anchor_ns)) / 1e6 / self.reference_ms
-
-    def percentile_ms(self, percent: float) -> float:
-        """Drift-corrected latency in ms below which ``percent`` of the samples lie."""
-        return float(np.percentile(self.samples_ns, percent)) / 1e6 / self.drift
-
-    @property
-    def latency_ms(self) -> float:
-        """Drift-corrected median."""
-        return self.percentile_ms(50)
-
-    @property
-    def upper_ms(self) -> float:
-        """One-sided 95 % confidence bound of the median, drift-corrected (order statistics; binomial, normal form)."""
-        n = len(self.samples_ns)
-        rank = min(n - 1, math.ceil(n / 2 + 0.5 * 1.645 * math.sqrt(n)))
-        return float(np.sort(self.samples_ns)[rank]) / 1e6 / self.drift
-
-    @property
-    def spread_ms(self) -> float:
-        """Half the width of the middle half of the samples, drift-corrected."""
-        return (self.percentile_ms(75) - self.percentile_ms(25)) / 2
-
-
-def anchor_reference_ms(anchors_ns: Sequence[Sequence[int]]) -> float:
-    """The anchor's usual latency over many measurements, in ms."""
-    return float(np.median([np.median(samples) for samples in anchors_ns])) / 1e6

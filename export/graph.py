@@ -8,6 +8,7 @@ of ``layers/4`` come from its fifth, wherever that stands in the subnet.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -24,6 +25,7 @@ OPSET = 20
 # Counts changes of the graph that change its speed or its numbers: older timings and scores are not of it.
 LAYOUT_VERSION = 1
 IR_VERSION = 9
+PRECISION_PROPERTY = "ortnas.precision"
 # Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
 MASKED_SCORE = -10000.0
 # Smaller initializers are not worth a reference.
@@ -270,9 +272,20 @@ def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet, external: boo
     model.graph.value_info.extend(graph.value_info)
     for name, values in graph.initializers.items():
         add_initializer(model.graph, name, values, external and values.nbytes >= _EXTERNAL_BYTES)
-    # The quantizer's shape inference is a save and reload; this model states the shapes that it needs.
-    helper.set_model_props(model, {"onnx.infer": "onnxruntime.quant"})
+    state_subnet(model, subnet, "fp32")
     return model
+
+
+def state_subnet(model: onnx.ModelProto, subnet: Subnet, precision: str) -> None:
+    """Writes into the model's metadata which subnet it is, replacing what stood there."""
+    del model.metadata_props[:]
+    properties = {
+        # The quantizer's shape inference is a save and reload; these models state the shapes that it needs.
+        "onnx.infer": "onnxruntime.quant",
+        "ortnas.subnet": json.dumps(subnet.to_json()),
+        PRECISION_PROPERTY: precision,
+    }
+    helper.set_model_props(model, properties)
 
 
 def add_initializer(

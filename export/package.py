@@ -17,7 +17,7 @@ from nas.files import write_json
 from nas.layout import Dimensions
 from nas.space import Subnet
 
-FORMAT = 3
+FORMAT = 4
 RECORD_FILE = "ortnas.json"
 SAMPLE_FILE = "sample.json"
 _TOKENIZER_FILES = (
@@ -137,6 +137,7 @@ def _model_card(content: PackageContent) -> str:
     record, dimensions = content.record, content.supernet.dimensions
     latency, target = record["latency"], record["target"]
     score = record["report"]
+    requests = ", ".join(f"{kind['batch']} × {kind['sequence']} tokens" for kind in target["workloads"])
     budget = "" if record["budget_ms"] is None else f" for a latency budget of {record['budget_ms']:.2f} ms"
     predicted = "" if latency["predicted_ms"] is None else f"; predicted {latency['predicted_ms']:.2f} ms"
     figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in score.items())
@@ -148,7 +149,7 @@ The weights derive from that checkpoint: its licence applies.
 * architecture: {content.subnet.describe()}
 * latency: {latency["measured_ms"]:.2f} ± {latency["spread_ms"]:.2f} ms (median and half the interquartile
   range{predicted}) on {target["fingerprint"]["cpu"]},
-  {target["setup"]["threads"]} thread(s), batch {target["workload"]["batch"]} × {target["workload"]["sequence"]} tokens,
+  {target["setup"]["threads"]} thread(s), batch {requests},
   ONNX Runtime {target["fingerprint"]["onnxruntime"]}
 * quantization recipe: {record["recipe"]["name"]}; {_describe_quantization(record)}
 

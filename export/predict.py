@@ -4,9 +4,13 @@ Needs onnxruntime, tokenizers and numpy only.
 """
 
 import json
+import os
 import sys
 from itertools import groupby
 from pathlib import Path
+
+# From 1.29 on, ONNX Runtime reports on models and their speed over the network unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime

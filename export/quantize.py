@@ -12,7 +12,7 @@ from onnxruntime.quantization.calibrate import TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from export.calibration import INTEGER_OPERATORS
-from export.graph import add_initializer
+from export.graph import PRECISION_PROPERTY, add_initializer
 from export.recipes import Recipe
 
 WORD_TABLE = "embeddings.word"
@@ -116,6 +116,9 @@ def quantize(model: onnx.ModelProto, ranges: TensorsData, recipe: Recipe) -> onn
     quantizer.model.topological_sort()
     # They were for the quantizer; ONNX Runtime infers shapes itself.
     quantized.graph.ClearField("value_info")
+    for item in quantized.metadata_props:
+        if item.key == PRECISION_PROPERTY:
+            item.value = "int8"
     return quantized
 
 

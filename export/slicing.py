@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from export.graph import Axis, Graph, add_initializer, entry_sizes, residual_stream
+from export.graph import Axis, Graph, add_initializer, entry_sizes, residual_stream, state_subnet
 from export.quantize import WORD_TABLE
 from nas.layout import Dimensions, kept_sizes
 from nas.space import Layer, Subnet
@@ -75,6 +75,7 @@ class QuantizedSupernet:
         model = onnx.ModelProto()
         model.CopyFrom(self._shell)
         model.graph.name = f"ortnas-{subnet.key}"
+        state_subnet(model, subnet, "int8")
         written = set[str]()
         stream = residual_stream(self._dimensions, -1)
         self._write(model.graph, self._front, (stream, stream), subnet, None, written)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnxruntime
 
+from bench.estimates import reference_of
 from bench.fingerprint import fingerprint
 from bench.store import Target
 from bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
@@ -31,7 +32,7 @@ SCORE_TOLERANCE = 0.02
 # A shared host has slow seconds: latency is taken at several moments.
 _MOMENTS, _PAUSE_S = 6, 1.0
 _UNBUDGETED = 1.1
-_PROTOCOL = Protocol(warmup=10, rounds=4, runs=10)
+_PROTOCOL = Protocol.fixed(40)
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,16 @@ def _checksums(folder: Path, record: dict[str, Any]) -> Check:
     return Check("checksums", "pass", f"{len(record['checksums'])} files are as exported")
 
 
-def _latency(session: onnxruntime.InferenceSession, workload: Workload, budget_ms: float, same_host: bool) -> Check:
+def _latency(
+    session: onnxruntime.InferenceSession, workloads: tuple[Workload, ...], budget_ms: float, same_host: bool
+) -> Check:
     """Passes by the median of all moments; a host that is fast enough at some moment, or another host, only warns."""
     medians_ms = []
     for moment in range(_MOMENTS):
         if moment:
             time.sleep(_PAUSE_S)
-        samples = time_interleaved({"model": session}, workload, _PROTOCOL)["model"]
-        medians_ms.append(float(np.median(samples)) / 1e6)
+        samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL)["model"]
+        medians_ms.append(reference_of([samples], workloads).latency_ms)
     latency_ms, best_ms, worst_ms = float(np.median(medians_ms)), min(medians_ms), max(medians_ms)
     within: State = "pass" if latency_ms <= budget_ms else "warn" if best_ms <= budget_ms or not same_host else "fail"
     detail = f"{latency_ms:.2f} ms ({best_ms:.2f} to {worst_ms:.2f}) against a budget of {budget_ms:.2f} ms"
@@ -88,7 +91,8 @@ def _coverage(model: bytes, record: dict[str, Any], workload: Workload, setup: S
 
 
 def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
-    setup, workload = Setup.from_json(record["target"]["setup"]), Workload(**record["target"]["workload"])
+    recorded = Target.from_json(record["target"])
+    setup, workloads = recorded.setup, recorded.workloads
     model = (folder / "model.onnx").read_bytes()
     try:
         session = make_session(model, setup)
@@ -98,8 +102,8 @@ def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
     yield Check("load", "pass", f"ONNX Runtime {onnxruntime.__version__}, {setup.provider}")
 
     if record["coverage"]["threshold"] is not None:
-        yield _coverage(model, record, workload, setup)
-    target = Target(fingerprint(), setup, workload)
+        yield _coverage(model, record, workloads[0], setup)
+    target = Target(fingerprint(), setup, workloads)
     differences = target.differences(record["target"])
     same_host = not differences
     yield (
@@ -109,7 +113,7 @@ def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
     )
     # A package that was made for no budget is held to what it took where it was made.
     budget_ms = record["budget_ms"] or record["latency"]["measured_ms"] * _UNBUDGETED
-    yield _latency(session, workload, budget_ms, same_host)
+    yield _latency(session, workloads, budget_ms, same_host)
 
     sample = read_sample(folder)
     part = sample_part(sample, load_tokenizer(folder), record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import typer
 if TYPE_CHECKING:
     from nas.run import Run
 
+# As in bench, which other imports of onnxruntime may come before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 app = typer.Typer(
     help="Find the most accurate BERT-family encoder that runs INT8 under a latency budget on your machine.",
     no_args_is_help=True,
@@ -30,6 +33,9 @@ DataOption = Annotated[str | None, typer.Option(help="Data source in place of th
 FolderOption = Annotated[str | None, typer.Option(help="Run folder in place of the configured one.")]
 BudgetOption = Annotated[list[str] | None, typer.Option(help="Latency budget: ms as 6.5, or a speed-up as 2x.")]
 PrecisionOption = Annotated[str | None, typer.Option(help="int8 or fp32.")]
+HostOption = Annotated[
+    str | None, typer.Option(help="local, simulated, stored:NAME, or what ssh connects to, such as user@pi.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 
 
@@ -46,7 +52,9 @@ def main(
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What a user can mend: bad input, a full disk, a host that fails. Each becomes one sentence."""
+    from bench.bundle import ResultsError
     from bench.hosts import HostError
+    from bench.latency_files import LatencyFileError
     from bench.store import StoreError
     from export.audit import CoverageError
     from export.build import ExportError
@@ -73,9 +81,11 @@ def _expected_failures() -> tuple[type[Exception], ...]:
         HostError,
         InfeasibleBudgetError,
         InspectionError,
+        LatencyFileError,
         OSError,
         PackageError,
         PredictorError,
+        ResultsError,
         SearchError,
         SpaceError,
         StoreError,
@@ -140,7 +150,7 @@ def _next(run: Run, stage: str, configuration: Path) -> None:
     following = {"data": "train", "train": "bench", "bench": "fit", "fit": "search", "search": "export"}.get(stage)
     if following:
         run.console.say(f"\nnext: ortnas {following} {configuration}")
-    elif stage not in ("extract", "sensitivity"):
+    elif stage not in ("extract", "sensitivity", "datasets"):
         run.console.say(f"\nnext: ortnas verify {run.packages_folder}/NAME on the machine where it will serve")
 
 
@@ -260,12 +270,93 @@ def bench(
     folder: FolderOption = None,
     subnets: Annotated[int | None, typer.Option(help="How many subnets to time.")] = None,
     precision: PrecisionOption = None,
+    host: HostOption = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the timed sessions.")] = None,
+    until_error: Annotated[
+        str | None, typer.Option(help="Time more until the predictor errs by no more on held-out timings, e.g. 3%.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Time what the predictor needs most, for so long.")] = None,
+    new_target: Annotated[
+        bool | None, typer.Option("--new-target", help="Start a second data set where the host has changed.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write models and worker to one file for a host that cannot be reached.")
+    ] = None,
+    imported: Annotated[
+        Path | None,
+        typer.Option("--import", help="Add a bundle's results.jsonl, or an AutoTinyBERT-style latency file."),
+    ] = None,
+    exported: Annotated[
+        Path | None, typer.Option("--export", help="Write the stored timings as .parquet or .csv.")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show what the store holds.")] = False,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Time sampled subnets on this machine."""
-    overrides = {"folder": folder, "bench.subnets": subnets, "precision": precision}
-    _execute("bench", configuration, overrides, assignments, as_json)
+    """Time sampled subnets on this machine or another, or see to the timings that there are."""
+    overrides = {
+        "folder": folder,
+        "bench.subnets": subnets,
+        "precision": precision,
+        "target.host": host,
+        "target.threads": threads,
+        "bench.until_error": until_error,
+        "bench.minutes": minutes,
+        "bench.new_target": new_target,
+    }
+    if sum(map(bool, (bundle, imported, exported, listed))) > 1:
+        raise typer.BadParameter("one at a time", param_hint="--bundle, --import, --export, --list")
+
+    def other_work(run: Run) -> dict[str, Any]:
+        from nas.stages import bundles, datasets
+
+        if bundle:
+            return bundles.bundle(run, bundle)
+        if exported:
+            return datasets.export_dataset(run.store_file, exported)
+        if listed:
+            return datasets.list_datasets(run.store_file, run.console)
+        assert imported is not None
+        if bundles.is_results(imported):
+            return bundles.import_results(run, imported)
+        settings = run.configuration
+        return datasets.import_latencies(
+            run.store_file,
+            imported,
+            settings.precision,
+            settings.target.threads,
+            settings.target.batch,
+            settings.target.sequence,
+        )
+
+    if bundle or imported or exported or listed:
+        _execute("datasets", configuration, overrides, assignments, as_json, other_work)
+    else:
+        _execute("bench", configuration, overrides, assignments, as_json)
+
+
+@app.command()
+def doctor(
+    configuration: Annotated[
+        Path | None, typer.Argument(help="A run's configuration, for its host, session and model.")
+    ] = None,
+    host: HostOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the timed session.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a host does to timings, and measure their noise floor."""
+
+    def action() -> None:
+        from nas.console import Console
+        from nas.stages.doctor import examine
+
+        result = examine(configuration, host, threads, Console(to_stderr=as_json))
+        if as_json:
+            typer.echo(json.dumps(result))
+        if any(finding["state"] == "fail" for finding in result["findings"]):
+            raise typer.Exit(1)
+
+    _guarded(action)
 
 
 @app.command()
@@ -273,11 +364,13 @@ def fit(
     configuration: ConfigurationArgument,
     folder: FolderOption = None,
     precision: PrecisionOption = None,
+    host: HostOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit the latency predictor to the timings."""
-    _execute("fit", configuration, {"folder": folder, "precision": precision}, assignments, as_json)
+    overrides = {"folder": folder, "precision": precision, "target.host": host}
+    _execute("fit", configuration, overrides, assignments, as_json)
 
 
 @app.command()
@@ -286,11 +379,12 @@ def search(
     folder: FolderOption = None,
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
+    host: HostOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the best subnet under each budget."""
-    overrides = {"folder": folder, "search.budgets": budget, "precision": precision}
+    overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
     _execute("search", configuration, overrides, assignments, as_json)
 
 
@@ -300,11 +394,12 @@ def export(
     folder: FolderOption = None,
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
+    host: HostOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Package the winners and compare them with the full model."""
-    overrides = {"folder": folder, "search.budgets": budget, "precision": precision}
+    overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
     _execute("export", configuration, overrides, assignments, as_json)
 
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -111,14 +111,39 @@ class Refinement(_Section):
     quantization_aware: bool = False
 
 
-class TargetHost(_Section):
-    """How the package will be run; timings are taken like that. ``provider`` is ONNX Runtime's name or a short one."""
+class RequestKind(_Section):
+    """One kind of request among several; ``weight`` is its share, relative to the others'."""
 
+    batch: int = Field(1, ge=1)
+    sequence: int = Field(128, ge=1)
+    weight: float = Field(1.0, gt=0)
+
+
+class TargetHost(_Section):
+    """Where and how the package will be run; timings are taken like that.
+
+    ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), or what ``ssh`` connects to;
+    there ``python`` needs numpy and onnxruntime.
+    ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace ``batch`` and ``sequence`` by several.
+    ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
+    """
+
+    host: str = "local"
+    python: str = "python3"
+    ssh: str = "ssh"
     provider: str = PROVIDERS["cpu"]
     provider_options: dict[str, str] = {}
     threads: int = Field(1, ge=1)
+    spinning: bool = True
+    affinity: tuple[Annotated[int, Field(ge=0)], ...] = ()
     batch: int = Field(1, ge=1)
     sequence: int = Field(128, ge=1)
+    workloads: tuple[RequestKind, ...] = ()
+    lengths: Literal["data", "full"] | tuple[Annotated[int, Field(ge=1)], ...] = "data"
+
+    @property
+    def requests(self) -> tuple[RequestKind, ...]:
+        return self.workloads or (RequestKind(batch=self.batch, sequence=self.sequence),)
 
     @field_validator("provider")
     @classmethod
@@ -142,10 +167,30 @@ class Quantization(_Section):
 
 
 class Bench(_Section):
+    """``subnets`` are timed in ``visits`` sessions each.
+
+    A visit ends when the median is known within ± ``confidence``, or after ``cap_s`` seconds a subnet. ``until_error``
+    and ``minutes`` time more where the predictor is least sure, until its error on held-out timings (``0.03`` or
+    ``3%``) or the time is reached. ``new_target`` allows a second host of the same name in the store.
+    """
+
     subnets: int = Field(120, ge=10)
-    warmup: int = Field(5, ge=1)
-    rounds: int = Field(10, ge=2)
-    runs: int = Field(4, ge=1)
+    visits: int = Field(2, ge=1)
+    confidence: float = Field(0.01, gt=0, lt=1)
+    cap_s: float = Field(0.4, gt=0)
+    until_error: float | None = Field(None, gt=0, lt=1)
+    minutes: float | None = Field(None, gt=0)
+    new_target: bool = False
+
+    @field_validator("until_error", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.endswith("%"):
+            try:
+                return float(value[:-1]) / 100
+            except ValueError:
+                return value
+        return value
 
 
 class Search(_Section):

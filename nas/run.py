@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shlex
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +19,8 @@ import numpy.typing as npt
 import yaml
 from filelock import FileLock, Timeout
 
-from bench.hosts import LocalHost
-from bench.store import Target
+from bench.hosts import Host, StoredHost, open_host
+from bench.store import Store, Target
 from bench.timing import Protocol, Setup, Workload
 from export.build import Exporter
 from export.calibration import calibration_warnings
@@ -34,6 +35,8 @@ from nas.files import append_line, digest, write_aside, write_json
 from nas.task_data import TaskData, prepare
 
 _CALIBRATION_BATCH = 16
+# So many quantiles stand for the lengths of the texts.
+_LENGTHS = 16
 
 
 class Run:
@@ -48,7 +51,7 @@ class Run:
         self.teacher_folder = self.folder / "teacher"
         self.training_folder = self.folder / "training"
         self.store_file = self.folder / "bench.sqlite"
-        self.predictor_folder = self.folder / "predictor"
+        self.predictors_folder = self.folder / "predictor"
         self.scores_file = self.folder / "search" / "scores.jsonl"
         self.packages_folder = self.folder / "packages"
         self._lock = self._take()
@@ -227,27 +230,62 @@ class Run:
         return metric or (find_task(task).metric if task else allowed[0])
 
     @cached_property
-    def host(self) -> LocalHost:
-        return LocalHost()
+    def host(self) -> Host:
+        settings = self.configuration.target
+        if settings.host.startswith("stored:"):
+            return self._stored_host(settings.host.removeprefix("stored:"))
+        return open_host(settings.host, settings.python, shlex.split(settings.ssh), self.configuration.seed)
+
+    def _stored_host(self, name: str) -> StoredHost:
+        with Store(self.store_file) as store:
+            known = {
+                host: target.fingerprint for target, host in store.targets() if "imported" not in target.fingerprint
+            }
+        if name not in known:
+            raise ConfigurationError(
+                f"target.host = 'stored:{name}': {self.store_file} has timings of {', '.join(known) or 'no host'}"
+            )
+        return StoredHost(name, known[name])
 
     @cached_property
     def target(self) -> Target:
-        host = self.configuration.target
-        workload = Workload(host.batch, host.sequence, self.teacher.dimensions.vocab_size)
-        if host.sequence > self.teacher.dimensions.max_positions:
-            positions = self.teacher.dimensions.max_positions
-            raise ConfigurationError(f"target.sequence = {host.sequence}: the checkpoint has {positions} positions")
-        facts = self.host.fingerprint()
-        if host.provider not in facts["providers"]:
+        """The host as it answers now, with the configured session and workloads. Raises ConfigurationError."""
+        settings = self.configuration.target
+        positions, vocab_size = self.teacher.dimensions.max_positions, self.teacher.dimensions.vocab_size
+        for kind in settings.requests:
+            if kind.sequence > positions:
+                raise ConfigurationError(f"target.sequence = {kind.sequence}: the checkpoint has {positions} positions")
+        facts = self.host.hello()["fingerprint"]
+        if settings.provider not in facts["providers"]:
             raise ConfigurationError(
-                f"target.provider = {host.provider!r}: ONNX Runtime on the host has {', '.join(facts['providers'])}"
+                f"target.provider = {settings.provider!r}: ONNX Runtime on the host has {', '.join(facts['providers'])}"
             )
-        return Target(facts, Setup(host.provider, host.threads, tuple(sorted(host.provider_options.items()))), workload)
+        options = tuple(sorted(settings.provider_options.items()))
+        setup = Setup(settings.provider, settings.threads, options, settings.spinning, settings.affinity)
+        workloads = tuple(
+            Workload(kind.batch, kind.sequence, vocab_size, self._lengths, kind.weight) for kind in settings.requests
+        )
+        return Target(facts, setup, workloads)
+
+    @cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        """Token counts that timed inputs have, beside their padding."""
+        configured = self.configuration.target.lengths
+        if configured == "full":
+            return ()
+        if configured != "data":
+            return tuple(configured)
+        quantiles = np.quantile(self.data.held_out("calibration").lengths, np.linspace(0, 1, _LENGTHS))
+        return tuple(int(length) for length in quantiles.round())
+
+    @property
+    def main_workload(self) -> Workload:
+        """The heaviest of the target's workloads."""
+        return max(self.target.workloads, key=lambda workload: workload.weight)
 
     @property
     def protocol(self) -> Protocol:
-        bench = self.configuration.bench
-        return Protocol(bench.warmup, bench.rounds, bench.runs)
+        return Protocol(share=self.configuration.bench.confidence, cap_s=self.configuration.bench.cap_s)
 
     @cached_property
     def timed_model(self) -> str:

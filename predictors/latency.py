@@ -1,208 +1,147 @@
-"""The latency predictor: an analytic prior, trees on its residual, and an upper bound with stated coverage."""
+"""Fitting a latency predictor to measurements; it judges itself by cross-validation."""
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import xgboost
-from scipy.optimize import nnls
-from scipy.stats import kendalltau
 
-from nas.files import aside, write_json
 from nas.space import Genomes, SearchSpace
-from predictors.features import TERMS, analytic_terms, tree_features
+from predictors.features import usual_prices
+from predictors.folder import find_predictor, load_predictor, predictor_folder, save_predictor
+from predictors.measurements import Measurements, read_measurements
+from predictors.predictor import Model, Predictor, PredictorError
+from predictors.prior import Vector, fit_prior
+from predictors.quality import Quality, bound_factor, judge, window_kendall
+from predictors.residual import choose_rounds, fit_trees, folds
 
-Vector = npt.NDArray[np.float64]
-MODEL_FILE, DESCRIPTION_FILE = "model.ubj", "predictor.json"
+__all__ = [
+    "MINIMUM_MEASUREMENTS",
+    "Predictor",
+    "PredictorError",
+    "Quality",
+    "find_predictor",
+    "fit",
+    "held_out_predictions",
+    "learning_curve",
+    "load_predictor",
+    "predictor_folder",
+    "save_predictor",
+    "window_kendall",
+]
+
 MINIMUM_MEASUREMENTS = 10
 _FOLDS = 5
-_ROUNDS = 60
-_TREES = {
-    "objective": "reg:squarederror",
-    "eta": 0.08,
-    "max_depth": 3,
-    "min_child_weight": 4,
-    "lambda": 4.0,
-    "subsample": 0.8,
-    "nthread": 2,
-    "seed": 0,
-}
+# With few measurements a fifth of them is too much to do without.
+_FOLDS_OF_FEW, _FEW = 10, 60
 
-
-class PredictorError(ValueError):
-    """Measurements or a predictor folder that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Figures on measurements that the fitted model had not seen (cross-validation). Shares and errors are fractions.
-
-    ``noise_floor`` is what the measurements themselves differ by when repeated.
-    """
-
-    measurements: int
-    mean_error: float
-    error_p95: float
-    kendall: float
-    coverage: float
-    noise_floor: float
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """Latency of the subnets of one space on one target.
-
-    ``target`` is the target's JSON; ``upper_factor`` times the prediction bounds the latency with probability
-    ``level``.
-    """
-
-    space: SearchSpace
-    target: dict[str, Any]
-    precision: str
-    inputs: str
-    coefficients: Vector
-    booster: xgboost.Booster
-    upper_factor: float
-    level: float
-    quality: Quality
-
-    def predict(self, genomes: Genomes) -> tuple[Vector, Vector]:
-        """``latency_ms`` and ``upper_ms``, each (n,), for genomes (n, genes)."""
-        terms, features = _matrices(self.space, genomes, self.target["workload"])
-        latency_ms = _predict(self.coefficients, self.booster, terms, features)
-        return latency_ms, latency_ms * self.upper_factor
-
-
-def _matrices(space: SearchSpace, genomes: Genomes, workload: dict[str, Any]) -> tuple[Vector, Vector]:
-    population = space.expand(genomes)
-    terms = analytic_terms(population, workload["batch"], workload["sequence"])
-    return terms, tree_features(population, terms)
-
-
-def _prior(coefficients: Vector, terms: Vector) -> Vector:
-    return np.maximum(terms @ coefficients, 1e-6)
-
-
-def _predict(coefficients: Vector, booster: xgboost.Booster, terms: Vector, features: Vector) -> Vector:
-    margin = np.log(_prior(coefficients, terms))
-    data = xgboost.DMatrix(features, base_margin=margin)
-    latency_ms: Vector = np.exp(booster.predict(data).astype(np.float64))
-    return latency_ms
-
-
-def _fit(terms: Vector, features: Vector, latency_ms: Vector) -> tuple[Vector, xgboost.Booster]:
-    """Non-negative least squares on relative errors, then trees on what it leaves over in log space."""
-    scale = terms.max(0)
-    scale[scale == 0] = 1
-    coefficients = nnls(terms / scale / latency_ms[:, None], np.ones(len(terms)))[0] / scale
-    margin = np.log(_prior(coefficients, terms))
-    data = xgboost.DMatrix(features, label=np.log(latency_ms), base_margin=margin)
-    # Few measurements cannot support a residual model; the prior alone serves better.
-    rounds = _ROUNDS if len(terms) >= 40 else 0
-    return coefficients, xgboost.train(_TREES, data, num_boost_round=rounds)
-
-
-def _upper_factor(ratios: Vector, level: float) -> float:
-    """Conformal quantile of measured/predicted (Vovk et al. 2005; one-sided split conformal with n + 1)."""
-    rank = math.ceil((len(ratios) + 1) * level)
-    return max(1.0, float(np.sort(ratios)[min(rank, len(ratios)) - 1]))
+# From measurements to a model and the factor of its bound (``bound_factor``).
+Fitter = Callable[[Measurements], tuple[Model, float]]
 
 
 def fit(
     space: SearchSpace,
     genomes: Genomes,
     latency_ms: Vector,
+    errors: Vector | None,
     target: dict[str, Any],
     precision: str,
-    noise_floor: float,
+    noise_floor: float | None,
     inputs: str,
     level: float = 0.95,
 ) -> Predictor:
-    """Fits on genomes (n, genes) and their measured latencies (n,), and judges itself by cross-validation.
+    """Fits on genomes (n, genes), their measured latencies (n,) and their relative standard errors (n,).
 
-    Raises PredictorError for too few, repeated-only or implausible measurements.
+    Subnets may be repeated; measurements that cannot be real are left out and counted. Raises PredictorError for too
+    few or implausible measurements.
     """
-    if len(latency_ms) < MINIMUM_MEASUREMENTS:
-        raise PredictorError(
-            f"{len(latency_ms)} measurements; a predictor needs at least {MINIMUM_MEASUREMENTS}. Run `ortnas bench` "
-            f"with a larger bench.subnets"
-        )
-    if not np.isfinite(latency_ms).all() or (latency_ms <= 0).any():
-        raise PredictorError("the measurements hold latencies that are not positive numbers")
-    if len(np.unique(latency_ms)) == 1:
-        raise PredictorError("all measurements are equal; the timings cannot be real")
-    terms, features = _matrices(space, genomes, target["workload"])
-    folds = np.random.default_rng(0).permutation(len(latency_ms)) % _FOLDS
-    predicted = np.empty_like(latency_ms)
-    for fold in range(_FOLDS):
-        kept = folds != fold
-        model = _fit(terms[kept], features[kept], latency_ms[kept])
-        predicted[~kept] = _predict(*model, terms[~kept], features[~kept])
-    ratios = latency_ms / predicted
-    errors = np.abs(1 / ratios - 1)
-    # The bound that judges a fold comes from the other folds.
-    covered = [ratios[folds == fold] <= _upper_factor(ratios[folds != fold], level) for fold in range(_FOLDS)]
-    quality = Quality(
-        measurements=len(latency_ms),
-        mean_error=float(errors.mean()),
-        error_p95=float(np.percentile(errors, 95)),
-        kendall=float(kendalltau(predicted, latency_ms).statistic),
-        coverage=float(np.concatenate(covered).mean()),
-        noise_floor=noise_floor,
-    )
-    coefficients, booster = _fit(terms, features, latency_ms)
-    return Predictor(
-        space, target, precision, inputs, coefficients, booster, _upper_factor(ratios, level), level, quality
-    )
+    measured = read_measurements(space, genomes, latency_ms, errors, target, precision, MINIMUM_MEASUREMENTS)
+    start = usual_prices(precision)
+    measured = measured.without_outliers(start)
+
+    def fit_rows(rows: Measurements) -> tuple[Model, float]:
+        return fit_bounded(rows, start, level)
+
+    predicted_ms, upper_ms = cross_validate(measured, fit_rows)
+    quality = judge(measured.latency_ms, predicted_ms, upper_ms, noise_floor, measured.outliers)
+    model, factor = fit_rows(measured)
+    return Predictor(space, target, precision, inputs, model, factor, level, quality)
 
 
-def save_predictor(folder: Path, predictor: Predictor) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with aside(folder / MODEL_FILE) as temporary:
-        temporary.write_bytes(predictor.booster.save_raw("ubj"))
-    write_json(
-        folder / DESCRIPTION_FILE,
-        {
-            "space": predictor.space.to_json(),
-            "target": predictor.target,
-            "precision": predictor.precision,
-            "inputs": predictor.inputs,
-            "terms": list(TERMS),
-            "coefficients": predictor.coefficients.tolist(),
-            "upper_factor": predictor.upper_factor,
-            "level": predictor.level,
-            "quality": asdict(predictor.quality),
-            "xgboost": xgboost.__version__,
-        },
-    )
+def fit_bounded(measured: Measurements, start: Vector, level: float) -> tuple[Model, float]:
+    """The prior from prices ``start`` with as many trees as help, and the factor of its bound."""
+    rounds = choose_rounds(measured.terms, measured.sizes, measured.latency_ms, measured.errors, start)
+    return bounded(measured, lambda rows: fit_model(rows, start, rounds), level)
 
 
-def load_predictor(folder: Path) -> Predictor:
-    """Raises PredictorError where the folder is missing, damaged or made with other features."""
-    try:
-        description = json.loads((folder / DESCRIPTION_FILE).read_text())
-        booster = xgboost.Booster()
-        booster.load_model(folder / MODEL_FILE)
-        if description["terms"] != list(TERMS):
-            raise ValueError("it was fitted on other features; run `ortnas fit` again")
-        return Predictor(
-            space=SearchSpace.from_json(description["space"]),
-            target=description["target"],
-            precision=description["precision"],
-            inputs=description["inputs"],
-            coefficients=np.asarray(description["coefficients"], np.float64),
-            booster=booster,
-            upper_factor=float(description["upper_factor"]),
-            level=float(description["level"]),
-            quality=Quality(**description["quality"]),
-        )
-    except FileNotFoundError:
-        raise PredictorError(f"{folder} holds no predictor; run `ortnas fit`") from None
-    except (OSError, ValueError, KeyError, TypeError, xgboost.core.XGBoostError) as error:
-        raise PredictorError(f"{folder}: the predictor cannot be used, run `ortnas fit`: {error}") from error
+def fit_model(measured: Measurements, start: Vector, rounds: int) -> Model:
+    prior = fit_prior(measured.terms, measured.latency_ms, measured.errors, start)
+    if not rounds:
+        return Model(prior)
+    residual = np.log(measured.latency_ms / prior.latency_ms(measured.terms))
+    return Model(prior, fit_trees(measured.sizes, residual, prior.spread, measured.errors, rounds), 1.0)
+
+
+def bounded(measured: Measurements, fit_rows: Callable[[Measurements], Model], level: float) -> tuple[Model, float]:
+    """The model of all measurements, and the factor by which models of most of them bound the rest."""
+    scores = np.empty(len(measured))
+    for kept, held in folds(len(measured), _FOLDS_OF_FEW):
+        rest = measured.rows(held)
+        predicted_ms, deviation = fit_rows(measured.rows(kept)).predict(rest.terms, rest.sizes)
+        scores[held] = np.log(rest.latency_ms / predicted_ms) / deviation
+    return fit_rows(measured), bound_factor(scores, level)
+
+
+def cross_validate(measured: Measurements, fit_rows: Fitter) -> tuple[Vector, Vector]:
+    """Predictions and bounds (n,) for measurements, by models and factors that know nothing of them."""
+    predicted_ms, upper_ms = np.empty(len(measured)), np.empty(len(measured))
+    for kept, held in folds(len(measured), _FOLDS_OF_FEW if len(measured) < _FEW else _FOLDS):
+        rest = measured.rows(held)
+        model, factor = fit_rows(measured.rows(kept))
+        predicted_ms[held], deviation = model.predict(rest.terms, rest.sizes)
+        upper_ms[held] = predicted_ms[held] * np.exp(factor * deviation)
+    return predicted_ms, upper_ms
+
+
+def held_out_predictions(
+    predictor: Predictor, genomes: Genomes, latency_ms: Vector, errors: Vector | None
+) -> tuple[Genomes, Vector, Vector]:
+    """For plots: genomes (n, genes) that a predictor is fitted to, their latencies, and held-out predictions (n,)."""
+    measured, start = _again(predictor, genomes, latency_ms, errors)
+    predicted_ms, _ = cross_validate(measured, lambda rows: fit_bounded(rows, start, predictor.level))
+    return measured.genomes, measured.latency_ms, predicted_ms
+
+
+def learning_curve(
+    predictor: Predictor,
+    genomes: Genomes,
+    latency_ms: Vector,
+    errors: Vector | None,
+    sizes: Sequence[int],
+    repeats: int = 5,
+) -> dict[int, float]:
+    """For plots: mean error on measurements left over, by how many were fitted to; sizes that leave none are out."""
+    measured, start = _again(predictor, genomes, latency_ms, errors)
+    curve: dict[int, float] = {}
+    for size in sizes:
+        if not MINIMUM_MEASUREMENTS <= size < len(measured):
+            continue
+        found = []
+        for repeat in range(repeats):
+            kept = np.random.default_rng(repeat).permutation(len(measured)) < size
+            rest = measured.rows(~kept)
+            model, _ = fit_bounded(measured.rows(kept), start, predictor.level)
+            found.append(np.abs(model.predict(rest.terms, rest.sizes)[0] / rest.latency_ms - 1).mean())
+        curve[size] = float(np.mean(found))
+    return curve
+
+
+def _again(
+    predictor: Predictor, genomes: Genomes, latency_ms: Vector, errors: Vector | None
+) -> tuple[Measurements, Vector]:
+    """The measurements as a fit takes them, and the prices that it starts from."""
+    target, precision = predictor.target, predictor.precision
+    measured = read_measurements(predictor.space, genomes, latency_ms, errors, target, precision, MINIMUM_MEASUREMENTS)
+    start = usual_prices(precision)
+    return measured.without_outliers(start), start

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.timing import Timing
+from bench.estimates import Timing
 from search.evolution import Candidate
 
 

@@ -2,88 +2,237 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bench.hosts import HostError
+from bench.estimates import Reference, Timing, noise_floor
+from bench.hosts import Failure
 from bench.store import Measurement, Store, StoreError, timings
+from bench.timing import Z_TWO_SIDED, Samples, half_width
 from nas.run import Run
-from nas.space import Genomes, SearchSpace
+from nas.space import Genomes, Subnet
 from nas.stages.comparison import coverage
+from nas.stages.fit import budget_in_ms, fit_timings
+from nas.stages.measuring import GROUP_SIZE, visit
+from predictors.latency import MINIMUM_MEASUREMENTS, Predictor
+from predictors.sampling import most_useful, stratified
 
-_POOL = 4096
 _FAILURES_IN_A_ROW = 5
+# Subnets whose models the host holds at a time: their visits are this far apart.
+_CHUNK = 20
+# An active run starts with so many, and adds so many at a time.
+_FIRST, _MORE = 40, 20
 
 
 def bench(run: Run) -> dict[str, Any]:
-    """Times ``bench.subnets`` subnets on the target; those in the store are not timed again. Raises StoreError."""
-    wanted = run.configuration.bench.subnets
-    precision = run.configuration.precision
-    host = run.configuration.target
+    """Times ``bench.subnets`` subnets on the target; visits in the store are not made again.
+
+    With ``bench.until_error`` or ``bench.minutes`` it starts with fewer, and adds those that the predictor needs most
+    until the goal is met. Raises StoreError and HostError.
+    """
+    settings, precision, target = run.configuration.bench, run.configuration.precision, run.target
+    active = settings.until_error is not None or settings.minutes is not None
+    requests = ", ".join(workload.describe() for workload in target.workloads)
     run.console.heading(
-        f"bench: time {wanted} subnets",
-        f"Each is exported to {precision.upper()} ONNX and timed on this machine in a process of its own "
-        f"({host.threads} thread(s), batch {host.batch} x {host.sequence} tokens), in turn with the full model.",
+        f"bench: time {'subnets until the goal is met' if active else f'{settings.subnets} subnets'}",
+        f"Each is exported to {precision.upper()} ONNX and timed on {place(run)} ({target.setup.threads} thread(s), "
+        f"batch {requests}), in turn with the full model, in {settings.visits} sessions at different times.",
     )
-    space = run.supernet.space
     if precision == "int8":
         # All subnets have the full network's operators, so what holds for it holds for them.
         coverage(run, run.exporter.sliced(run.supernet.dimensions.full_subnet), precision)
-    genomes = stratified_sample(space, wanted, np.random.default_rng(run.configuration.seed))
     with Store(run.store_file) as store:
-        done = {row.subnet_key for row in store.measurements(run.target, precision, run.timed_model)}
-        failures = 0
-        with run.console.progress("bench") as report:
-            for number, genome in enumerate(genomes, start=1):
-                subnet = space.decode(genome)
-                if subnet.key not in done:
-                    measurement = _measure(run, subnet.key, genome)
-                    store.add(run.target, precision, run.timed_model, measurement)
-                    failures = failures + 1 if measurement.state == "failed" else 0
-                    if failures == _FAILURES_IN_A_ROW:
-                        raise StoreError(
-                            f"{failures} measurements failed in a row, the last with: {measurement.reason}"
-                        )
-                report(number, len(genomes), "")
-        rows = store.measurements(run.target, precision, run.timed_model)
-    usable, reference_ms = timings(rows)
-    failed = sum(row.state == "failed" for row in rows)
-    latencies = [timing.latency_ms for timing in usable.values()]
-    run.console.say(
-        f"{len(usable)} subnets timed, {min(latencies):.2f} to {max(latencies):.2f} ms; the full model takes "
-        f"{reference_ms:.2f} ms" + (f"; {failed} failed" if failed else "")
+        check_target(run, store)
+        survey = _Survey(run, store)
+        ending = _until_goal(survey) if active else _all_at_once(survey)
+        usable, reference = timings(survey.rows(), target.workloads)
+    return _conclude(run, usable, reference, survey, ending)
+
+
+def place(run: Run) -> str:
+    """Where timings are taken, for people."""
+    return "this machine" if run.host.name == "local" else run.host.name
+
+
+def check_target(run: Run, store: Store) -> None:
+    """Raises StoreError where the store holds timings of the same host as it was before something changed."""
+    if run.configuration.bench.new_target:
+        return
+    known = [target for target, host in store.targets() if host == run.host.name]
+    alike = [
+        target
+        for target in known
+        if (target.setup, len(target.workloads)) == (run.target.setup, len(run.target.workloads))
+    ]
+    if not alike or any(target.hash == run.target.hash for target in known):
+        return
+    differences = min((run.target.differences(target.to_json()) for target in alike), key=len)
+    workloads = {"batch", "sequence", "weight", "vocab_size"}
+    if all(difference.split(":")[0].split()[-1] in workloads for difference in differences):
+        return
+    raise StoreError(
+        f"{run.store_file} holds timings of {place(run)} when it was different ({'; '.join(differences)}); timings of "
+        f"both never mix. --new-target starts a second data set beside the first"
     )
-    run.event("bench", measurements=len(usable), failed=failed, reference_ms=reference_ms)
-    return {
-        "measurements": len(usable),
-        "failed": failed,
-        "full_latency_ms": reference_ms,
-        "fastest_ms": min(latencies),
-        "target": run.target.hash,
-    }
 
 
-def _measure(run: Run, key: str, genome: Genomes) -> Measurement:
-    subnet = run.supernet.space.decode(genome)
-    try:
+def _all_at_once(survey: _Survey) -> str:
+    survey.add(stratified(survey.run.supernet.space, survey.run.configuration.bench.subnets, survey.rng()))
+    return ""
+
+
+def _until_goal(survey: _Survey) -> str:
+    """Adds subnets where the predictor is least sure and around the budgets; says why it ended."""
+    run, settings = survey.run, survey.run.configuration.bench
+    until = None if settings.minutes is None else time.monotonic() + settings.minutes * 60
+    survey.until = until
+    survey.add(stratified(run.supernet.space, min(_FIRST, settings.subnets), survey.rng()))
+    while True:
+        predictor = survey.predictor()
+        if predictor is not None:
+            error = predictor.quality.mean_error
+            run.console.say(f"{predictor.quality.measurements} subnets: error {error:.1%} on held-out timings")
+            if settings.until_error is not None and error <= settings.until_error:
+                return f"the error of {settings.until_error:.1%} is reached"
+        if until is not None and time.monotonic() >= until:
+            return f"{settings.minutes:g} minutes are over"
+        if until is None and survey.count >= max(settings.subnets, _FIRST):
+            return f"{survey.count} subnets (bench.subnets) did not reach the error of {settings.until_error:.1%}"
+        before = survey.count
+        survey.add(survey.next_ones(predictor, _MORE))
+        if survey.count == before:
+            return "the space holds no more subnets"
+
+
+@dataclass
+class _Survey:
+    """Subnets under measurement and the rows that the store has of them."""
+
+    run: Run
+    store: Store
+    until: float | None = None
+    failed: int = 0
+
+    def rng(self) -> np.random.Generator:
+        return np.random.default_rng(self.run.configuration.seed)
+
+    def rows(self) -> list[Measurement]:
+        return self.store.measurements(self.run.target, self.run.configuration.precision, self.run.timed_model)
+
+    @property
+    def count(self) -> int:
+        return len({row.subnet_key for row in self.rows()})
+
+    def predictor(self) -> Predictor | None:
+        usable, _ = timings(self.rows(), self.run.target.workloads)
+        return fit_timings(self.run, self.rows(), usable) if len(usable) >= MINIMUM_MEASUREMENTS else None
+
+    def next_ones(self, predictor: Predictor | None, n: int) -> Genomes:
+        """Where another measurement tells most; which ones depends only on what was measured."""
+        space = self.run.supernet.space
+        measured = np.stack([space.encode(Subnet.from_json(row.subnet)) for row in self.rows()])
+        rng = np.random.default_rng([self.run.configuration.seed, len(measured)])
+        if predictor is None:
+            return stratified(space, n, rng, taken=measured)
+        _, reference = timings(self.rows(), self.run.target.workloads)
+        budgets = [budget_in_ms(budget, reference.latency_ms) for budget in self.run.configuration.search.budgets]
+        return most_useful(space, predictor, measured, n, budgets, rng)
+
+    def add(self, genomes: Genomes) -> None:
+        """Makes the visits that these subnets lack, each stored at once; stops where the time is over."""
+        run, wanted = self.run, self.run.configuration.bench.visits
+        subnets = {subnet.key: subnet for subnet in map(run.supernet.space.decode, genomes)}
+        made = dict.fromkeys(subnets, 0)
+        rows = self.rows()
+        for row in rows:
+            if row.subnet_key in made:
+                # A model that failed is not tried again.
+                made[row.subnet_key] = wanted if row.state == "failed" else made[row.subnet_key] + 1
+        total = wanted * len(subnets)
+        failures_in_a_row = 0
+        with run.console.progress("bench") as report:
+            report(sum(made.values()), total, "")
+            for group in self._groups(subnets, made, wanted):
+                if self.until is not None and time.monotonic() >= self.until:
+                    return
+                for measurement in self._visit(group):
+                    if measurement.state == "failed":
+                        self.failed += 1
+                        failures_in_a_row += 1
+                        made[measurement.subnet_key] = wanted
+                    else:
+                        failures_in_a_row = 0
+                        made[measurement.subnet_key] += 1
+                    if failures_in_a_row == _FAILURES_IN_A_ROW:
+                        raise StoreError(
+                            f"{failures_in_a_row} measurements failed in a row, the last with: {measurement.reason}"
+                        )
+                report(sum(made.values()), total, "")
+
+    def _groups(self, subnets: dict[str, Subnet], made: dict[str, int], wanted: int) -> Iterator[dict[str, Subnet]]:
+        """Groups of subnets for one visit each, in new company every time."""
+        order = list(subnets)
+        self.rng().shuffle(order)
+        for start in range(0, len(order), _CHUNK):
+            chunk = order[start : start + _CHUNK]
+            for number in range(wanted):
+                due = [key for key in chunk if made[key] <= number]
+                np.random.default_rng(number).shuffle(due)
+                for first in range(0, len(due), GROUP_SIZE):
+                    yield {key: subnets[key] for key in due[first : first + GROUP_SIZE]}
+            self.run.host.forget()
+
+    def _visit(self, group: dict[str, Subnet]) -> list[Measurement]:
+        run = self.run
         exporter, precision = run.exporter, run.configuration.precision
         # Latency depends on the graph, not on the values in it.
-        model = exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
-        models = {"subnet": model, "anchor": run.anchor}
-        samples = run.host.measure(models, run.target.setup, run.target.workload, run.protocol)
-        if model != run.anchor:
-            run.host.drop(model)
-    except HostError as error:
-        return Measurement(key, subnet.to_json(), "failed", str(error), (), ())
-    return Measurement(key, subnet.to_json(), "ok", "", tuple(samples["subnet"]), tuple(samples["anchor"]))
+        models = {
+            key: exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
+            for key, subnet in group.items()
+        }
+        found = visit(run, models, run.protocol)
+        measurements = [measurement_of(group[key], result, run.protocol.share) for key, result in found.items()]
+        self.store.add(run.target, run.host.name, precision, run.timed_model, measurements)
+        return measurements
 
 
-def stratified_sample(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
-    """Up to n distinct genomes (n, genes): smallest, largest, and one from each of n - 2 strata of multiply-adds."""
-    ends = np.unique([space.encode(space.smallest), space.encode(space.largest)], axis=0)
-    pool = np.unique(space.sample(_POOL, rng), axis=0)
-    pool = pool[~(pool[:, None] == ends).all(2).any(1)]
-    order = np.argsort(space.expand(pool).multiply_adds, kind="stable")
-    strata = [stratum for stratum in np.array_split(order, n - len(ends)) if len(stratum)]
-    return np.concatenate([ends, pool[[int(rng.choice(stratum)) for stratum in strata]]])
+def measurement_of(subnet: Subnet, found: Samples | Failure, share: float) -> Measurement:
+    """A row for the store; ``unstable`` where the median is not known within ± ``share``."""
+    if isinstance(found, Failure):
+        return Measurement(subnet.key, subnet.to_json(), "failed", found.reason, None)
+    pairs = zip(found.model_ns, found.anchor_ns, strict=True)
+    wide = max(half_width(np.divide(model, anchor)) for model, anchor in pairs)
+    state, reason = ("ok", "") if wide <= share else ("unstable", f"median known within {wide:.1%}, not {share:.1%}")
+    return Measurement(subnet.key, subnet.to_json(), state, reason, found)
+
+
+def _conclude(
+    run: Run, usable: dict[str, Timing], reference: Reference, survey: _Survey, ending: str
+) -> dict[str, Any]:
+    latencies = [timing.latency_ms for timing in usable.values()]
+    floor = noise_floor(usable.values())
+    unstable = sum(Z_TWO_SIDED * timing.error > run.protocol.share for timing in usable.values())
+    if ending:
+        run.console.say(ending)
+    run.console.say(
+        f"{len(usable)} subnets timed, {min(latencies):.2f} to {max(latencies):.2f} ms; the full model takes "
+        f"{reference.latency_ms:.2f} ms"
+        + (f"; repeating a timing changes it by {floor:.1%} on average" if floor is not None else "")
+        + (f"; {unstable} known less well than ± {run.protocol.share:.1%}" if unstable else "")
+        + (f"; {survey.failed} failed" if survey.failed else "")
+    )
+    run.event("bench", measurements=len(usable), failed=survey.failed, reference_ms=reference.latency_ms, ending=ending)
+    return {
+        "measurements": len(usable),
+        "failed": survey.failed,
+        "unstable": unstable,
+        "noise_floor": floor,
+        "full_latency_ms": reference.latency_ms,
+        "fastest_ms": min(latencies),
+        "target": run.target.hash,
+        "ending": ending,
+    }

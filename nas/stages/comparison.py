@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.timing import PROVIDERS, Protocol, Setup, Timing
+from bench.estimates import Reference
+from bench.timing import PROVIDERS, Setup
 from export.audit import audit, check_coverage
 from export.build import Drift, Exporter, Precision, drift, load, model_outputs
 from export.build import run as run_model
@@ -17,10 +18,10 @@ from export.metrics import METRICS, all_scores
 from export.package import PackageContent, Sample, write_package
 from nas.run import Run
 from nas.space import Subnet
+from nas.stages.measuring import time_finally
 from nas.task_data import take
 
 _SAMPLE_TEXTS = 48
-_FINAL_ROUNDS = 25
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ def full_models(run: Run) -> list[Entry]:
     ]
 
 
-def compare(run: Run, entries: Sequence[Entry], reference_ms: float | None = None) -> list[dict[str, Any]]:
+def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = None) -> list[dict[str, Any]]:
     """One row per entry after the two full models, measured interleaved with the anchor.
 
-    ``reference_ms`` is the anchor's latency that speed-ups and drift refer to; by default its latency here.
+    ``reference`` is the anchor's latency that speed-ups and drift refer to; by default its latency here.
     """
     precision = run.configuration.precision
     entries = [*full_models(run), *entries]
@@ -56,13 +57,11 @@ def compare(run: Run, entries: Sequence[Entry], reference_ms: float | None = Non
         for entry in entries
     }
     run.console.say(f"timing {len(models)} models in turn")
-    protocol = Protocol(run.protocol.warmup, max(_FINAL_ROUNDS, run.protocol.rounds), run.protocol.runs)
-    samples = run.host.measure(models, run.target.setup, run.target.workload, protocol)
-    if reference_ms is None:
-        reference_ms = float(np.median(samples[anchor_name])) / 1e6
+    run.console.say(f"timing {len(models)} models in turn")
+    timings = time_finally(run, models, reference)
     rows = []
     for entry in entries:
-        timing = Timing(tuple(samples[entry.name]), tuple(samples[anchor_name]), reference_ms)
+        timing = timings[entry.name]
         rows.append(
             {
                 "name": entry.name,
@@ -70,11 +69,12 @@ def compare(run: Run, entries: Sequence[Entry], reference_ms: float | None = Non
                 "precision": entry.precision,
                 "measured_ms": timing.latency_ms,
                 "spread_ms": timing.spread_ms,
-                "speed_up": reference_ms / timing.latency_ms,
+                "p95_ms": timing.percentile_ms(95),
+                "speed_up": timing.reference.latency_ms / timing.latency_ms,
                 "predicted_ms": entry.predicted_ms,
                 "size_bytes": len(models[entry.name]),
                 "scores": report_scores(run, models[entry.name]),
-                "samples_ns": samples[entry.name],
+                "visits": [one.to_json() for one in timing.visits],
             }
         )
     return rows
@@ -97,9 +97,10 @@ def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
     if run.configuration.head == "classification":
         # F1 and Matthews correlation are recorded for all, but mean little where they are not the task's metric.
         names = [name for name in names if name.startswith(run.metric)]
-    host = run.configuration.target
+    host = "this machine" if run.host.name == "local" else run.host.name
+    requests = ", ".join(workload.describe() for workload in run.target.workloads)
     run.console.table(
-        f"Latency on this machine ({host.threads} thread(s), batch {host.batch} x {host.sequence} tokens); "
+        f"Latency on {host} ({run.target.setup.threads} thread(s), batch {requests}); "
         f"scores on {run.trained_data.counts['report']} report texts",
         ("model", "measured ms", "speed-up", "predicted ms", "size MB", *(name.replace("_", " ") for name in names)),
         [
@@ -137,7 +138,8 @@ def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: M
                 "provenance": entry.exporter.supernet.provenance,
                 "recipe": run.recipe.to_json(),
                 "latency": {
-                    key: row[key] for key in ("measured_ms", "spread_ms", "predicted_ms", "speed_up", "samples_ns")
+                    key: row[key]
+                    for key in ("measured_ms", "spread_ms", "p95_ms", "predicted_ms", "speed_up", "visits")
                 },
                 "metric": run.metric,
                 "report": row["scores"],
@@ -157,7 +159,7 @@ def coverage(run: Run, model: bytes, precision: Precision) -> dict[str, Any]:
     Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
     """
     setup = run.target.setup
-    found = audit(model, run.target.workload, Setup(threads=setup.threads))
+    found = audit(model, run.main_workload, Setup(threads=setup.threads))
     threshold = None
     if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
         threshold = run.configuration.quantization.coverage

@@ -86,8 +86,8 @@ def _make(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, Any]:
         )
         for budget, search in winners.items()
     }
-    _, _, reference_ms = usable_timings(run)
-    rows = compare(run, list(entries.values()), reference_ms)
+    _, _, reference = usable_timings(run)
+    rows = compare(run, list(entries.values()), reference)
     by_name = {row["name"]: row for row in rows}
     for budget, search in winners.items():
         entry = entries[budget]
@@ -97,7 +97,7 @@ def _make(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, Any]:
             "search_score": search["winner"]["score"],
         }
         package(run, package_name(run, budget), entry, by_name[entry.name], record)
-    return {"rows": rows, "reference_ms": reference_ms, "metric": run.metric, "target": run.target.to_json()}
+    return {"rows": rows, "reference_ms": reference.latency_ms, "metric": run.metric, "target": run.target.to_json()}
 
 
 def _recorded(path: Path, inputs: str, packages: list[Path]) -> dict[str, Any] | None:

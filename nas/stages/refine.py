@@ -16,7 +16,7 @@ from nas.run import Run
 from nas.space import Subnet
 from nas.stages.comparison import Entry, compare, package, show
 from nas.stages.export import announce
-from nas.stages.search import budget_in_ms
+from nas.stages.fit import budget_in_ms
 from nas.stages.subnet import find_subnet
 from nas.stages.train import course, load_network, make_batches, prove_equal, recorded
 

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.timing import Protocol, Timing
+from bench.estimates import Reference
 from nas.files import append_line, digest, write_json
 from nas.run import Run
-from nas.stages.fit import usable_timings
-from predictors.latency import Predictor, PredictorError, load_predictor
+from nas.stages.fit import budget_in_ms, usable_timings
+from nas.stages.measuring import time_finally
+from predictors.latency import Predictor, PredictorError, find_predictor
 from search.evolution import Candidate, Evolution, InfeasibleBudgetError
 from search.finalists import Finalist, choose_winner, judge
 from search.scoring import Scorer
-
-_FINAL_ROUNDS = 20
 
 
 class SearchError(RuntimeError):
@@ -36,7 +35,7 @@ class _Setting:
 
     budget: str
     budget_ms: float
-    reference_ms: float
+    reference: Reference
     predictor: Predictor
     scorer: Scorer
     folder: Path
@@ -51,14 +50,14 @@ def search(run: Run) -> dict[str, Any]:
         f"{run.configuration.precision.upper()} ONNX and scored ({run.metric}) by ONNX Runtime on the search split.",
     )
     predictor = checked_predictor(run)
-    _, _, reference_ms = usable_timings(run)
+    _, _, reference = usable_timings(run)
     scorer = make_scorer(run)
     results: dict[str, Any] = {}
     problems: list[str] = []
     known: list[Candidate] = []
     for budget in configuration.budgets:
-        budget_ms = budget_in_ms(budget, reference_ms)
-        setting = _Setting(budget, budget_ms, reference_ms, predictor, scorer, run.search_folder(budget))
+        budget_ms = budget_in_ms(budget, reference.latency_ms)
+        setting = _Setting(budget, budget_ms, reference, predictor, scorer, run.search_folder(budget))
         try:
             results[budget], scored = _search_budget(run, setting, known)
             known = _merged(known, scored)
@@ -75,24 +74,11 @@ def make_scorer(run: Run) -> Scorer:
     return Scorer(run.exporter, run.part("search"), run.configuration.precision, run.metric, run.scores_file)
 
 
-def budget_in_ms(budget: str, reference_ms: float) -> float:
-    """``2x`` means half the full model's latency; a plain number is ms."""
-    return reference_ms / float(budget[:-1]) if budget.endswith("x") else float(budget)
-
-
 def checked_predictor(run: Run) -> Predictor:
     """The run's predictor. Raises PredictorError where it belongs to another target, space or precision."""
-    predictor = load_predictor(run.predictor_folder)
-    differences = run.target.differences(predictor.target)
+    predictor = find_predictor(run.predictors_folder, run.configuration.precision, run.target)
     if predictor.space != run.supernet.space:
-        differences.append("the search space")
-    if predictor.precision != run.configuration.precision:
-        differences.append(f"precision: {predictor.precision!r}, here {run.configuration.precision!r}")
-    if differences:
-        raise PredictorError(
-            f"the predictor was fitted for something else ({'; '.join(differences)}); "
-            f"run `ortnas bench` and `ortnas fit`"
-        )
+        raise PredictorError("the predictor was fitted for another search space; run `ortnas bench` and `ortnas fit`")
     return predictor
 
 
@@ -128,7 +114,7 @@ def _search_budget(run: Run, setting: _Setting, known: list[Candidate]) -> tuple
             "scored_with": setting.scorer.context,
             "budget": setting.budget,
             "budget_ms": setting.budget_ms,
-            "reference_ms": setting.reference_ms,
+            "reference_ms": setting.reference.latency_ms,
             "metric": run.metric,
             "candidates": [vars(candidate) for candidate in scored],
             "finalists": [finalist.to_json() for finalist in finalists],
@@ -179,7 +165,6 @@ def _measure_finalists(run: Run, setting: _Setting, ranking: Sequence[Candidate]
     """Measures the best candidates on the target, group by group until one is within the budget."""
     size = run.configuration.search.finalists
     finalists: list[Finalist] = []
-    protocol = Protocol(run.protocol.warmup, max(_FINAL_ROUNDS, run.protocol.rounds), run.protocol.runs)
     for start in range(0, min(len(ranking), 5 * size), size):
         group = ranking[start : start + size]
         run.console.say(f"re-measuring {len(group)} finalists in turn with the full model")
@@ -189,14 +174,8 @@ def _measure_finalists(run: Run, setting: _Setting, ranking: Sequence[Candidate]
             )
             for position, candidate in enumerate(group)
         }
-        samples = run.host.measure(models | {"anchor": run.anchor}, run.target.setup, run.target.workload, protocol)
-        measured = {
-            candidate.genome: Timing(tuple(samples[str(position)]), tuple(samples["anchor"]), setting.reference_ms)
-            for position, candidate in enumerate(group)
-        }
-        for model in models.values():
-            if model != run.anchor:
-                run.host.drop(model)
+        found = time_finally(run, models, setting.reference)
+        measured = {candidate.genome: found[str(position)] for position, candidate in enumerate(group)}
         finalists += judge(group, measured, setting.budget_ms)
         if choose_winner(finalists) is not None:
             break

@@ -16,7 +16,8 @@ import onnx
 import yaml
 from onnxruntime.quantization.calibrate import TensorsData
 
-from bench.timing import Protocol
+from bench.hosts import Failure, HostError
+from bench.timing import Nanoseconds, Protocol
 from export.build import Exporter, model_outputs
 from export.calibration import INTEGER_OPERATORS, calibrate
 from export.graph import LAYOUT_VERSION, float_model
@@ -38,14 +39,14 @@ from nas.files import append_line, digest, read_lines, write_json
 from nas.run import Run
 from nas.space import Subnet
 from nas.stages.comparison import Entry, compare, show
-from nas.stages.search import budget_in_ms
+from nas.stages.fit import budget_in_ms
 from nas.stages.subnet import find_subnet
 from search.scoring import calibration_digest, part_digest
 
 Array = npt.NDArray[np.float64]
 # How many models are timed in turn with the all-INT8 one, and so how many a step of the search looks at.
 _GROUP = 4
-_ROUNDS = 20
+_ROUNDS = 80
 # A normal distribution's standard deviation over half the width of its middle half.
 _DEVIATION = 1.4826
 # A microsecond; clocks tell no less apart.
@@ -71,7 +72,7 @@ class Variants:
     def __init__(self, run: Run, exporter: Exporter, subnet: Subnet) -> None:
         self.run, self.exporter, self.subnet = run, exporter, subnet
         self.part = run.part("search")
-        self.protocol = Protocol(run.protocol.warmup, max(_ROUNDS, run.protocol.rounds), run.protocol.runs)
+        self.protocol = Protocol.fixed(_ROUNDS)
         self.file = run.folder / "sensitivity" / "evaluations.jsonl"
         self.context = digest(
             LAYOUT_VERSION,
@@ -99,7 +100,7 @@ class Variants:
 
     def multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of each product that is still integer, for one sequence of the target's length, in order."""
-        model, sequence = self._float_model(), self.run.target.workload.sequence
+        model, sequence = self._float_model(), self.run.main_workload.sequence
         graph, kept = model.graph, float_products(model, self.exporter.recipe)
         rows = {item.name: item.type.tensor_type.shape.dim[0].dim_param for item in (*graph.value_info, *graph.output)}
         weights = {item.name: int(np.prod(item.dims)) for item in graph.initializer}
@@ -153,14 +154,21 @@ class Variants:
             self._evaluations[kept] = found
 
     def _time(self, models: Mapping[str, bytes]) -> dict[str, Array]:
-        """Median latency in ms of every round, [rounds], of these models and of ``int8``, timed in turn."""
-        asked = {**models, "int8": self._int8}
-        samples = self.run.host.measure(asked, self.run.target.setup, self.run.target.workload, self.protocol)
-        for model in models.values():
-            if model != self._int8:
-                self.run.host.drop(model)
-        shape = self.protocol.rounds, self.protocol.runs
-        return {name: np.median(np.reshape(samples[name], shape), axis=1) / 1e6 for name in asked}
+        """Latency in ms of every round, [rounds], of these models and of ``int8``, timed in turn. Raises HostError."""
+        run = self.run
+        found = run.host.measure(models, self._int8, run.target.setup, run.target.workloads, self.protocol)
+        run.host.forget()
+        rounds_ms: dict[str, Array] = {}
+        for name, samples in found.items():
+            if isinstance(samples, Failure):
+                raise HostError(f"{run.host.name} could not time a model of {self.subnet.key}: {samples.reason}")
+            rounds_ms[name] = self._rounds_ms(samples.model_ns)
+            rounds_ms["int8"] = self._rounds_ms(samples.anchor_ns)
+        return rounds_ms
+
+    def _rounds_ms(self, samples_ns: Nanoseconds) -> Array:
+        weights = [workload.weight for workload in self.run.target.workloads]
+        return np.average(np.array(samples_ns, np.float64), axis=0, weights=weights) / 1e6
 
     def _outputs(self, model: bytes) -> Outputs:
         return model_outputs(model, self.part.encoded, self.run.configuration.head)

@@ -233,9 +233,9 @@ def _costs(run: Run, space: SearchSpace) -> Costs | None:
 
     balance = run.configuration.training.balance
     if balance == "latency":
-        from predictors.latency import PredictorError, load_predictor
+        from predictors.latency import PredictorError, find_predictor
 
-        predictor = load_predictor(run.predictor_folder)
+        predictor = find_predictor(run.predictors_folder, run.configuration.precision, run.target)
         if predictor.space != space:
             raise PredictorError("training.balance = 'latency': the predictor is of another space; fit it again first")
         return lambda genomes: predictor.predict(genomes)[0]

@@ -1,4 +1,4 @@
-"""The worker process, driven for real."""
+"""The worker process on this machine, driven for real, and what can happen to it."""
 
 from __future__ import annotations
 
@@ -14,80 +14,188 @@ from pathlib import Path
 import pytest
 
 from bench.fingerprint import fingerprint, fingerprint_hash
-from bench.hosts import HostError, LocalHost
-from bench.timing import Protocol, Setup, Workload
+from bench.hosts import Failure, HostError, LocalHost
+from bench.timing import Protocol, Samples, Setup, Workload
 from export.graph import float_model
+from tests.bench.pythons import DIES, HANGS, when_opened, write_python
 from tests.networks import make_dimensions, make_space, random_tensors
 
-WORKLOAD, PROTOCOL = Workload(1, 16, 120), Protocol(1, 2, 2)
-
-
-@pytest.fixture(scope="module")
-def model() -> bytes:
-    dimensions = make_dimensions()
-    content: bytes = float_model(random_tensors(dimensions), dimensions, make_space().smallest).SerializeToString()
-    return content
+WORKLOADS, PROTOCOL = [Workload(1, 16, 120)], Protocol.fixed(4)
+MEBIBYTE = 1 << 20
 
 
 @pytest.fixture
 def host() -> Iterator[LocalHost]:
-    with LocalHost(timeout_s=60) as opened:
-        yield opened
+    opened = LocalHost(timeout_s=60)
+    yield opened
+    opened.close()
 
 
-def worker_pid(host: LocalHost) -> int:
-    assert host._process is not None
-    return host._process.pid
+class PatientHost(LocalHost):
+    """Gives every new worker the time that it takes to start on a busy machine."""
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.timeout_s = 60
+        return super()._start()
 
 
-def test_measures_models_by_name(host: LocalHost, model: bytes) -> None:
-    samples = host.measure({"a": model, "b": model}, Setup(), WORKLOAD, PROTOCOL)
-    assert len(samples["a"]) == 4
-    assert samples["a"] == samples["b"]
+def worker_id(host: LocalHost) -> int:
+    assert host.process_id is not None
+    return host.process_id
 
 
-def test_worker_sees_the_host_as_this_process_does(host: LocalHost) -> None:
-    facts = host.fingerprint()
+def kill_worker(host: LocalHost) -> None:
+    """Returns when it has ended; the host has not looked at it yet."""
+    os.kill(worker_id(host), signal.SIGKILL)
+    os.waitid(os.P_PID, worker_id(host), os.WEXITED | os.WNOWAIT)
+
+
+def measure(host: LocalHost, anchor: bytes, *models: bytes, setup: Setup | None = None) -> list[Samples | Failure]:
+    named = {str(number): model for number, model in enumerate(models)}
+    found = host.measure(named, anchor, setup or Setup(), WORKLOADS, PROTOCOL)
+    return [found[name] for name in named]
+
+
+def test_the_worker_sees_the_host_as_this_process_does(host: LocalHost) -> None:
+    facts = host.hello()["fingerprint"]
     assert facts == fingerprint()
     assert len(fingerprint_hash(facts)) == 12
     assert fingerprint_hash(facts) != fingerprint_hash(facts | {"cores": 999})
 
 
-def test_a_model_that_is_refused_costs_that_model_only(host: LocalHost, model: bytes) -> None:
-    with pytest.raises(HostError, match="InvalidProtobuf"):
-        host.measure({"bad": b"not a model"}, Setup(), WORKLOAD, PROTOCOL)
-    before = worker_pid(host)
-    assert host.measure({"good": model}, Setup(), WORKLOAD, PROTOCOL)
-    assert worker_pid(host) == before
+def test_a_refused_model_leaves_the_worker_as_it_is(host: LocalHost, models: list[bytes]) -> None:
+    assert isinstance(measure(host, models[0], models[1])[0], Samples)
+    before = worker_id(host)
+    assert isinstance(measure(host, models[0], b"not a model")[0], Failure)
+    assert isinstance(measure(host, models[0], models[1])[0], Samples)
+    assert worker_id(host) == before
 
 
-def test_a_killed_worker_is_replaced_and_gets_its_models_again(host: LocalHost, model: bytes) -> None:
-    host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
-    os.kill(worker_pid(host), signal.SIGKILL)
-    with pytest.raises(HostError, match="ended with status -9"):
-        host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
-    assert host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
+def test_a_worker_that_was_killed_meanwhile_is_replaced_and_gets_its_models_again(
+    host: LocalHost, models: list[bytes]
+) -> None:
+    measure(host, models[0], models[1])
+    kill_worker(host)
+    assert isinstance(measure(host, models[0], models[1])[0], Samples)
+    kill_worker(host)
+    assert host.hello()["fingerprint"]
+    kill_worker(host)
+    host.forget()
+    assert isinstance(measure(host, models[0], models[1])[0], Samples)
 
 
-def test_a_hanging_worker_is_stopped(model: bytes) -> None:
-    with LocalHost(timeout_s=60) as host:
-        host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
-        os.kill(worker_pid(host), signal.SIGSTOP)
-        host.timeout_s = 1
-        with pytest.raises(HostError, match="did not answer within 1 s"):
-            host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
-        host.timeout_s = 60
-        assert host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
+def test_a_model_that_kills_the_worker_costs_only_itself(tmp_path: Path, models: list[bytes]) -> None:
+    with LocalHost(60, write_python(tmp_path, when_opened(models[3], DIES))) as host:
+        found = measure(host, models[0], *models[1:])
+    assert [type(one) for one in found] == [Samples, Samples, Failure, Samples, Samples]
+    failure = found[2]
+    assert isinstance(failure, Failure)
+    assert failure.reason.startswith("the worker ended with status -9 (killed; out of memory?)")
 
 
-def test_dropped_models_are_sent_again(host: LocalHost, model: bytes) -> None:
-    host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
-    host.drop(model)
-    host.drop(model)
-    assert host.measure({"a": model}, Setup(), WORKLOAD, PROTOCOL)
+def test_an_anchor_that_kills_the_worker_stops_the_host(tmp_path: Path, models: list[bytes]) -> None:
+    with (
+        LocalHost(60, write_python(tmp_path, when_opened(models[0], DIES))) as host,
+        pytest.raises(HostError, match="local: the worker ended with status -9"),
+    ):
+        measure(host, models[0], models[1])
 
 
-def test_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, model: bytes) -> None:
+def test_a_model_that_hangs_is_stopped(tmp_path: Path, models: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.hosts._SLOW_INFERENCE_S", 0.01)
+    with PatientHost(python=write_python(tmp_path, when_opened(models[2], HANGS))) as host:
+        measure(host, models[0], models[1])
+        hung = worker_id(host)
+        host.timeout_s = 0.5
+        (found,) = measure(host, models[0], models[2])
+        assert isinstance(found, Failure)
+        assert "did not answer within 0.5" in found.reason
+        with pytest.raises(ProcessLookupError):
+            os.kill(hung, 0)
+        assert isinstance(measure(host, models[0], models[1])[0], Samples)
+
+
+def test_a_stopped_worker_is_replaced(host: LocalHost, models: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.hosts._SLOW_INFERENCE_S", 0.01)
+    measure(host, models[0], models[1])
+    os.kill(worker_id(host), signal.SIGSTOP)
+    host.timeout_s = 0.5
+    with pytest.raises(HostError, match=r"did not answer within 0.5"):
+        host.hello()
+    host.timeout_s = 60
+    assert isinstance(measure(host, models[0], models[1])[0], Samples)
+
+
+def test_nothing_lies_in_the_temporary_folder_afterwards(
+    tmp_path: Path, models: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with LocalHost(60) as host:
+        measure(host, models[0], models[1])
+        kill_worker(host)
+        assert len(list(tmp_path.glob("*/*.onnx"))) == 2
+        measure(host, models[0], models[2])
+        (folder,) = tmp_path.iterdir()  # the dead worker's is gone
+        host.forget()
+        assert os.listdir(folder) == []
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this operating system has no affinity of processes")
+def test_processors_and_spinning_can_be_chosen(host: LocalHost, models: list[bytes]) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    for setup in (Setup(affinity=(allowed[0],)), Setup(threads=2, spinning=False)):
+        assert isinstance(measure(host, models[0], models[1], setup=setup)[0], Samples)
+        assert os.sched_getaffinity(worker_id(host)) == set(allowed)
+    for forbidden in ((allowed[-1] + 500,), (allowed[0], allowed[-1] + 500)):
+        with pytest.raises(HostError, match=r"local: .*affinity .* is not allowed here, only some of"):
+            measure(host, models[0], models[1], setup=Setup(affinity=forbidden))
+
+
+def test_a_provider_that_the_host_lacks_gets_a_sentence(host: LocalHost, models: list[bytes]) -> None:
+    with pytest.raises(HostError, match=r"QNNExecutionProvider is not available here; there is .*CPU"):
+        measure(host, models[0], models[1], setup=Setup("QNNExecutionProvider"))
+
+
+def test_a_model_that_does_not_fit_on_the_disk_costs_only_itself(tmp_path: Path, models: list[bytes]) -> None:
+    dimensions = make_dimensions(vocab_size=60_000)
+    large = float_model(random_tensors(dimensions), dimensions, make_space().smallest).SerializeToString()
+    room = 2 * MEBIBYTE
+    assert max(map(len, models)) < room < len(large)
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"
+    with LocalHost(60, write_python(tmp_path, limit)) as host:
+        refused, taken = measure(host, models[0], large, models[1])
+        assert isinstance(refused, Failure)
+        assert "File too large" in refused.reason
+        assert isinstance(taken, Samples)
+        before = worker_id(host)
+        assert isinstance(measure(host, models[0], models[2])[0], Samples)
+        assert worker_id(host) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_the_worker_needs_little_memory_beside_the_models(host: LocalHost) -> None:
+    dimensions = make_dimensions(vocab_size=20_000, hidden_size=256, head_size=64, embedding_size=256)
+    space = make_space(hidden_size=(256,), num_heads=(4,), head_size=(64,))
+    model = float_model(random_tensors(dimensions), dimensions, space.largest).SerializeToString()
+    measure(host, model, model)
+    status = Path(f"/proc/{worker_id(host)}/status").read_text()
+    (peak_kib,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    # The anchor and the model, each as a session holds it.
+    assert peak_kib * 1024 - 2 * len(model) < 150 * MEBIBYTE
+
+
+def test_the_worker_is_not_taken_from_the_current_folder(
+    tmp_path: Path, models: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").write_text("raise SystemExit('this is another bench')")
+    monkeypatch.chdir(tmp_path)
+    with LocalHost(60) as host:
+        assert isinstance(measure(host, models[0], models[1])[0], Samples)
+
+
+def test_the_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, models: list[bytes]) -> None:
     """Speaks the protocol by hand with a copy of ``bench`` alone, where nothing else of the project is in reach."""
     source = Path(__file__).resolve().parents[2] / "bench"
     (tmp_path / "bench").mkdir()
@@ -98,11 +206,13 @@ def test_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, model: bytes) -
         f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
         f"sys.path.insert(0, {str(tmp_path)!r}); import bench.worker; bench.worker.main()"
     )
+    model = models[0]
     digest = hashlib.sha256(model).hexdigest()
     measure = {
+        "anchor": digest,
         "models": [digest],
         "setup": Setup().to_json(),
-        "workload": WORKLOAD.to_json(),
+        "workloads": [workload.to_json() for workload in WORKLOADS],
         "protocol": PROTOCOL.to_json(),
     }
     requests = [
@@ -111,15 +221,23 @@ def test_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, model: bytes) -
         json.dumps({"do": "measure", **measure}).encode() + b"\n",
         b'{"do": "dance"}\n',
         json.dumps({"do": "put", "digest": "0" * 64, "size_bytes": 1}).encode() + b"\nx",
+        json.dumps({"do": "put", "digest": "../escape", "size_bytes": 0}).encode() + b"\n",
+        json.dumps({"do": "drop", "digests": [digest]}).encode() + b"\n",
+        json.dumps({"do": "measure", **measure}).encode() + b"\n",
         b'{"do": "bye"}\n',
     ]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [sys.executable, "-c", script]
     done = subprocess.run(
-        command, input=b"".join(requests), capture_output=True, check=True, env=environment, cwd=tmp_path
+        [sys.executable, "-c", script],
+        input=b"".join(requests),
+        capture_output=True,
+        check=True,
+        env=environment,
+        cwd=tmp_path,
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [answer["ok"] for answer in answers] == [True, True, True, False, False]
-    assert len(answers[2]["samples_ns"][digest]) == 4
+    assert [answer["ok"] for answer in answers] == [True, True, True, False, False, False, True, False]
+    assert [len(row) for row in answers[2]["results"][digest]["model_ns"]] == [4]
     assert "dance" in answers[3]["error"]
     assert "digest" in answers[4]["error"]
+    assert "no SHA-256" in answers[5]["error"]

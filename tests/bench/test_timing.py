@@ -1,23 +1,33 @@
 from __future__ import annotations
 
+import gc
 import json
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.timing import (
     PROVIDERS,
     Protocol,
+    Samples,
     Setup,
-    Timing,
     Workload,
-    anchor_reference_ms,
+    affinity,
+    half_width,
     make_inputs,
     make_session,
     time_interleaved,
 )
 from export.graph import float_model
 from tests.networks import make_dimensions, make_space, random_tensors
+
+SHORT = Workload(2, 16, 120)
+linux_only = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no processor affinity")
 
 
 @pytest.fixture(scope="module")
@@ -28,45 +38,52 @@ def models() -> dict[str, bytes]:
     return {name: float_model(tensors, dimensions, subnet).SerializeToString() for name, subnet in subnets.items()}
 
 
-def test_setups_survive_json() -> None:
-    for setup in (Setup(), Setup(PROVIDERS["openvino"], 2, (("device_type", "CPU"), ("num_of_threads", "1")))):
+def test_setups_and_workloads_survive_json() -> None:
+    options = (("device_type", "CPU"), ("num_of_threads", "1"))
+    for setup in (Setup(), Setup(PROVIDERS["openvino"], 2, options), Setup(spinning=False, affinity=(0, 3))):
         assert Setup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
-
-
-def test_drift_of_the_host_is_taken_out() -> None:
-    calm = Timing((1_000_000,) * 8, (2_000_000,) * 8, reference_ms=2.0)
-    slow = Timing((1_500_000,) * 8, (3_000_000,) * 8, reference_ms=2.0)
-    assert slow.drift == pytest.approx(1.5)
-    assert slow.latency_ms == pytest.approx(calm.latency_ms) == pytest.approx(1.0)
-
-
-def test_percentiles_spread_and_bound_come_from_the_raw_samples() -> None:
-    samples = tuple(int(value) for value in np.linspace(1e6, 2e6, 101))
-    timing = Timing(samples, (1_000_000,), 1.0)
-    assert timing.latency_ms == pytest.approx(1.5)
-    assert timing.spread_ms == pytest.approx(0.25)
-    assert timing.percentile_ms(95) == pytest.approx(1.95)
-    assert 1.5 < timing.upper_ms < 1.65
-
-
-def test_the_bound_of_the_median_covers_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    draws = rng.gamma(4, 250_000, (2000, 60)).astype(int)
-    median_ms = float(np.median(rng.gamma(4, 250_000, 1_000_000))) / 1e6
-    covered = np.mean([Timing(tuple(row), (1_000_000,), 1.0).upper_ms >= median_ms for row in draws])
-    assert 0.93 <= covered <= 0.99
-
-
-def test_anchor_reference_is_the_median_of_medians() -> None:
-    assert anchor_reference_ms([[1_000_000, 9_000_000, 1_000_000], [3_000_000], [2_000_000]]) == pytest.approx(2.0)
+    for workload in (Workload(), Workload(4, 32, 99, (3, 7), 0.5)):
+        assert Workload.from_json(json.loads(json.dumps(workload.to_json()))) == workload
 
 
 def test_models_are_timed_in_turn_with_raw_samples_kept(models: dict[str, bytes]) -> None:
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
-    samples = time_interleaved(sessions, Workload(2, 16, 120), Protocol(warmup=1, rounds=5, runs=3))
-    assert {name: len(values) for name, values in samples.items()} == {"small": 15, "large": 15}
-    assert min(map(min, samples.values())) > 0
-    assert min(samples["small"]) < min(samples["large"])
+    workloads = [SHORT, Workload(1, 8, 120)]
+    found = time_interleaved(sessions, "large", workloads, Protocol.fixed(7, runs=3))
+    assert [[len(row) for row in samples.model_ns] for samples in found.values()] == [[21, 21], [21, 21]]
+    assert found["small"].anchor_ns == found["large"].model_ns
+    assert min(found["small"].model_ns[0]) < min(found["large"].model_ns[0])
+    assert min(found["large"].model_ns[1]) < min(found["large"].model_ns[0])
+
+
+def test_rounds_end_when_the_median_is_known_or_the_time_is_over(models: dict[str, bytes]) -> None:
+    sessions = {name: make_session(model, Setup()) for name, model in models.items()}
+    easy = time_interleaved(sessions, "large", [SHORT], Protocol(share=1e9, min_rounds=10, max_rounds=500))
+    assert len(easy["small"].model_ns[0]) == 10
+    hard = time_interleaved(sessions, "large", [SHORT], Protocol(share=1e-9, min_rounds=10, max_rounds=60, cap_s=None))
+    assert len(hard["small"].model_ns[0]) == 60
+    capped = time_interleaved(sessions, "large", [SHORT], Protocol(share=1e-9, min_rounds=10, cap_s=1e-9))
+    assert len(capped["small"].model_ns[0]) == 10
+
+
+def test_garbage_collection_rests_while_timing_and_then_goes_on(models: dict[str, bytes]) -> None:
+    seen = []
+
+    class Watched:
+        def __init__(self) -> None:
+            self.session = make_session(models["small"], Setup())
+
+        def get_inputs(self) -> object:
+            return self.session.get_inputs()
+
+        def run(self, outputs: None, feeds: dict[str, np.ndarray]) -> object:
+            seen.append(gc.isenabled())
+            return self.session.run(outputs, feeds)
+
+    time_interleaved({"model": Watched()}, "model", [SHORT], Protocol.fixed(3))  # type: ignore[dict-item]
+    assert seen
+    assert not any(seen)
+    assert gc.isenabled()
 
 
 def test_a_provider_that_is_not_there_is_refused(models: dict[str, bytes]) -> None:
@@ -75,9 +92,77 @@ def test_a_provider_that_is_not_there_is_refused(models: dict[str, bytes]) -> No
         make_session(models["small"], Setup(provider="MadeUpExecutionProvider"))
 
 
-def test_inputs_are_varied_ids_without_padding(models: dict[str, bytes]) -> None:
-    inputs = make_inputs(make_session(models["small"], Setup()), Workload(3, 20, 120), seed=0)
+def test_sessions_run_without_spinning_and_from_files(models: dict[str, bytes], tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models["small"])
+    session = make_session(path, Setup(threads=2, spinning=False))
+    assert session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert session.run(None, make_inputs(session, SHORT, 0))
+
+
+def test_inputs_are_varied_ids_and_padded_only_where_lengths_say(models: dict[str, bytes]) -> None:
+    session = make_session(models["small"], Setup())
+    inputs = make_inputs(session, Workload(3, 20, 120), seed=0)
     assert inputs["input_ids"].shape == (3, 20)
     assert len(np.unique(inputs["input_ids"])) > 20
     assert inputs["input_ids"].min() > 0
     assert inputs["attention_mask"].all()
+    padded = make_inputs(session, Workload(64, 20, 120, lengths=(3, 7, 90)), seed=0)
+    assert set(padded["attention_mask"].sum(1)) == {3, 7, 20}
+    assert not padded["input_ids"][padded["attention_mask"] == 0].any()
+    assert (padded["input_ids"][padded["attention_mask"] == 1] > 0).all()
+    assert (np.diff(padded["attention_mask"], axis=1) <= 0).all()
+
+
+@linux_only
+def test_affinity_holds_for_the_block_and_a_foreign_processor_is_a_sentence() -> None:
+    before = os.sched_getaffinity(0)
+    with affinity([min(before)]):
+        assert os.sched_getaffinity(0) == {min(before)}
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(ValueError, match=r"affinity \[100000\] is not allowed here"), affinity([100_000]):
+        pass
+
+
+def test_affinity_is_refused_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    with pytest.raises(ValueError, match="leave affinity empty"), affinity([0]):
+        pass
+    with affinity([]):
+        assert sys.platform
+
+
+def test_the_interval_of_the_median_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    draws = rng.gamma(4, 1, (3000, 60))
+    median = float(np.median(rng.gamma(4, 1, 1_000_000)))
+    inside = [abs(np.median(row) - median) <= half_width(row) * np.median(row) for row in draws]
+    assert 0.92 <= np.mean(inside) <= 0.98
+    assert half_width(np.array([1.0, 2.0, 3.0])) == np.inf
+
+
+rows = st.lists(st.integers(1, 2**40), min_size=1, max_size=5)
+
+
+@given(st.lists(st.tuples(rows, st.integers(1, 2**40)), min_size=1, max_size=3))
+def test_samples_survive_json(parts: list[tuple[list[int], int]]) -> None:
+    samples = Samples(tuple(tuple(row) for row, _ in parts), tuple((anchor,) * len(row) for row, anchor in parts))
+    assert Samples.from_json(json.loads(json.dumps(samples.to_json()))) == samples
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({}, "lists of lists"),
+        ({"model_ns": [[1]], "anchor_ns": "x"}, "lists of lists"),
+        ({"model_ns": [[1, 2]], "anchor_ns": [[1]]}, "as many samples"),
+        ({"model_ns": [[]], "anchor_ns": [[]]}, "as many samples"),
+        ({"model_ns": [[0]], "anchor_ns": [[1]]}, "positive whole numbers"),
+        ({"model_ns": [[-3]], "anchor_ns": [[1]]}, "positive whole numbers"),
+        ({"model_ns": [[True]], "anchor_ns": [[1]]}, "positive whole numbers"),
+        ({"model_ns": [[1.5]], "anchor_ns": [[1]]}, "positive whole numbers"),
+    ],
+)
+def test_documents_that_are_no_samples_are_refused(document: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Samples.from_json(document)

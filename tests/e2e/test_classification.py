@@ -37,7 +37,7 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
         },
         "training": {"steps": 25, "teacher_steps": 40, "teacher_learning_rate": 0.0005, "importance_texts": 32},
         "target": {"sequence": 32},
-        "bench": {"subnets": 12, "rounds": 4},
+        "bench": {"subnets": 12, "cap_s": 0.05},
         "search": {"budgets": ["1.2x"], "candidates": 6, "population": 3, "finalists": 2},
     }
     configuration = tmp_path / "run.yaml"

@@ -38,7 +38,7 @@ def write_run(folder: Path, family: str, head: str, data: dict[str, Any]) -> str
         "training": {"steps": 6, "teacher_steps": 4, "probe_every": 3, "probe_texts": 8, "batch_size": 8},
         "refinement": {"steps": 4},
         "target": {"sequence": 16},
-        "bench": {"subnets": 10, "rounds": 2, "runs": 2, "warmup": 1},
+        "bench": {"subnets": 10, "cap_s": 0.02},
         "search": {"budgets": ["0.2x"], "candidates": 3, "population": 2, "finalists": 2},
     }
     path = folder / "run.yaml"

@@ -98,7 +98,7 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     sample = Sample(metric, 0.0, [item.to_json() for item in examples], tokens, teacher)
     part = sample_part(sample, tokenizer, {"labels": labels, "max_length": MAX_LENGTH})
     score = METRICS[metric](model_outputs(model, part.encoded, head), part)
-    target = Target(fingerprint(), Setup(), Workload(1, 16, checkpoint.dimensions.vocab_size))
+    target = Target(fingerprint(), Setup(), (Workload(1, 16, checkpoint.dimensions.vocab_size),))
     record = {
         "precision": "int8",
         "checkpoint": "random",

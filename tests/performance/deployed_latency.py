@@ -12,7 +12,6 @@ better) as ``ratio_u8s8``, ``ratio_defaults``, ``ratio_fp32``, ``ratio_openvino`
 from __future__ import annotations
 
 import argparse
-import hashlib
 import inspect
 import json
 import os
@@ -28,7 +27,8 @@ from typing import Any
 
 import onnxruntime
 
-from bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from bench.hosts import Failure, LocalHost
+from bench.timing import Protocol, Samples, Setup, Workload, make_session, time_interleaved
 from export.audit import audit
 from export.build import Exporter, drift, load, run
 from export.inspection import profile
@@ -56,7 +56,7 @@ OTHER_SETTINGS = (
     (Setup(threads=2), WORKLOAD),
 )
 # Runs in a row of one side before the other's turn; both sides' processes wait meanwhile.
-BLOCK = Protocol(warmup=2, rounds=1, runs=8)
+BLOCK_WARMUP, BLOCK_RUNS = 2, 8
 
 Models = dict[str, bytes]
 Latencies = Mapping[str, float]
@@ -88,7 +88,8 @@ def medians_ms(samples_ns: Mapping[str, list[int]]) -> dict[str, float]:
 def time_models(models: Models, setup: Setup, workload: Workload, protocol: Protocol) -> dict[str, float]:
     """Latency in ms of each kind, taken in turn in this process."""
     sessions = {kind: make_session(model, setup) for kind, model in models.items()}
-    return medians_ms(time_interleaved(sessions, workload, protocol))
+    found = time_interleaved(sessions, "ours", [workload], protocol)
+    return medians_ms({kind: list(samples.model_ns[0]) for kind, samples in found.items()})
 
 
 def ratios(latencies: Sequence[Latencies]) -> dict[str, float]:
@@ -154,15 +155,15 @@ def worker(python: Path, *arguments: str) -> Iterator[Ask]:
 def time_release(python: Path, subnets: list[Models], protocol: Protocol) -> tuple[str, list[dict[str, float]]]:
     """The ONNX Runtime version of another Python and the latencies there, by subnet and kind."""
     latencies = []
-    with worker(python, "-m", "bench.worker") as ask:
-        version = ask({"do": "hello"})["fingerprint"]["onnxruntime"]
+    with LocalHost(python=str(python)) as host:
+        version = host.hello()["fingerprint"]["onnxruntime"]
         for models in subnets:
-            digests = {kind: hashlib.sha256(model).hexdigest() for kind, model in models.items()}
-            for kind, model in models.items():
-                ask({"do": "put", "digest": digests[kind], "size_bytes": len(model)}, model)
-            request = {"do": "measure", "models": list(digests.values()), "setup": SETUP.to_json()}
-            answer = ask(request | {"workload": WORKLOAD.to_json(), "protocol": protocol.to_json()})
-            latencies.append(medians_ms({kind: answer["samples_ns"][digest] for kind, digest in digests.items()}))
+            found = host.measure(models, models["ours"], SETUP, [WORKLOAD], protocol)
+            samples = {kind: one for kind, one in found.items() if isinstance(one, Samples)}
+            if len(samples) < len(models):
+                raise RuntimeError("; ".join(one.reason for one in found.values() if isinstance(one, Failure)))
+            latencies.append(medians_ms({kind: list(one.model_ns[0]) for kind, one in samples.items()}))
+            host.forget()
     return str(version), latencies
 
 
@@ -229,9 +230,10 @@ def time_openvino(
                 except RuntimeError as error:
                     say(f"OpenVINO does not take the model {kind!r} ({form}): {error}")
             for _ in range(blocks):
-                samples["ours"] += time_interleaved(session, WORKLOAD, BLOCK)["ours"]
+                block = time_interleaved(session, "ours", [WORKLOAD], Protocol.fixed(1, BLOCK_RUNS))["ours"]
+                samples["ours"] += block.model_ns[0]
                 for name in list(samples)[1:]:
-                    samples[name] += ask({"name": name, "warmup": BLOCK.warmup, "runs": BLOCK.runs})["samples_ns"]
+                    samples[name] += ask({"name": name, "warmup": BLOCK_WARMUP, "runs": BLOCK_RUNS})["samples_ns"]
         entry = medians_ms(samples)
         for form in OPENVINO_FORMS:
             taken = [entry[f"{form}_{kind}"] for kind in ("ours", "u8s8") if f"{form}_{kind}" in entry]
@@ -248,7 +250,7 @@ def time_other_settings(subnets: list[Models], rounds: int) -> dict[str, dict[st
     for setup, workload in OTHER_SETTINGS:
         # As many tokens in all as the main measurement has.
         share = WORKLOAD.sequence / (workload.batch * workload.sequence)
-        protocol = Protocol(warmup=5, rounds=max(4, round(rounds * share)), runs=4)
+        protocol = Protocol.fixed(max(4, round(rounds * share)), runs=4)
         name = f"{workload.batch} x {workload.sequence}, {setup.threads} thread{'s' * (setup.threads > 1)}"
         settings[name] = ratios([time_models(models, setup, workload, protocol) for models in subnets])
     return settings
@@ -301,7 +303,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
     random_ones, rounds, blocks = (1, 10, 8) if arguments.quick else (5, 30, 20)
-    protocol = Protocol(warmup=5, rounds=rounds, runs=4)
+    protocol = Protocol.fixed(rounds, runs=4)
     with tempfile.TemporaryDirectory() as folder:
         write_minilm(Path(folder))
         exporter = make_exporter(Path(folder))

@@ -25,7 +25,7 @@ from nas.configuration import read_configuration
 from nas.console import Console
 from nas.run import Run
 from nas.space import Subnet
-from nas.stages.bench import stratified_sample
+from predictors.sampling import stratified
 
 SEED = 1
 FORMS = ("own", "sliced", "own again")
@@ -34,8 +34,8 @@ FORMS = ("own", "sliced", "own again")
 def time_forms(models: dict[str, bytes], workload: Workload, protocol: Protocol) -> dict[str, float]:
     """Median latency in ms by form."""
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
-    samples = time_interleaved(sessions, workload, protocol)
-    return {name: float(np.median(values)) / 1e6 for name, values in samples.items()}
+    samples = time_interleaved(sessions, "own", [workload], protocol)
+    return {name: float(np.median(found.model_ns)) / 1e6 for name, found in samples.items()}
 
 
 def main() -> None:
@@ -49,15 +49,13 @@ def main() -> None:
     run = Run(read_configuration(arguments.run / "run.yaml", {"folder": str(arguments.run)}), console)
     count = 10 if arguments.quick else arguments.subnets
     space, part, head = run.supernet.space, run.part("search"), run.configuration.head
-    subnets: list[Subnet] = [
-        space.decode(genome) for genome in stratified_sample(space, count, np.random.default_rng(SEED))
-    ]
+    subnets: list[Subnet] = [space.decode(genome) for genome in stratified(space, count, np.random.default_rng(SEED))]
     workload = Workload(1, 128, run.supernet.dimensions.vocab_size)
     latency_ms, scores = [], []
     with console.progress("subnets") as progress:
         for number, subnet in enumerate(subnets, start=1):
             own, sliced = run.exporter.build(subnet, "int8"), run.exporter.sliced(subnet)
-            timed = time_forms(dict(zip(FORMS, (own, sliced, own), strict=True)), workload, Protocol(10, 30, 3))
+            timed = time_forms(dict(zip(FORMS, (own, sliced, own), strict=True)), workload, Protocol.fixed(30, runs=3))
             latency_ms.append([timed[form] for form in FORMS])
             outputs = [model_outputs(model, part.encoded, head) for model in (own, sliced)]
             scores.append([METRICS[run.metric](output, part) for output in outputs])

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from bench.timing import Timing
+from bench.estimates import Reference, Timing
+from bench.timing import Samples
 from search.evolution import Candidate
 from search.finalists import choose_winner, judge
 
 
 def timing(ms: float, noise_ms: float = 0.0) -> Timing:
-    samples = [int((ms + noise_ms * ((row % 11) / 5 - 1)) * 1e6) for row in range(44)]
-    return Timing(tuple(samples), (1_000_000,), 1.0)
+    samples = tuple(int((ms + noise_ms * ((row % 11) / 5 - 1)) * 1e6) for row in range(44))
+    return Timing((Samples((samples,), ((1_000_000,) * 44,)),), Reference((1.0,), (1.0,)))
 
 
 def candidate(name: int, score: float, predicted_ms: float = 1.0) -> Candidate:

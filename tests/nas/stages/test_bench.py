@@ -1,23 +1,222 @@
+"""The bench stage on a small network: simulated host where only the order of things matters, real ones elsewhere."""
+
 from __future__ import annotations
 
-import numpy as np
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from nas.stages.bench import stratified_sample
-from tests.networks import make_space
+import pytest
+import yaml
+
+from bench.bundle import ResultsError
+from bench.hosts import Failure, HostError
+from bench.simulated import SimulatedHost
+from bench.store import Store, StoreError
+from bench.timing import Protocol, Samples, Setup, Workload
+from nas.configuration import check_configuration
+from nas.console import Console
+from nas.run import Run
+from nas.stages.bench import bench
+from nas.stages.bundles import bundle, import_results
+from nas.stages.fit import fit_predictor
+from nas.stages.train import train
+from tests.networks import write_bert
 
 
-def test_sample_is_distinct_holds_both_ends_and_spans_the_sizes() -> None:
-    space = make_space()
-    genomes = stratified_sample(space, 40, np.random.default_rng(0))
-    subnets = [space.decode(genome) for genome in genomes]
-    assert len(set(subnets)) == 40
-    assert {space.smallest, space.largest} <= set(subnets)
-    sizes = np.sort([subnet.multiply_adds for subnet in subnets])
-    assert np.diff(sizes).max() < 0.25 * sizes.max()
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "corpus.txt").write_text("\n".join(sentences))
+    write_bert(folder / "bert")
+    document = {
+        "checkpoint": str(folder / "bert"),
+        "head": "embedding",
+        "folder": str(folder / "run"),
+        "data": {
+            "source": str(folder / "corpus.txt"),
+            "max_length": 16,
+            "calibration_size": 16,
+            "search_size": 32,
+            "report_size": 32,
+        },
+        "training": {"steps": 0, "batch_size": 8, "importance_texts": 16},
+        "target": {"sequence": 16, "host": "simulated"},
+        "bench": {"subnets": 12, "cap_s": 0.01},
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(document))
+    run = open_run(folder)
+    train(run)
+    run.close()
+    return folder
 
 
-def test_a_small_space_gives_all_that_it_has() -> None:
-    space = make_space(num_layers=1, depth=(1,), hidden_size=(16, 32), num_heads=(2, 4), head_size=(8,), ffn_size=(32,))
-    assert len(stratified_sample(space, 40, np.random.default_rng(0))) == space.count == 4
-    space = make_space(num_layers=1, depth=(1,), hidden_size=(16,), num_heads=(2,), head_size=(8,), ffn_size=(32,))
-    assert len(stratified_sample(space, 40, np.random.default_rng(0))) == 1
+def open_run(folder: Path, **changes: dict[str, Any]) -> Run:
+    document = yaml.safe_load((folder / "run.yaml").read_text())
+    for section, keys in changes.items():
+        document[section] |= keys
+    return Run(check_configuration(document, "test"), Console(to_stderr=True))
+
+
+@pytest.fixture
+def folder(trained: Path) -> Path:
+    """The trained run without timings."""
+    for path in (trained / "run").glob("bench.sqlite*"):
+        path.unlink()
+    return trained
+
+
+def row_count(run: Run) -> int:
+    with Store(run.store_file) as store:
+        return len(store.measurements(run.target, run.configuration.precision, run.timed_model))
+
+
+class Unreliable(SimulatedHost):
+    """Gives up after some requests; times no model whose name is in ``broken``."""
+
+    def __init__(self, requests: int = 10**9, broken: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.left, self.broken, self.asked = requests, broken, 0
+
+    def measure(
+        self,
+        models: Mapping[str, bytes],
+        anchor: bytes,
+        setup: Setup,
+        workloads: Sequence[Workload],
+        protocol: Protocol,
+    ) -> dict[str, Samples | Failure]:
+        if self.asked == self.left:
+            raise HostError("gone")
+        self.asked += 1
+        found = super().measure(models, anchor, setup, workloads, protocol)
+        return {name: Failure("broken") if name in self.broken else one for name, one in found.items()}
+
+
+def test_every_subnet_is_visited_as_often_as_configured(folder: Path) -> None:
+    run = open_run(folder, bench={"visits": 3})
+    result = bench(run)
+    assert result["measurements"] == 12
+    assert row_count(run) == 36
+    assert result["noise_floor"] > 0
+    run.close()
+
+
+def test_a_host_that_vanishes_costs_nothing_that_was_measured(folder: Path) -> None:
+    whole = open_run(folder)
+    whole.host = Unreliable(requests=2)  # type: ignore[misc]
+    with pytest.raises(HostError, match="gone"):
+        bench(whole)
+    kept = row_count(whole)
+    whole.close()
+    assert 0 < kept < 24
+    again = open_run(folder)
+    host = again.host = Unreliable()  # type: ignore[misc]
+    result = bench(again)
+    assert result["measurements"] == 12
+    assert row_count(again) == 24
+    assert host.asked < 6
+    asked = host.asked
+    assert bench(again) == result
+    assert host.asked == asked
+    again.close()
+
+
+def test_a_model_that_cannot_be_timed_costs_itself_and_is_not_tried_again(folder: Path) -> None:
+    run = open_run(folder)
+    smallest = run.supernet.space.smallest.key
+    run.host = Unreliable(broken=[smallest])  # type: ignore[misc]
+    result = bench(run)
+    assert (result["measurements"], result["failed"]) == (11, 1)
+    assert bench(run)["failed"] == 0
+    assert row_count(run) == 11 * 2 + 1
+    run.close()
+
+
+def test_a_host_that_changed_is_refused_until_a_new_target_is_asked_for(folder: Path) -> None:
+    run = open_run(folder)
+    bench(run)
+    run.close()
+
+    class Updated(SimulatedHost):
+        def hello(self) -> dict[str, Any]:
+            answer = super().hello()
+            return answer | {"fingerprint": answer["fingerprint"] | {"onnxruntime": "9.9"}}
+
+    changed = open_run(folder)
+    changed.host = Updated()  # type: ignore[misc]
+    with pytest.raises(StoreError, match=r"onnxruntime: '.*', here '9\.9'.*--new-target"):
+        bench(changed)
+    changed.close()
+    second = open_run(folder, bench={"new_target": True})
+    second.host = Updated()  # type: ignore[misc]
+    assert bench(second)["measurements"] == 12
+    with Store(second.store_file) as store:
+        assert len(store.targets()) == 2
+    second.close()
+
+
+def test_threads_precisions_and_workloads_live_side_by_side_in_one_store(folder: Path) -> None:
+    medians = {}
+    for name, changes in {
+        "plain": {},
+        "threads": {"target": {"threads": 2}},
+        "mix": {"target": {"workloads": [{"sequence": 16}, {"sequence": 8, "weight": 3}]}},
+    }.items():
+        run = open_run(folder, **changes)
+        medians[name] = bench(run)["full_latency_ms"]
+        fit_predictor(run)
+        run.close()
+    assert medians["mix"] < medians["plain"]
+    document = yaml.safe_load((folder / "run.yaml").read_text()) | {"precision": "fp32"}
+    run = Run(check_configuration(document, "test"), Console(to_stderr=True))
+    assert bench(run)["full_latency_ms"] > medians["plain"]
+    fit_predictor(run)
+    with Store(run.store_file) as store:
+        assert len(store.targets()) == 3
+    assert len(list(run.predictors_folder.iterdir())) == 4
+    run.close()
+
+
+def test_an_active_run_ends_at_its_goal_and_says_so(folder: Path) -> None:
+    run = open_run(folder, bench={"until_error": "60%", "subnets": 40})
+    assert "error of 60.0% is reached" in bench(run)["ending"]
+    run.close()
+    run = open_run(folder, bench={"until_error": 1e-6, "subnets": 50})
+    result = bench(run)
+    assert "did not reach the error" in result["ending"]
+    assert result["measurements"] >= 50
+    run.close()
+    run = open_run(folder, bench={"minutes": 1e-6})
+    assert "minutes are over" in bench(run)["ending"]
+    run.close()
+
+
+def test_a_bundle_is_timed_elsewhere_and_its_results_come_home(folder: Path, tmp_path: Path) -> None:
+    run = open_run(folder, target={"host": "local"}, bench={"subnets": 10, "visits": 1})
+    path = tmp_path / "out.zip"
+    assert bundle(run, path)["subnets"] == 10
+    results = tmp_path / "results.jsonl"
+    subprocess.run([sys.executable, path, "--out", results], check=True, capture_output=True, cwd=tmp_path)
+    imported = import_results(run, results)
+    assert (imported["imported"], imported["missing"], imported["complete"]) == (10, [], True)
+    assert import_results(run, results)["known"] == 10
+    run.close()
+
+    there = open_run(folder, target={"host": f"stored:{imported['host']}"}, bench={"subnets": 10, "visits": 1})
+    assert fit_predictor(there)["measurements"] == 10
+    with pytest.raises(HostError, match="known from imported timings only"):
+        there.host.measure({}, b"", there.target.setup, there.target.workloads, there.protocol)
+    there.close()
+
+    lines = results.read_text().splitlines()
+    entry = json.loads(lines[3])
+    entry["samples"] = {"model_ns": [[1]], "anchor_ns": [[1]]}
+    results.write_text("\n".join([*lines[:3], json.dumps(entry), *lines[4:]]))
+    run = open_run(folder, target={"host": "local"})
+    with pytest.raises(ResultsError, match="line 4"):
+        import_results(run, results)
+    run.close()

@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Pa
         },
         "training": {"steps": 0, "batch_size": 8, "importance_texts": 16},
         "target": {"sequence": 16},
-        "bench": {"rounds": 4},
+        "bench": {"cap_s": 0.05},
     }
     (folder / "run.yaml").write_text(yaml.safe_dump(document))
     run = open_run(folder)

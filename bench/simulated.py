@@ -1,0 +1,273 @@
+"""A host that computes what it would measure: an analytic cost model with seeded noise, for tests and documentation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from bench.hosts import Failure, HostError
+from bench.timing import PROVIDERS, Protocol, Samples, Session, Setup, Workload, half_width
+
+# Properties of an exported model that say which network it holds, and at which precision.
+SUBNET_PROPERTY = "ortnas.subnet"
+PRECISION_PROPERTY = "ortnas.precision"
+
+# Multiply-adds per ns of one thread, and bytes of one weight.
+_PRODUCT_RATE = {"int8": 190.0, "fp32": 57.0}
+_WEIGHT_BYTES = {"int8": 1, "fp32": 4}
+_ATTENTION_RATE = 42.0
+# Kernels work on tiles; sizes that do not fill their last tile pay for all of it.
+_TILE_ROWS, _TILE_DEPTH, _TILE_COLUMNS = 4, 4, 16
+# Bytes per ns at which weights arrive, by the size of all of them together: second-level cache, last level, memory.
+_SECOND_LEVEL, _LAST_LEVEL = 1 << 20, 32 << 20
+_BANDWIDTH = ((_SECOND_LEVEL, 60.0), (_LAST_LEVEL, 20.0), (math.inf, 8.0))
+# A product whose own weights outgrow the second level waits for them now and then.
+_STALL = 1.08
+_SOFTMAX_NS, _NORM_NS, _ACTIVATION_NS, _QUANTIZE_NS, _EMBEDDING_NS = 0.5, 0.5, 0.5, 0.15, 1.0
+_OPERATOR_NS, _OPERATORS_PER_LAYER, _OPERATORS_OUTSIDE = 4000.0, 20, 15
+# What each further thread adds to an operator's start, and how far threads fall short: n of them do n ** 0.85 work.
+_THREAD_START, _THREAD_LOSS = 0.25, 0.15
+
+# The drift's step in units of the noise, and what stays of it from round to round: it wanders by 1.5 times the noise.
+_DRIFT_STEP, _DRIFT_KEPT = 0.15, 0.995
+_SESSION_SHARE = 0.3
+_OUTLIER_SHARE, _OUTLIER_SIZE = 0.01, 25.0
+_CHECK_EVERY = 10
+
+Array = npt.NDArray[np.float64]
+
+
+def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precision: str = "int8") -> float:
+    """Latency in ms of an encoder (``nas.space.Subnet``'s JSON) on a made-up processor with AVX-512 VNNI.
+
+    Every product takes the longer of computing its tiles and fetching its weights (roofline model); attention,
+    activations and layer norms are in float at both precisions. Padding changes nothing: dense kernels compute it.
+    """
+    hidden: int = subnet["hidden_size"]
+    threads, tokens = setup.threads, workload.batch * workload.sequence
+    widths = [(layer["num_heads"] * layer["head_size"], layer["ffn_size"]) for layer in subnet["layers"]]
+    weight_bytes = _WEIGHT_BYTES[precision] * hidden * sum(4 * width + 2 * ffn for width, ffn in widths)
+    bandwidth = next(rate for limit, rate in _BANDWIDTH if weight_bytes <= limit)
+
+    def product_ns(depth: int, columns: int) -> float:
+        own_bytes = _WEIGHT_BYTES[precision] * depth * columns
+        multiply_adds = _tiled(tokens, _TILE_ROWS) * _tiled(depth, _TILE_DEPTH) * _tiled(columns, _TILE_COLUMNS)
+        compute_ns = multiply_adds / _PRODUCT_RATE[precision] * (_STALL if own_bytes > _SECOND_LEVEL else 1)
+        return max(compute_ns * _share(math.ceil(columns / _TILE_COLUMNS), threads), own_bytes / bandwidth)
+
+    elements_ns = tokens * hidden * (_EMBEDDING_NS + _NORM_NS)
+    kernels_ns = 0.0
+    for layer, (width, ffn) in zip(subnet["layers"], widths, strict=True):
+        kernels_ns += 3 * product_ns(hidden, width) + product_ns(width, hidden)
+        kernels_ns += product_ns(hidden, ffn) + product_ns(ffn, hidden)
+        kernels_ns += _attention_ns(layer["num_heads"], layer["head_size"], workload, threads)
+        elements_ns += tokens * (2 * hidden * _NORM_NS + ffn * _ACTIVATION_NS)
+        if precision == "int8":
+            elements_ns += tokens * (2 * hidden + width + ffn) * _QUANTIZE_NS
+    operators = _OPERATORS_OUTSIDE + _OPERATORS_PER_LAYER * len(widths)
+    start_ns = operators * _OPERATOR_NS * (1 + _THREAD_START * (threads - 1))
+    return (kernels_ns + elements_ns * _share(tokens, threads) + start_ns) / 1e6
+
+
+def _attention_ns(num_heads: int, head_size: int, workload: Workload, threads: int) -> float:
+    sequence, heads = workload.sequence, workload.batch * num_heads
+    scores = _tiled(sequence, _TILE_COLUMNS) * head_size
+    mixing = sequence * _tiled(head_size, _TILE_COLUMNS)
+    one_head_ns = sequence * ((scores + mixing) / _ATTENTION_RATE + sequence * _SOFTMAX_NS)
+    return heads * one_head_ns * _share(heads, threads)
+
+
+def _tiled(size: int, tile: int) -> int:
+    return math.ceil(size / tile) * tile
+
+
+def _share(pieces: int, threads: int) -> float:
+    """Time of work in so many equal pieces on some threads, as a share of one thread's."""
+    return math.ceil(pieces / threads) / pieces * math.pow(threads, _THREAD_LOSS)
+
+
+class SimulatedHost:
+    """Times models by ``cost_ms``, without a clock: the same calls in the same order give the same samples.
+
+    Around the cost, samples vary by ``noise`` each (log-normal, now and then an outlier), by a factor of a third of it
+    for each session, and by a slow drift that all models of a round share. Models say which network they hold in
+    their metadata (``ortnas.subnet``, ``ortnas.precision``); they are loaded, but never run.
+    """
+
+    def __init__(self, name: str = "simulated", seed: int = 0, noise: float = 0.02) -> None:
+        self.name, self.noise = name, noise
+        self._random = np.random.default_rng(seed)
+        self._drift = 0.0
+        self._elapsed_ns = 0
+        self._networks: dict[str, tuple[dict[str, Any], str]] = {}
+
+    def __enter__(self) -> SimulatedHost:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def hello(self) -> dict[str, Any]:
+        return {
+            "versions": {"python": "simulated", "numpy": "simulated", "onnxruntime": "simulated"},
+            "fingerprint": {
+                "cpu": "simulated",
+                "machine": "x86_64",
+                "system": "Linux",
+                "isa": ["avx2", "avx512f", "avx512_vnni"],
+                "cores": 8,
+                "cpu_quota": None,
+                "governor": "performance",
+                "turbo_off": "1",
+                "providers": [PROVIDERS["cpu"]],
+                "onnxruntime": "simulated",
+                "onnxruntime_build": "simulated",
+            },
+            "conditions": {
+                "clock_s": self._elapsed_ns / 1e9,
+                "load": 0.0,
+                "processors": 8,
+                "cores": 8,
+                "hyper_threads": False,
+                "capacities": [1024],
+                "cpu_quota": 8.0,
+                "quota_stops": 0,
+                "governors": ["performance"],
+                "turbo": False,
+                "frequency_mhz": 3000.0,
+                "busy_s": self._elapsed_ns / 1e9,
+                "steal_s": 0.0,
+                "own_s": self._elapsed_ns / 1e9,
+                "heat_slowdowns": 0,
+                "cooling": 0,
+                "board_flags": None,
+                "hypervisor": False,
+            },
+        }
+
+    def measure(
+        self,
+        models: Mapping[str, bytes],
+        anchor: bytes,
+        setup: Setup,
+        workloads: Sequence[Workload],
+        protocol: Protocol,
+    ) -> dict[str, Samples | Failure]:
+        if setup.provider != PROVIDERS["cpu"]:
+            raise HostError(f"{self.name}: {setup.provider} is not available here; there is {PROVIDERS['cpu']}")
+        found: dict[str, Samples | Failure] = {}
+        digests: dict[str, str] = {}
+        try:
+            anchor_digest = self._load(anchor)
+        except ValueError as error:
+            raise HostError(f"{self.name}: the anchor cannot be timed: {error}") from error
+        for name, model in models.items():
+            try:
+                digests[name] = self._load(model)
+            except ValueError as error:
+                found[name] = Failure(str(error))
+        # As on other hosts, models of the same bytes are one.
+        distinct = list(dict.fromkeys(digests.values()))
+        costs_ns = np.array(
+            [
+                [cost_ms(network, workload, setup, precision) * 1e6 for workload in workloads]
+                for network, precision in (self._networks[digest] for digest in (anchor_digest, *distinct))
+            ]
+        )
+        samples = dict(zip(distinct, self._rounds(costs_ns, protocol), strict=True))
+        return found | {name: samples[digest] for name, digest in digests.items()}
+
+    def forget(self) -> None:
+        self._networks.clear()
+
+    def close(self) -> None:
+        self.forget()
+
+    def _load(self, model: bytes) -> str:
+        """Its digest, under which its network is then known. Raises ValueError where it holds none."""
+        digest = hashlib.sha256(model).hexdigest()
+        if digest not in self._networks:
+            self._networks[digest] = _network(model)
+        return digest
+
+    def _rounds(self, costs_ns: Array, protocol: Protocol) -> list[Samples]:
+        """Samples of all rows of ``costs_ns`` (models, workloads) after the first, the anchor's.
+
+        Rounds end as in ``bench.timing.time_interleaved``, by the samples' own seconds.
+        """
+        sessions = np.exp(_SESSION_SHARE * self.noise * self._random.standard_normal((len(costs_ns), 1)))
+        costs_ns = costs_ns * sessions
+        active = list(range(1, len(costs_ns)))
+        cap_ns = math.inf if protocol.cap_s is None else protocol.cap_s * 1e9 * max(1, len(active))
+        taken: list[list[npt.NDArray[np.int64]]] = [[] for _ in costs_ns]
+        began_ns = self._elapsed_ns
+        for rounds in range(1, protocol.max_rounds + 1):
+            running = [0, *active]
+            drawn = self._draw(costs_ns[running])
+            self._elapsed_ns += int(drawn.sum())
+            for model, values in zip(running, drawn, strict=True):
+                taken[model].append(values)
+            if rounds < protocol.min_rounds:
+                continue
+            if self._elapsed_ns - began_ns >= cap_ns:
+                break
+            if protocol.share and (rounds - protocol.min_rounds) % _CHECK_EVERY == 0:
+                active = [model for model in active if not _known(taken[model], taken[0], protocol.share)]
+                if not active:
+                    break
+        return [Samples(_rows(values), _rows(taken[0][: len(values)])) for values in taken[1:]]
+
+    def _draw(self, costs_ns: Array) -> npt.NDArray[np.int64]:
+        """One round: a sample in ns for each of (models, workloads)."""
+        self._drift = _DRIFT_KEPT * self._drift + _DRIFT_STEP * self.noise * self._random.standard_normal()
+        jitter = self.noise * self._random.standard_normal(costs_ns.shape)
+        is_outlier = self._random.random(costs_ns.shape) < _OUTLIER_SHARE
+        slowed = 1 + is_outlier * self._random.exponential(_OUTLIER_SIZE * self.noise, costs_ns.shape)
+        return np.maximum(1, np.rint(costs_ns * np.exp(self._drift + jitter) * slowed)).astype(np.int64)
+
+
+def _network(model: bytes) -> tuple[dict[str, Any], str]:
+    """Subnet and precision that a model's metadata names. Raises ValueError."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = Session(model, options, providers=[PROVIDERS["cpu"]])
+    except Exception as error:  # ONNX Runtime's own exception types share no public base
+        raise ValueError(f"{type(error).__name__}: {error}".strip().splitlines()[0]) from error
+    properties = session.get_modelmeta().custom_metadata_map
+    if SUBNET_PROPERTY not in properties:
+        raise ValueError(f"the model has no metadata property {SUBNET_PROPERTY}, by which its cost is computed")
+    precision = properties.get(PRECISION_PROPERTY, "")
+    if precision not in _PRODUCT_RATE:
+        raise ValueError(f"the metadata property {PRECISION_PROPERTY} is {precision!r}; int8 and fp32 can be simulated")
+    try:
+        network = json.loads(properties[SUBNET_PROPERTY])
+        sizes = [network["hidden_size"]]
+        for layer in network["layers"]:
+            sizes += [layer["num_heads"], layer["head_size"], layer["ffn_size"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the metadata property {SUBNET_PROPERTY} does not describe a subnet: {error!r}") from error
+    if not all(type(size) is int and size > 0 for size in sizes):
+        raise ValueError(f"the metadata property {SUBNET_PROPERTY} holds a size that is no positive whole number")
+    return network, precision
+
+
+def _known(model_ns: Sequence[npt.NDArray[np.int64]], anchor_ns: Sequence[npt.NDArray[np.int64]], share: float) -> bool:
+    ratios = np.divide(model_ns, anchor_ns[: len(model_ns)])
+    return all(half_width(row) <= share for row in ratios.T)
+
+
+def _rows(rounds: Sequence[npt.NDArray[np.int64]]) -> tuple[tuple[int, ...], ...]:
+    """One row per workload."""
+    return tuple(tuple(row) for row in np.array(rounds).T.tolist())

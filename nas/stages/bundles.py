@@ -1,0 +1,106 @@
+"""Timing on hosts that cannot be reached: a bundle goes there by hand, its results come back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.bundle import ResultsError, read_header, read_results, write_bundle
+from bench.store import Store, Target
+from bench.timing import Setup, Workload
+from nas.files import write_json
+from nas.run import Run
+from nas.space import Subnet
+from nas.stages.bench import measurement_of
+from nas.stages.comparison import coverage
+from predictors.sampling import stratified
+
+
+def bundle(run: Run, path: Path) -> dict[str, Any]:
+    """Writes the models of ``bench.subnets`` subnets, the worker and a plan as one file for another host.
+
+    The quantization recipe is the configured one, or this machine's: the other host's instruction sets are unknown.
+    """
+    settings, precision, target = run.configuration.bench, run.configuration.precision, run.target
+    run.console.heading(
+        f"bundle: {settings.subnets} subnets for a host that cannot be reached",
+        f"Quantized by the recipe {run.recipe.name}; for other instruction sets set quantization.recipe.",
+    )
+    space = run.supernet.space
+    if precision == "int8":
+        coverage(run, run.exporter.sliced(run.supernet.dimensions.full_subnet), precision)
+    genomes = stratified(space, settings.subnets, np.random.default_rng(run.configuration.seed))
+    subnets = {subnet.key: subnet for subnet in map(space.decode, genomes)}
+
+    def models() -> Iterator[tuple[str, bytes]]:
+        with run.console.progress("bundle") as report:
+            for number, (key, subnet) in enumerate(subnets.items(), start=1):
+                exporter = run.exporter
+                yield key, exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
+                report(number, len(subnets), "")
+
+    plan = write_bundle(path, models(), run.anchor, target.setup, target.workloads, run.protocol, settings.visits)
+    document = {
+        "plan": plan,
+        "precision": precision,
+        "timed_model": run.timed_model,
+        "subnets": {key: subnet.to_json() for key, subnet in subnets.items()},
+    }
+    write_json(_plan_file(run, plan["digest"]), document)
+    size_bytes = path.stat().st_size
+    run.console.say(f"{path}: {size_bytes / 1e6:.0f} MB, {len(subnets)} subnets")
+    run.console.say(f"on the host (Python 3.10 or newer, numpy, onnxruntime):  python {path.name}")
+    run.event("bundle", plan=plan["digest"], subnets=len(subnets), size_bytes=size_bytes)
+    return {"bundle": str(path), "subnets": len(subnets), "size_bytes": size_bytes, "plan": plan["digest"]}
+
+
+def import_results(run: Run, path: Path) -> dict[str, Any]:
+    """Adds what a bundle of this run measured to the store, under the name of its host. Raises ResultsError."""
+    run.console.heading(f"import: timings from {path.name}", "Checked line by line against the bundle's plan.")
+    digest = read_header(path)["plan"]
+    try:
+        document = json.loads(_plan_file(run, digest).read_text())
+    except FileNotFoundError:
+        raise ResultsError(f"{path}: results of a bundle that this run did not write (plan {digest[:12]})") from None
+    plan = document["plan"]
+    results = read_results(path, plan)
+    workloads = tuple(Workload.from_json(workload) for workload in plan["workloads"])
+    target = Target(results.fingerprint, Setup.from_json(plan["setup"]), workloads)
+    share = plan["protocol"]["share"]
+    subnets = {key: Subnet.from_json(subnet) for key, subnet in document["subnets"].items()}
+    precision, model = document["precision"], document["timed_model"]
+    with Store(run.store_file) as store:
+        known = {(row.subnet_key, row.samples) for row in store.measurements(target, precision, model)}
+        found = [measurement_of(subnets[key], visit, share) for key, visit in results.visits]
+        fresh = [one for one in found if (one.subnet_key, one.samples) not in known]
+        store.add(target, results.host, precision, model, fresh)
+    run.console.say(
+        f"{len(fresh)} new timings of {results.host} ({results.fingerprint['cpu']}), {len(found) - len(fresh)} known"
+        + (f"; {len(results.missing)} subnets are not finished" if results.missing else "")
+    )
+    run.console.say(f"to fit and search for it: target.host = stored:{results.host}")
+    run.event("import", plan=digest, target=target.hash, measurements=len(fresh))
+    return {
+        "host": results.host,
+        "target": target.hash,
+        "imported": len(fresh),
+        "known": len(found) - len(fresh),
+        "missing": list(results.missing),
+        "complete": results.complete,
+    }
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file is a bundle's results rather than a latency file of another kind. Raises OSError."""
+    with path.open("rb") as stream:
+        start = stream.read(200).lstrip()
+    # A latency file's lines are Python dictionaries with sample_ keys in single quotes.
+    return start.startswith(b'{"')
+
+
+def _plan_file(run: Run, digest: str) -> Path:
+    return run.folder / "bundles" / f"{digest[:16]}.json"

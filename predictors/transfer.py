@@ -1,0 +1,96 @@
+"""A predictor of one host or workload becomes one of another, from a few timings there."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nas.space import Genomes
+from predictors.features import usual_prices
+from predictors.latency import bounded, cross_validate
+from predictors.measurements import Measurements, read_measurements
+from predictors.predictor import Model, Predictor
+from predictors.prior import FREEDOM, Vector, fit_prior
+from predictors.quality import judge
+from predictors.residual import folds, tree_output
+
+# One timing could only scale; fewer than these cannot tell whether that is enough.
+MINIMUM_TIMINGS = 5
+# How far prices may move from the source's, and how much of what its trees add is kept.
+_FREEDOMS = (0.0, 0.1, 0.3, 1.0)
+_SHARES = (0.0, 0.5, 1.0)
+_MOST_FOLDS = 20
+
+
+class _Candidate(NamedTuple):
+    """Prices to start from, how far a fit may leave them, and the share of the source's trees."""
+
+    start: Vector
+    freedom: float
+    share: float
+
+
+def transfer(
+    source: Predictor,
+    genomes: Genomes,
+    latency_ms: Vector,
+    errors: Vector | None,
+    target: dict[str, Any],
+    noise_floor: float | None,
+    inputs: str,
+    precision: str | None = None,
+    level: float = 0.95,
+) -> Predictor:
+    """A predictor for ``target``, from genomes (n, genes) of the source's space and their latencies there (n,).
+
+    The source's prices are scaled, or loosened as well, or the usual ones take their place; its trees are kept in
+    whole, by half, or not. Leave-one-out says which, and cross-validation around that how good it is. Raises
+    PredictorError as ``fit``, but is content with ``MINIMUM_TIMINGS``.
+    """
+    precision = precision or source.precision
+    measured = read_measurements(source.space, genomes, latency_ms, errors, target, precision, MINIMUM_TIMINGS)
+    candidates = _candidates(source, precision)
+    measured = measured.without_outliers(candidates[0].start)
+
+    def fit_rows(rows: Measurements) -> tuple[Model, float]:
+        best = _choose(source, candidates, rows)
+        return bounded(rows, lambda part: _fit(source, best, part), level)
+
+    predicted_ms, upper_ms = cross_validate(measured, fit_rows)
+    quality = judge(measured.latency_ms, predicted_ms, upper_ms, noise_floor, measured.outliers)
+    model, factor = fit_rows(measured)
+    return Predictor(source.space, target, precision, inputs, model, factor, level, quality)
+
+
+def _candidates(source: Predictor, precision: str) -> list[_Candidate]:
+    """The nearest to the source first."""
+    usual = usual_prices(precision)
+    # A price of zero could only stay zero; on another host it may be small instead.
+    prices = source.model.prior.prices
+    factor = np.median(prices[prices > 0] / usual[prices > 0])
+    start = np.maximum(prices, 0.1 * factor * usual)
+    shares = _SHARES[::-1] if source.model.booster is not None else (0.0,)
+    kept = [_Candidate(start, freedom, share) for freedom, share in product(_FREEDOMS, shares)]
+    return [*kept, _Candidate(usual, FREEDOM, 0.0)]
+
+
+def _choose(source: Predictor, candidates: list[_Candidate], measured: Measurements) -> _Candidate:
+    """That whose predictions err least on timings left out, one at a time while they are few."""
+    errors = np.zeros(len(candidates))
+    for kept, held in folds(len(measured), _MOST_FOLDS):
+        rows, rest = measured.rows(kept), measured.rows(held)
+        for number, candidate in enumerate(candidates):
+            predicted_ms, _ = _fit(source, candidate, rows).predict(rest.terms, rest.sizes)
+            errors[number] += np.abs(np.log(rest.latency_ms / predicted_ms)).sum()
+    return candidates[int(np.argmin(errors))]
+
+
+def _fit(source: Predictor, candidate: _Candidate, measured: Measurements) -> Model:
+    """The prior explains what the kept share of the trees does not."""
+    share = candidate.share * source.model.share
+    booster = source.model.booster if share else None
+    latency_ms = measured.latency_ms * np.exp(-share * tree_output(booster, measured.sizes))
+    prior = fit_prior(measured.terms, latency_ms, measured.errors, candidate.start, candidate.freedom)
+    return Model(prior, booster, share)
