@@ -103,8 +103,14 @@ def _guarded(action: Callable[[], None]) -> None:
         typer.echo("interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
     except _expected_failures() as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_sentence(error)}", err=True)
         raise typer.Exit(1) from None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 def _execute(
@@ -313,14 +319,16 @@ def bench(
         if bundle:
             return bundles.bundle(run, bundle)
         if exported:
-            return datasets.export_dataset(run.store_file, exported)
+            written = datasets.export_dataset(run.store_file, exported)
+            run.console.say(f"{written['rows']} visits to {exported}")
+            return written
         if listed:
             return datasets.list_datasets(run.store_file, run.console)
         assert imported is not None
         if bundles.is_results(imported):
             return bundles.import_results(run, imported)
         settings = run.configuration
-        return datasets.import_latencies(
+        read = datasets.import_latencies(
             run.store_file,
             imported,
             settings.precision,
@@ -328,6 +336,8 @@ def bench(
             settings.target.batch,
             settings.target.sequence,
         )
+        run.console.say(f"{read['imported']} latencies of {imported.name} as target {read['target']}")
+        return read
 
     if bundle or imported or exported or listed:
         _execute("datasets", configuration, overrides, assignments, as_json, other_work)

@@ -183,6 +183,33 @@ def test_an_impossible_budget_beside_a_possible_one_loses_nothing(folder: Path, 
     assert (folder / "run" / "packages" / "int8-1.5x" / "model.onnx").is_file()
 
 
+def test_timings_can_be_listed_exported_and_joined_by_others(folder: Path, configuration: Path) -> None:
+    (local,) = ortnas("bench", configuration, "--list")["datasets"]
+    assert (local["host"], local["precision"], local["subnets"]) == ("local", "int8", 14)
+    table = folder / "timings.csv"
+    assert ortnas("bench", configuration, "--export", table)["rows"] == len(table.read_text().splitlines()) - 1 == 28
+    latencies = folder / "seed's latencies é.txt"
+    sizes = "'sample_layer_num': 1, 'sample_hidden_size': 144, 'sample_intermediate_sizes': [128]"
+    heads = "'sample_num_attention_heads': [12], 'sample_qkv_sizes': [144]"
+    latencies.write_text(f"{{{sizes}, {heads}}}\t3.25\n", encoding="utf-8")
+    assert ortnas("bench", configuration, "--import", latencies)["imported"] == 1
+    assert len(ortnas("bench", configuration, "--list")["datasets"]) == 2
+    process = start("bench", configuration, "--import", folder / "nothing")
+    _, errors = process.communicate()
+    assert (process.returncode, errors.strip()) == (1, f"error: {folder / 'nothing'}: no such file or directory")
+
+
+def test_the_doctor_examines_the_run_and_its_host(folder: Path, configuration: Path) -> None:
+    found = ortnas("doctor", configuration)
+    assert found["noise_floor"]["median"] >= 0
+    assert {finding["name"] for finding in found["findings"]} >= {"processors", "quota", "stolen time"}
+    assert json.loads((folder / "run" / "doctor.json").read_text()) == found
+    process = start("doctor", "--host", "simulated", "--threads", "999")
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "999 threads" in output
+
+
 def test_fp32_is_searched_the_same_way(folder: Path, configuration: Path) -> None:
     few = ("--set", "bench.subnets=10", "--set", "search.candidates=4")
     done = ortnas("run", configuration, "--precision", "fp32", *few)
