@@ -375,12 +375,22 @@ def fit(
     folder: FolderOption = None,
     precision: PrecisionOption = None,
     host: HostOption = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder of another host's or workload's predictor; ten timings are then enough."),
+    ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fit the latency predictor to the timings."""
     overrides = {"folder": folder, "precision": precision, "target.host": host}
-    _execute("fit", configuration, overrides, assignments, as_json)
+
+    def start_from(run: Run) -> dict[str, Any]:
+        from nas.stages.fit import fit_predictor
+
+        return fit_predictor(run, source)
+
+    _execute("fit", configuration, overrides, assignments, as_json, start_from)
 
 
 @app.command()

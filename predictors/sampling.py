@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,28 +33,44 @@ def stratified(
 ) -> Genomes:
     """Up to n distinct genomes that are not ``taken``: smallest, largest, and others evenly between them.
 
-    They come one from each of n strata of equal ratio of latency, and are within it the most different, in sizes,
-    from those chosen before (maximin; Johnson et al. 1990). Fewer than n only where no more are found.
+    Fewer than n only where no more are found. ``cost`` is what is known of latencies before anything is timed.
     """
-    ends = np.unique([space.encode(space.smallest), space.encode(space.largest)], axis=0)
+    ends = np.stack([space.encode(space.smallest), space.encode(space.largest)])
     taken = np.empty((0, space.genes), np.int16) if taken is None else taken
     # Random genomes are rarely near the ends; changed copies of the ends are.
     near_ends = space.mutate(np.repeat(ends, _POOL // 32, axis=0), rng)
     pool = _fresh(space, np.concatenate([ends, space.sample(_POOL, rng), near_ends]), taken)
+    return pool[spread_rows(space, pool, n, rng, taken, cost)]
+
+
+def spread_rows(
+    space: SearchSpace,
+    pool: Genomes,
+    n: int,
+    rng: np.random.Generator,
+    taken: Genomes | None = None,
+    cost: Cost | None = None,
+) -> npt.NDArray[np.int64]:
+    """Up to n rows of a pool of genomes (m, genes): the cheapest, the dearest, and others evenly between them.
+
+    One comes from each of n strata of equal ratio of latency, and is within it the most different, in sizes, from
+    those chosen before (maximin; Johnson et al. 1990).
+    """
+    if not len(pool) or n < 1:
+        return np.empty(0, np.int64)
     latency_ms = (cost or usual_cost(space))(pool)
-    edges = np.geomspace(latency_ms.min(), latency_ms.max() * (1 + 1e-9), n + 1) if len(pool) else np.zeros(n + 1)
-    stratum = np.searchsorted(edges, latency_ms, side="right") - 1
-    picker = _Picker(space, pool, taken)
-    picker.take(row for row in range(len(pool)) if (pool[row] == ends).all(1).any())
-    # Strata that hold none leave their turn to the subnets most different from all others.
+    edges = np.geomspace(latency_ms.min(), latency_ms.max() * (1 + 1e-9), n + 1)
+    stratum = np.searchsorted(edges[1:], latency_ms, side="right")
+    picker = _Picker(space, pool, np.empty((0, space.genes), np.int16) if taken is None else taken)
+    for row in dict.fromkeys([int(np.argmin(latency_ms)), int(np.argmax(latency_ms))]):
+        picker.take(row)
     for number in rng.permutation(n):
-        if len(picker.chosen) >= n:
-            break
         if not (stratum[picker.chosen] == number).any():
             picker.take_farthest(stratum == number)
+    # Strata that hold none leave their turn to the subnets most different from all others.
     while len(picker.chosen) < n and picker.take_farthest(np.ones(len(pool), bool)):
         pass
-    return pool[picker.chosen[:n]]
+    return np.array(picker.chosen[:n])
 
 
 def most_useful(
@@ -100,18 +116,17 @@ class _Picker:
         for point in scaled[len(pool) :]:
             self._approach(point)
 
-    def take(self, rows: Iterable[int]) -> None:
-        for row in rows:
-            self.chosen.append(row)
-            self._approach(self._points[row])
-            self._distance[row] = -1.0
+    def take(self, row: int) -> None:
+        self.chosen.append(row)
+        self._approach(self._points[row])
+        self._distance[row] = -1.0
 
     def take_farthest(self, among: npt.NDArray[np.bool_]) -> bool:
         """Whether there was one left."""
         rows = np.flatnonzero(among & (self._distance >= 0))
         if not len(rows):
             return False
-        self.take([int(rows[np.argmax(self._distance[rows])])])
+        self.take(int(rows[np.argmax(self._distance[rows])]))
         return True
 
     def _approach(self, point: Vector) -> None:
