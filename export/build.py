@@ -13,6 +13,7 @@ import onnxruntime
 
 from export.calibration import Feeds, calibrate
 from export.graph import Graph, build_graph, to_model
+from export.heads import ALIAS
 from export.outputs import Array, split_rows
 from export.quantize import quantize
 from export.recipes import Recipe
@@ -116,7 +117,9 @@ def load(model: bytes) -> onnxruntime.InferenceSession:
 def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
     """The model's output for one batch, given what it asks for; start and end logits of a span on the last axis."""
     asked = {item.name for item in session.get_inputs()}
-    outputs: list[Array] = session.run(None, {name: value for name, value in feeds.items() if name in asked})
+    # A package repeats its first output for other loaders.
+    names = [item.name for item in session.get_outputs() if item.name != ALIAS]
+    outputs: list[Array] = session.run(names, {name: value for name, value in feeds.items() if name in asked})
     return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
 

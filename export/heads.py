@@ -24,6 +24,8 @@ OUTPUT_NAMES = {
     "span": ("start_logits", "end_logits"),
     "masked-lm": ("logits",),
 }
+# The embedding once more, as a sequence of one token: what loaders of hidden states ask packages for.
+ALIAS = "last_hidden_state"
 # The weight products of each head that run in integers, and those that never do: one row a text is not worth it.
 HEAD_PRODUCTS: dict[str, tuple[str, ...]] = {
     "embedding": (),

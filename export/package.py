@@ -10,7 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
 from export.graph import input_names
+from export.heads import ALIAS
 from export.weights import SupernetFolder
 from nas.families import checkpoint_config
 from nas.files import write_json
@@ -82,13 +87,13 @@ def write_package(folder: Path, content: PackageContent) -> None:
 
 
 def _fill(staging: Path, content: PackageContent) -> None:
-    (staging / "model.onnx").write_bytes(content.model)
-    for name in _TOKENIZER_FILES:
-        if (content.supernet.path / name).is_file():
-            shutil.copyfile(content.supernet.path / name, staging / name)
+    dimensions = content.supernet.dimensions
+    (staging / "model.onnx").write_bytes(content.model if dimensions.head != "embedding" else with_alias(content.model))
+    _copy_tokenizer(content.supernet.path, staging)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
-    config = checkpoint_config(content.supernet.dimensions, content.subnet, content.supernet.labels)
-    write_json(staging / "config.json", config)
+    write_json(staging / "config.json", checkpoint_config(dimensions, content.subnet, content.supernet.labels))
+    if dimensions.head == "embedding":
+        _write_sentence_transformer(staging, dimensions.embedding_size, content.max_length)
     write_json(staging / SAMPLE_FILE, asdict(content.sample))
     (staging / "README.md").write_text(_model_card(content), encoding="utf-8")
     record = {
@@ -96,13 +101,59 @@ def _fill(staging: Path, content: PackageContent) -> None:
         "name": content.name,
         "subnet_key": content.subnet.key,
         "subnet": content.subnet.to_json(),
-        "head": content.supernet.dimensions.head,
+        "head": dimensions.head,
         "labels": list(content.supernet.labels),
         "max_length": content.max_length,
         **content.record,
-        "checksums": {path.name: checksum(path) for path in sorted(staging.iterdir())},
+        "checksums": {
+            path.relative_to(staging).as_posix(): checksum(path)
+            for path in sorted(staging.rglob("*"))
+            if path.is_file()
+        },
     }
     write_json(staging / RECORD_FILE, record)
+
+
+def with_alias(model: bytes) -> bytes:
+    """An embedding model with its output a second time, as ``last_hidden_state [batch, 1, embedding_size]``.
+
+    optimum's feature extraction, and with it sentence-transformers, knows outputs by that name only.
+    """
+    proto = onnx.ModelProto.FromString(model)
+    (embedding,) = proto.graph.output
+    batch, size = embedding.type.tensor_type.shape.dim
+    axis = f"{ALIAS}/axis"
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), axis))
+    proto.graph.node.append(helper.make_node("Unsqueeze", [embedding.name, axis], [ALIAS], name=ALIAS))
+    shape = (batch.dim_param, 1, size.dim_value)
+    proto.graph.output.append(helper.make_tensor_value_info(ALIAS, TensorProto.FLOAT, shape))
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def _write_sentence_transformer(staging: Path, embedding_size: int, max_length: int) -> None:
+    """What sentence-transformers reads beside the model: the one token of ``last_hidden_state`` is the embedding."""
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    ]
+    pooling = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    write_json(staging / "modules.json", modules)
+    write_json(staging / "sentence_bert_config.json", {"max_seq_length": max_length})
+    write_json(staging / "1_Pooling" / "config.json", {"word_embedding_dimension": embedding_size, **pooling})
+
+
+def _copy_tokenizer(source: Path, staging: Path) -> None:
+    for name in _TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, staging / name)
+    settings_file = staging / "tokenizer_config.json"
+    if not settings_file.is_file():
+        return
+    settings = json.loads(settings_file.read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        # What transformers 5 calls it; loaders that hold on to transformers 4 only know the name that both understand.
+        write_json(settings_file, settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def checksum(path: Path) -> str:
@@ -122,7 +173,8 @@ def _describe_inputs(dimensions: Dimensions) -> str:
 def _describe_output(dimensions: Dimensions, labels: Sequence[str]) -> str:
     order = ", ".join(labels)
     return {
-        "embedding": f"`sentence_embedding`, float32 `[batch, {dimensions.embedding_size}]`, of unit length",
+        "embedding": f"`sentence_embedding`, float32 `[batch, {dimensions.embedding_size}]`, of unit length, and once "
+        f"more as `last_hidden_state`, float32 `[batch, 1, {dimensions.embedding_size}]`",
         "classification": f"`logits`, float32 `[batch, {dimensions.num_labels}]`, in the order {order}",
         "regression": "`logits`, float32 `[batch, 1]`, the number itself",
         "token-classification": f"`logits`, float32 `[batch, sequence, {dimensions.num_labels}]`, in the order {order} "

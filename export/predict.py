@@ -54,7 +54,9 @@ class Model:
             item.name: np.array([getattr(encoding, COLUMNS[item.name]) for encoding in encodings], np.int64)
             for item in self.session.get_inputs()
         }
-        outputs = self.session.run(None, feeds)
+        # Embeddings come a second time, as other loaders ask for them.
+        names = [item.name for item in self.session.get_outputs() if item.name != "last_hidden_state"]
+        outputs = self.session.run(names, feeds)
         return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
     def describe(self, text):

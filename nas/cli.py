@@ -60,16 +60,19 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from export.build import ExportError
     from export.calibration import CalibrationError
     from export.inspection import InspectionError
+    from export.load_test import LoadError
     from export.package import PackageError
     from export.weights import SupernetError
     from nas.configuration import ConfigurationError
     from nas.data.failures import DataError
     from nas.failures import CheckpointError, TrainingError
+    from nas.report import ReportError
     from nas.space import SpaceError
     from nas.stages.search import SearchError
     from nas.text import TokenizerError
     from predictors.latency import PredictorError
     from search.evolution import InfeasibleBudgetError
+    from search.scoring import ScoringError
 
     return (
         CalibrationError,
@@ -82,10 +85,13 @@ def _expected_failures() -> tuple[type[Exception], ...]:
         InfeasibleBudgetError,
         InspectionError,
         LatencyFileError,
+        LoadError,
         OSError,
+        ReportError,
         PackageError,
         PredictorError,
         ResultsError,
+        ScoringError,
         SearchError,
         SpaceError,
         StoreError,
@@ -448,22 +454,72 @@ def run(
 @app.command()
 def verify(
     package: Annotated[Path, typer.Argument(help="A package folder.")],
+    load: Annotated[bool, typer.Option("--load", help="Drive it with concurrent requests, too.")] = False,
+    concurrency: Annotated[
+        list[int] | None, typer.Option(min=1, help="With --load: requests at a time; several times.")
+    ] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="With --load: sessions that share the requests.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="With --load: how long each concurrency is driven.")] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a package on this machine: files, speed, score."""
+    """Check a package on this machine: files, speed, score; with --load, throughput and latency under load."""
 
     def action() -> None:
+        from export.load_test import drive
         from export.verify import verify as verify_package
         from nas.console import Console
 
         checks = verify_package(package)
+        failed = any(check.state == "fail" for check in checks)
+        console = Console(to_stderr=as_json)
+        rows = [(check.name, check.state, check.detail) for check in checks]
+        console.table(str(package), ("check", "result", "detail"), rows)
+        driven = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if load and not failed else []
+        if driven:
+            console.table(
+                f"Under load, {sessions} session(s)",
+                ("at a time", "requests a second", "p50 ms", "p95 ms", "p99 ms"),
+                [
+                    (
+                        str(row.concurrency),
+                        f"{row.throughput:.1f}",
+                        f"{row.p50_ms:.2f}",
+                        f"{row.p95_ms:.2f}",
+                        f"{row.p99_ms:.2f}",
+                    )
+                    for row in driven
+                ],
+            )
         if as_json:
-            typer.echo(json.dumps([vars(check) for check in checks]))
-        else:
-            rows = [(check.name, check.state, check.detail) for check in checks]
-            Console().table(str(package), ("check", "result", "detail"), rows)
-        if any(check.state == "fail" for check in checks):
+            documents = [vars(check) for check in checks]
+            typer.echo(
+                json.dumps({"checks": documents, "load": [row.to_json() for row in driven]} if load else documents)
+            )
+        if failed:
             raise typer.Exit(1)
+
+    _guarded(action)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, finished or not, or its run.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; report.html in the run folder by default.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="The Pareto front alone, as a picture.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything that a run found as one HTML page that works offline."""
+
+    def action() -> None:
+        from nas.console import Console
+        from nas.report import write_front_png, write_report
+
+        run_folder = folder.parent if folder.is_file() else folder
+        path = out or run_folder / ("front.png" if png else "report.html")
+        written = write_front_png(run_folder, path) if png else write_report(run_folder, path)
+        Console(to_stderr=as_json).say(f"wrote {written}")
+        if as_json:
+            typer.echo(json.dumps({"report": str(written)}))
 
     _guarded(action)
 

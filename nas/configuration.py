@@ -193,14 +193,39 @@ class Bench(_Section):
         return value
 
 
+class OtherTarget(_Section):
+    """A second target that winners have to suit: the folder of its predictor, and its budget in ms."""
+
+    predictor: str
+    budget_ms: float = Field(gt=0)
+
+
 class Search(_Section):
-    """Budgets are ms (``6.5``) or speed-ups over the full model at the same precision (``2x``)."""
+    """Budgets are ms (``6.5``) or speed-ups over the full model at the same precision (``2x``).
+
+    ``goal``: one search per budget, or one over the whole ``front`` of score against latency, of which every budget
+    takes its winner. ``method`` proposes: ``evolution``, or ``random``, ``fast`` and ``evolved`` as in earlier systems.
+    ``screen`` scores INT8 candidates cut from the quantized full network and the best of them again as they would be
+    shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
+    ``percentile``: what of the latency the budget holds. ``workers``: how many candidates are scored at a time, as many
+    as there are processors by default. ``targets``: other targets that have to be met as well, by prediction.
+    """
 
     budgets: tuple[str, ...] = ("2x",)
     candidates: int = Field(100, ge=1)
-    population: int = Field(16, ge=2)
+    population: int = Field(32, ge=2)
     finalists: int = Field(4, ge=1)
     metric: str | None = None
+    goal: Literal["budget", "front"] = "budget"
+    method: Literal["evolution", "random", "fast", "evolved"] = "evolution"
+    surrogate: bool = True
+    screen: bool = True
+    race: bool = True
+    rule: Literal["best", "fastest", "knee"] = "best"
+    tolerance: float = Field(0.0, ge=0)
+    percentile: Literal[50, 95] = 50
+    workers: int | None = Field(None, ge=1)
+    targets: tuple[OtherTarget, ...] = ()
 
     @field_validator("budgets", mode="before")
     @classmethod

@@ -84,7 +84,7 @@ def read_measurements(
             f"{wrong.sum()} of {len(latency_ms)} latencies are not positive numbers, the first {latency_ms[wrong][0]}"
         )
     if errors is not None:
-        errors = np.where(np.isfinite(errors), np.maximum(errors, 0), 1.0)
+        errors = _known(np.asarray(errors, np.float64))
     genomes, latency_ms, errors = _combined(genomes.astype(np.int16), latency_ms, errors)
     if len(latency_ms) < least:
         raise PredictorError(
@@ -99,6 +99,12 @@ def read_measurements(
         raise PredictorError(f"the target's description cannot be used: {error!r}") from error
     population = space.expand(genomes)
     return Measurements(genomes, latency_ms, errors, analytic_terms(population, machine), tree_features(population))
+
+
+def _known(errors: Vector) -> Vector | None:
+    """Errors that were not found out, of a single short visit, are taken to be as large as the largest others."""
+    found = np.isfinite(errors) & (errors >= 0)
+    return np.where(found, errors, errors[found].max()) if found.any() else None
 
 
 def _combined(genomes: Genomes, latency_ms: Vector, errors: Vector | None) -> tuple[Genomes, Vector, Vector | None]:

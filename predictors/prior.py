@@ -17,7 +17,7 @@ Matrix = npt.NDArray[np.float64]
 FREEDOM = 1.5
 # Where errors begin to count by size instead of by square, in standard deviations (Huber 1964: 95 % efficiency).
 _HUBER = 1.345
-_ITERATIONS, _CONVERGED = 20, 1e-5
+_ITERATIONS, _CONVERGED = 20, 1e-3
 # Whatever the residuals say, measurements are not known better than this, nor so badly that they say nothing.
 _LEAST_SPREAD, _MOST_SPREAD, _FIRST_SPREAD = 0.003, 1.0, 0.1
 # The median of absolute normal deviates, inverted.
@@ -74,8 +74,9 @@ def fit_prior(
     predicted, spread = scaled.sum(1), _FIRST_SPREAD
     for _ in range(_ITERATIONS):
         deviation = np.sqrt(spread**2 + variance)
-        residual = np.log(latency_ms / predicted)
-        doubted = np.maximum(np.abs(residual) / (_HUBER * deviation), 1)
+        ratio = latency_ms / predicted
+        distance = np.maximum(np.abs(np.log(ratio)), np.abs(ratio - 1))
+        doubted = np.maximum(distance / (_HUBER * deviation), 1)
         weight = 1 / (predicted * deviation * np.sqrt(doubted))
         rows = np.hstack([scaled * weight[:, None], np.zeros((len(scaled), 1))])
         matrix = np.vstack([rows, held])

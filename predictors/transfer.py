@@ -12,7 +12,7 @@ from predictors.features import usual_prices
 from predictors.latency import bounded, cross_validate
 from predictors.measurements import Measurements, read_measurements
 from predictors.predictor import Model, Predictor
-from predictors.prior import FREEDOM, Vector, fit_prior
+from predictors.prior import FREEDOM, Prior, Vector, fit_prior
 from predictors.quality import judge
 from predictors.residual import folds, tree_output
 
@@ -78,19 +78,25 @@ def _candidates(source: Predictor, precision: str) -> list[_Candidate]:
 
 def _choose(source: Predictor, candidates: list[_Candidate], measured: Measurements) -> _Candidate:
     """That whose predictions err least on timings left out, one at a time while they are few."""
+    trees = tree_output(source.model.booster, measured.sizes)
     errors = np.zeros(len(candidates))
     for kept, held in folds(len(measured), _MOST_FOLDS):
         rows, rest = measured.rows(kept), measured.rows(held)
         for number, candidate in enumerate(candidates):
-            predicted_ms, _ = _fit(source, candidate, rows).predict(rest.terms, rest.sizes)
+            kept_share = candidate.share * source.model.share
+            predicted_ms = _fit_prior(candidate, rows, kept_share * trees[kept]).latency_ms(rest.terms)
+            predicted_ms = predicted_ms * np.exp(kept_share * trees[held])
             errors[number] += np.abs(np.log(rest.latency_ms / predicted_ms)).sum()
     return candidates[int(np.argmin(errors))]
 
 
 def _fit(source: Predictor, candidate: _Candidate, measured: Measurements) -> Model:
-    """The prior explains what the kept share of the trees does not."""
     share = candidate.share * source.model.share
     booster = source.model.booster if share else None
-    latency_ms = measured.latency_ms * np.exp(-share * tree_output(booster, measured.sizes))
-    prior = fit_prior(measured.terms, latency_ms, measured.errors, candidate.start, candidate.freedom)
-    return Model(prior, booster, share)
+    return Model(_fit_prior(candidate, measured, share * tree_output(booster, measured.sizes)), booster, share)
+
+
+def _fit_prior(candidate: _Candidate, measured: Measurements, trees: Vector) -> Prior:
+    """The prior explains what the trees, (n,), do not add to the logarithm."""
+    latency_ms = measured.latency_ms * np.exp(-trees)
+    return fit_prior(measured.terms, latency_ms, measured.errors, candidate.start, candidate.freedom)

@@ -1,123 +1,249 @@
-"""Constrained evolution: ask for subnets under a latency bound, tell their scores."""
+"""The search engine: ask for subnets within all budgets, tell their scores; nothing is asked for twice.
+
+Constrained evolution for one budget, NSGA-II for a whole front (Deb et al. 2002). A generation proposes tens of
+thousands of genomes; what is asked for are a few that the predictors' bounds and a model of the scores let through.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.space import Genomes, SearchSpace
+from search.acquisition import most_promising
+from search.constraints import Constraint, Proposals, Vector, predict
+from search.methods import METHODS
+from search.operators import enumerate_space, offspring, unseen
+from search.selection import best_first
+from search.surrogate import Surrogate, fit_surrogate
 
-Vector = npt.NDArray[np.float64]
-_POOL = 8192
-_TOURNAMENT = 3
-# Subnets far below the budget waste it; those at least this near are preferred.
+# A space of so few subnets is looked through whole before it counts as exhausted.
+_ENUMERABLE = 100_000
+# Generations towards budgets that none of the first pool meets, and attempts to find unseen subnets where few are left.
+_ATTEMPTS = 10
+# Subnets far below a budget waste it; those whose bound is at least this near are preferred.
 _NEAR_BUDGET = 0.85
+
+SizeBytes = Callable[[Genomes], Vector]
 
 
 class InfeasibleBudgetError(ValueError):
-    """No subnet of the space meets the budget; ``fastest_ms`` is the lowest upper bound found."""
+    """No subnet of the space meets a budget; ``fastest_ms`` is the lowest upper bound found."""
 
-    def __init__(self, budget_ms: float, fastest_ms: float) -> None:
+    def __init__(self, budget_ms: float, fastest_ms: float, target: str = "") -> None:
+        where = f" on {target}" if target else ""
         super().__init__(
-            f"no subnet meets the budget of {budget_ms:.3g} ms: the fastest has an upper bound of {fastest_ms:.3g} ms. "
-            f"Use a budget of at least {fastest_ms:.3g} ms, or a space with smaller choices"
+            f"no subnet meets the budget of {budget_ms:.3g} ms{where}: the fastest has an upper bound of "
+            f"{fastest_ms:.3g} ms. Use a budget of at least {fastest_ms:.3g} ms, or a space with smaller choices"
         )
         self.fastest_ms = fastest_ms
 
 
-class LatencyBound(Protocol):
-    """What evolution needs of a predictor."""
-
-    def predict(self, genomes: Genomes) -> tuple[Vector, Vector]:
-        """``latency_ms`` and ``upper_ms`` (n,) of genomes (n, genes)."""
-
-
 @dataclass(frozen=True)
 class Candidate:
-    """A scored subnet with its predicted latency."""
+    """A scored subnet with its predicted latency and bound on the first target.
+
+    ``estimated``: scoring ended early, since it could no longer be among the best; the score is what was expected.
+    """
 
     genome: tuple[int, ...]
     latency_ms: float
     upper_ms: float
     score: float
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``goal``: the best score within the budgets, or the ``front`` of score against latency (and size, if given).
+
+    ``method`` names where proposals come from (``search.methods``); ``population``: how many candidates are parents.
+    ``surrogate`` lets a model of the scores choose among proposals; ``bonus``: how many standard deviations of it
+    count in a proposal's favour. ``pool``: how many genomes a generation proposes.
+    """
+
+    goal: Literal["budget", "front"] = "budget"
+    method: str = "evolution"
+    population: int = 16
+    surrogate: bool = True
+    bonus: float = 1.0
+    pool: int = 16_384
 
 
 class Evolution:
-    """Proposes genomes whose upper latency bound is within the budget, never one twice.
+    """Proposes genomes within all constraints.
 
-    Deterministic: the same seed and the same told scores give the same proposals. Raises InfeasibleBudgetError.
+    Deterministic: the same seed, proposals and told scores give the same next proposals, whatever happened in between.
+    Raises InfeasibleBudgetError.
     """
 
     def __init__(
-        self, space: SearchSpace, predictor: LatencyBound, budget_ms: float, population: int, seed: int
+        self,
+        space: SearchSpace,
+        constraints: Sequence[Constraint],
+        settings: Settings = Settings(),
+        seed: int = 0,
+        size_bytes: SizeBytes | None = None,
     ) -> None:
-        self.space, self.predictor, self.budget_ms, self.population = space, predictor, budget_ms, population
+        self.space, self.constraints, self.settings, self.seed = space, tuple(constraints), settings, seed
+        self.size_bytes = size_bytes
         self.candidates: list[Candidate] = []
+        self.asked = 0
         self._seen: set[bytes] = set()
-        self._rng = np.random.default_rng(seed)
-        self._first = self._within_budget(self._initial_pool())
+        self._excess: list[float] = []
+        self._sample = METHODS[settings.method]
+        self._first = self._within(self._initial_pool(self._rng(0)))
+        if not len(self._first.genomes):
+            self._first = self._descend()
 
-    def _initial_pool(self) -> Genomes:
-        ends = np.stack([self.space.encode(self.space.smallest), self.space.encode(self.space.largest)])
-        return np.concatenate([ends, self.space.sample(_POOL, self._rng)])
+    def ask(self, n: int) -> Proposals:
+        """Up to n unseen genomes within all budgets; fewer only where no more are found, none where none is left."""
+        rng = self._rng(1)
+        pool = self._first
+        if self.candidates:
+            pool = self._within(rng.permutation(self._sample(self.space, self._parents(), self.settings.pool, rng)))
+        pool = pool.take(unseen(pool.genomes, self._seen))
+        for attempt in range(1 if self.space.count <= _ENUMERABLE else _ATTEMPTS):
+            if len(pool.genomes) >= n:
+                break
+            pool = pool.join(self._within(self._more(attempt, rng)))
+            pool = pool.take(unseen(pool.genomes, self._seen))
+        chosen = pool.take(self._choose(pool, n))
+        self.mark(chosen.genomes)
+        return chosen
 
-    def _within_budget(self, genomes: Genomes) -> tuple[Genomes, Vector, Vector]:
-        latency_ms, upper_ms = self.predictor.predict(genomes)
-        feasible = upper_ms <= self.budget_ms
-        if not feasible.any() and not self.candidates:
-            raise InfeasibleBudgetError(self.budget_ms, float(upper_ms.min()))
-        return genomes[feasible], latency_ms[feasible], upper_ms[feasible]
+    def mark(self, genomes: Genomes) -> None:
+        """Counts genomes as asked for, as after ``ask``."""
+        self._seen.update(genome.tobytes() for genome in np.asarray(genomes, np.int16))
+        self.asked += len(genomes)
 
-    def ask(self, n: int) -> tuple[Genomes, Vector, Vector]:
-        """Up to n unseen genomes with their predicted latency and bound; fewer only where no more are found."""
-        genomes, latency_ms, upper_ms = self._within_budget(self._offspring()) if self.candidates else self._first
-        fresh = self._unseen(genomes)
-        if self.candidates and len(fresh) < n:
-            # A small or nearly exhausted space: whatever random sampling still finds.
-            genomes, latency_ms, upper_ms = self._within_budget(self._initial_pool())
-            fresh = self._unseen(genomes)
-        chosen = self._prefer_near_budget(fresh, upper_ms[fresh], n)
-        for genome in genomes[chosen]:
-            self._seen.add(genome.tobytes())
-        return genomes[chosen], latency_ms[chosen], upper_ms[chosen]
-
-    def tell(self, candidates: list[Candidate]) -> None:
-        """Adds scored candidates, asked for or known from elsewhere; those over the budget only count as seen."""
-        for candidate in candidates:
-            self._seen.add(np.asarray(candidate.genome, np.int16).tobytes())
-            if candidate.upper_ms <= self.budget_ms:
-                self.candidates.append(candidate)
+    def tell(self, candidates: Sequence[Candidate]) -> None:
+        """Adds scored candidates, asked for or known from elsewhere; those over a budget are parents of last resort."""
+        if not candidates:
+            return
+        genomes = np.array([candidate.genome for candidate in candidates], np.int16)
+        _, excess = predict(self.constraints, genomes)
+        self.candidates += candidates
+        self._excess += excess.max(1).tolist()
+        self._seen.update(genome.tobytes() for genome in genomes)
 
     @property
     def ranking(self) -> list[Candidate]:
-        """Best score first; among equals the faster one."""
-        return sorted(self.candidates, key=lambda candidate: (-candidate.score, candidate.latency_ms))
+        """Candidates within the budgets that are scored in full: best score first, among equals the faster one."""
+        known = [one for one, excess in zip(self.candidates, self._excess, strict=True) if excess <= 0]
+        return sorted(
+            (one for one in known if not one.estimated), key=lambda candidate: (-candidate.score, candidate.latency_ms)
+        )
 
-    def _offspring(self) -> Genomes:
-        parents = np.asarray([candidate.genome for candidate in self.ranking[: self.population]], np.int16)
-        # Rows are in order of rank, so the smallest of some random rows wins its tournament.
-        first, second = self._rng.integers(0, len(parents), (2, _TOURNAMENT, _POOL)).min(1)
-        crossed = self.space.mutate(self.space.cross(parents[first], parents[second], self._rng), self._rng)
-        mutated = self.space.mutate(parents[first], self._rng)
-        from_crossover = self._rng.random(_POOL) < 0.5
-        children = np.where(from_crossover[:, None], crossed, mutated)
-        return np.concatenate([children, self.space.sample(_POOL // 8, self._rng)])
+    def rivals(self, proposals: Proposals, keep: int) -> list[Candidate | None]:
+        """For each proposal, the candidate that it has to beat to matter; None where it matters whatever its score.
 
-    def _unseen(self, genomes: Genomes) -> npt.NDArray[np.int64]:
-        """Rows that are neither seen before nor repeated."""
-        _, first = np.unique(genomes, axis=0, return_index=True)
-        rows = [row for row in np.sort(first) if genomes[row].tobytes() not in self._seen]
-        return np.asarray(rows, np.int64)
+        Goal ``budget``: the ``keep``-th best. Goal ``front``: the best that is no slower (and no larger).
+        """
+        ranking = self.ranking
+        if self.settings.goal == "budget":
+            rival = ranking[keep - 1] if len(ranking) >= keep else None
+            return [rival] * len(proposals.genomes)
+        costs = self._costs(proposals)
+        reached = self._costs(self._proposals(ranking)) if ranking else np.empty((0, costs.shape[1]))
+        found = [np.flatnonzero((reached <= cost).all(1)) for cost in costs]
+        return [ranking[rows[0]] if len(rows) else None for rows in found]
 
-    def _prefer_near_budget(self, rows: npt.NDArray[np.int64], upper_ms: Vector, n: int) -> npt.NDArray[np.int64]:
-        if len(rows) <= n:
-            return rows
-        # A budget that every subnet meets is no guide; then the largest subnets are.
-        near = upper_ms >= _NEAR_BUDGET * min(self.budget_ms, float(upper_ms.max()))
-        shuffled = self._rng.permutation(len(rows))
-        preferred = np.concatenate([shuffled[near[shuffled]], shuffled[~near[shuffled]]])
-        chosen: npt.NDArray[np.int64] = rows[np.sort(preferred[:n])]
-        return chosen
+    def _rng(self, purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, purpose, self.asked])
+
+    def _initial_pool(self, rng: np.random.Generator) -> Genomes:
+        ends = np.stack([self.space.encode(self.space.smallest), self.space.encode(self.space.largest)])
+        nothing = np.empty((0, self.space.genes), np.int16)
+        return np.concatenate([ends, self._sample(self.space, nothing, self.settings.pool, rng)])
+
+    def _within(self, genomes: Genomes) -> Proposals:
+        proposals, excess = predict(self.constraints, genomes)
+        return proposals.take(np.flatnonzero(excess.max(1) <= 0))
+
+    def _descend(self) -> Proposals:
+        """Subnets within budgets that none of the first pool meets: generations that only get nearer to them."""
+        rng = self._rng(2)
+        pool = np.concatenate([self._initial_pool(self._rng(0)), self.space.sample(self.settings.pool, rng)])
+        for _ in range(_ATTEMPTS):
+            proposals, excess = predict(self.constraints, pool)
+            within = np.flatnonzero(excess.max(1) <= 0)
+            if len(within):
+                return proposals.take(within)
+            nearest = pool[np.argsort(excess.max(1), kind="stable")[: self.settings.population]]
+            pool = np.concatenate([nearest, offspring(self.space, nearest, self.settings.pool, rng)])
+        _, excess = predict(self.constraints, nearest[:1])
+        worst = self.constraints[int(excess[0].argmax())]
+        fastest_ms = float(worst.predictor.predict(nearest[:1])[1][0])
+        raise InfeasibleBudgetError(worst.budget_ms, fastest_ms, worst.target)
+
+    def _more(self, attempt: int, rng: np.random.Generator) -> Genomes:
+        """Proposals where a generation brought too few that are new."""
+        if self.space.count <= _ENUMERABLE:
+            return enumerate_space(self.space)
+        if not self.candidates or attempt % 2:
+            return self.space.sample(self.settings.pool, rng)
+        everyone = np.array([one.genome for one in self.candidates], np.int16)
+        return offspring(self.space, everyone, self.settings.pool, rng)
+
+    def _parents(self) -> Genomes:
+        """The best candidates (m, genes) in order of rank."""
+        order = best_first(self._objectives(), np.array(self._excess))
+        chosen = order[: self.settings.population]
+        return np.array([self.candidates[row].genome for row in chosen], np.int16)
+
+    def _objectives(self) -> npt.NDArray[np.float64]:
+        """What is to be small, (candidates, objectives)."""
+        scores = np.array([[-candidate.score] for candidate in self.candidates])
+        return np.hstack([scores, self._costs(self._proposals(self.candidates))])
+
+    def _costs(self, proposals: Proposals) -> npt.NDArray[np.float64]:
+        """The objectives beside the score, (n, costs)."""
+        if self.settings.goal == "budget":
+            return np.empty((len(proposals.genomes), 0))
+        sizes = [] if self.size_bytes is None else [self.size_bytes(proposals.genomes)]
+        return np.column_stack([proposals.latency_ms, *sizes])
+
+    def _proposals(self, candidates: Sequence[Candidate]) -> Proposals:
+        genomes = np.array([candidate.genome for candidate in candidates], np.int16)
+        latency_ms, upper_ms = np.array([(one.latency_ms, one.upper_ms) for one in candidates]).T
+        return Proposals(genomes, latency_ms, upper_ms)
+
+    def _choose(self, pool: Proposals, n: int) -> npt.NDArray[np.int64]:
+        if len(pool.genomes) <= n:
+            return np.arange(len(pool.genomes))
+        surrogate = self._surrogate()
+        if surrogate is not None:
+            expected, spread = surrogate.predict(pool.genomes)
+            full = [one for one, excess in zip(self.candidates, self._excess, strict=True) if excess <= 0]
+            reached = np.array([one.score for one in full])
+            costs = self._costs(self._proposals(full)) if full else np.empty((0, 0))
+            return most_promising(expected, spread, self._costs(pool), reached, costs, n, self.settings.bonus)
+        # In the order of proposal: what is proposed often, children of the best, comes early.
+        if self.settings.goal == "budget":
+            # A budget that every subnet meets is no guide; then the largest subnets are.
+            line = min(self.constraints[0].budget_ms, float(pool.upper_ms.max()))
+            return np.argsort(pool.upper_ms < _NEAR_BUDGET * line, kind="stable")[:n]
+        if not self.candidates:
+            return _spread(pool.latency_ms, n)
+        return np.arange(n)
+
+    def _surrogate(self) -> Surrogate | None:
+        if not self.settings.surrogate or not self.candidates:
+            return None
+        scores = np.array([candidate.score for candidate in self.candidates])
+        return fit_surrogate(self.space, self._proposals(self.candidates).genomes, scores, self.seed)
+
+
+def _spread(latency_ms: Vector, n: int) -> npt.NDArray[np.int64]:
+    """n rows whose latencies lie evenly between the lowest and the highest."""
+    distance = np.abs(latency_ms[:, None] - np.linspace(latency_ms.min(), latency_ms.max(), n))
+    chosen: list[int] = []
+    for column in range(n):
+        distance[chosen, column] = np.inf
+        chosen.append(int(distance[:, column].argmin()))
+    return np.array(chosen, np.int64)

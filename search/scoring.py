@@ -4,53 +4,246 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from export.build import Exporter, Precision, model_outputs
+import numpy as np
+import numpy.typing as npt
+
+from export.build import Exporter, Precision
 from export.calibration import Feeds
 from export.graph import LAYOUT_VERSION
 from export.metrics import METRICS, Part
-from nas.files import append_line, read_lines
+from export.outputs import Array
+from nas.files import digest
 from nas.space import Subnet
+from search.cache import Known, ScoreCache, Vector
+from search.outputs import open_model, outputs_of
+from search.racing import Race, expected_score, text_values
+
+Form = Literal["own", "sliced"]
+# Building a model calls ONNX Runtime's quantizer, which is not made for threads; running it is.
+_building = threading.Lock()
+
+
+class ScoringError(ValueError):
+    """Scores that cannot be computed at all; one candidate that fails is an Outcome."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What scoring one subnet gave: a score, or the reason why there is none.
+
+    ``estimated``: it was ended early, behind its rival, and the score is what it was heading for. ``texts`` were run.
+    """
+
+    score: float | None
+    values: Vector | None = None
+    estimated: bool = False
+    reason: str = ""
+    texts: int = 0
+
+
+class Scoring(Protocol):
+    """What a search needs: outcomes of subnets, in their order; a rival is a subnet scored before, or None."""
+
+    def outcomes(self, subnets: Sequence[Subnet], rivals: Sequence[Subnet | None]) -> Iterator[Outcome]: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores one model after the other; what they are made of and run on can be sent to other processes."""
+
+    exporter: Exporter
+    part: Part
+    precision: Precision
+    metric: str
+    form: Form
+    race: Race | None
+
+    def __call__(self, subnet: Subnet, rival: Vector | None) -> Outcome:
+        """The outcome, in which ``values`` are there for metrics that are means over texts.
+
+        ``rival`` holds what each text adds to a score that has to be reached.
+        """
+        try:
+            return self._evaluate(subnet, rival)
+        except Exception as error:  # one candidate, whatever is wrong with it, must not end a search of hours
+            return Outcome(None, reason=f"{type(error).__name__}: {error}".splitlines()[0])
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """The order in which a race sees the texts: any beginning of it is a sample."""
+        return np.random.default_rng(0).permutation(len(self.part.encoded))
+
+    def _evaluate(self, subnet: Subnet, rival: Vector | None) -> Outcome:
+        examples, head = self.part.encoded, self.exporter.supernet.dimensions.head
+        texts = len(examples)
+        session = open_model(self._model(subnet))
+        outputs: list[Array] = [np.empty(0, np.float32)] * texts
+        looks = [] if rival is None or self.race is None else self.race.looks(texts)
+        done = 0
+        for count in [*looks, texts]:
+            rows = self.order[done:count]
+            for row, output in zip(rows, outputs_of(session, examples, head, rows), strict=True):
+                if not np.isfinite(output).all():
+                    raise ScoringError("the model's outputs are not finite")
+                outputs[row] = output
+            done = count
+            if rival is None or self.race is None or done == texts:
+                continue
+            seen = self.order[:done]
+            values = text_values(self.metric, [outputs[row] for row in seen], self.part, seen)
+            assert values is not None
+            differences = values - rival[seen]
+            if self.race.is_hopeless(differences, texts, len(looks)):
+                return Outcome(expected_score(rival, differences), estimated=True, texts=done)
+        score = METRICS[self.metric](outputs, self.part)
+        if not math.isfinite(score):
+            raise ScoringError(f"{self.metric} is not a number")
+        return Outcome(score, text_values(self.metric, outputs, self.part, np.arange(texts)), texts=texts)
+
+    def _model(self, subnet: Subnet) -> bytes:
+        with _building:
+            if self.form == "sliced" and self.precision == "int8":
+                return self.exporter.sliced(subnet)
+            return self.exporter.build(subnet, self.precision)
+
+
+Jobs = Sequence[tuple[Subnet, Vector | None]]
+# Runs an evaluation on many jobs and yields outcomes in their order.
+Spread = Callable[[Evaluation, Jobs], Iterator[Outcome]]
+
+
+def in_threads(workers: int | None = None) -> Spread:
+    """So many models at once, one processor each; as many as this process may use by default."""
+    count = workers or available_processors()
+
+    def spread(evaluation: Evaluation, jobs: Jobs) -> Iterator[Outcome]:
+        if count == 1:
+            yield from (evaluation(*job) for job in jobs)
+            return
+        with ThreadPoolExecutor(count) as pool:
+            yield from pool.map(lambda job: evaluation(*job), jobs)
+
+    return spread
+
+
+def available_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Scorer:
     """Scores subnets on one split at one precision; a score once computed is never computed again.
 
-    ``cache_file`` is JSON Lines; entries of other supernets, splits, recipes or metrics are left alone.
+    ``form``: INT8 models of their ``own`` calibration, as they are shipped, or ``sliced`` from the quantized full
+    network, which takes a tenth of the time to build and ranks nearly alike. ``race`` ends the scoring of candidates
+    that cannot reach their rival. ``cache_file`` is JSON Lines. Raises ScoringError for an empty split.
     """
 
-    def __init__(self, exporter: Exporter, part: Part, precision: Precision, metric: str, cache_file: Path) -> None:
-        self.exporter, self.part, self.precision = exporter, part, precision
-        self.metric, self.cache_file = metric, cache_file
-        identity = json.dumps(
-            [
-                LAYOUT_VERSION,
-                exporter.supernet.digest,
-                part_digest(part),
-                precision,
-                exporter.recipe.to_json() if precision == "int8" else None,
-                calibration_digest(exporter.calibration) if precision == "int8" else None,
-                metric,
-            ]
-        )
-        self.context = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        self.scores: dict[str, float] = {
-            entry["subnet_key"]: entry["score"] for entry in read_lines(cache_file) if entry["context"] == self.context
-        }
+    def __init__(
+        self,
+        exporter: Exporter,
+        part: Part,
+        precision: Precision,
+        metric: str,
+        cache_file: Path,
+        form: Form = "own",
+        race: Race | None = None,
+        spread: Spread | None = None,
+    ) -> None:
+        if not len(part.encoded):
+            raise ScoringError("the search split is empty, so nothing can be scored; raise data.search_size")
+        self.evaluation = Evaluation(exporter, part, precision, metric, form, race)
+        self.spread = spread or in_threads()
+        identity = [
+            LAYOUT_VERSION,
+            exporter.supernet.digest,
+            part_digest(part),
+            precision,
+            exporter.recipe.to_json() if precision == "int8" else None,
+            calibration_digest(exporter.calibration) if precision == "int8" else None,
+            metric,
+        ]
+        if form == "sliced" and precision == "int8":
+            identity.append(form)
+        self.context = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+        self.cache = ScoreCache(cache_file, self.context)
         self.computed = 0
 
     def score(self, subnet: Subnet) -> float:
-        key = subnet.key
-        if key not in self.scores:
-            model = self.exporter.build(subnet, self.precision)
-            outputs = model_outputs(model, self.part.encoded, self.exporter.supernet.dimensions.head)
-            value = METRICS[self.metric](outputs, self.part)
-            append_line(self.cache_file, {"context": self.context, "subnet_key": key, "score": value})
-            self.scores[key] = value
+        """The score of one subnet. Raises ScoringError where it has none."""
+        outcome = next(self.outcomes([subnet], [None]))
+        if outcome.score is None:
+            raise ScoringError(f"{subnet.describe()}: {outcome.reason}")
+        return outcome.score
+
+    def outcomes(self, subnets: Sequence[Subnet], rivals: Sequence[Subnet | None]) -> Iterator[Outcome]:
+        """One outcome per subnet, in their order; only what is not known yet is computed.
+
+        A rival whose values are not known holds nobody back.
+        """
+        known = [self.cache.get(subnet.key) for subnet in subnets]
+        jobs = [
+            (subnet, self._values(rival))
+            for subnet, rival, found in zip(subnets, rivals, known, strict=True)
+            if found is None
+        ]
+        if jobs and self.evaluation.form == "sliced":
+            _ = self.evaluation.exporter.quantized_supernet  # once, before threads ask for it
+        fresh = self.spread(self.evaluation, jobs) if jobs else iter(())
+        for subnet, found in zip(subnets, known, strict=True):
+            if found is not None:
+                yield Outcome(found.score, found.values)
+                continue
+            outcome = next(fresh)
             self.computed += 1
-        return self.scores[key]
+            if outcome.score is not None and not outcome.estimated:
+                self.cache.put(subnet.key, Known(outcome.score, outcome.values))
+            yield outcome
+
+    def _values(self, rival: Subnet | None) -> Vector | None:
+        found = None if rival is None else self.cache.get(rival.key)
+        return None if found is None else found.values
+
+
+class FitnessScorer:
+    """Scores by a given function, such as a brief training of each subnet (AutoTinyBERT's way), remembered likewise.
+
+    ``identity`` names, ready for JSON, what the function's results depend on beside the subnet.
+    """
+
+    def __init__(self, fitness: Callable[[Subnet], float], identity: Any, cache_file: Path) -> None:
+        self.fitness = fitness
+        self.context = digest("fitness", identity)
+        self.cache = ScoreCache(cache_file, self.context)
+        self.computed = 0
+
+    def outcomes(self, subnets: Sequence[Subnet], rivals: Sequence[Subnet | None]) -> Iterator[Outcome]:  # noqa: ARG002
+        """As ``Scorer.outcomes``; one after the other, and nothing is ended early."""
+        for subnet in subnets:
+            found = self.cache.get(subnet.key)
+            yield Outcome(found.score) if found else self._compute(subnet)
+
+    def _compute(self, subnet: Subnet) -> Outcome:
+        self.computed += 1
+        try:
+            score = float(self.fitness(subnet))
+            if not math.isfinite(score):
+                raise ScoringError(f"the fitness is {score}")
+        except Exception as error:  # as in Evaluation
+            return Outcome(None, reason=f"{type(error).__name__}: {error}".splitlines()[0])
+        self.cache.put(subnet.key, Known(score))
+        return Outcome(score)
 
 
 def part_digest(part: Part) -> str:
@@ -62,7 +255,7 @@ def part_digest(part: Part) -> str:
 
 
 def calibration_digest(batches: Sequence[Feeds]) -> str:
-    digest = hashlib.sha256()
+    calibration = hashlib.sha256()
     for batch in batches:
-        digest.update(batch["input_ids"].tobytes())
-    return digest.hexdigest()[:16]
+        calibration.update(batch["input_ids"].tobytes())
+    return calibration.hexdigest()[:16]

@@ -57,7 +57,6 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
         for entry in entries
     }
     run.console.say(f"timing {len(models)} models in turn")
-    run.console.say(f"timing {len(models)} models in turn")
     timings = time_finally(run, models, reference)
     rows = []
     for entry in entries:

@@ -10,15 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from bench.estimates import Reference
-from nas.files import append_line, digest, write_json
+from bench.estimates import Reference, Timing
+from export.build import model_outputs
+from nas.files import digest, write_json
 from nas.run import Run
 from nas.stages.fit import budget_in_ms, usable_timings
 from nas.stages.measuring import time_finally
-from predictors.latency import Predictor, PredictorError, find_predictor
-from search.evolution import Candidate, Evolution, InfeasibleBudgetError
-from search.finalists import Finalist, choose_winner, judge
-from search.scoring import Scorer
+from predictors.latency import Predictor, PredictorError, find_predictor, load_predictor
+from search.constraints import Constraint
+from search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
+from search.finalists import Budget, Finalist, choose_winner, hit_rate, judge
+from search.intervals import score_intervals
+from search.loop import confirm, run_search
+from search.methods import list_candidates
+from search.racing import Race
+from search.scoring import Scorer, in_threads
+
+# Of screened candidates, so many for each finalist are scored again as they would be shipped.
+_CONFIRMED = 4
+# Groups of finalists that are measured before a budget counts as missed.
+_GROUPS = 5
+_FULL = "full model"
 
 
 class SearchError(RuntimeError):
@@ -31,47 +43,99 @@ class SearchError(RuntimeError):
 
 @dataclass(frozen=True)
 class _Setting:
-    """What one search needs beside the run."""
+    """What all searches of a run share. ``scorer`` looks for candidates, ``final_scorer`` scores what may be shipped.
 
-    budget: str
-    budget_ms: float
+    ``tail`` is how much longer the percentile that budgets are about is than the median, over all timings.
+    """
+
     reference: Reference
     predictor: Predictor
+    others: tuple[Constraint, ...]
     scorer: Scorer
+    final_scorer: Scorer
+    tail: float
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One budget: as configured, in ms of the percentile that it is about, and where its search is written down."""
+
+    name: str
+    budget_ms: float
     folder: Path
 
 
 def search(run: Run) -> dict[str, Any]:
     """Searches under every configured budget. Raises SearchError at the end where a budget found no winner."""
-    configuration = run.configuration.search
+    settings = run.configuration.search
     run.console.heading(
         "search: the best subnet under each budget",
-        f"Evolution proposes subnets whose predicted upper bound is within the budget; each is exported to "
-        f"{run.configuration.precision.upper()} ONNX and scored ({run.metric}) by ONNX Runtime on the search split.",
+        f"Subnets whose predicted upper bound is within the budget are exported to "
+        f"{run.configuration.precision.upper()} ONNX and scored ({run.metric}) by ONNX Runtime on the search split; "
+        f"the best are measured again.",
     )
-    predictor = checked_predictor(run)
-    _, _, reference = usable_timings(run)
-    scorer = make_scorer(run)
+    setting = _setting(run)
+    lines = [
+        _Line(name, budget_in_ms(name, setting.reference.latency_ms), run.search_folder(name))
+        for name in settings.budgets
+    ]
+    front = _whole_front(run, setting) if settings.goal == "front" else None
     results: dict[str, Any] = {}
     problems: list[str] = []
     known: list[Candidate] = []
-    for budget in configuration.budgets:
-        budget_ms = budget_in_ms(budget, reference.latency_ms)
-        setting = _Setting(budget, budget_ms, reference, predictor, scorer, run.search_folder(budget))
+    for line in lines:
         try:
-            results[budget], scored = _search_budget(run, setting, known)
+            results[line.name], scored = _search_budget(run, setting, line, known if front is None else front)
             known = _merged(known, scored)
         except (InfeasibleBudgetError, SearchError) as error:
-            problems.append(f"budget {budget}: {error}")
+            problems.append(f"budget {line.name}: {error}")
             run.console.say(problems[-1])
     if problems:
         raise SearchError("; ".join(problems), found=list(results))
     return results
 
 
-def make_scorer(run: Run) -> Scorer:
-    """Scores subnets of this run's supernet on its search split; ``context`` names what the scores are of."""
-    return Scorer(run.exporter, run.part("search"), run.configuration.precision, run.metric, run.scores_file)
+def list_within_budget(run: Run, n: int) -> dict[str, Any]:
+    """The subnets whose bound lies closest below the first budget, without scoring them (the seed's ``candidates``)."""
+    setting = _setting(run)
+    name = run.configuration.search.budgets[0]
+    budget_ms = budget_in_ms(name, setting.reference.latency_ms)
+    constraints = _constraints(setting, budget_ms)
+    found = list_candidates(run.supernet.space, constraints, n, np.random.default_rng(run.configuration.seed))
+    subnets = [run.supernet.space.decode(genome) for genome in found.genomes]
+    run.console.table(
+        f"Subnets closest below {budget_ms:.2f} ms",
+        ("key", "subnet", "predicted ms", "bound ms"),
+        [
+            (subnet.key, subnet.describe(), f"{latency:.2f}", f"{upper:.2f}")
+            for subnet, latency, upper in zip(subnets, found.latency_ms, found.upper_ms, strict=True)
+        ],
+    )
+    return {
+        "budget_ms": budget_ms,
+        "subnets": [
+            {"key": subnet.key, "subnet": subnet.to_json(), "latency_ms": float(latency), "upper_ms": float(upper)}
+            for subnet, latency, upper in zip(subnets, found.latency_ms, found.upper_ms, strict=True)
+        ],
+    }
+
+
+def make_scorer(run: Run, screening: bool = False) -> Scorer:
+    """Scores subnets of this run's supernet on its search split; ``context`` names what the scores are of.
+
+    ``screening`` scores models cut from the quantized full network, and ends those that fall behind early.
+    """
+    settings = run.configuration.search
+    return Scorer(
+        run.exporter,
+        run.part("search"),
+        run.configuration.precision,
+        run.metric,
+        run.scores_file,
+        "sliced" if screening and settings.screen else "own",
+        Race() if screening and settings.race else None,
+        in_threads(settings.workers),
+    )
 
 
 def checked_predictor(run: Run) -> Predictor:
@@ -82,122 +146,202 @@ def checked_predictor(run: Run) -> Predictor:
     return predictor
 
 
-def _search_budget(run: Run, setting: _Setting, known: list[Candidate]) -> tuple[dict[str, Any], list[Candidate]]:
-    configuration = run.configuration.search
-    result_file = setting.folder / "search.json"
-    inputs = digest(
-        setting.predictor.inputs,
-        setting.scorer.context,
-        configuration.model_dump(exclude={"budgets"}),
-        setting.budget_ms,
-        run.configuration.seed,
-        [candidate.genome for candidate in known],
+def _setting(run: Run) -> _Setting:
+    settings = run.configuration.search
+    _, usable, reference = usable_timings(run)
+    others = tuple(_other(run, Path(other.predictor), other.budget_ms) for other in settings.targets)
+    scorer, final = make_scorer(run, screening=True), make_scorer(run)
+    return _Setting(
+        reference, checked_predictor(run), others, scorer, final, _tail(usable.values(), settings.percentile)
     )
+
+
+def _other(run: Run, folder: Path, budget_ms: float) -> Constraint:
+    predictor = load_predictor(folder)
+    if predictor.space != run.supernet.space:
+        raise PredictorError(f"{folder}: the predictor of a second target has to be of the same search space")
+    return Constraint(predictor, budget_ms, f"{predictor.target['fingerprint'].get('cpu', 'the second target')}")
+
+
+def _tail(timings: Any, percent: int) -> float:
+    if percent == 50:
+        return 1.0
+    return float(np.median([timing.percentile_ms(percent) / timing.latency_ms for timing in timings]))
+
+
+def _constraints(setting: _Setting, budget_ms: float) -> list[Constraint]:
+    """Predictions are of medians, so a budget for a percentile is brought to one for the median."""
+    return [Constraint(setting.predictor, budget_ms / setting.tail), *setting.others]
+
+
+def _evolution(run: Run, setting: _Setting, budget_ms: float, goal: Any) -> Evolution:
+    settings = run.configuration.search
+    chosen = Settings(goal, settings.method, settings.population, settings.surrogate)
+    return Evolution(run.supernet.space, _constraints(setting, budget_ms), chosen, run.configuration.seed)
+
+
+def _inputs(run: Run, setting: _Setting, *more: Any) -> str:
+    """Names all that a search depends on; how many processors score is no part of it."""
+    return digest(
+        setting.predictor.inputs,
+        [other.budget_ms for other in setting.others],
+        setting.scorer.context,
+        setting.final_scorer.context,
+        run.configuration.search.model_dump(exclude={"budgets", "workers"}),
+        run.configuration.seed,
+        *more,
+    )
+
+
+def _whole_front(run: Run, setting: _Setting) -> list[Candidate]:
+    """One search for all budgets: the front of score against latency."""
+    folder = run.folder / "search" / f"{run.configuration.precision}-front"
+    evolution = _evolution(run, setting, np.inf, "front")
+    return _run(run, setting, evolution, folder, _inputs(run, setting, "front"), "front")
+
+
+def _run(run: Run, setting: _Setting, evolution: Evolution, folder: Path, inputs: str, name: str) -> list[Candidate]:
+    """Candidates in the order of scoring; an interrupted search goes on where it was."""
+    settings = run.configuration.search
+    with run.console.progress(f"search {name}") as report:
+        found = run_search(evolution, setting.scorer, settings.candidates, folder / "candidates.jsonl", inputs, report)
+    if found.exhausted:
+        run.console.say(f"the space holds no more unseen subnets within the budget after {len(found.candidates)}")
+    if found.failures:
+        reason = next(iter(found.failures.values()))
+        run.console.say(f"{len(found.failures)} candidates could not be scored; the first: {reason}")
+    return found.candidates
+
+
+def _search_budget(
+    run: Run, setting: _Setting, line: _Line, known: list[Candidate]
+) -> tuple[dict[str, Any], list[Candidate]]:
+    settings = run.configuration.search
+    result_file = line.folder / "search.json"
+    inputs = _inputs(run, setting, line.budget_ms, [candidate.genome for candidate in known])
     recorded = _recorded(result_file, inputs)
     if recorded is None:
         # What an earlier search found no longer holds, whatever becomes of this one; its scores are kept.
         result_file.unlink(missing_ok=True)
-        evolution = Evolution(
-            run.supernet.space, setting.predictor, setting.budget_ms, configuration.population, run.configuration.seed
-        )
+        evolution = _evolution(run, setting, line.budget_ms, "budget")
         evolution.tell(known)
-        if (
-            setting.predictor.predict(run.supernet.space.encode(run.supernet.space.largest)[None])[1][0]
-            <= setting.budget_ms
-        ):
-            run.console.say(f"every subnet meets the budget of {setting.budget_ms:.2f} ms; only the score decides")
-        scored = _evolve(run, setting, evolution)
-        finalists = _measure_finalists(run, setting, evolution.ranking)
-        winner = choose_winner(finalists)
+        _say_if_trivial(run, setting, line)
+        is_front = settings.goal == "front"
+        scored = known if is_front else _run(run, setting, evolution, line.folder, inputs, line.name)
+        ranking = _confirmed(run, setting, evolution.ranking)
+        if not ranking:
+            raise SearchError("no candidate within the budget was scored in full")
+        finalists = _measure_finalists(run, setting, line, ranking)
+        winner = choose_winner(finalists, settings.rule, settings.tolerance)
         recorded = {
             "inputs": inputs,
-            "scored_with": setting.scorer.context,
-            "budget": setting.budget,
-            "budget_ms": setting.budget_ms,
+            "scored_with": setting.final_scorer.context,
+            "budget": line.name,
+            "budget_ms": line.budget_ms,
+            "percentile": settings.percentile,
             "reference_ms": setting.reference.latency_ms,
             "metric": run.metric,
+            "rule": settings.rule,
             "candidates": [vars(candidate) for candidate in scored],
-            "finalists": [finalist.to_json() for finalist in finalists],
+            "finalists": _described(run, finalists),
+            "hit_rate": hit_rate(finalists),
             "winner": winner.to_json() if winner else None,
         }
         write_json(result_file, recorded)
-        run.event("search", budget=setting.budget, inputs=inputs, scored=len(scored), winner=recorded["winner"])
+        run.event("search", budget=line.name, inputs=inputs, scored=len(scored), winner=recorded["winner"])
     _show(run, recorded)
     if recorded["winner"] is None:
         fastest = min(finalist["measured_ms"] for finalist in recorded["finalists"])
         raise SearchError(
-            f"all {len(recorded['finalists'])} measured finalists exceed {setting.budget_ms:.2f} ms; the nearest took "
+            f"all {len(recorded['finalists'])} measured finalists exceed {line.budget_ms:.2f} ms; the nearest took "
             f"{fastest:.2f} ms. Measure more subnets (bench.subnets), or allow more time"
         )
     candidates = [Candidate(**entry | {"genome": tuple(entry["genome"])}) for entry in recorded["candidates"]]
     return recorded, candidates
 
 
-def _evolve(run: Run, setting: _Setting, evolution: Evolution) -> list[Candidate]:
-    """Scores up to ``search.candidates`` subnets; scores of an interrupted search come from the cache."""
-    wanted, space = run.configuration.search.candidates, run.supernet.space
-    log = setting.folder / "candidates.jsonl"
-    log.unlink(missing_ok=True)
-    scored: list[Candidate] = []
-    with run.console.progress(f"search {setting.budget}") as report:
-        while len(scored) < wanted:
-            genomes, latency_ms, upper_ms = evolution.ask(
-                min(run.configuration.search.population, wanted - len(scored))
-            )
-            if not len(genomes):
-                run.console.say(f"the space holds no more unseen subnets within the budget after {len(scored)}")
-                break
-            told = []
-            for genome, latency, upper in zip(genomes, latency_ms, upper_ms, strict=True):
-                subnet = space.decode(genome)
-                score = setting.scorer.score(subnet)
-                candidate = Candidate(tuple(genome.tolist()), float(latency), float(upper), score)
-                told.append(candidate)
-                append_line(log, {"subnet_key": subnet.key, "subnet": subnet.to_json(), **vars(candidate)})
-                best = max([*evolution.candidates, *told], key=lambda item: item.score)
-                report(len(scored) + len(told), wanted, f"best {best.score:.4f} at {best.latency_ms:.2f} ms")
-            evolution.tell(told)
-            scored += told
-    return scored
+def _say_if_trivial(run: Run, setting: _Setting, line: _Line) -> None:
+    space = run.supernet.space
+    _, upper_ms = setting.predictor.predict(space.encode(space.largest)[None])
+    if upper_ms[0] * setting.tail <= line.budget_ms:
+        run.console.say(f"every subnet meets the budget of {line.budget_ms:.2f} ms; only the score decides")
 
 
-def _measure_finalists(run: Run, setting: _Setting, ranking: Sequence[Candidate]) -> list[Finalist]:
+def _confirmed(run: Run, setting: _Setting, ranking: Sequence[Candidate]) -> list[Candidate]:
+    """The best candidates in the order of the scores that they would be shipped with."""
+    if setting.scorer.context == setting.final_scorer.context:
+        return list(ranking)
+    best = ranking[: _CONFIRMED * run.configuration.search.finalists]
+    with run.console.progress("scored as shipped") as report:
+        found, failures = confirm(best, run.supernet.space, setting.final_scorer, report)
+    if failures:
+        run.console.say(
+            f"{len(failures)} candidates could not be quantized; the first: {next(iter(failures.values()))}"
+        )
+    return found
+
+
+def _measure_finalists(run: Run, setting: _Setting, line: _Line, ranking: Sequence[Candidate]) -> list[Finalist]:
     """Measures the best candidates on the target, group by group until one is within the budget."""
-    size = run.configuration.search.finalists
+    settings, space = run.configuration.search, run.supernet.space
+    budget = Budget(line.budget_ms, settings.percentile)
     finalists: list[Finalist] = []
-    for start in range(0, min(len(ranking), 5 * size), size):
-        group = ranking[start : start + size]
+    for start in range(0, min(len(ranking), _GROUPS * settings.finalists), settings.finalists):
+        group = ranking[start : start + settings.finalists]
         run.console.say(f"re-measuring {len(group)} finalists in turn with the full model")
         models = {
-            str(position): run.exporter.build(
-                run.supernet.space.decode(np.asarray(candidate.genome)), run.configuration.precision
-            )
+            str(position): run.exporter.build(space.decode(np.asarray(candidate.genome)), run.configuration.precision)
             for position, candidate in enumerate(group)
         }
         found = time_finally(run, models, setting.reference)
-        measured = {candidate.genome: found[str(position)] for position, candidate in enumerate(group)}
-        finalists += judge(group, measured, setting.budget_ms)
+        timings: dict[tuple[int, ...], Sequence[Timing]] = {
+            candidate.genome: [found[str(position)]] for position, candidate in enumerate(group)
+        }
+        finalists += judge(group, timings, [budget])
         if choose_winner(finalists) is not None:
             break
-    return finalists
+    return sorted(finalists, key=lambda finalist: (-finalist.candidate.score, finalist.measured_ms))
+
+
+def _described(run: Run, finalists: Sequence[Finalist]) -> list[dict[str, Any]]:
+    """Finalists with their scores on the report part, which chose nothing, and how far they lie from the full model."""
+    space, precision, head = run.supernet.space, run.configuration.precision, run.configuration.head
+    part = run.part("report")
+    outputs = {_FULL: model_outputs(run.anchor, part.encoded, head)}
+    for number, finalist in enumerate(finalists):
+        model = run.exporter.build(space.decode(np.asarray(finalist.candidate.genome)), precision)
+        outputs[str(number)] = model_outputs(model, part.encoded, head)
+    intervals = score_intervals(run.metric, outputs, part, _FULL, run.configuration.seed)
+    return [
+        finalist.to_json() | {"report": {name: one.to_json() for name, one in intervals[str(number)].items()}}
+        for number, finalist in enumerate(finalists)
+    ]
 
 
 def _show(run: Run, recorded: dict[str, Any]) -> None:
     space, count = run.supernet.space, len(recorded["candidates"])
+    winner = recorded["winner"] and recorded["winner"]["genome"]
     run.console.table(
-        f"Budget {recorded['budget']} = {recorded['budget_ms']:.2f} ms: the best of {count} scored",
-        ("subnet", "score", "predicted ms", "measured ms", ""),
+        f"Budget {recorded['budget']} = {recorded['budget_ms']:.2f} ms: the best of {count} scored; report split with "
+        f"95 % intervals",
+        ("subnet", "score", "report", "to the full model", "predicted ms", "measured ms", ""),
         [
             (
                 space.decode(np.asarray(finalist["genome"])).describe(),
                 f"{finalist['score']:.4f}",
+                _interval(finalist["report"]["score"]),
+                _interval(finalist["report"]["difference"], "+"),
                 f"{finalist['predicted_ms']:.2f}",
                 f"{finalist['measured_ms']:.2f} ± {finalist['spread_ms']:.2f}",
-                "winner" if finalist == recorded["winner"] else "" if finalist["meets_budget"] else "over budget",
+                "winner" if finalist["genome"] == winner else "" if finalist["meets_budget"] else "over budget",
             )
             for finalist in recorded["finalists"]
         ],
     )
+
+
+def _interval(figure: dict[str, float], sign: str = "") -> str:
+    return f"{figure['value']:{sign}.4f} ({figure['low']:{sign}.4f} to {figure['high']:{sign}.4f})"
 
 
 def _recorded(path: Path, inputs: str) -> dict[str, Any] | None:

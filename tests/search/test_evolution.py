@@ -5,96 +5,251 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.space import SearchSpace
-from search.evolution import Candidate, Evolution, InfeasibleBudgetError
+from nas.space import Genomes, SearchSpace
+from search.constraints import Constraint
+from search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
+from search.front import hypervolume
+from search.methods import METHODS
+from search.operators import enumerate_space
 from tests.networks import SizePredictor, make_space
+from tests.search.landscape import capacities, deep_space, evolve, small_space
+
+PLAIN = Settings(surrogate=False)
 
 
-def capacity(space: SearchSpace, genome: np.ndarray) -> float:
-    """A score that grows with size but prefers wide FFNs early: not the same order as latency."""
-    subnet = space.decode(genome)
-    return (
-        sum(layer.ffn_size / (1 + layer.source) + 3 * layer.num_heads for layer in subnet.layers) + subnet.hidden_size
-    )
+class HeadPredictor:
+    """Another target: its latency is all heads."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    def predict(self, genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
+        latency_ms = 1 + self.space.expand(genomes).num_heads.sum(1).astype(float)
+        return latency_ms, latency_ms * 1.2
 
 
-def evolve(
-    space: SearchSpace, budget_ms: float, n: int, seed: int = 0, known: list[Candidate] | None = None
-) -> Evolution:
-    evolution = Evolution(space, SizePredictor(space), budget_ms, population=8, seed=seed)
-    evolution.tell(known or [])
-    asked = 0
-    while asked < n:
-        genomes, latency_ms, upper_ms = evolution.ask(min(8, n - asked))
-        if not len(genomes):
-            break
-        evolution.tell(
-            [
-                Candidate(tuple(genome.tolist()), float(latency), float(upper), capacity(space, genome))
-                for genome, latency, upper in zip(genomes, latency_ms, upper_ms, strict=True)
-            ]
-        )
-        asked += len(genomes)
-    return evolution
+def genomes_of(evolution: Evolution) -> list[tuple[int, ...]]:
+    return [candidate.genome for candidate in evolution.candidates]
 
 
-@given(budget_ms=st.floats(2.0, 8.0), seed=st.integers(0, 50))
-@settings(max_examples=15, deadline=None)
-def test_nothing_over_the_bound_and_nothing_twice(budget_ms: float, seed: int) -> None:
-    evolution = evolve(make_space(), budget_ms, 60, seed)
-    genomes = [candidate.genome for candidate in evolution.candidates]
-    assert len(set(genomes)) == len(genomes)
+@given(
+    budget_ms=st.floats(1.5, 8.0),
+    seed=st.integers(0, 50),
+    method=st.sampled_from(list(METHODS)),
+    goal=st.sampled_from(["budget", "front"]),
+    surrogate=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_nothing_over_the_bound_and_nothing_twice(
+    budget_ms: float, seed: int, method: str, goal: str, surrogate: bool
+) -> None:
+    chosen = Settings(goal, method, population=8, surrogate=surrogate)  # type: ignore[arg-type]
+    evolution = evolve(make_space(), budget_ms, 40, chosen, seed)
+    assert len(set(genomes_of(evolution))) == len(genomes_of(evolution)) == 40
     assert all(candidate.upper_ms <= budget_ms for candidate in evolution.candidates)
+    assert all(len(evolution.space.decode(np.array(genome)).layers) for genome in genomes_of(evolution))
 
 
-def test_same_seed_and_scores_give_the_same_search() -> None:
-    assert evolve(make_space(), 4.0, 50).candidates == evolve(make_space(), 4.0, 50).candidates
-    assert evolve(make_space(), 4.0, 50).candidates != evolve(make_space(), 4.0, 50, seed=1).candidates
+@pytest.mark.parametrize("chosen", [PLAIN, Settings(), Settings("front")], ids=["plain", "surrogate", "front"])
+def test_same_seed_and_scores_give_the_same_search(chosen: Settings) -> None:
+    first, again, other = (evolve(make_space(), 4.0, 40, chosen, seed) for seed in (0, 0, 1))
+    assert first.candidates == again.candidates
+    assert first.candidates != other.candidates
 
 
 def test_finds_better_subnets_than_as_many_random_ones() -> None:
-    space = make_space(num_layers=8, depth=tuple(range(2, 9)))
+    space = deep_space()
     for budget_ms in (2.5, 4.0):
-        gains = []
-        for seed in range(5):
-            genomes = space.sample(20000, np.random.default_rng(seed))
-            feasible = genomes[SizePredictor(space).predict(genomes)[1] <= budget_ms][:120]
-            best = evolve(space, budget_ms, 120, seed).ranking[0].score
-            gains.append(best - max(capacity(space, genome) for genome in feasible))
-        assert np.mean(gains) > 0
+        best, random = (
+            [
+                evolve(space, budget_ms, 100, Settings(method=method, surrogate=False), seed).ranking[0].score
+                for seed in range(4)
+            ]
+            for method in ("evolution", "random")
+        )
+        assert np.mean(best) > np.mean(random)
+
+
+def test_a_surrogate_needs_fewer_scores_for_the_same_best() -> None:
+    space, budget_ms = deep_space(), 3.0
+    with_surrogate = [evolve(space, budget_ms, 60, Settings(), seed).ranking[0].score for seed in range(4)]
+    without = [evolve(space, budget_ms, 180, PLAIN, seed).ranking[0].score for seed in range(4)]
+    assert np.mean(with_surrogate) >= np.mean(without)
+
+
+def test_a_surrogate_needs_fewer_scores_for_the_same_front() -> None:
+    space = deep_space()
+
+    def covered(chosen: Settings, wanted: int) -> float:
+        fronts = [evolve(space, 8.0, wanted, chosen, seed).ranking for seed in range(4)]
+        return float(
+            np.mean(
+                [
+                    hypervolume(
+                        np.array([one.score for one in front]), np.array([one.latency_ms for one in front]), (0.0, 8.0)
+                    )
+                    for front in fronts
+                ]
+            )
+        )
+
+    assert covered(Settings("front"), 60) >= covered(Settings("front", surrogate=False), 180)
+
+
+@pytest.mark.parametrize("surrogate", [False, True])
+def test_the_front_of_a_small_space_is_found(surrogate: bool) -> None:
+    space = small_space()
+    genomes = enumerate_space(space)
+    latency_ms, scores = SizePredictor(space).predict(genomes)[0], capacities(space, genomes)
+    reference = float(scores.min()), float(latency_ms.max())
+    whole = hypervolume(scores, latency_ms, reference)
+    evolution = evolve(space, 100.0, 150, Settings("front", surrogate=surrogate))
+    found = evolution.ranking
+    share = hypervolume(np.array([one.score for one in found]), np.array([one.latency_ms for one in found]), reference)
+    assert share / whole > (0.98 if surrogate else 0.95)
+
+
+def test_size_as_a_third_objective_keeps_small_subnets_among_the_parents() -> None:
+    space = small_space()
+
+    def smallest_best(size: bool) -> float:
+        constraint = Constraint(HeadPredictor(space))
+        hidden = lambda genomes: space.expand(genomes).hidden_size.astype(float)  # noqa: E731
+        evolution = Evolution(space, [constraint], Settings("front", population=16), 0, hidden if size else None)
+        for _ in range(10):
+            proposals = evolution.ask(8)
+            scores = capacities(space, proposals.genomes)
+            rows = zip(proposals.genomes, proposals.latency_ms, proposals.upper_ms, scores, strict=True)
+            evolution.tell([Candidate(tuple(map(int, one)), *map(float, rest)) for one, *rest in rows])
+        small = [one.score for one in evolution.ranking if one.genome[0] == 0]
+        return max(small, default=0.0)
+
+    # Latency here does not know the hidden size, so only the third objective makes narrow subnets worth a look.
+    assert smallest_best(True) > smallest_best(False)
+
+
+def test_all_targets_have_to_be_met() -> None:
+    space = make_space()
+    constraints = [Constraint(SizePredictor(space), 4.0, "laptop"), Constraint(HeadPredictor(space), 9.0, "phone")]
+    evolution = Evolution(space, constraints, PLAIN)
+    genomes = evolution.ask(60).genomes
+    assert len(genomes) == 60
+    for constraint in constraints:
+        assert (constraint.predictor.predict(genomes)[1] <= constraint.budget_ms).all()
+    alone = Evolution(space, constraints[:1], PLAIN).ask(60).genomes
+    assert (HeadPredictor(space).predict(alone)[1] > 9.0).any()
+
+
+def test_candidates_over_a_budget_are_ranked_behind_and_are_parents_of_last_resort() -> None:
+    space = make_space()
+    evolution = Evolution(space, [Constraint(SizePredictor(space), 2.0)], Settings(population=2, surrogate=False))
+    largest, smallest = (tuple(space.encode(subnet).tolist()) for subnet in (space.largest, space.smallest))
+    latency_ms, upper_ms = SizePredictor(space).predict(np.array([largest, smallest], np.int16))
+    evolution.tell([Candidate(largest, latency_ms[0], upper_ms[0], 9.0)])
+    assert evolution.ranking == []
+    assert evolution._parents().tolist() == [list(largest)]
+    evolution.tell([Candidate(smallest, latency_ms[1], upper_ms[1], 0.1)])
+    assert [one.genome for one in evolution.ranking] == [smallest]
+    assert evolution._parents().tolist() == [list(smallest), list(largest)]
 
 
 def test_a_small_space_is_exhausted_and_the_search_ends() -> None:
     space = make_space(num_layers=1, depth=(1,), hidden_size=(16, 32), num_heads=(2, 4), head_size=(8,), ffn_size=(32,))
     evolution = evolve(space, 100.0, 50)
     assert len(evolution.candidates) == space.count == 4
-    assert len(evolution.ask(5)[0]) == 0
+    assert len(evolution.ask(5).genomes) == 0
+
+
+def test_every_subnet_within_the_budget_is_found_before_the_space_counts_as_exhausted() -> None:
+    space = small_space()
+    within = SizePredictor(space).predict(enumerate_space(space))[1] <= 2.5
+    assert len(evolve(space, 2.5, 10_000, PLAIN, batch=64).candidates) == within.sum() > 100
 
 
 def test_an_infeasible_budget_names_the_fastest() -> None:
     space = make_space()
     fastest = SizePredictor(space).predict(space.encode(space.smallest)[None])[1][0]
     with pytest.raises(InfeasibleBudgetError, match=f"at least {fastest:.3g} ms") as caught:
-        Evolution(space, SizePredictor(space), fastest * 0.9, 8, 0)
+        Evolution(space, [Constraint(SizePredictor(space), fastest * 0.9)])
     assert caught.value.fastest_ms == pytest.approx(fastest)
+    phone = Constraint(HeadPredictor(space), 1.0, "phone")
+    with pytest.raises(InfeasibleBudgetError, match="budget of 1 ms on phone"):
+        Evolution(space, [Constraint(SizePredictor(space), 50.0), phone])
+
+
+class NarrowValley:
+    """A target on which only a few subnets, far from random ones, are fast."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+
+    def predict(self, genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
+        latency_ms = 1 + np.abs(genomes - self.space.bounds // 2).sum(1).astype(float)
+        return latency_ms, latency_ms
+
+
+def test_a_budget_that_no_random_subnet_meets_is_worked_towards() -> None:
+    space = make_space(num_layers=12, depth=tuple(range(1, 13)))
+    valley = NarrowValley(space)
+    fastest = valley.predict(space.sample(30_000, np.random.default_rng(1)))[1].min()
+    proposals = Evolution(space, [Constraint(valley, fastest - 2)]).ask(4)
+    assert len(proposals.genomes) == 4
+    assert (proposals.upper_ms <= fastest - 2).all()
 
 
 def test_a_budget_that_all_meet_leads_to_large_subnets() -> None:
     space = make_space()
-    evolution = evolve(space, 1e6, 40)
-    assert evolution.ranking[0].score >= 0.95 * capacity(space, space.encode(space.largest))
+    best = capacities(space, space.sample(20_000, np.random.default_rng(0))).max()
+    for chosen in (PLAIN, Settings()):
+        assert evolve(space, 1e6, 40, chosen).ranking[0].score >= 0.95 * best
 
 
 def test_known_candidates_are_parents_and_are_not_asked_again() -> None:
     space = make_space()
     known = evolve(space, 4.0, 24).candidates
-    evolution = evolve(space, 5.0, 24, known=known)
-    genomes = [candidate.genome for candidate in evolution.candidates]
-    assert len(set(genomes)) == len(genomes) == 48
+    evolution = Evolution(space, [Constraint(SizePredictor(space), 5.0)])
+    evolution.tell(known)
+    asked = {tuple(genome) for genome in evolution.ask(24).genomes.tolist()}
+    assert len(asked) == 24
+    assert asked.isdisjoint(candidate.genome for candidate in known)
+    assert evolution.asked == 24
 
 
-def test_ranking_prefers_score_then_speed() -> None:
+def test_what_is_asked_does_not_depend_on_failures_being_told() -> None:
+    """A candidate without a score is simply not told; it is not asked for again."""
     space = make_space()
-    evolution = Evolution(space, SizePredictor(space), 100.0, 8, 0)
-    evolution.tell([Candidate((0,), 2.0, 2.2, 0.5), Candidate((1,), 1.0, 1.1, 0.5), Candidate((2,), 9.0, 9.9, 0.7)])
-    assert [candidate.genome for candidate in evolution.ranking] == [(2,), (1,), (0,)]
+    evolution = Evolution(space, [Constraint(SizePredictor(space), 5.0)])
+    first = evolution.ask(8).genomes
+    second = evolution.ask(8).genomes
+    assert len(np.unique(np.concatenate([first, second]), axis=0)) == 16
+
+
+def test_rivals_are_the_best_so_many_or_the_best_no_slower() -> None:
+    space = make_space()
+    told = evolve(space, 8.0, 30, PLAIN).candidates
+    alone = Evolution(space, [Constraint(SizePredictor(space), 8.0)], PLAIN)
+    front = Evolution(space, [Constraint(SizePredictor(space), 8.0)], Settings("front"))
+    proposals = alone.ask(10)
+    assert alone.rivals(proposals, keep=4) == [None] * 10
+    alone.tell(told)
+    front.tell(told)
+    assert alone.rivals(proposals, keep=4) == [alone.ranking[3]] * 10
+    for latency_ms, rival in zip(proposals.latency_ms, front.rivals(proposals, keep=4), strict=True):
+        cheaper = [one for one in told if one.latency_ms <= latency_ms]
+        assert (rival is None) == (not cheaper)
+        if rival is not None:
+            assert rival.score == max(one.score for one in cheaper)
+
+
+def test_ranking_prefers_score_then_speed_and_leaves_out_estimates() -> None:
+    space = make_space()
+    evolution = Evolution(space, [Constraint(SizePredictor(space), 100.0)])
+    genomes = [tuple(genome) for genome in space.sample(4, np.random.default_rng(0)).tolist()]
+    scores = ((2.0, 0.5, False), (1.0, 0.5, False), (9.0, 0.7, False), (1.0, 0.9, True))
+    evolution.tell(
+        [
+            Candidate(genome, latency_ms, latency_ms, score, estimated)
+            for genome, (latency_ms, score, estimated) in zip(genomes, scores, strict=True)
+        ]
+    )
+    assert [candidate.genome for candidate in evolution.ranking] == [genomes[2], genomes[1], genomes[0]]

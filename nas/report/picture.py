@@ -1,0 +1,98 @@
+"""The front as a PNG, for where no page can be shown. Needs matplotlib (extra ``png``), no browser."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from nas.files import write_aside
+from nas.report.charts import spread_labels, words
+from nas.report.front import label_of, metric_of, pareto, shown_searches
+from nas.report.record import ReportError, RunRecord, read_run
+
+# The page's light colours and marks, in its order.
+_COLOURS = ("#1f5fbf", "#c4500b", "#0b7a55", "#8a3ab9", "#a8730b", "#b3254c")
+_MARKS = ("o", "s", "D", "^", "v", "p")
+_TEXT, _MUTED, _GRID = "#1c2430", "#5b6675", "#e8ebf0"
+
+
+def write_front_png(folder: Path, out: Path) -> Path:
+    """Draws the scored candidates of a run folder's searches, 1600 × 900 pixels; gives back ``out``.
+
+    Raises ReportError where there is nothing to draw or matplotlib is not installed, and OSError.
+    """
+    record = read_run(folder)
+    if not shown_searches(record):
+        raise ReportError(f"{folder}: no search has scored anything yet; run `ortnas search`")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ReportError("--png needs matplotlib; install it with: pip install 'ortnas[png]'") from None
+    figure = Figure(figsize=(8, 4.5), dpi=200, layout="constrained", facecolor="white")
+    _draw(figure.add_subplot(), record)
+    content = BytesIO()
+    figure.savefig(content, format="png")
+    write_aside(out, content.getvalue())
+    return out
+
+
+def _draw(axes: Any, record: RunRecord) -> None:
+    searches = shown_searches(record)
+    metric = metric_of(searches)
+    front = pareto([one for search in searches for one in search.candidates])
+    axes.step([one.latency_ms for one in front], [one.score for one in front], where="post", color=_MUTED, linewidth=1)
+    lines: list[tuple[float, str, str]] = []
+    for number, search in enumerate(searches):
+        colour, label = _COLOURS[number % len(_COLOURS)], _literal(label_of(search, record))
+        axes.scatter(
+            [one.latency_ms for one in search.candidates],
+            [one.score for one in search.candidates],
+            s=20,
+            marker=_MARKS[number % len(_MARKS)],
+            color=colour,
+            alpha=0.5,
+            linewidths=0,
+            label=f"scored for {label}",
+        )
+        if search.winner is not None:
+            axes.errorbar(
+                search.winner.measured_ms,
+                search.winner.scored.score,
+                xerr=search.winner.spread_ms,
+                fmt="*",
+                markersize=14,
+                color=colour,
+                markeredgecolor=_TEXT,
+                ecolor=_TEXT,
+                zorder=4,
+            )
+        if search.budget_ms is not None:
+            lines.append((search.budget_ms, label, colour))
+    reference = next((search.reference_ms for search in searches if search.reference_ms is not None), None)
+    if reference is not None:
+        lines.append((reference, f"full {searches[0].precision.upper()}", _TEXT))
+    rows = spread_labels([at for at, _, _ in lines], 0.09 * max([at for at, _, _ in lines], default=1.0))
+    for (at, label, colour), row in zip(lines, rows, strict=True):
+        axes.axvline(at, color=colour, linestyle="--", linewidth=1)
+        axes.annotate(
+            label,
+            (at, 1),
+            (0, 4 + 11 * row),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            ha="center",
+            color=colour,
+            fontsize=9,
+        )
+    axes.set_xlabel(f"latency, ms (stars: winners, as measured; {_literal(searches[0].precision.upper())})")
+    axes.set_ylabel(_literal(f"{words(metric)}, search split"))
+    axes.grid(color=_GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=9, facecolor="white", edgecolor="white", framealpha=0.9)
+
+
+def _literal(text: str) -> str:
+    """Without it matplotlib reads what stands between dollar signs as a formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,118 @@
+"""The finished models: their rows in the comparisons, and the chart of latency against score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas.report.charts import COLOURS, STRONG, Chart, accuracy_interval, axis, describe_lines, hover, ms, plain, words
+from nas.report.record import RunRecord
+
+
+def result_rows(record: RunRecord) -> list[dict[str, Any]]:
+    """Rows of all comparisons, those of the winners first; a model that several hold is shown once."""
+    names = sorted(record.comparisons, key=lambda name: (name != record.precision, name))
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name in names:
+        comparison = record.comparisons[name]
+        for row in comparison["rows"]:
+            label = f"{row['name']} (quantization-aware)" if _is_trained_so(name, row) else row["name"]
+            entry = row | {"name": label, "metric": comparison["metric"]}
+            found.setdefault((label, str(row["precision"])), entry)
+    return list(found.values())
+
+
+def _is_trained_so(comparison: str, row: dict[str, Any]) -> bool:
+    return comparison.endswith("-quantization-aware") and str(row["name"]).endswith("trained further")
+
+
+def results_chart(record: RunRecord) -> Chart | None:
+    """Measured latency against the score on the report split."""
+    rows = result_rows(record)
+    if not rows:
+        return None
+    metric = str(rows[0]["metric"])
+    rows = [row for row in rows if metric in row["scores"]]
+    count = record.data.get("counts", {}).get("report")
+    traces = []
+    for kind, label, colour, symbol in (
+        ("other", "other models", COLOURS[1], "square"),
+        ("full", "full model", STRONG, "diamond"),
+        ("winner", "winners", COLOURS[0], "circle"),
+    ):
+        chosen = [row for row in rows if _kind(row, record) == kind]
+        if not chosen:
+            continue
+        intervals = [interval_of(row, metric, count) for row in chosen]
+        scores = [row["scores"][metric] for row in chosen]
+        trace: dict[str, Any] = {
+            "type": "scatter",
+            # The names of others are long; hover and table have them.
+            "mode": "markers" if kind == "other" else "markers+text",
+            "name": label,
+            "x": [row["measured_ms"] for row in chosen],
+            "y": scores,
+            "error_x": {"array": [row["spread_ms"] for row in chosen], "color": colour, "thickness": 1.5},
+            "marker": {"color": colour, "symbol": symbol, "size": 11, "line": {"color": "var(--surface)", "width": 1}},
+            "text": [plain(_short(str(row["name"]))) for row in chosen],
+            "textposition": "middle right",
+            "textfont": {"color": colour},
+            "hovertext": [
+                _result_hover(row, metric, interval) for row, interval in zip(chosen, intervals, strict=True)
+            ],
+            "hoverinfo": "text",
+            "cliponaxis": False,
+        }
+        if all(intervals):
+            highs = [high - score for score, (_, high) in zip(scores, filter(None, intervals), strict=True)]
+            lows = [score - low for score, (low, _) in zip(scores, filter(None, intervals), strict=True)]
+            trace["error_y"] = {"array": highs, "arrayminus": lows, "color": colour, "thickness": 1, "width": 3}
+        traces.append(trace)
+    winners = [row for row in rows if _kind(row, record) == "winner"]
+    return Chart(
+        key="results",
+        title="Latency and score of the finished models",
+        caption="Measured on the target in turn with the full model; scored on texts that nothing was chosen on. "
+        "Horizontal bars: half the interquartile range of the samples."
+        + (" Vertical bars: 95 % intervals of the scores." if any("error_y" in trace for trace in traces) else ""),
+        description=f"Scatter plot of {len(rows)} models: measured latency in ms against {words(metric)}"
+        + "".join(f"; {row['name']}: {ms(row['measured_ms'])}, {row['scores'][metric]:.4f}" for row in winners),
+        traces=traces,
+        layout={
+            "xaxis": axis("measured latency, ms", rangemode="tozero"),
+            "yaxis": axis(f"{words(metric)}, report split"),
+        },
+        columns=("model", "measured ms", "±", words(metric)),
+        rows=[
+            (str(row["name"]), f"{row['measured_ms']:.2f}", f"{row['spread_ms']:.2f}", f"{row['scores'][metric]:.4f}")
+            for row in rows
+        ],
+    )
+
+
+def interval_of(row: Mapping[str, Any], metric: str, count: int | None) -> tuple[float, float] | None:
+    """The 95 % interval of a row's score that was recorded with it, or that of an accuracy on so many texts."""
+    recorded = row.get("intervals", {}).get(metric, {}).get("score")
+    if recorded:
+        return float(recorded["low"]), float(recorded["high"])
+    return accuracy_interval(metric, row["scores"][metric], count)
+
+
+def _kind(row: dict[str, Any], record: RunRecord) -> str:
+    if record.dimensions is not None and row["subnet"] == record.dimensions.full_subnet:
+        return "full"
+    return "winner" if str(row["name"]).startswith("winner") else "other"
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("winner ").removeprefix("full model, ").split(",")[0]
+
+
+def _result_hover(row: dict[str, Any], metric: str, interval: tuple[float, float] | None) -> str:
+    score = f"{words(metric)} {row['scores'][metric]:.4f}"
+    return hover(
+        str(row["name"]),
+        *describe_lines(row["subnet"]),
+        f"measured {row['measured_ms']:.2f} ± {row['spread_ms']:.2f} ms",
+        score if interval is None else f"{score} ({interval[0]:.4f} to {interval[1]:.4f})",
+    )

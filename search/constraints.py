@@ -1,0 +1,61 @@
+"""What a subnet has to keep on every target: the predicted bound of its latency within the budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.space import Genomes
+
+Vector = npt.NDArray[np.float64]
+
+
+class LatencyBound(Protocol):
+    """What a search needs of a predictor."""
+
+    def predict(self, genomes: Genomes) -> tuple[Vector, Vector]:
+        """``latency_ms`` and ``upper_ms`` (n,) of genomes (n, genes)."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A budget on one target; without ``budget_ms`` the latency only counts as an objective."""
+
+    predictor: LatencyBound
+    budget_ms: float = math.inf
+    target: str = ""
+
+
+class Proposals(NamedTuple):
+    """Genomes (n, genes) with the predicted latency and its bound on the first target, (n,) each."""
+
+    genomes: Genomes
+    latency_ms: Vector
+    upper_ms: Vector
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Proposals:
+        return Proposals(self.genomes[rows], self.latency_ms[rows], self.upper_ms[rows])
+
+    def join(self, other: Proposals) -> Proposals:
+        return Proposals(
+            np.concatenate([self.genomes, other.genomes]),
+            np.concatenate([self.latency_ms, other.latency_ms]),
+            np.concatenate([self.upper_ms, other.upper_ms]),
+        )
+
+
+def predict(constraints: Sequence[Constraint], genomes: Genomes) -> tuple[Proposals, npt.NDArray[np.float64]]:
+    """Genomes with their predictions, and by what share of each budget the bound exceeds it, (n, constraints)."""
+    predictions = [constraint.predictor.predict(genomes) for constraint in constraints]
+    pairs = zip(constraints, predictions, strict=True)
+    excess = [_excess(upper_ms, constraint.budget_ms) for constraint, (_, upper_ms) in pairs]
+    return Proposals(genomes, *predictions[0]), np.stack(excess, axis=1)
+
+
+def _excess(upper_ms: Vector, budget_ms: float) -> Vector:
+    return np.full(len(upper_ms), -1.0) if math.isinf(budget_ms) else (upper_ms - budget_ms) / budget_ms

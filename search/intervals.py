@@ -1,0 +1,104 @@
+"""How sure scores and their differences are: paired bootstrap over the texts of a split (Efron & Tibshirani 1993)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.metrics import METRICS, Outputs, Part
+from nas.text import EncodedExamples, Window
+from search.racing import text_values
+
+Vector = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+SAMPLES = 1000
+# Metrics that compare texts with each other take halves without repetition, since a text drawn twice is a pair that
+# every model gets right; a half varies about the whole as a bootstrap sample does (Shao & Tu 1995, section 5.2).
+_OF_PAIRS = ("similarity_spearman",)
+_COSTLY_SAMPLES = 200
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure on all texts and where it lies in 95 % of the samples."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def score_intervals(
+    metric: str, outputs: Mapping[str, Outputs], part: Part, against: str, seed: int = 0
+) -> dict[str, dict[str, Interval]]:
+    """For each named model its ``score`` and its ``difference`` to the one called ``against``.
+
+    All models are judged on the same samples of texts, so that what makes texts hard falls on all alike.
+    """
+    whole = {name: METRICS[metric](rows, part) for name, rows in outputs.items()}
+    sampled = _sampled(metric, outputs, part, np.random.default_rng(seed))
+    return {
+        name: {
+            "score": _interval(whole[name], sampled[name]),
+            "difference": _interval(whole[name] - whole[against], sampled[name] - sampled[against]),
+        }
+        for name in outputs
+    }
+
+
+def _interval(value: float, samples: Vector) -> Interval:
+    low, high = np.percentile(samples, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def _sampled(metric: str, outputs: Mapping[str, Outputs], part: Part, rng: np.random.Generator) -> dict[str, Vector]:
+    """Scores of each model on samples of the texts."""
+    everything = np.arange(len(part.encoded))
+    values = {name: text_values(metric, rows, part, everything) for name, rows in outputs.items()}
+    if all(found is not None for found in values.values()):
+        counts = rng.multinomial(len(everything), np.full(len(everything), 1 / len(everything)), SAMPLES)
+        return {name: counts @ found / len(everything) for name, found in values.items() if found is not None}
+    groups = _texts(part)
+    scores: dict[str, list[float]] = {name: [] for name in outputs}
+    for _ in range(_COSTLY_SAMPLES):
+        if metric in _OF_PAIRS:
+            drawn = np.sort(rng.permutation(len(groups))[: len(groups) // 2])
+        else:
+            drawn = rng.integers(0, len(groups), len(groups))
+        rows = np.concatenate([groups[text] for text in drawn])
+        some = _part_of(part, drawn, groups)
+        for name, whole in outputs.items():
+            scores[name].append(METRICS[metric]([whole[row] for row in rows], some))
+    return {name: np.array(found) for name, found in scores.items()}
+
+
+def _texts(part: Part) -> list[Rows]:
+    """The rows of each text: one, or all windows of its context."""
+    windows = part.encoded.windows
+    if windows is None:
+        return [np.array([row]) for row in range(len(part.encoded))]
+    examples = np.array([window.example for window in windows])
+    return [np.flatnonzero(examples == number) for number in range(len(part.examples))]
+
+
+def _part_of(part: Part, texts: Rows, groups: Sequence[Rows]) -> Part:
+    """A split of the drawn texts, in their order."""
+    rows = np.concatenate([groups[text] for text in texts]).tolist()
+    encoded = part.encoded
+    windows: list[Window] | None = None
+    if encoded.windows is not None:
+        numbers = np.repeat(np.arange(len(texts)), [len(groups[text]) for text in texts])
+        windows = [
+            encoded.windows[row]._replace(example=int(number)) for row, number in zip(rows, numbers, strict=True)
+        ]
+    labels: list[Any] | None = None if encoded.labels is None else [encoded.labels[row] for row in rows]
+    some = EncodedExamples([encoded.ids[row] for row in rows], [encoded.type_ids[row] for row in rows], labels, windows)
+    examples = [part.examples[text] for text in texts] if part.examples else ()
+    return replace(part, encoded=some, examples=examples, teacher=None if part.teacher is None else part.teacher[rows])

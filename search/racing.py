@@ -1,0 +1,68 @@
+"""When a candidate need not be scored to the end: a part of the split shows that it cannot reach its rival.
+
+Both have answered the same texts, so what is judged is the mean of their differences, text by text (a race in the sense
+of Maron & Moore 1994, on paired samples of a finite split).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from export.metrics import Outputs, Part
+
+Vector = npt.NDArray[np.float64]
+
+# With fewer texts the differences are too few to be told from chance.
+_FEWEST_TEXTS = 50
+
+
+def text_values(metric: str, outputs: Outputs, part: Part, rows: npt.NDArray[np.int64]) -> Vector | None:
+    """What each of the rows adds to a metric that is a mean over texts, (n,); None for other metrics.
+
+    Of float32's precision, as the cache keeps it.
+    """
+    if metric == "accuracy":
+        return np.asarray(np.stack(outputs).argmax(1) == part.labels[rows], np.float64)
+    if metric == "mean_cosine":
+        assert part.teacher is not None
+        return np.asarray((np.stack(outputs) * part.teacher[rows]).sum(1), np.float64)
+    return None
+
+
+@dataclass(frozen=True)
+class Race:
+    """``shares`` of the split after which a candidate is judged. ``error`` is the probability, over all of them, that
+    one is turned away whose score on the whole split would have reached its rival's."""
+
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75)
+    error: float = 0.02
+
+    def looks(self, texts: int) -> list[int]:
+        """After how many of so many texts."""
+        counts = {round(share * texts) for share in self.shares}
+        return sorted(count for count in counts if _FEWEST_TEXTS <= count < texts)
+
+    def is_hopeless(self, differences: Vector, texts: int, looks: int) -> bool:
+        """Whether candidate minus rival, on the texts seen so far (n,), rules out that it gets level on all ``texts``.
+
+        ``looks``: how often it is judged in all. A normal bound for the mean of a finite population (Cochran 1977,
+        section 2.8), with one difference of the largest size added to either side: few differences, all of one sign,
+        prove little.
+        """
+        n = len(differences)
+        largest = float(np.abs(differences).max())
+        mean = float(differences.mean())
+        variance = (float(((differences - mean) ** 2).sum()) + 2 * largest**2) / (n + 1)
+        error = math.sqrt(variance / n * (1 - n / texts))
+        return mean + NormalDist().inv_cdf(1 - self.error / looks) * error < 0
+
+
+def expected_score(rival: Vector, differences: Vector) -> float:
+    """The score that a candidate was heading for: its rival's, from what each text adds to it, and the mean
+    difference so far."""
+    return float(rival.mean() + differences.mean())

@@ -1,0 +1,90 @@
+"""How large a subnet's model file is, from its sizes alone; vectorised over populations."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from export.heads import HEAD_PRODUCTS
+from export.recipes import Recipe
+from nas.layout import LAYER, Axes, Dimensions, top_axes
+from nas.space import Population
+
+Vector = npt.NDArray[np.float64]
+
+# The weights of a layer's products, by the names that the graph gives to the products.
+_PRODUCTS = {
+    "query": "attention/query",
+    "key": "attention/key",
+    "value": "attention/value",
+    "output": "attention/output",
+    "ffn_in": "ffn/in",
+    "ffn_out": "ffn/out",
+}
+# Nodes and names, in bytes: of the embeddings and the head, and of each layer.
+_FLOAT_NODES = 3_100, 4_600
+_INTEGER_NODES = 5_000, 10_660
+
+
+def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe | None) -> Vector:
+    """Size of the ONNX file (n,): INT8 by a recipe, float32 without one. The word table is most of it."""
+    sizes: dict[str, Vector] = {name: np.array(float(size)) for name, size in dimensions.sizes.items()}
+    hidden = population.hidden_size.astype(np.float64)
+    sizes |= {"hidden": hidden, "pooled": hidden}
+    present = (population.num_heads > 0).astype(np.float64)
+    fixed, per_layer = _FLOAT_NODES if recipe is None else _INTEGER_NODES
+    total = fixed + per_layer * present.sum(1)
+    for name, axes in top_axes(dimensions).items():
+        total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
+    if dimensions.head == "masked-lm":
+        # The decoder is a copy of the word table.
+        axes = top_axes(dimensions)["embeddings.word"]
+        total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
+    for layer in range(dimensions.num_layers):
+        of_layer = {
+            "heads": population.num_heads[:, layer],
+            "head": population.head_size[:, layer],
+            "ffn": population.ffn_size[:, layer],
+        }
+        layer_sizes = sizes | {name: values.astype(np.float64) for name, values in of_layer.items()}
+        for name, axes in LAYER.items():
+            product = _PRODUCTS.get(name.split(".")[0])
+            product = product and f"layers/{layer}/{product}"
+            total = total + present[:, layer] * _tensor_bytes(name, axes, layer_sizes, product, recipe)
+    return total
+
+
+def _top_product(dimensions: Dimensions, name: str) -> str | None:
+    """The weight product that a tensor of the embeddings or the head belongs to, if that runs in integers."""
+    product = name.rsplit(".", 1)[0].replace(".", "/")
+    known = (*HEAD_PRODUCTS[dimensions.head], "embeddings/projection")
+    return product if product in known else None
+
+
+def _tensor_bytes(
+    name: str, axes: Axes, sizes: dict[str, Vector], product: str | None, recipe: Recipe | None
+) -> Vector:
+    elements = _product(sizes, axes)
+    if recipe is None:
+        return 4 * elements
+    if name == "embeddings.word" and recipe.embeddings:
+        return elements + 4 * sizes["vocab"]
+    if product is None or recipe.keeps_float(product):
+        return 4 * elements
+    if name.endswith(".bias"):
+        # int32, and with a scale for every channel a float and a zero point beside each.
+        return (12 if recipe.per_channel else 4) * elements
+    channels = _product(sizes, _outputs(axes))
+    return elements + (5 * channels if recipe.per_channel else 0)
+
+
+def _product(sizes: dict[str, Vector], axes: Axes) -> Vector:
+    elements = np.array(1.0)
+    for label in axes:
+        elements = np.asarray(elements * sizes[label], np.float64)
+    return elements
+
+
+def _outputs(axes: Axes) -> Axes:
+    """The axes of a weight that its product's output has."""
+    return axes[:2] if axes[:2] == ("heads", "head") else axes[:1]

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects
+import pytest
+import yaml
+
+from nas.report import ReportError, write_front_png, write_report
+from nas.report.charts import accuracy_interval, spread_labels
+from nas.report.front import front_chart, pareto
+from nas.report.progress import hypervolumes
+from nas.report.record import Scored, read_run
+from nas.report.sections import Section, all_sections
+from tests.nas.browser import CHROMIUM, look
+from tests.nas.report_runs import LABELS, write_run
+from tests.networks import make_space
+
+HEADINGS = (
+    "Result",
+    "Architectures",
+    "Search",
+    "Latency predictor",
+    "Timings",
+    "Data and training",
+    "Environment and reproduction",
+)
+CHARTS = {
+    "results",
+    "front",
+    "progress",
+    "best",
+    "predictor-int8",
+    "errors-int8",
+    "curve-int8",
+    "terms-int8",
+    "dataset",
+    "host",
+    "certainty",
+    "training-loss",
+    "training-score",
+}
+# Every text that a file of a run may hold, and a browser must not read as HTML.
+HOSTILE = ("<script>alert(1)", "</style><b>ja", "<img src=x", "<script>alert(3)", "<i>CPU</i>", "<b>bert</b>")
+
+
+class Elements(HTMLParser):
+    """Elements with their attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self._inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("läufe & co") / "mein lauf")
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(run_folder, tmp_path_factory.mktemp("berichte") / "ein bericht.html")
+
+
+@pytest.fixture(scope="module")
+def sections(run_folder: Path) -> list[Section]:
+    return all_sections(read_run(run_folder))
+
+
+@pytest.fixture
+def copied(run_folder: Path, tmp_path: Path) -> Path:
+    """A copy to change; without the predictor, whose charts take the longest."""
+    return Path(shutil.copytree(run_folder, tmp_path / "copy", ignore=shutil.ignore_patterns("predictor")))
+
+
+def rendered(folder: Path, out: Path) -> str:
+    return write_report(folder, out / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_finished_run_has_every_section_and_chart(run_folder: Path, page: Path, sections: list[Section]) -> None:
+    assert read_run(run_folder).problems == []
+    assert tuple(section.title for section in sections) == HEADINGS
+    assert {chart.key for section in sections for chart in section.charts} == CHARTS
+    content = page.read_text(encoding="utf-8")
+    assert "What is missing" not in content
+    assert "1.40 ms" in content
+    assert len(re.findall('<svg class="network"', content)) == 3
+
+
+def test_figures_are_what_plotly_draws(sections: list[Section]) -> None:
+    """Plotly's own schema refuses unknown keys and values; colours are named by the page."""
+    for section in sections:
+        for chart in section.charts:
+            document = json.dumps({"data": chart.traces, "layout": chart.layout})
+            figure = plotly.graph_objects.Figure(json.loads(re.sub(r"var\(--[a-z0-9-]+\)", "#123456", document)))
+            assert len(figure.data) == len(chart.traces) > 0
+            assert all(len(row) == len(chart.columns) for row in chart.rows)
+
+
+def test_the_page_asks_for_nothing_and_holds_plotly_once(page: Path) -> None:
+    content = page.read_text(encoding="utf-8")
+    elements = Elements(content).elements
+    for tag, attributes in elements:
+        for name in ("src", "href", "action", "data", "srcset", "poster"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    assert not {tag for tag, _ in elements} & {"link", "iframe", "object", "embed", "base", "img"}
+    policy = next(a["content"] for tag, a in elements if tag == "meta" and a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert not re.search(r"https?:", policy)
+    assert content.count("plotly.js v") == 1
+
+
+def test_texts_of_the_run_are_never_read_as_html(page: Path) -> None:
+    content = page.read_text(encoding="utf-8")
+    read = Elements(content)
+    assert [attributes.get("type") for tag, attributes in read.elements if tag == "script"] == [
+        "application/json",
+        None,
+        None,
+    ]
+    assert not [tag for tag, _ in read.elements if tag in ("img", "b", "i")]
+    text = "".join(read.text)
+    for label in LABELS:
+        assert label in text
+    for piece in HOSTILE:
+        assert piece in text
+        assert piece not in content
+
+
+def test_paths_with_spaces_and_other_letters_are_quoted(page: Path, run_folder: Path) -> None:
+    text = "".join(Elements(page.read_text(encoding="utf-8")).text)
+    assert f"ortnas run '{run_folder / 'run.yaml'}'" in text
+    assert f"ortnas verify '{run_folder / 'packages' / 'int8-2x'}'" in text
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("data", "The data is not prepared yet: <code>ortnas data</code>"),
+        ("supernet", "There is no supernet yet: <code>ortnas train</code>"),
+        ("bench.sqlite", "Nothing is timed yet: <code>ortnas bench</code>"),
+        ("search", "There is no search yet: <code>ortnas search</code>"),
+        ("packages", "No winner is packaged yet: <code>ortnas export</code>"),
+    ],
+)
+def test_a_run_that_lacks_a_part_shows_the_others(copied: Path, tmp_path: Path, missing: str, sentence: str) -> None:
+    path = copied / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    content = rendered(copied, tmp_path)
+    assert sentence in content
+    assert "There is no latency predictor yet: <code>ortnas fit</code>" in content
+    assert content.count("<section") == len(HEADINGS) + 1
+    assert "chart-training-loss" in content
+
+
+def test_a_run_that_only_began_has_a_report(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / "run.yaml").write_text("checkpoint: bert\n")
+    content = rendered(folder, tmp_path)
+    assert content.count("<li>") >= 6 + len(HEADINGS)
+    assert "plotly.js v" not in content
+    assert "checkpoint: bert" in content
+
+
+def test_a_search_that_was_killed_shows_what_it_scored(copied: Path, tmp_path: Path) -> None:
+    (copied / "search" / "int8-1.5" / "search.json").unlink()
+    with (copied / "search" / "int8-1.5" / "candidates.jsonl").open("a") as stream:
+        stream.write('{"asked": {}}\n{"subnet_key": "torn')
+    content = rendered(copied, tmp_path)
+    assert "The search for 1.5 is not finished: 12 subnets are scored; <code>ortnas search</code> goes on." in content
+    chart = front_chart(read_run(copied))
+    assert chart is not None
+    assert len(chart.rows) == 24
+
+
+def test_a_search_without_a_winner_says_so(copied: Path, tmp_path: Path) -> None:
+    path = copied / "search" / "int8-1.5" / "search.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"winner": None}))
+    assert "The search for 1.5 ended without a winner." in rendered(copied, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("data/splits/splits.json", "{"),
+        ("data/splits/splits.json", "[]"),
+        ("supernet/supernet.json", "{"),
+        ("supernet/supernet.json", '{"dimensions": 3}'),
+        ("bench.sqlite", "no database " * 20),
+        ("search/int8-2x/search.json", "{"),
+        ("search/int8-2x/search.json", '{"candidates": [3]}'),
+        ("search/int8-2x/search.json", '{"winner": null}'),
+        ("packages/comparison-int8.json", '{"rows": 3}'),
+        ("packages/comparison-int8.json", '{"rows": []}'),
+        ("packages/int8-2x/ortnas.json", "[]"),
+    ],
+)
+def test_a_damaged_file_is_named_and_the_rest_is_shown(copied: Path, tmp_path: Path, path: str, content: str) -> None:
+    for extra in copied.glob("bench.sqlite-*"):
+        extra.unlink()
+    (copied / path).write_text(content)
+    page = rendered(copied, tmp_path)
+    named = path.removesuffix("/search.json")
+    assert f"{named} is left out, it cannot be read" in page
+    assert "chart-training-loss" in page
+
+
+def test_a_damaged_predictor_is_named(copied: Path, run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder / "predictor", copied / "predictor")
+    path = next(copied.glob("predictor/*/predictor.json"))
+    path.write_text("{")
+    assert f"{path.parent.relative_to(copied)} is left out, it cannot be read" in rendered(copied, tmp_path)
+
+
+def test_odd_values_in_the_configuration_do_no_harm(copied: Path, tmp_path: Path) -> None:
+    (copied / "run.yaml").write_text(yaml.safe_dump({"checkpoint": None, "data": 3, "precision": None}))
+    assert rendered(copied, tmp_path)
+
+
+def test_folders_that_are_no_run_get_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match="no such run folder"):
+        write_report(tmp_path / "none", tmp_path / "report.html")
+    with pytest.raises(ReportError, match=r"it holds no run\.yaml"):
+        write_report(tmp_path, tmp_path / "report.html")
+    (tmp_path / "run.yaml").write_text("a: [")
+    with pytest.raises(ReportError, match=r"run\.yaml cannot be read"):
+        write_report(tmp_path, tmp_path / "report.html")
+
+
+def test_a_place_that_cannot_be_written_leaves_nothing(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        write_report(run_folder, tmp_path / "file" / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_estimated_scores_and_failures_are_told_apart(copied: Path, tmp_path: Path) -> None:
+    path = copied / "search" / "int8-2x" / "candidates.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0] |= {"score": 1.0, "estimated": True}
+    lines[1] = {key: lines[1][key] for key in ("subnet_key", "subnet", "genome")} | {"failed": "<i>no memory</i>"}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (path.parent / "search.json").unlink()
+    content = rendered(copied, tmp_path)
+    assert "Candidates that could not be scored" in content
+    assert "&lt;i&gt;no memory&lt;/i&gt;" in content
+    assert "1.0000 (estimated)" in content
+    chart = front_chart(read_run(copied))
+    assert chart is not None
+    front = next(trace for trace in chart.traces if trace["name"] == "Pareto front")
+    assert max(front["y"]) < 1
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    subnet = make_space().smallest
+    points = [(2.0, 0.5), (1.0, 0.4), (1.0, 0.3), (3.0, 0.5), (4.0, 0.9), (2.5, 0.45)]
+    found = [Scored(subnet, latency, latency, score) for latency, score in points]
+    front = pareto([*found, Scored(subnet, 0.5, 0.5, 0.99, estimated=True)])
+    assert [(one.latency_ms, one.score) for one in front] == [(1.0, 0.4), (2.0, 0.5), (4.0, 0.9)]
+    assert pareto([]) == []
+
+
+def test_hypervolume_is_the_share_of_the_box_that_is_beaten() -> None:
+    subnet = make_space().smallest
+    found = [Scored(subnet, latency, latency, score) for latency, score in ((2.0, 0.5), (4.0, 0.3), (1.0, 0.4))]
+    # Boxes of half the latency and all of the score, and of another quarter of the latency and half of the score.
+    np.testing.assert_allclose(hypervolumes(found, 4.0, 0.3, 0.5), [0.5, 0.5, 0.625])
+
+
+def test_intervals_of_an_accuracy_are_wilsons() -> None:
+    found = accuracy_interval("accuracy", 0.5, 10)
+    assert found is not None
+    np.testing.assert_allclose(found, (0.2366, 0.7634), atol=1e-4)
+    assert accuracy_interval("accuracy", 1.0, 10) == (pytest.approx(0.7225, abs=1e-4), 1.0)
+    assert accuracy_interval("f1", 0.5, 10) is None
+    assert accuracy_interval("accuracy", 0.5, None) is None
+
+
+def test_labels_that_are_near_each_other_get_rows_of_their_own() -> None:
+    assert spread_labels([5.0, 5.2, 5.4, 9.0, 5.9], 1.0) == [0, 1, 2, 0, 3]
+    assert spread_labels([], 1.0) == []
+
+
+def test_the_front_is_drawn_as_a_picture(run_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="--png needs the extra png")
+    from matplotlib.image import imread
+
+    pixels = imread(write_front_png(run_folder, tmp_path / "ein bild.png"))
+    assert pixels.shape[:2] == (900, 1600)
+    blue, orange = (np.array(rgb) / 255 for rgb in ((0x1F, 0x5F, 0xBF), (0xC4, 0x50, 0x0B)))
+    for colour in (blue, orange):
+        assert (np.abs(pixels[..., :3] - colour).max(-1) < 0.02).sum() > 100
+
+
+def test_a_picture_of_nothing_is_refused(copied: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copied / "search")
+    with pytest.raises(ReportError, match="no search has scored anything yet"):
+        write_front_png(copied, tmp_path / "front.png")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+def test_a_browser_draws_every_chart_without_errors_or_requests(page: Path, tmp_path: Path) -> None:
+    found = look(page, tmp_path, _EXPLORE, 1280)
+    assert (found["errors"], found["violations"], found["requests"], found["console"]) == ([], [], [], [])
+    told = found["told"]
+    assert told["drawn"] == len(CHARTS)
+    assert told["theme"] == "light"
+    assert told["before"] != told["after"]
+    assert told["toggled"] == "dark"
+    assert "accuracy" in told["live"]
+    assert "scored for" in told["live"]
+    assert not told["uploads"]
+    assert told["unreachable"] == []
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+def test_a_phone_shows_the_whole_width_in_the_dark(page: Path, tmp_path: Path) -> None:
+    found = look(page, tmp_path, _MEASURE, 360, dark=True)
+    assert (found["errors"], found["console"]) == ([], [])
+    assert found["told"] == {"theme": "dark", "overflow": 0, "wide": []}
+
+
+# Everything that a keyboard must reach: charts, tables, summaries, the button and the links.
+_EXPLORE = """
+  const plots = [...document.querySelectorAll(".plot")], front = document.getElementById("chart-front");
+  const paint = () => getComputedStyle(front.querySelector(".xtitle")).fill;
+  const before = paint(), theme = document.documentElement.dataset.theme;
+  for (const key of ["ArrowRight", "ArrowRight"]) front.dispatchEvent(new KeyboardEvent("keydown", {key}));
+  const live = document.getElementById("live").textContent;
+  document.getElementById("theme").click();
+  await new Promise((done) => setTimeout(done, 300));
+  const wanted = [...document.querySelectorAll(".plot, .scroll, summary, button#theme, nav a, pre")];
+  return {
+    drawn: plots.filter((plot) => plot.querySelector(".main-svg .trace, .main-svg .points, .main-svg .bars")).length,
+    theme, before, after: paint(), toggled: document.documentElement.dataset.theme, live,
+    uploads: plots.some((plot) => plot._context.showSendToCloud || plot._context.plotlyServerURL),
+    unreachable: wanted.filter((item) => item.tabIndex < 0).map((item) => item.outerHTML.slice(0, 80)),
+  };
+"""
+_MEASURE = """
+  const width = document.documentElement.clientWidth;
+  const wide = [...document.querySelectorAll("main *")].filter((item) => !item.closest(".scroll, pre, .plot") &&
+    item.getBoundingClientRect().right > width + 1).map((item) => item.outerHTML.slice(0, 80));
+  return {theme: document.documentElement.dataset.theme, overflow: document.documentElement.scrollWidth - width, wide};
+"""
