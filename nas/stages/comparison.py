@@ -20,6 +20,7 @@ from nas.run import Run
 from nas.space import Subnet
 from nas.stages.measuring import time_finally
 from nas.task_data import take
+from search.intervals import score_intervals
 
 _SAMPLE_TEXTS = 48
 
@@ -58,6 +59,7 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
     }
     run.console.say(f"timing {len(models)} models in turn")
     timings = time_finally(run, models, reference)
+    scores, intervals = report_scores(run, models, anchor_name)
     rows = []
     for entry in entries:
         timing = timings[entry.name]
@@ -72,23 +74,30 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
                 "speed_up": timing.reference.latency_ms / timing.latency_ms,
                 "predicted_ms": entry.predicted_ms,
                 "size_bytes": len(models[entry.name]),
-                "scores": report_scores(run, models[entry.name]),
+                "scores": scores[entry.name],
+                "intervals": {run.metric: intervals[entry.name]},
                 "visits": [one.to_json() for one in timing.visits],
             }
         )
     return rows
 
 
-def report_scores(run: Run, model: bytes) -> dict[str, float]:
-    """Every metric of the head on every report part; those of other dev sets carry the part's name."""
+def report_scores(
+    run: Run, models: Mapping[str, bytes], against: str
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
+    """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and 95 %
+    intervals of the run's metric on the first of them, of the ``score`` and its ``difference`` to ``against``."""
     head = run.configuration.head
-    scores: dict[str, float] = {}
-    for name in run.trained_data.report_parts:
-        part = run.part(name)
-        suffix = name.removeprefix("report")
-        values = all_scores(head, model_outputs(model, part.encoded, head), part)
-        scores |= {f"{metric}{suffix}": value for metric, value in values.items()}
-    return scores
+    scores: dict[str, dict[str, float]] = {name: {} for name in models}
+    for part_name in run.trained_data.report_parts:
+        part, suffix = run.part(part_name), part_name.removeprefix("report")
+        outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
+        for name, rows in outputs.items():
+            scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, part).items()}
+        if not suffix:
+            found = score_intervals(run.metric, outputs, part, against, run.configuration.seed)
+            intervals = {name: {kind: one.to_json() for kind, one in both.items()} for name, both in found.items()}
+    return scores, intervals
 
 
 def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -101,7 +110,15 @@ def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
     run.console.table(
         f"Latency on {host} ({run.target.setup.threads} thread(s), batch {requests}); "
         f"scores on {run.trained_data.counts['report']} report texts",
-        ("model", "measured ms", "speed-up", "predicted ms", "size MB", *(name.replace("_", " ") for name in names)),
+        (
+            "model",
+            "measured ms",
+            "speed-up",
+            "predicted ms",
+            "size MB",
+            *(name.replace("_", " ") for name in names),
+            "to the full model (95 %)",
+        ),
         [
             (
                 row["name"],
@@ -110,10 +127,16 @@ def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{row['predicted_ms']:.2f}" if row["predicted_ms"] else "",
                 f"{row['size_bytes'] / 1e6:.1f}",
                 *(f"{row['scores'][name]:.4f}" for name in names),
+                difference(row["intervals"][run.metric]["difference"]),
             )
             for row in rows
         ],
     )
+
+
+def difference(figure: Mapping[str, float]) -> str:
+    """A difference of scores with its interval."""
+    return f"{figure['value']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f})"
 
 
 def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: Mapping[str, Any]) -> None:

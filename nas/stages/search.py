@@ -14,6 +14,7 @@ from bench.estimates import Reference, Timing
 from export.build import model_outputs
 from nas.files import digest, write_json
 from nas.run import Run
+from nas.stages.comparison import difference
 from nas.stages.fit import budget_in_ms, usable_timings
 from nas.stages.measuring import time_finally
 from predictors.latency import Predictor, PredictorError, find_predictor, load_predictor
@@ -330,7 +331,7 @@ def _show(run: Run, recorded: dict[str, Any]) -> None:
                 space.decode(np.asarray(finalist["genome"])).describe(),
                 f"{finalist['score']:.4f}",
                 _interval(finalist["report"]["score"]),
-                _interval(finalist["report"]["difference"], "+"),
+                difference(finalist["report"]["difference"]),
                 f"{finalist['predicted_ms']:.2f}",
                 f"{finalist['measured_ms']:.2f} ± {finalist['spread_ms']:.2f}",
                 "winner" if finalist["genome"] == winner else "" if finalist["meets_budget"] else "over budget",
@@ -340,8 +341,8 @@ def _show(run: Run, recorded: dict[str, Any]) -> None:
     )
 
 
-def _interval(figure: dict[str, float], sign: str = "") -> str:
-    return f"{figure['value']:{sign}.4f} ({figure['low']:{sign}.4f} to {figure['high']:{sign}.4f})"
+def _interval(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
 
 
 def _recorded(path: Path, inputs: str) -> dict[str, Any] | None:

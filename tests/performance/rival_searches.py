@@ -12,7 +12,6 @@ from pymoo.core.problem import Problem
 from pymoo.core.repair import Repair
 from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
-from pymoo.operators.repair.rounding import RoundingRepair
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from nas.space import Genomes, SearchSpace
@@ -27,9 +26,9 @@ class _Canonical(Repair):  # type: ignore[misc]
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
-        self.space, self.rounding = space, RoundingRepair()
+        self.space = space
 
-    def _do(self, problem: Problem, rows: Any, **kwargs: Any) -> Any:
+    def _do(self, problem: Problem, rows: Any, **kwargs: Any) -> Any:  # noqa: ARG002 pymoo's signature
         return self.space.repair(np.rint(rows)).astype(int)
 
 
@@ -41,7 +40,7 @@ class _Problem(Problem):  # type: ignore[misc]
         self.score = score
         self.scored: dict[bytes, npt.NDArray[np.int16]] = {}
 
-    def _evaluate(self, rows: Any, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+    def _evaluate(self, rows: Any, out: dict[str, Any], *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         genomes = rows.astype(np.int16)
         scores, latency_ms = self.score(genomes)
         for genome in genomes:

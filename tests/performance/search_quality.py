@@ -38,6 +38,7 @@ from tests.performance.recorded_scores import Recording, read_recording, score_a
 from tests.performance.rival_searches import pymoo_nsga2
 from tests.performance.search_cost import measure_cost
 from tests.performance.search_hits import measure_hits
+from tests.performance.search_races import measure_races
 
 RECORDING = Path(__file__).parent / "recorded" / "sst2_minilm.jsonl"
 SIZES = (50, 100, 200, 400)
@@ -77,9 +78,7 @@ def pymoo(recording: Recording, wanted: int, seed: int) -> Rows:
 
 SEARCHES: dict[str, Callable[[Recording, int, int], Rows]] = {
     "ours": lambda recording, wanted, seed: ask_and_tell(recording, Settings("front"), wanted, seed),
-    "plain": lambda recording, wanted, seed: ask_and_tell(
-        recording, Settings("front", surrogate=False), wanted, seed
-    ),
+    "plain": lambda recording, wanted, seed: ask_and_tell(recording, Settings("front", surrogate=False), wanted, seed),
     "random": lambda recording, wanted, seed: ask_and_tell(
         recording, Settings("front", "random", surrogate=False), wanted, seed
     ),
@@ -164,6 +163,7 @@ def main() -> None:
         record(arguments.record, console)
     recording = read_recording(RECORDING)
     figures = compare(recording, 3 if arguments.quick else 10, console)
+    figures |= measure_races(recording, 3 if arguments.quick else 10, console)
     figures |= measure_cost(console)
     if arguments.measure:
         run = open_run(arguments.measure, console)
