@@ -406,12 +406,35 @@ def search(
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
     host: HostOption = None,
+    method: Annotated[
+        str | None, typer.Option(help="Where subnets come from: evolution, random, fast or evolved.")
+    ] = None,
+    goal: Annotated[str | None, typer.Option(help="budget: a search for each; front: one search for all.")] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="List so many subnets within the first budget instead, unscored.")
+    ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the best subnet under each budget."""
-    overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
-    _execute("search", configuration, overrides, assignments, as_json)
+    overrides = {
+        "folder": folder,
+        "search.budgets": budget,
+        "precision": precision,
+        "target.host": host,
+        "search.method": method,
+        "search.goal": goal,
+    }
+    if candidates is None:
+        _execute("search", configuration, overrides, assignments, as_json)
+        return
+
+    def listed(run: Run) -> dict[str, Any]:
+        from nas.stages.search import list_within_budget
+
+        return list_within_budget(run, candidates)
+
+    _execute("datasets", configuration, overrides, assignments, as_json, listed)
 
 
 @app.command()

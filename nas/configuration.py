@@ -208,7 +208,8 @@ class Search(_Section):
     ``screen`` scores INT8 candidates cut from the quantized full network and the best of them again as they would be
     shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
     ``percentile``: what of the latency the budget holds. ``workers``: how many candidates are scored at a time, as many
-    as there are processors by default. ``targets``: other targets that have to be met as well, by prediction.
+    as there are processors by default. ``fitness_steps``: train each candidate alone for so long before it is scored
+    (slow; earlier systems did). ``targets``: other targets that have to be met as well, by prediction.
     """
 
     budgets: tuple[str, ...] = ("2x",)
@@ -225,6 +226,7 @@ class Search(_Section):
     tolerance: float = Field(0.0, ge=0)
     percentile: Literal[50, 95] = 50
     workers: int | None = Field(None, ge=1)
+    fitness_steps: int = Field(0, ge=0)
     targets: tuple[OtherTarget, ...] = ()
 
     @field_validator("budgets", mode="before")

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from export.build import Exporter
+from export.build import Exporter, model_outputs
+from export.metrics import METRICS
 from export.weights import SupernetFolder, read_supernet
-from nas.configuration import ConfigurationError
+from nas.configuration import ConfigurationError, Refinement
 from nas.extraction import extract
 from nas.files import digest, write_json
 from nas.recipes import choose_losses
@@ -43,7 +44,7 @@ def refine(run: Run, name: str) -> dict[str, Any]:
         run.configuration.seed,
     )
     if recorded(folder, "inputs") != inputs:
-        _train(run, subnet, folder, inputs)
+        _train(run, subnet, folder, inputs, settings)
     if run.rank:
         return {}  # the first process packages for all
     return _package(run, name, subnet, read_supernet(folder))
@@ -57,7 +58,25 @@ def _losses(run: Run) -> dict[str, float]:
     return choose_losses(run.configuration.head, run.configuration.training.losses)
 
 
-def _train(run: Run, subnet: Subnet, folder: Path, inputs: str) -> None:
+def score_after_training(run: Run, subnet: Subnet) -> float:
+    """The run's metric on its search part after ``search.fitness_steps`` of training this subnet alone."""
+    search, precision = run.configuration.search, run.configuration.precision
+    settings = run.configuration.refinement.model_copy(
+        update={"steps": search.fitness_steps, "quantization_aware": False}
+    )
+    folder = run.training_folder / f"fitness-{subnet.key}"
+    try:
+        inputs = digest(run.supernet.digest, subnet.key, settings.model_dump(), _losses(run), run.configuration.seed)
+        _train(run, subnet, folder, inputs, settings)
+        exporter = Exporter(read_supernet(folder), run.recipe, run.calibration)
+        part = run.part("search")
+        outputs = model_outputs(exporter.build(subnet, precision), part.encoded, run.configuration.head)
+        return METRICS[run.metric](outputs, part)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _train(run: Run, subnet: Subnet, folder: Path, inputs: str, settings: Refinement) -> None:
     from nas.batches import to_tensors
     from nas.engine import StateFiles, choose_accelerator
     from nas.fake_quantization import FakeQuantization
@@ -66,7 +85,7 @@ def _train(run: Run, subnet: Subnet, folder: Path, inputs: str) -> None:
     from nas.supernet import save_supernet
     from nas.training import train_supernet
 
-    settings, training = run.configuration.refinement, run.configuration.training
+    training = run.configuration.training
     data = run.trained_data
     accelerator = choose_accelerator(training.mixed_precision)
     network, teacher = load_network(run.supernet_folder), load_network(run.teacher_folder)

@@ -25,7 +25,7 @@ from search.intervals import score_intervals
 from search.loop import confirm, run_search
 from search.methods import list_candidates
 from search.racing import Race
-from search.scoring import Scorer, in_threads
+from search.scoring import FitnessScorer, Scorer, in_threads
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
 _CONFIRMED = 4
@@ -52,8 +52,8 @@ class _Setting:
     reference: Reference
     predictor: Predictor
     others: tuple[Constraint, ...]
-    scorer: Scorer
-    final_scorer: Scorer
+    scorer: Scorer | FitnessScorer
+    final_scorer: Scorer | FitnessScorer
     tail: float
 
 
@@ -121,12 +121,19 @@ def list_within_budget(run: Run, n: int) -> dict[str, Any]:
     }
 
 
-def make_scorer(run: Run, screening: bool = False) -> Scorer:
+def make_scorer(run: Run, screening: bool = False) -> Scorer | FitnessScorer:
     """Scores subnets of this run's supernet on its search split; ``context`` names what the scores are of.
 
-    ``screening`` scores models cut from the quantized full network, and ends those that fall behind early.
+    ``screening`` scores models cut from the quantized full network, and ends those that fall behind early. With
+    ``search.fitness_steps`` every candidate is trained first.
     """
     settings = run.configuration.search
+    if settings.fitness_steps:
+        from nas.stages.refine import score_after_training
+
+        shipped = Scorer(run.exporter, run.part("search"), run.configuration.precision, run.metric, run.scores_file)
+        identity = [shipped.context, settings.fitness_steps, run.configuration.refinement.learning_rate]
+        return FitnessScorer(lambda subnet: score_after_training(run, subnet), identity, run.scores_file)
     return Scorer(
         run.exporter,
         run.part("search"),
@@ -243,7 +250,7 @@ def _search_budget(
             "reference_ms": setting.reference.latency_ms,
             "metric": run.metric,
             "rule": settings.rule,
-            "candidates": [vars(candidate) for candidate in scored],
+            "candidates": [vars(candidate) | {"genome": list(candidate.genome)} for candidate in scored],
             "finalists": _described(run, finalists),
             "hit_rate": hit_rate(finalists),
             "winner": winner.to_json() if winner else None,

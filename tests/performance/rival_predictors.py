@@ -50,9 +50,7 @@ def network(space: SearchSpace, genomes: Genomes, latency_ms: Array, wanted: Gen
     inputs, wanted_inputs = _four(space, genomes), _four(space, wanted)
     scale = np.maximum(inputs, 1).max(0)
     sizes = [4, *[_NETWORK_WIDTH] * _NETWORK_LAYERS]
-    layers = [
-        layer for a, b in pairwise(sizes) for layer in (torch.nn.Linear(a, b), torch.nn.ReLU())
-    ]
+    layers = [layer for a, b in pairwise(sizes) for layer in (torch.nn.Linear(a, b), torch.nn.ReLU())]
     model = torch.nn.Sequential(*layers, torch.nn.Linear(_NETWORK_WIDTH, 1))
     x, y = (torch.tensor(values, dtype=torch.float32) for values in (inputs / scale, latency_ms / latency_ms.max()))
     optimizer = torch.optim.Adam(model.parameters(), lr=_NETWORK_RATE)

@@ -61,39 +61,34 @@ def test_finds_better_subnets_than_as_many_random_ones() -> None:
     space = deep_space()
     for budget_ms in (2.5, 4.0):
         best, random = (
-            [
-                evolve(space, budget_ms, 100, Settings(method=method, surrogate=False), seed).ranking[0].score
-                for seed in range(4)
-            ]
-            for method in ("evolution", "random")
+            np.mean([evolve(space, budget_ms, 120, chosen, seed).ranking[0].score for seed in range(3)])
+            for chosen in (PLAIN, Settings(method="random", surrogate=False))
         )
-        assert np.mean(best) > np.mean(random)
+        assert best > random
 
 
 def test_a_surrogate_needs_fewer_scores_for_the_same_best() -> None:
-    space, budget_ms = deep_space(), 3.0
-    with_surrogate = [evolve(space, budget_ms, 60, Settings(), seed).ranking[0].score for seed in range(4)]
-    without = [evolve(space, budget_ms, 180, PLAIN, seed).ranking[0].score for seed in range(4)]
-    assert np.mean(with_surrogate) >= np.mean(without)
+    space, budget_ms = deep_space(), 4.0
+    guided, plain = (
+        np.mean([evolve(space, budget_ms, wanted, chosen, seed).ranking[0].score for seed in range(3)])
+        for wanted, chosen in ((60, Settings()), (120, PLAIN))
+    )
+    assert guided >= plain
 
 
 def test_a_surrogate_needs_fewer_scores_for_the_same_front() -> None:
     space = deep_space()
 
-    def covered(chosen: Settings, wanted: int) -> float:
-        fronts = [evolve(space, 8.0, wanted, chosen, seed).ranking for seed in range(4)]
-        return float(
-            np.mean(
-                [
-                    hypervolume(
-                        np.array([one.score for one in front]), np.array([one.latency_ms for one in front]), (0.0, 8.0)
-                    )
-                    for front in fronts
-                ]
-            )
-        )
+    def covered(wanted: int, chosen: Settings) -> float:
+        fronts = [evolve(space, 8.0, wanted, chosen, seed).ranking for seed in range(3)]
+        return float(np.mean([area(front, (0.0, 8.0)) for front in fronts]))
 
-    assert covered(Settings("front"), 60) >= covered(Settings("front", surrogate=False), 180)
+    assert covered(60, Settings("front")) >= covered(120, Settings("front", surrogate=False))
+
+
+def area(front: list[Candidate], reference: tuple[float, float]) -> float:
+    scores, latency_ms = np.array([(one.score, one.latency_ms) for one in front]).T
+    return hypervolume(scores, latency_ms, reference)
 
 
 @pytest.mark.parametrize("surrogate", [False, True])
@@ -104,9 +99,7 @@ def test_the_front_of_a_small_space_is_found(surrogate: bool) -> None:
     reference = float(scores.min()), float(latency_ms.max())
     whole = hypervolume(scores, latency_ms, reference)
     evolution = evolve(space, 100.0, 150, Settings("front", surrogate=surrogate))
-    found = evolution.ranking
-    share = hypervolume(np.array([one.score for one in found]), np.array([one.latency_ms for one in found]), reference)
-    assert share / whole > (0.98 if surrogate else 0.95)
+    assert area(evolution.ranking, reference) / whole > (0.98 if surrogate else 0.95)
 
 
 def test_size_as_a_third_objective_keeps_small_subnets_among_the_parents() -> None:
@@ -178,23 +171,24 @@ def test_an_infeasible_budget_names_the_fastest() -> None:
 
 
 class NarrowValley:
-    """A target on which only a few subnets, far from random ones, are fast."""
+    """A target on which subnets are fast whose widths alternate in a way that random ones hardly ever do."""
 
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
+        self.best = np.arange(space.genes) * 7 % space.bounds
 
     def predict(self, genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
-        latency_ms = 1 + np.abs(genomes - self.space.bounds // 2).sum(1).astype(float)
+        latency_ms = 1 + np.abs(genomes - self.best).sum(1).astype(float)
         return latency_ms, latency_ms
 
 
 def test_a_budget_that_no_random_subnet_meets_is_worked_towards() -> None:
-    space = make_space(num_layers=12, depth=tuple(range(1, 13)))
+    space = make_space(num_layers=12, depth=(12,))
     valley = NarrowValley(space)
     fastest = valley.predict(space.sample(30_000, np.random.default_rng(1)))[1].min()
-    proposals = Evolution(space, [Constraint(valley, fastest - 2)]).ask(4)
+    proposals = Evolution(space, [Constraint(valley, fastest - 3)]).ask(4)
     assert len(proposals.genomes) == 4
-    assert (proposals.upper_ms <= fastest - 2).all()
+    assert (proposals.upper_ms <= fastest - 3).all()
 
 
 def test_a_budget_that_all_meet_leads_to_large_subnets() -> None:

@@ -1,0 +1,19 @@
+"""A small trained run on the simulated host, opened with changes of its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.configuration import check_configuration
+from nas.console import Console
+from nas.run import Run
+
+
+def open_run(folder: Path, **changes: dict[str, Any]) -> Run:
+    document = yaml.safe_load((folder / "run.yaml").read_text())
+    for section, keys in changes.items():
+        document[section] |= keys
+    return Run(check_configuration(document, "test"), Console(to_stderr=True))

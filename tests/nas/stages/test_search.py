@@ -1,0 +1,135 @@
+"""The search stage on a small network, timed by the simulated host."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nas.run import Run
+from nas.stages.bench import bench
+from nas.stages.export import export
+from nas.stages.fit import fit_predictor, folder_of
+from nas.stages.search import SearchError, list_within_budget, search
+from predictors.latency import PredictorError
+from tests.nas.stages.small_runs import open_run
+
+SMALL = {"budgets": ["1.1x"], "candidates": 8, "finalists": 2, "population": 4}
+
+
+@pytest.fixture(scope="module")
+def fitted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the trained run with a predictor."""
+    folder = tmp_path_factory.mktemp("search")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    document = yaml.safe_load((folder / "run.yaml").read_text())
+    document |= {"folder": str(folder / "run"), "checkpoint": str(trained / "bert"), "search": SMALL}
+    (folder / "run.yaml").write_text(yaml.safe_dump(document))
+    for path in (folder / "run").glob("bench.sqlite*"):
+        path.unlink()
+    run = open_run(folder, bench={"subnets": 24})
+    bench(run)
+    fit_predictor(run)
+    run.close()
+    return folder
+
+
+@pytest.fixture
+def folder(fitted: Path) -> Path:
+    """Without searches of other tests."""
+    shutil.rmtree(fitted / "run" / "search", ignore_errors=True)
+    return fitted
+
+
+def searched(folder: Path, **settings: Any) -> tuple[dict[str, Any], Run]:
+    run = open_run(folder, search=settings)
+    try:
+        return search(run), run
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("method", ["evolution", "random", "fast", "evolved"])
+def test_every_method_ends_with_a_winner_within_the_budget(folder: Path, method: str) -> None:
+    found, _ = searched(folder, method=method)
+    result = found["1.1x"]
+    assert result["winner"]["measured_ms"] <= result["budget_ms"]
+    assert result["hit_rate"] is not None
+    assert all(candidate["upper_ms"] <= result["budget_ms"] for candidate in result["candidates"])
+    for finalist in result["finalists"]:
+        score = finalist["report"]["score"]
+        assert score["low"] <= score["value"] <= score["high"]
+
+
+def test_one_search_of_the_front_serves_every_budget(folder: Path) -> None:
+    found, run = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
+    assert set(found) == {"1.02x", "1.1x"}
+    assert found["1.02x"]["candidates"] == found["1.1x"]["candidates"]
+    assert len(found["1.1x"]["candidates"]) == 16
+    assert not (run.search_folder("1.1x") / "candidates.jsonl").exists()
+    again, _ = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
+    assert again == found
+
+
+def test_the_same_search_is_not_made_again_and_another_one_is(folder: Path) -> None:
+    first, run = searched(folder)
+    scores = run.scores_file.read_text()
+    again, _ = searched(folder, workers=1)
+    assert again == first
+    assert run.scores_file.read_text() == scores
+    other, _ = searched(folder, rule="knee")
+    assert other["1.1x"]["inputs"] != first["1.1x"]["inputs"]
+
+
+def test_a_budget_on_the_95th_percentile_is_stricter(folder: Path) -> None:
+    # The slowest subnets meet it by their median.
+    median, _ = searched(folder, budgets=["0.236"])
+    tail, _ = searched(folder, budgets=["0.236"], percentile=95)
+    slowest = [max(one["upper_ms"] for one in found["0.236"]["candidates"]) for found in (median, tail)]
+    assert slowest[1] < slowest[0]
+    assert tail["0.236"]["winner"]["measured_ms"] <= tail["0.236"]["budget_ms"]
+
+
+def test_a_second_target_has_to_be_met_too(folder: Path) -> None:
+    run = open_run(folder)
+    first = str(folder_of(run))
+    run.close()
+    alone, _ = searched(folder, budgets=["1.02x"])
+    budget_ms = 0.9 * alone["1.02x"]["budget_ms"]
+    both, _ = searched(folder, budgets=["1.02x"], targets=[{"predictor": first, "budget_ms": budget_ms}])
+    assert all(candidate["upper_ms"] <= budget_ms for candidate in both["1.02x"]["candidates"])
+    with pytest.raises(PredictorError, match="holds no predictor"):
+        searched(folder, targets=[{"predictor": str(folder / "nothing"), "budget_ms": 1.0}])
+
+
+def test_a_budget_that_nothing_meets_ends_with_a_sentence_and_the_others_go_on(folder: Path) -> None:
+    with pytest.raises(SearchError, match=r"budget 0\.0001: no subnet meets the budget") as error:
+        searched(folder, budgets=["0.0001", "1.1x"])
+    assert error.value.found == ("1.1x",)
+
+
+def test_a_budget_that_everything_meets_is_left_to_the_score(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    searched(folder, budgets=["1000"])
+    assert "only the score decides" in capsys.readouterr().err
+
+
+def test_subnets_within_a_budget_are_listed_without_scores(folder: Path) -> None:
+    run = open_run(folder, search={"budgets": ["0.16"]})
+    listed = list_within_budget(run, 5)
+    assert len(listed["subnets"]) == 5
+    assert all(0.85 * listed["budget_ms"] <= entry["upper_ms"] <= listed["budget_ms"] for entry in listed["subnets"])
+    assert not run.scores_file.exists()
+    run.close()
+
+
+def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
+    found, run = searched(folder, fitness_steps=2, candidates=2)
+    assert len(found["1.1x"]["candidates"]) == 2
+    assert not list(run.training_folder.glob("fitness-*"))
+    assert found["1.1x"]["winner"] is not None
+    packaged = open_run(folder, search={"fitness_steps": 2, "candidates": 2})
+    assert export(packaged)["packages"]
+    packaged.close()
