@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 Vector = npt.NDArray[np.float64]
 
 # Fewer subnets in a window say nothing about their order.
-_WINDOW_SUBNETS = 6
+_WINDOW_SUBNETS = 4
 # Predictions that err nearly as much as one and the same figure for all subnets have learnt nothing.
 _LEARNT_SHARE = 0.9
 

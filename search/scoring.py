@@ -78,6 +78,11 @@ class Evaluation:
         except Exception as error:  # one candidate, whatever is wrong with it, must not end a search of hours
             return Outcome(None, reason=f"{type(error).__name__}: {error}".splitlines()[0])
 
+    @property
+    def is_sliced(self) -> bool:
+        """Float models have nothing that is calibrated: there is but one form."""
+        return self.form == "sliced" and self.precision == "int8"
+
     @cached_property
     def order(self) -> npt.NDArray[np.int64]:
         """The order in which a race sees the texts: any beginning of it is a sample."""
@@ -112,7 +117,7 @@ class Evaluation:
 
     def _model(self, subnet: Subnet) -> bytes:
         with _building:
-            if self.form == "sliced" and self.precision == "int8":
+            if self.is_sliced:
                 return self.exporter.sliced(subnet)
             return self.exporter.build(subnet, self.precision)
 
@@ -174,7 +179,7 @@ class Scorer:
             calibration_digest(exporter.calibration) if precision == "int8" else None,
             metric,
         ]
-        if form == "sliced" and precision == "int8":
+        if self.evaluation.is_sliced:
             identity.append(form)
         self.context = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
         self.cache = ScoreCache(cache_file, self.context)
@@ -198,7 +203,7 @@ class Scorer:
             for subnet, rival, found in zip(subnets, rivals, known, strict=True)
             if found is None
         ]
-        if jobs and self.evaluation.form == "sliced":
+        if jobs and self.evaluation.is_sliced:
             _ = self.evaluation.exporter.quantized_supernet  # once, before threads ask for it
         fresh = self.spread(self.evaluation, jobs) if jobs else iter(())
         for subnet, found in zip(subnets, known, strict=True):

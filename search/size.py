@@ -33,7 +33,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     sizes |= {"hidden": hidden, "pooled": hidden}
     present = (population.num_heads > 0).astype(np.float64)
     fixed, per_layer = _FLOAT_NODES if recipe is None else _INTEGER_NODES
-    total = fixed + per_layer * present.sum(1)
+    total: Vector = fixed + per_layer * present.sum(1)
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
     if dimensions.head == "masked-lm":

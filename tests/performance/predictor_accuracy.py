@@ -188,10 +188,9 @@ def learning_curves(data: Dataset, plan: Plan, console: Console) -> dict[tuple[s
                 errors = np.abs(predicted_ms / held.latency_ms - 1)
                 kendall = kendalltau(predicted_ms, held.latency_ms).statistic
                 window = mean_window_kendall(held.latency_ms, predicted_ms)
+                window = np.nan if window is None else window
                 within = ((errors <= 0.05).mean(), (errors <= 0.1).mean())
-                rows.append(
-                    (errors.mean(), np.percentile(errors, 95), *within, kendall, window or np.nan, coverage, margin)
-                )
+                rows.append((errors.mean(), np.percentile(errors, 95), *within, kendall, window, coverage, margin))
             keys = ("error", "p95", "within_5", "within_10", "kendall", "window", "coverage", "margin")
             found[name, size] = dict(zip(keys, np.array(rows, float).T, strict=True))
             report(number + 1, len(jobs), f"{name}, {size}")
@@ -328,7 +327,8 @@ def show(
             one = {key: values.mean() for key, values in curves[name, size].items()}
             spread = curves[name, size]["error"].std()
             errors = (f"{one['error']:.2%} ± {spread:.2%}", f"{one['p95']:.1%}", f"{one['within_5']:.0%}")
-            ranks = (f"{one['kendall']:.3f}", f"{one['window']:.2f}")
+            window = known_mean(curves[name, size]["window"])
+            ranks = (f"{one['kendall']:.3f}", "" if window is None else f"{window:.2f}")
             bound = (f"{one['coverage']:.1%}", f"{one['margin']:.1%}") if name == OURS else ("", "")
             rows.append((str(size), name, *errors, f"{one['within_10']:.0%}", *ranks, *bound))
     columns = ("learnt from", "predictor", "mean error", "95th pct.", "≤ 5 %", "≤ 10 %", "Kendall", "±10 %", "covered")
@@ -359,6 +359,11 @@ def show(
     )
 
 
+def known_mean(values: Array) -> float | None:
+    """None where no split had enough subnets near a budget."""
+    return None if np.isnan(values).all() else float(np.nanmean(values))
+
+
 def figures(
     data: Dataset,
     curves: dict[tuple[str, int], dict[str, Array]],
@@ -371,12 +376,15 @@ def figures(
     for size in plan.sizes:
         one = {key: float(values.mean()) for key, values in curves[OURS, size].items()}
         found |= {f"error_{size}": one["error"], f"error_p95_{size}": one["p95"], f"kendall_{size}": one["kendall"]}
-        found |= {f"window_kendall_{size}": one["window"], f"coverage_95_{size}": one["coverage"]}
+        found |= {f"window_kendall_{size}": known_mean(curves[OURS, size]["window"])}
+        found[f"coverage_95_{size}"] = one["coverage"]
         tried = [name for name in RIVALS if (name, size) in curves]
         others = {name: float(curves[name, size]["error"].mean()) for name in tried}
         found |= {f"best_other_error_{size}": min(others.values()), f"other_errors_{size}": others}
-        windows = [float(curves[name, size]["window"].mean()) for name in tried]
-        found[f"best_other_window_kendall_{size}"] = max(windows)
+        windows = [known_mean(curves[name, size]["window"]) for name in tried]
+        found[f"best_other_window_kendall_{size}"] = max(
+            (value for value in windows if value is not None), default=None
+        )
     found["coverage_95"] = found["coverage_95_100"]
     found |= {"imported_error_100": file_errors[OURS], "imported_noise": IMPORTED_NOISE * float(np.sqrt(2 / np.pi))}
     ratios = [one["transfer"] / one["fresh"] for one in moved.values()]

@@ -60,6 +60,9 @@ class Recording:
         """Where genomes (m, genes) are. Raises KeyError for one that is not of the space."""
         return np.array([self.rows[genome.tobytes()] for genome in genomes.astype(np.int16)], np.int64)
 
+    def score(self, genomes: Genomes) -> Vector:
+        return self.scores[self.rows_of(genomes)]
+
     def predict(self, genomes: Genomes) -> tuple[Vector, Vector]:
         """As a predictor does: ``latency_ms`` and ``upper_ms``."""
         rows = self.rows_of(genomes)

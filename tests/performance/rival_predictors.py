@@ -6,6 +6,7 @@ and returns latencies (m,). None sees more than that, and none is asked for a bo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -32,6 +33,7 @@ _BOOSTED = {
 }
 _BOOSTED_ROUNDS = 400
 _TOKENS, _SEQUENCE = 128, 128
+_AT_A_TIME = 1000
 
 
 def boosted_dimensions(space: SearchSpace, genomes: Genomes, latency_ms: Array, wanted: Genomes, seed: int) -> Array:
@@ -82,33 +84,26 @@ def look_up(space: SearchSpace, genomes: Genomes, latency_ms: Array, wanted: Gen
     They time blocks alone; here the tables are fitted to whole networks, by ridge regression around what the blocks'
     sizes explain, so that entries that no measurement holds stay plausible. Cross-validation chooses the strength.
     """
-    pattern, wanted_pattern = _blocks(space, genomes), _blocks(space, wanted)
-    base, wanted_base = _sums_by_block(space, genomes), _sums_by_block(space, wanted)
+    rows = np.hstack([_sums_by_block(space, genomes), _blocks(space, genomes)]) / latency_ms[:, None]
+    free = np.arange(rows.shape[1]) < _sums_by_block(space, genomes[:1]).shape[1]
     folds = np.random.default_rng(seed).permutation(len(genomes)) % 5
 
-    def predict(rows: Array, strength: float, pattern_out: Array, base_out: Array) -> Array:
-        weight = 1 / latency_ms[rows]
-        matrix = np.hstack([base[rows], pattern[rows]]) * weight[:, None]
-        held = np.concatenate([np.full(base.shape[1], 1e-6), np.full(pattern.shape[1], strength)])
-        solution = np.linalg.solve(matrix.T @ matrix + np.diag(held), matrix.T @ np.ones(len(weight)))
-        return np.maximum(np.hstack([base_out, pattern_out]) @ solution, 1e-3)
+    def solve(known: Array, strength: float) -> Array:
+        # In as many unknowns as there are measurements: tables have more entries than those.
+        looseness = np.where(free, 1e6, 1 / strength)
+        spread = known * looseness
+        return spread.T @ np.linalg.solve(spread @ known.T + np.eye(len(known)), np.ones(len(known)))
 
     def error(strength: float) -> float:
-        return float(
-            np.mean(
-                [
-                    np.abs(
-                        predict(folds != fold, strength, pattern[folds == fold], base[folds == fold])
-                        / latency_ms[folds == fold]
-                        - 1
-                    ).mean()
-                    for fold in range(5)
-                ]
-            )
-        )
+        found = [rows[folds == fold] @ solve(rows[folds != fold], strength) for fold in range(5)]
+        return float(np.abs(np.concatenate(found) - 1).mean())
 
-    best = min((0.001, 0.01, 0.1, 1.0, 10.0, 100.0), key=error)
-    return predict(np.ones(len(genomes), bool), best, wanted_pattern, wanted_base)
+    table = solve(rows, min((0.001, 0.01, 0.1, 1.0, 10.0, 100.0), key=error))
+    parts = [
+        np.hstack([_sums_by_block(space, part), _blocks(space, part)]) @ table
+        for part in np.array_split(wanted, math.ceil(len(wanted) / _AT_A_TIME))
+    ]
+    return np.maximum(np.concatenate(parts), 1e-3)
 
 
 RIVALS: dict[str, Rival] = {

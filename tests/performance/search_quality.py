@@ -1,26 +1,29 @@
-"""How good a search is: ``python tests/performance/search_quality.py [--quick] [--json] [--measure RUN_FOLDER]``.
+"""How good a search is: ``python tests/performance/search_quality.py [--quick] [--json] [--live RUN] [--measure RUN]``.
 
 Searches are replayed on recorded scores: every subnet of a part of the default space of MiniLM-L6, cut from a supernet
-trained on SST-2 and scored as INT8 on 1,000 texts (``recorded/sst2_minilm.jsonl``; ``--record RUN_FOLDER`` takes it
-anew from such a run, with its predictor, in about half an hour and goes on where it was killed). Ours with and without
-the surrogate, random search, pymoo's NSGA-II and the seed system's evolution ask for the same genomes under the same
-latencies; seeds are paired. Hypervolumes are shares of that of the whole space, above its lowest score and below its
-longest latency.
+trained on SST-2 and scored as INT8 on 1,000 texts (``recorded/sst2_minilm.jsonl``; ``--record RUN`` takes it anew from
+such a run folder, with its predictor, in about half an hour, and goes on where it was killed). Ours with and without
+the surrogate, random search, pymoo's NSGA-II and the seed system's evolution ask for genomes of that space under the
+same latencies. Hypervolumes are shares of that of the whole space's front, above the lowest score and below the longest
+latency.
 
 The last line of ``--json`` holds ``hypervolume_100`` (ours), ``hypervolume_plain_100`` (without the surrogate),
-``hypervolume_random_100``, ``hypervolume_pymoo_100``, ``hypervolume_seed_100``, their 95 % half-widths
-(``..._interval``), the same after 200 and 400 scored candidates, ``random_ratio_100`` (how many times as many random
-candidates cover as much as 100 of ours), ``raced_texts`` (share of the texts that a race runs) and ``race_losses``
-(share of searches whose winner it changed for the worse), ``genomes_per_second`` proposed and filtered, and
-``overhead_share`` of the engine beside scoring. ``--measure`` adds ``budget_hit_rate``: of the finalists of 24
-searches under budgets from 1.2 to 5 times the speed of the run's full model, the share measured under theirs.
+``hypervolume_random_100``, ``hypervolume_pymoo_100``, ``hypervolume_seed_100``, the halves of their 95 % intervals
+(``..._interval``), the same after 50, 200 and 400 scored candidates, ``random_ratio_100`` (how many times as many
+random candidates cover as much as 100 of ours), ``raced_texts`` (share of the texts that a race runs),
+``race_losses`` (share of searches whose winner it made worse), ``genomes_per_second`` proposed and filtered, and
+``overhead_share`` of the engine beside scoring.
+
+``--live RUN`` lets the searches score real models of a trained run over its whole space, 100 each for 3 seeds
+(``live_...``; shares of what all of them found together). ``--measure RUN`` adds ``budget_hit_rate``: of the finalists
+of 24 searches under budgets from 1.2 to 5 times the speed of the run's full model, the share measured under theirs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,109 +34,103 @@ from nas.console import Console
 from nas.run import Run
 from nas.space import Genomes
 from predictors.latency import find_predictor
-from search.constraints import Constraint
-from search.evolution import Candidate, Evolution, Settings
 from search.front import hypervolume, pareto_rows
 from tests.performance.recorded_scores import Recording, read_recording, score_all, write_recording
-from tests.performance.rival_searches import pymoo_nsga2
+from tests.performance.rival_searches import LABELS, SEARCHES, Field
 from tests.performance.search_cost import measure_cost
 from tests.performance.search_hits import measure_hits
+from tests.performance.search_live import RunField
 from tests.performance.search_races import measure_races
 
 RECORDING = Path(__file__).parent / "recorded" / "sst2_minilm.jsonl"
-SIZES = (50, 100, 200, 400)
-# Of 10, 20 and 40 the best for pymoo on this recording, from 100 scored candidates on.
-PYMOO_POPULATION = 10
-Rows = npt.NDArray[np.int64]
+SIZES, LIVE_SIZES = (50, 100, 200, 400), (50, 100)
+Vector = npt.NDArray[np.float64]
 
 
-def ask_and_tell(recording: Recording, settings: Settings, wanted: int, seed: int) -> Rows:
-    """Rows of the recording in the order in which our engine asks for them."""
-    evolution = Evolution(recording.space, [Constraint(recording)], settings, seed)
-    asked: list[int] = []
-    while evolution.asked < wanted:
-        rows = recording.rows_of(evolution.ask(min(16, wanted - evolution.asked)).genomes)
-        asked += rows.tolist()
-        evolution.tell(
-            [
-                Candidate(
-                    tuple(recording.genomes[row].tolist()),
-                    float(recording.latency_ms[row]),
-                    float(recording.upper_ms[row]),
-                    float(recording.scores[row]),
-                )
-                for row in rows
-            ]
-        )
-    return np.array(asked)
+def covered(
+    points: tuple[Vector, Vector], everything: tuple[Vector, Vector], counts: Sequence[int]
+) -> npt.NDArray[np.float64]:
+    """Share of the hypervolume of everything that the first so many of the points (scores, latencies in ms) reach."""
+    scores, latency_ms = everything
+    reference = float(scores.min()), float(latency_ms.max())
+    whole = hypervolume(scores, latency_ms, reference)
+    return np.array([hypervolume(points[0][:count], points[1][:count], reference) / whole for count in counts])
 
 
-def pymoo(recording: Recording, wanted: int, seed: int) -> Rows:
-    def score(genomes: Genomes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        rows = recording.rows_of(genomes)
-        return recording.scores[rows], recording.latency_ms[rows]
-
-    return recording.rows_of(pymoo_nsga2(recording.space, score, wanted, seed, PYMOO_POPULATION))
-
-
-SEARCHES: dict[str, Callable[[Recording, int, int], Rows]] = {
-    "ours": lambda recording, wanted, seed: ask_and_tell(recording, Settings("front"), wanted, seed),
-    "plain": lambda recording, wanted, seed: ask_and_tell(recording, Settings("front", surrogate=False), wanted, seed),
-    "random": lambda recording, wanted, seed: ask_and_tell(
-        recording, Settings("front", "random", surrogate=False), wanted, seed
-    ),
-    "pymoo": pymoo,
-    "seed": lambda recording, wanted, seed: ask_and_tell(
-        recording, Settings("front", "evolved", surrogate=False), wanted, seed
-    ),
-}
-LABELS = {
-    "ours": "ours",
-    "plain": "ours without the surrogate",
-    "random": "random",
-    "pymoo": f"pymoo NSGA-II, population {PYMOO_POPULATION}",
-    "seed": "seed system: half mutated, half random",
-}
+def run_all(field: Field, wanted: int, seeds: int, console: Console) -> dict[str, list[Genomes]]:
+    """What every search asks for, by name and seed."""
+    asked: dict[str, list[Genomes]] = {name: [] for name in SEARCHES}
+    with console.progress("searches") as report:
+        for seed in range(seeds):
+            for number, (name, search) in enumerate(SEARCHES.items(), start=1):
+                asked[name].append(search(field, wanted, seed))
+                report(seed * len(SEARCHES) + number, seeds * len(SEARCHES), LABELS[name])
+    return asked
 
 
-def covered(recording: Recording, rows: Rows, counts: Sequence[int]) -> list[float]:
-    """Share of the whole front's hypervolume that the first so many of the rows reach."""
-    reference = float(recording.scores.min()), float(recording.latency_ms.max())
-    whole = hypervolume(recording.scores, recording.latency_ms, reference)
-    return [
-        hypervolume(recording.scores[rows[:count]], recording.latency_ms[rows[:count]], reference) / whole
-        for count in counts
-    ]
+def points_of(field: Field, genomes: Genomes) -> tuple[Vector, Vector]:
+    return field.score(genomes), field.predict(genomes)[0]
 
 
-def compare(recording: Recording, seeds: int, console: Console) -> dict[str, float]:
-    figures: dict[str, float] = {}
-    table = []
-    with console.progress("replays") as report:
-        for number, (name, run_search) in enumerate(SEARCHES.items(), start=1):
-            shares = np.array(
-                [covered(recording, run_search(recording, max(SIZES), seed), SIZES) for seed in range(seeds)]
-            )
-            half = 1.96 * shares.std(0, ddof=1) / np.sqrt(seeds)
-            table.append((LABELS[name], *(f"{m:.4f} ± {h:.4f}" for m, h in zip(shares.mean(0), half, strict=True))))
-            prefix = "hypervolume" if name == "ours" else f"hypervolume_{name}"
-            for size, mean, width in zip(SIZES, shares.mean(0), half, strict=True):
-                figures[f"{prefix}_{size}"] = float(mean)
-                figures[f"{prefix}_{size}_interval"] = float(width)
-            report(number, len(SEARCHES), LABELS[name])
-    front = len(pareto_rows(recording.scores, recording.latency_ms))
-    console.table(
+def tabulate(shares: Mapping[str, npt.NDArray[np.float64]], sizes: Sequence[int], prefix: str) -> dict[str, float]:
+    """Means and half-intervals by key; shares are (seeds, sizes) by search."""
+    figures = {}
+    for name, found in shares.items():
+        key = prefix if name == "ours" else f"{prefix}_{name}"
+        half = 1.96 * found.std(0, ddof=1) / np.sqrt(len(found))
+        for size, mean, width in zip(sizes, found.mean(0), half, strict=True):
+            figures[f"{key}_{size}"], figures[f"{key}_{size}_interval"] = float(mean), float(width)
+    return figures
+
+
+def show(figures: Mapping[str, float], sizes: Sequence[int], prefix: str, title: str, console: Console) -> None:
+    rows = []
+    for name, label in LABELS.items():
+        key = prefix if name == "ours" else f"{prefix}_{name}"
+        cells = (f"{figures[f'{key}_{size}']:.4f} ± {figures[f'{key}_{size}_interval']:.4f}" for size in sizes)
+        rows.append((label, *cells))
+    console.table(title, ("search", *map(str, sizes)), rows)
+
+
+def replay(recording: Recording, seeds: int, console: Console) -> dict[str, float]:
+    everything = recording.scores, recording.latency_ms
+    asked = run_all(recording, max(SIZES), seeds, console)
+    shares = {
+        name: np.array([covered(points_of(recording, genomes), everything, SIZES) for genomes in found])
+        for name, found in asked.items()
+    }
+    figures = tabulate(shares, SIZES, "hypervolume")
+    front = len(pareto_rows(*everything))
+    title = (
         f"Share of the whole front's hypervolume after so many scored candidates, mean of {seeds} seeds ± half of the "
-        f"95 % interval ({len(recording.genomes)} subnets, {front} on the front)",
-        ("search", *map(str, SIZES)),
-        table,
+        f"95 % interval ({len(recording.genomes)} subnets, {front} on the front)"
     )
+    show(figures, SIZES, "hypervolume", title, console)
     counts = range(50, len(recording.genomes) + 1, 50)
     random = np.mean(
-        [covered(recording, SEARCHES["random"](recording, counts[-1], seed), counts) for seed in range(seeds)], axis=0
+        [
+            covered(points_of(recording, SEARCHES["random"](recording, counts[-1], seed)), everything, counts)
+            for seed in range(seeds)
+        ],
+        axis=0,
     )
     enough = np.flatnonzero(random >= figures["hypervolume_100"])
-    figures["random_ratio_100"] = (counts[int(enough[0])] if len(enough) else counts[-1]) / 100
+    return figures | {"random_ratio_100": (counts[int(enough[0])] if len(enough) else counts[-1]) / 100}
+
+
+def live(run: Run, seeds: int, console: Console) -> dict[str, float]:
+    field = RunField(run)
+    asked = run_all(field, max(LIVE_SIZES), seeds, console)
+    everything = points_of(field, np.concatenate([genomes for found in asked.values() for genomes in found]))
+    shares = {
+        name: np.array([covered(points_of(field, genomes), everything, LIVE_SIZES) for genomes in found])
+        for name, found in asked.items()
+    }
+    figures = tabulate(shares, LIVE_SIZES, "live")
+    title = (
+        f"Share of the hypervolume of all {len(everything[0])} together, in a space of {run.supernet.space.count:.2g}"
+    )
+    show(figures, LIVE_SIZES, "live", title, console)
     return figures
 
 
@@ -141,35 +138,39 @@ def open_run(folder: Path, console: Console) -> Run:
     return Run(read_configuration(folder / "run.yaml", {"folder": str(folder)}), console)
 
 
-def record(folder: Path, console: Console) -> None:
-    run = open_run(folder, console)
-    scored = folder / "search" / "recording.jsonl"
+def record(run: Run, console: Console) -> None:
+    scored = run.folder / "search" / "recording.jsonl"
     with console.progress("subnets") as report:
         score_all(run, scored, report)
-    predictor = find_predictor(run.predictors_folder, "int8", run.target)
-    write_recording(run, predictor, scored, RECORDING)
-    run.close()
+    write_recording(run, find_predictor(run.predictors_folder, "int8", run.target), scored, RECORDING)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="three seeds")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--record", type=Path, metavar="RUN_FOLDER")
-    parser.add_argument("--measure", type=Path, metavar="RUN_FOLDER")
+    for option in ("--record", "--live", "--measure"):
+        parser.add_argument(option, type=Path, metavar="RUN")
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
     if arguments.record:
-        record(arguments.record, console)
-    recording = read_recording(RECORDING)
-    figures = compare(recording, 3 if arguments.quick else 10, console)
-    figures |= measure_races(recording, 3 if arguments.quick else 10, console)
+        run = open_run(arguments.record, console)
+        record(run, console)
+        run.close()
+    recording, seeds = read_recording(RECORDING), 3 if arguments.quick else 10
+    figures = replay(recording, seeds, console)
+    figures |= measure_races(recording, seeds, console)
     figures |= measure_cost(console)
+    if arguments.live:
+        run = open_run(arguments.live, console)
+        figures |= live(run, 2 if arguments.quick else 3, console)
+        run.close()
     if arguments.measure:
         run = open_run(arguments.measure, console)
         figures |= measure_hits(run, 8 if arguments.quick else 24)
         run.close()
-    console.table("In short", ("figure", "value"), [(name, f"{value:.4g}") for name, value in figures.items()])
+    shown = [(name, f"{value:.4g}") for name, value in figures.items() if not name.startswith(("hypervolume", "live"))]
+    console.table("In short", ("figure", "value"), shown)
     if arguments.json:
         print(json.dumps(figures))
 

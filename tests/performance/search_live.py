@@ -1,0 +1,35 @@
+"""Searches that score real models of a run, over its whole space."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.run import Run
+from nas.space import Genomes
+from predictors.latency import find_predictor
+from search.scoring import Scorer, ScoringError
+
+Vector = npt.NDArray[np.float64]
+
+
+class RunField:
+    """The space of a run with its predictor's latencies; scores are of sliced INT8 models, remembered in the run."""
+
+    def __init__(self, run: Run) -> None:
+        self.space = run.supernet.space
+        self.predictor = find_predictor(run.predictors_folder, "int8", run.target)
+        cache = run.folder / "search" / "live-scores.jsonl"
+        self.scorer = Scorer(run.exporter, run.part("search"), "int8", run.metric, cache, "sliced")
+
+    def predict(self, genomes: Genomes) -> tuple[Vector, Vector]:
+        return self.predictor.predict(genomes)
+
+    def score(self, genomes: Genomes) -> Vector:
+        subnets = [self.space.decode(genome) for genome in genomes]
+        scores = []
+        for outcome in self.scorer.outcomes(subnets, [None] * len(subnets)):
+            if outcome.score is None:
+                raise ScoringError(outcome.reason)
+            scores.append(outcome.score)
+        return np.array(scores)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.hosts import HostError
+from bench.timing import Protocol, Samples, Setup, Workload
+from nas.space import Layer, Subnet
+from search.cluster import ClusterError, ClusterHost, connected, on_cluster
+from search.constraints import Constraint
+from search.evolution import Evolution, Settings
+from search.loop import Found, run_search
+from search.racing import Race
+from search.scoring import Outcome, Scorer, Spread, in_threads
+from tests.networks import SizePredictor, make_space, random_subnets
+from tests.search.landscape import capacity
+from tests.search.test_scoring import make_exporter, make_part, part_labelled_by
+
+ray = pytest.importorskip("ray", reason="ray is not installed; it is the extra 'ray'")
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:1", "127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there_gives_a_sentence(address: str) -> None:
+    with pytest.raises(ClusterError, match=f"no Ray cluster could be reached at {address}: "), connected(address):
+        pass
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A head and a node that carries the label of a target."""
+    from ray.cluster_utils import Cluster
+
+    # A lost node is given up after a second, not after half a minute.
+    health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": health}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster.add_node(num_cpus=1, resources={"phone": 1})
+    with connected(cluster.address):
+        yield cluster
+    cluster.shutdown()
+
+
+@pytest.mark.usefixtures("nodes")
+@pytest.mark.parametrize("form", ["own", "sliced"])
+def test_scores_are_those_of_this_machine(tmp_path: Path, form: Any) -> None:
+    exporter, part = make_exporter(), make_part()
+    subnets = [*random_subnets(make_space(), 3), Subnet(16, (Layer(7, 2, 4, 16),))]
+
+    def outcomes(spread: Spread) -> list[Any]:
+        scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / spread.__qualname__, form, spread=spread)
+        return [(one.score, one.reason) for one in scorer.outcomes(subnets, [None] * len(subnets))]
+
+    assert outcomes(on_cluster()) == outcomes(in_threads(1))
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_search_on_the_cluster_is_the_local_search(tmp_path: Path) -> None:
+    exporter, space = make_exporter(), make_space()
+    part = part_labelled_by(exporter, space.largest, 200)
+
+    def found(name: str, spread: Spread) -> Found:
+        scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / f"{name}-scores", "sliced", Race(), spread)
+        evolution = Evolution(space, [Constraint(SizePredictor(space))], Settings(population=4), seed=3)
+        return run_search(evolution, scorer, 24, tmp_path / name, "", lambda *_: None, batch=8, keep=2)
+
+    assert found("cluster", on_cluster()) == found("local", in_threads(2))
+
+
+class Slow:
+    """Takes a second for each subnet, and leaves a file that says on which node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, subnet: Subnet, _: Any) -> Outcome:
+        node = ray.get_runtime_context().get_node_id()
+        (self.folder / f"{node}-{subnet.key}").touch()
+        time.sleep(1)
+        return Outcome(capacity(subnet))
+
+
+def test_what_a_lost_node_was_doing_is_done_again(tmp_path: Path, nodes: Any) -> None:
+    doomed = nodes.add_node(num_cpus=2)
+    nodes.wait_for_nodes()
+    subnets = random_subnets(make_space(), 6)
+    outcomes = on_cluster()(Slow(tmp_path), [(subnet, None) for subnet in subnets])  # type: ignore[arg-type]
+    first = next(outcomes)
+    while not (begun := list(tmp_path.glob(f"{doomed.node_id}-*"))):
+        time.sleep(0.05)
+    nodes.remove_node(doomed, allow_graceful=False)
+    assert [first.score, *(one.score for one in outcomes)] == [capacity(subnet) for subnet in subnets]
+    again = [path for path in tmp_path.iterdir() if path.name.endswith(begun[-1].name.split("-")[1])]
+    assert len(again) == 2
+
+
+@pytest.mark.usefixtures("nodes")
+def test_timings_are_taken_on_the_labelled_node_one_at_a_time() -> None:
+    exporter, host = make_exporter(), ClusterHost("phone", timeout_s=60)
+    assert "onnxruntime" in host.hello()["fingerprint"]
+    anchor, model = (exporter.build(subnet, "int8") for subnet in (make_space().largest, make_space().smallest))
+    workload = Workload(1, 16, 120)
+    found = host.measure({"one": model, "broken": b"no model"}, anchor, Setup(), [workload], Protocol.fixed(10))
+    samples = found["one"]
+    assert isinstance(samples, Samples)
+    assert len(samples.model_ns[0]) == len(samples.anchor_ns[0]) == 10
+    assert not isinstance(found["broken"], Samples)
+
+    @ray.remote(num_cpus=0, resources={"phone": 1})  # type: ignore[untyped-decorator, unused-ignore]
+    def occupy() -> tuple[float, float]:
+        start = time.monotonic()
+        time.sleep(0.2)
+        return start, time.monotonic()
+
+    first, second = sorted(ray.get([occupy.remote(), occupy.remote()]))
+    assert first[1] <= second[0]
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_label_that_no_node_carries_is_named_with_what_to_do() -> None:
+    with pytest.raises(HostError, match=r"no node of the cluster carries the label 'tablet'.*ray start"):
+        ClusterHost("tablet").hello()
+
+
+@pytest.mark.usefixtures("nodes")
+def test_a_host_that_cannot_time_even_the_anchor_says_so() -> None:
+    with pytest.raises(HostError, match="ray:phone"):
+        ClusterHost("phone", timeout_s=60).measure({}, b"no model", Setup(), [Workload(1, 16, 120)], Protocol.fixed(3))
