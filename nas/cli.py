@@ -71,12 +71,14 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from nas.stages.search import SearchError
     from nas.text import TokenizerError
     from predictors.latency import PredictorError
+    from search.cluster import ClusterError
     from search.evolution import InfeasibleBudgetError
     from search.scoring import ScoringError
 
     return (
         CalibrationError,
         CheckpointError,
+        ClusterError,
         ConfigurationError,
         CoverageError,
         DataError,
@@ -413,6 +415,10 @@ def search(
     candidates: Annotated[
         int | None, typer.Option(min=1, help="List so many subnets within the first budget instead, unscored.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where candidates are scored: local, or ray (extra `ray`).")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a running Ray cluster, such as auto.")] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -424,6 +430,8 @@ def search(
         "target.host": host,
         "search.method": method,
         "search.goal": goal,
+        "search.engine": engine,
+        "search.cluster": cluster,
     }
     if candidates is None:
         _execute("search", configuration, overrides, assignments, as_json)

@@ -122,8 +122,8 @@ class RequestKind(_Section):
 class TargetHost(_Section):
     """Where and how the package will be run; timings are taken like that.
 
-    ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), or what ``ssh`` connects to;
-    there ``python`` needs numpy and onnxruntime.
+    ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
+    cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
     ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace ``batch`` and ``sequence`` by several.
     ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
     """
@@ -209,7 +209,8 @@ class Search(_Section):
     shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
     ``percentile``: what of the latency the budget holds. ``workers``: how many candidates are scored at a time, as many
     as there are processors by default. ``fitness_steps``: train each candidate alone for so long before it is scored
-    (slow; earlier systems did). ``targets``: other targets that have to be met as well, by prediction.
+    (slow; earlier systems did). ``engine``: where candidates are scored; ``cluster`` is the address of a Ray cluster,
+    and without it one of this machine alone is started. ``targets``: others that have to be met as well, by prediction.
     """
 
     budgets: tuple[str, ...] = ("2x",)
@@ -227,6 +228,8 @@ class Search(_Section):
     percentile: Literal[50, 95] = 50
     workers: int | None = Field(None, ge=1)
     fitness_steps: int = Field(0, ge=0)
+    engine: Literal["local", "ray"] = "local"
+    cluster: str | None = None
     targets: tuple[OtherTarget, ...] = ()
 
     @field_validator("budgets", mode="before")

@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +56,7 @@ class Run:
         self.scores_file = self.folder / "search" / "scores.jsonl"
         self.packages_folder = self.folder / "packages"
         self._lock = self._take()
+        self._cluster: ExitStack | None = None
         if self.rank:
             console.silence()
         else:
@@ -234,6 +236,11 @@ class Run:
         settings = self.configuration.target
         if settings.host.startswith("stored:"):
             return self._stored_host(settings.host.removeprefix("stored:"))
+        if settings.host.startswith("ray:"):
+            from search.cluster import ClusterHost
+
+            self.join_cluster()
+            return ClusterHost(settings.host.removeprefix("ray:"))
         return open_host(settings.host, settings.python, shlex.split(settings.ssh), self.configuration.seed)
 
     def _stored_host(self, name: str) -> StoredHost:
@@ -294,8 +301,18 @@ class Run:
         recipe = {key: value for key, value in self.recipe.to_json().items() if key != "calibration"}
         return digest(LAYOUT_VERSION, self.supernet.dimensions.to_json(), recipe)
 
+    def join_cluster(self) -> None:
+        """Connects to the configured Ray cluster, once, until the run is closed. Raises ClusterError."""
+        if self._cluster is None:
+            from search.cluster import connected
+
+            self._cluster = ExitStack()
+            self._cluster.enter_context(connected(self.configuration.search.cluster))
+
     def close(self) -> None:
         if "host" in self.__dict__:
             self.host.close()
+        if self._cluster is not None:
+            self._cluster.close()
         if self._lock is not None:
             self._lock.release()

@@ -77,8 +77,8 @@ class Settings:
 class Evolution:
     """Proposes genomes within all constraints.
 
-    Deterministic: the same seed, proposals and told scores give the same next proposals, whatever happened in between.
-    Raises InfeasibleBudgetError.
+    Deterministic: the same seed, and the same genomes asked for and scores told, give the same next proposals.
+    Raises InfeasibleBudgetError, and ValueError for an unknown method.
     """
 
     def __init__(
@@ -95,6 +95,8 @@ class Evolution:
         self.asked = 0
         self._seen: set[bytes] = set()
         self._excess: list[float] = []
+        if settings.method not in METHODS:
+            raise ValueError(f"no search method is called {settings.method!r}; there are {', '.join(METHODS)}")
         self._sample = METHODS[settings.method]
         self._first = self._within(self._initial_pool(self._rng(0)))
         if not len(self._first.genomes):
@@ -134,10 +136,12 @@ class Evolution:
     @property
     def ranking(self) -> list[Candidate]:
         """Candidates within the budgets that are scored in full: best score first, among equals the faster one."""
-        known = [one for one, excess in zip(self.candidates, self._excess, strict=True) if excess <= 0]
-        return sorted(
-            (one for one in known if not one.estimated), key=lambda candidate: (-candidate.score, candidate.latency_ms)
-        )
+        full = [one for one in self._within_budget if not one.estimated]
+        return sorted(full, key=lambda candidate: (-candidate.score, candidate.latency_ms))
+
+    @property
+    def _within_budget(self) -> list[Candidate]:
+        return [one for one, excess in zip(self.candidates, self._excess, strict=True) if excess <= 0]
 
     def rivals(self, proposals: Proposals, keep: int) -> list[Candidate | None]:
         """For each proposal, the candidate that it has to beat to matter; None where it matters whatever its score.
@@ -219,9 +223,9 @@ class Evolution:
         surrogate = self._surrogate()
         if surrogate is not None:
             expected, spread = surrogate.predict(pool.genomes)
-            full = [one for one, excess in zip(self.candidates, self._excess, strict=True) if excess <= 0]
-            reached = np.array([one.score for one in full])
-            costs = self._costs(self._proposals(full)) if full else np.empty((0, 0))
+            known = self._within_budget
+            reached = np.array([one.score for one in known])
+            costs = self._costs(self._proposals(known)) if known else np.empty((0, 0))
             return most_promising(expected, spread, self._costs(pool), reached, costs, n, self.settings.bonus)
         # In the order of proposal: what is proposed often, children of the best, comes early.
         if self.settings.goal == "budget":

@@ -25,7 +25,7 @@ from search.intervals import score_intervals
 from search.loop import confirm, run_search
 from search.methods import list_candidates
 from search.racing import Race
-from search.scoring import FitnessScorer, Scorer, in_threads
+from search.scoring import FitnessScorer, Scorer, Spread, in_threads
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
 _CONFIRMED = 4
@@ -142,8 +142,19 @@ def make_scorer(run: Run, screening: bool = False) -> Scorer | FitnessScorer:
         run.scores_file,
         "sliced" if screening and settings.screen else "own",
         Race() if screening and settings.race else None,
-        in_threads(settings.workers),
+        _spread(run) if screening else None,
     )
+
+
+def _spread(run: Run) -> Spread:
+    """Where candidates are scored: on this machine, or as tasks of a Ray cluster."""
+    settings = run.configuration.search
+    if settings.engine == "local":
+        return in_threads(settings.workers)
+    from search.cluster import on_cluster
+
+    run.join_cluster()
+    return on_cluster()
 
 
 def checked_predictor(run: Run) -> Predictor:
@@ -195,7 +206,7 @@ def _inputs(run: Run, setting: _Setting, *more: Any) -> str:
         [other.budget_ms for other in setting.others],
         setting.scorer.context,
         setting.final_scorer.context,
-        run.configuration.search.model_dump(exclude={"budgets", "workers"}),
+        run.configuration.search.model_dump(exclude={"budgets", "workers", "engine", "cluster"}),
         run.configuration.seed,
         *more,
     )

@@ -218,6 +218,12 @@ def test_what_is_asked_does_not_depend_on_failures_being_told() -> None:
     assert len(np.unique(np.concatenate([first, second]), axis=0)) == 16
 
 
+def test_an_unknown_method_is_named_with_those_that_exist() -> None:
+    space = make_space()
+    with pytest.raises(ValueError, match="called 'annealing'; there are evolution, random, fast, evolved"):
+        Evolution(space, [Constraint(SizePredictor(space))], Settings(method="annealing"))
+
+
 def test_rivals_are_the_best_so_many_or_the_best_no_slower() -> None:
     space = make_space()
     told = evolve(space, 8.0, 30, PLAIN).candidates
