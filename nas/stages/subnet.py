@@ -62,7 +62,8 @@ def _known(run: Run) -> Iterator[Subnet]:
     yield from (space.largest, space.smallest)
     for path in sorted(run.folder.glob("search/*/candidates.jsonl")):
         for line in read_lines(path):
-            yield Subnet.from_json(line["subnet"])
+            if "subnet" in line:
+                yield Subnet.from_json(line["subnet"])
     for path in sorted(run.folder.glob(f"refined/*/{DESCRIPTION_FILE}")):
         yield Subnet.from_json(json.loads(path.read_text())["provenance"]["subnet"])
     if run.store_file.is_file():

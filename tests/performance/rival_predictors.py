@@ -19,9 +19,9 @@ Array = np.ndarray
 Rival = Callable[[SearchSpace, Genomes, Array, Genomes, int], Array]
 
 # The network of AutoTinyBERT (Yin et al. 2021) and, before it, HAT (Wang et al. 2020). Theirs takes 5,000 steps of
-# 128 rows with a rate of 1e-5; so many at a higher rate end no worse here (a check is in docs/predictor.md).
+# 128 rows at a rate of 1e-5, for thousands of timings; more steps than these at lower rates end no better here.
 _NETWORK_WIDTH, _NETWORK_LAYERS = 2000, 3
-_NETWORK_STEPS, _NETWORK_BATCH, _NETWORK_RATE = 400, 128, 1e-4
+_NETWORK_STEPS, _NETWORK_BATCH, _NETWORK_RATE = 200, 128, 2e-4
 _BOOSTED = {
     "objective": "reg:squarederror",
     "eta": 0.05,

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -70,31 +71,47 @@ def test_a_search_on_the_cluster_is_the_local_search(tmp_path: Path) -> None:
     assert found("cluster", on_cluster()) == found("local", in_threads(2))
 
 
-class Slow:
-    """Takes a second for each subnet, and leaves a file that says on which node."""
+class Stuck:
+    """Gets nowhere on one node; everywhere else it waits until that node is at work, and then answers.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    It leaves a file for each subnet and node.
+    """
+
+    def __init__(self, folder: Path, doomed: str) -> None:
+        self.folder, self.doomed = folder, doomed
 
     def __call__(self, subnet: Subnet, _: Any) -> Outcome:
         node = ray.get_runtime_context().get_node_id()
         (self.folder / f"{node}-{subnet.key}").touch()
-        time.sleep(1)
+        wait_for(lambda: node != self.doomed and any(self.folder.glob(f"{self.doomed}-*")))
         return Outcome(capacity(subnet))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise TimeoutError
 
 
 def test_what_a_lost_node_was_doing_is_done_again(tmp_path: Path, nodes: Any) -> None:
     doomed = nodes.add_node(num_cpus=2)
     nodes.wait_for_nodes()
     subnets = random_subnets(make_space(), 6)
-    outcomes = on_cluster()(Slow(tmp_path), [(subnet, None) for subnet in subnets])  # type: ignore[arg-type]
-    first = next(outcomes)
-    while not (begun := list(tmp_path.glob(f"{doomed.node_id}-*"))):
-        time.sleep(0.05)
-    nodes.remove_node(doomed, allow_graceful=False)
-    assert [first.score, *(one.score for one in outcomes)] == [capacity(subnet) for subnet in subnets]
-    again = [path for path in tmp_path.iterdir() if path.name.endswith(begun[-1].name.split("-")[1])]
-    assert len(again) == 2
+    evaluation = Stuck(tmp_path, doomed.node_id)
+    outcomes = on_cluster()(evaluation, [(subnet, None) for subnet in subnets])  # type: ignore[arg-type]
+    scores: list[Any] = []
+    with ThreadPoolExecutor(1) as pool:
+        rest = pool.submit(lambda: scores.extend(outcome.score for outcome in outcomes))
+        wait_for(lambda: any(tmp_path.glob(f"{doomed.node_id}-*")))
+        nodes.remove_node(doomed, allow_graceful=False)
+        rest.result()
+    assert scores == [capacity(subnet) for subnet in subnets]
+    lost = {path.name.split("-")[1] for path in tmp_path.glob(f"{doomed.node_id}-*")}
+    elsewhere = {path.name.split("-")[1] for path in tmp_path.iterdir() if doomed.node_id not in path.name}
+    assert lost
+    assert lost <= elsewhere
 
 
 @pytest.mark.usefixtures("nodes")
