@@ -215,7 +215,7 @@ class Search(_Section):
 
     budgets: tuple[str, ...] = ("2x",)
     candidates: int = Field(100, ge=1)
-    population: int = Field(32, ge=2)
+    population: int = Field(16, ge=2)
     finalists: int = Field(4, ge=1)
     metric: str | None = None
     goal: Literal["budget", "front"] = "budget"

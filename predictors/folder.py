@@ -107,6 +107,7 @@ def _predictor(description: dict[str, Any], model: bytes) -> Predictor:
         raise ValueError(f"precision {description['precision']!r} is unknown")
     if hashlib.sha256(model).hexdigest() != description["model_sha256"]:
         raise ValueError(f"{MODEL_FILE} is damaged or belongs to another {DESCRIPTION_FILE}")
+    Target.from_json(description["target"])
     Machine.of(description["target"], description["precision"])
     prior = description["prior"]
     count = len(TERMS)

@@ -71,8 +71,12 @@ def fit(
 
 def fit_bounded(measured: Measurements, start: Vector, level: float) -> tuple[Model, float]:
     """The prior from prices ``start`` with as many trees as help, and the factor of its bound."""
-    rounds = choose_rounds(measured.terms, measured.sizes, measured.latency_ms, measured.errors, start)
+    rounds = _rounds(measured, start)
     return bounded(measured, lambda rows: fit_model(rows, start, rounds), level)
+
+
+def _rounds(measured: Measurements, start: Vector) -> int:
+    return choose_rounds(measured.terms, measured.sizes, measured.latency_ms, measured.errors, start)
 
 
 def fit_model(measured: Measurements, start: Vector, rounds: int) -> Model:
@@ -130,8 +134,8 @@ def learning_curve(
         found = []
         for repeat in range(repeats):
             kept = np.random.default_rng(repeat).permutation(len(measured)) < size
-            rest = measured.rows(~kept)
-            model, _ = fit_bounded(measured.rows(kept), start, predictor.level)
+            rows, rest = measured.rows(kept), measured.rows(~kept)
+            model = fit_model(rows, start, _rounds(rows, start))
             found.append(np.abs(model.predict(rest.terms, rest.sizes)[0] / rest.latency_ms - 1).mean())
         curve[size] = float(np.mean(found))
     return curve

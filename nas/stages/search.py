@@ -215,15 +215,18 @@ def _inputs(run: Run, setting: _Setting, *more: Any) -> str:
 def _whole_front(run: Run, setting: _Setting) -> list[Candidate]:
     """One search for all budgets: the front of score against latency."""
     folder = run.folder / "search" / f"{run.configuration.precision}-front"
-    evolution = _evolution(run, setting, np.inf, "front")
-    return _run(run, setting, evolution, folder, _inputs(run, setting, "front"), "front")
+    # Nothing slower than the largest budget can win.
+    slowest_ms = max(budget_in_ms(name, setting.reference.latency_ms) for name in run.configuration.search.budgets)
+    evolution = _evolution(run, setting, slowest_ms, "front")
+    return _run(run, setting, evolution, folder, _inputs(run, setting, "front", slowest_ms), "front")
 
 
 def _run(run: Run, setting: _Setting, evolution: Evolution, folder: Path, inputs: str, name: str) -> list[Candidate]:
     """Candidates in the order of scoring; an interrupted search goes on where it was."""
     settings = run.configuration.search
     with run.console.progress(f"search {name}") as report:
-        found = run_search(evolution, setting.scorer, settings.candidates, folder / "candidates.jsonl", inputs, report)
+        log, keep = folder / "candidates.jsonl", _CONFIRMED * settings.finalists
+        found = run_search(evolution, setting.scorer, settings.candidates, log, inputs, report, keep=keep)
     if found.exhausted:
         run.console.say(f"the space holds no more unseen subnets within the budget after {len(found.candidates)}")
     if found.failures:
@@ -372,5 +375,6 @@ def _recorded(path: Path, inputs: str) -> dict[str, Any] | None:
 
 
 def _merged(known: list[Candidate], scored: list[Candidate]) -> list[Candidate]:
+    # One whose scoring was ended early under one budget may be worth it under the next.
     present = {candidate.genome for candidate in known}
-    return known + [candidate for candidate in scored if candidate.genome not in present]
+    return known + [one for one in scored if one.genome not in present and not one.estimated]

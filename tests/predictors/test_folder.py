@@ -64,6 +64,7 @@ def edit(folder: Path, change: Any) -> None:
         (lambda document: document["quality"].pop("kendall"), r"its figures lack or add \['kendall'\]"),
         (lambda document: document["space"].update(depth=[99]), "depth 99 exceeds"),
         (lambda document: document["target"].update(workloads=[]), "at least one workload"),
+        (lambda document: document["target"]["setup"].pop("provider"), "'provider' is missing"),
         (lambda document: document.update(precision="int3"), "precision 'int3' is unknown"),
         (lambda document: document.update(space=None), "the predictor cannot be used"),
     ],
