@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from nas.layout import Dimensions
-from nas.space import LAYER_DIMENSIONS, SearchSpace, SpaceError
+from nas.space import LAYER_DIMENSIONS, SearchSpace, SpaceError, Subnet
 
 
 def _steps(full: int, lowest: int, step: int) -> tuple[int, ...]:
@@ -71,6 +73,37 @@ def preset(name: str, dimensions: Dimensions) -> SearchSpace:
         raise SpaceError(f"unknown space preset {name!r}; allowed are {', '.join(PRESETS)}")
     check_fits(space, dimensions)
     return space
+
+
+def covering(subnets: Sequence[Subnet]) -> SearchSpace:
+    """The smallest space that holds all of these, which keep the first layers of their supernet.
+
+    Dimensions that no subnet varies between its layers are uniform.
+    """
+    layers = [layer for subnet in subnets for layer in subnet.layers]
+    hidden_size = _ascending(subnet.hidden_size for subnet in subnets)
+    num_heads = _ascending(layer.num_heads for layer in layers)
+    is_tied = all(
+        layer.num_heads * layer.head_size == subnet.hidden_size for subnet in subnets for layer in subnet.layers
+    ) and not any(size % heads for size in hidden_size for heads in num_heads)
+    return SearchSpace(
+        num_layers=max(len(subnet.layers) for subnet in subnets),
+        hidden_size=hidden_size,
+        depth=_ascending(len(subnet.layers) for subnet in subnets),
+        num_heads=num_heads,
+        head_size=() if is_tied else _ascending(layer.head_size for layer in layers),
+        ffn_size=_ascending(layer.ffn_size for layer in layers),
+        uniform=tuple(
+            name
+            for name in LAYER_DIMENSIONS
+            if all(len({getattr(layer, name) for layer in subnet.layers}) == 1 for subnet in subnets)
+        ),
+        depth_order="first",
+    )
+
+
+def _ascending(values: Iterable[int]) -> tuple[int, ...]:
+    return tuple(sorted(set(values)))
 
 
 def check_fits(space: SearchSpace, dimensions: Dimensions) -> None:

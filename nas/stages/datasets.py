@@ -101,8 +101,7 @@ def import_latencies(
     if precision not in _PRECISIONS:
         raise ConfigurationError(f"precision = {precision!r}; allowed are {', '.join(_PRECISIONS)}")
     latencies = [(Subnet.from_json(document), latency_ms) for document, latency_ms in read_latency_file(file)]
-    fingerprint = {"imported": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-    target = Target(fingerprint, Setup(threads=threads), (Workload(batch, sequence),))
+    target = imported_target(file, Setup(threads=threads), Workload(batch, sequence))
     with Store(store_path) as store:
         is_known = bool(store.measurements(target, precision, IMPORTED_MODEL))
         if not is_known:
@@ -115,6 +114,12 @@ def import_latencies(
         "host": file.name,
         "target": target.hash,
     }
+
+
+def imported_target(file: Path, setup: Setup, workload: Workload) -> Target:
+    """What stands for the host of a latency file, which names none: the file's name and content."""
+    fingerprint = {"imported": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return Target(fingerprint, setup, (workload,))
 
 
 def _open(store_path: Path) -> Store:

@@ -11,10 +11,12 @@ import numpy as np
 
 from bench.estimates import Reference, Timing, noise_floor
 from bench.store import Measurement, Store, timings
+from nas.console import Console
 from nas.files import digest
 from nas.run import Run
 from nas.space import Subnet
 from predictors.latency import Predictor, PredictorError, fit, load_predictor, predictor_folder, save_predictor
+from predictors.quality import Quality
 from predictors.transfer import transfer
 
 
@@ -49,13 +51,14 @@ def fit_predictor(run: Run, source: Path | None = None) -> dict[str, Any]:
         predictor = fit_timings(run, rows, usable, known)
         save_predictor(folder, predictor)
         run.event("fit", inputs=inputs, **asdict(predictor.quality))
-    show_quality(run, predictor)
+    show_quality(run.console, predictor.quality, predictor.level)
     return asdict(predictor.quality) | {"predictor": str(folder)}
 
 
-def show_quality(run: Run, predictor: Predictor) -> None:
+def show_quality(
+    console: Console, quality: Quality, level: float, title: str = "Predictor, on measurements held out of the fit"
+) -> None:
     """A table of the figures on held-out measurements, and the warning if there is one."""
-    quality = predictor.quality
     window, floor = quality.window_kendall, quality.noise_floor
     rows = [
         ("measurements", str(quality.measurements)),
@@ -67,12 +70,12 @@ def show_quality(run: Run, predictor: Predictor) -> None:
         ("errors of at most 10 %", f"{quality.within_10:.0%}"),
         ("Kendall rank correlation", f"{quality.kendall:.3f}"),
         ("the same within ±10 % of a budget", "unknown" if window is None else f"{window:.3f}"),
-        (f"latencies under the {predictor.level:.0%} bound", f"{quality.coverage:.0%}"),
+        (f"latencies under the {level:.0%} bound", f"{quality.coverage:.0%}"),
         ("error without any predictor", f"{quality.constant_error:.1%}"),
     ]
-    run.console.table("Predictor, on measurements held out of the fit", ("figure", "value"), rows)
+    console.table(title, ("figure", "value"), rows)
     if quality.warning:
-        run.console.say(f"\nwarning: {quality.warning}")
+        console.say(f"\nwarning: {quality.warning}")
 
 
 def folder_of(run: Run) -> Path:

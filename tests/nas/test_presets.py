@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from nas.presets import PRESETS, preset
+from nas.presets import PRESETS, covering, preset
 from nas.space import SpaceError
 from tests.networks import make_dimensions
 
@@ -41,3 +42,18 @@ def test_misfit_and_unknown_names_are_refused() -> None:
         preset("bigger-and-faster", make_dimensions(**MINILM))
     with pytest.raises(SpaceError, match="allowed are default"):
         preset("huge", make_dimensions())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_covering_space_holds_its_subnets_and_no_other_choices(name: str) -> None:
+    space = preset(name, make_dimensions(**BASE)).restrict(depth_order="first")
+    genomes = space.sample(60, np.random.default_rng(0))
+    subnets = [space.decode(genome) for genome in genomes]
+    found = covering(subnets)
+    assert [found.decode(found.encode(subnet)) for subnet in subnets] == subnets
+    assert set(found.hidden_size) == {subnet.hidden_size for subnet in subnets}
+    assert found.num_layers == found.depth[-1] == max(len(subnet.layers) for subnet in subnets)
+    assert set(found.ffn_size) == {layer.ffn_size for subnet in subnets for layer in subnet.layers}
+    assert set(found.uniform) >= set(space.uniform)
+    # Bigger&Faster's queries are as wide as the hidden size: the file of its subnets says so again.
+    assert bool(found.head_size) == bool(space.head_size)

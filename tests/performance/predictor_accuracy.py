@@ -6,11 +6,11 @@
 3. A predictor of one target becomes one of another by 15 timings, beside one fitted to all 150 of the other.
 
 Timings are kept in ``runs/predictor_accuracy`` and used again by a second run on the same host; ``--fresh`` takes
-them anew. The last line of ``--json`` holds ``error_N``, ``kendall_N``, ``window_kendall_N`` (rank correlation within
-±10 % of budgets), ``coverage_95`` (at 100), ``noise_floor`` (what repeating the timings changes),
-``best_other_error_N``, ``imported_error_100`` and its ``imported_noise``, ``transfer_error_15``, ``fresh_error_150``
-and ``transfer_ratio_15`` (the worst of the pairs is ``transfer_ratio_worst``), ``predictions_per_second`` and
-``fit_seconds_200``.
+them anew. With ``--latencies FILE`` a latency file of your own is judged instead. The last line of ``--json`` holds
+``error_N``, ``kendall_N``, ``window_kendall_N`` (rank correlation within ±10 % of budgets), ``coverage_95`` (at 100),
+``noise_floor`` (what repeating the timings changes), ``best_other_error_N``, ``imported_error_100`` and its
+``imported_noise``, ``transfer_error_15``, ``fresh_error_150`` and ``transfer_ratio_15`` (the worst of the pairs is
+``transfer_ratio_worst``), ``predictions_per_second`` and ``fit_seconds_200``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,40 +28,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
-from bench.estimates import Timing, noise_floor, reference_of
 from bench.hosts import LocalHost
-from bench.latency_files import read_latency_file, write_latency_file
-from bench.simulated import SimulatedHost, cost_ms
-from bench.store import Target
-from bench.timing import Protocol, Samples, Setup, Workload
-from export.build import Exporter
-from export.graph import LAYOUT_VERSION
+from bench.latency_files import write_latency_file
 from nas.console import Console
-from nas.files import append_line, read_lines
-from nas.space import LAYER_DIMENSIONS, SearchSpace, Subnet
-from predictors.latency import Predictor, fit
+from nas.space import LAYER_DIMENSIONS, SearchSpace
 from predictors.predictor import Model
 from predictors.quality import mean_window_kendall
 from predictors.residual import MOST_ROUNDS, fit_trees
-from predictors.sampling import spread_rows, stratified
+from predictors.sampling import spread_rows
 from predictors.transfer import transfer
 from tests.performance.export_speed import make_exporter, write_minilm
+from tests.performance.latency_datasets import Dataset, Setting, read_file, record, simulate
 from tests.performance.rival_predictors import RIVALS, Array
 
-RECORDINGS = Path("runs") / "predictor_accuracy"
-GROUP, VISITS, SAMPLE_SEED = 5, 2, 20
 OURS, SLOW = "ours", "AutoTinyBERT's network"
 IMPORTED_ROWS, IMPORTED_NOISE = 14250, 0.028
 SIMULATED_NOISE = 0.01
-
-
-class Setting(NamedTuple):
-    threads: int
-    sequence: int
-
-    @property
-    def name(self) -> str:
-        return f"int8-{self.threads}x{self.sequence}"
 
 
 class Plan(NamedTuple):
@@ -72,91 +54,14 @@ class Plan(NamedTuple):
     sizes: tuple[int, ...]
     seeds: int
     slow_sizes: tuple[int, ...]
+    slow_seeds: int
     fresh: int
 
 
 SETTINGS = (Setting(1, 128), Setting(2, 128), Setting(1, 32))
 SIZES = (25, 50, 100, 200)
-FULL = Plan(dict(zip(SETTINGS, (330, 200, 200), strict=True)), 0.4, SIZES, 10, SIZES, 150)
-QUICK = Plan(dict(zip(SETTINGS, (140, 65, 65), strict=True)), 0.2, SIZES[:3], 3, (100,), 45)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Measured subnets of one target; ``errors`` None where nothing is known of single timings."""
-
-    space: SearchSpace
-    genomes: Array
-    latency_ms: Array
-    errors: Array | None
-    target: dict[str, Any]
-    noise_floor: float | None
-
-    def __len__(self) -> int:
-        return len(self.latency_ms)
-
-    def rows(self, chosen: Array) -> Dataset:
-        errors = None if self.errors is None else self.errors[chosen]
-        return replace(self, genomes=self.genomes[chosen], latency_ms=self.latency_ms[chosen], errors=errors)
-
-    def fit(self) -> Predictor:
-        return fit(
-            self.space, self.genomes, self.latency_ms, self.errors, self.target, "int8", self.noise_floor, "measured"
-        )
-
-    def error_of(self, predicted_ms: Array) -> float:
-        return float(np.abs(predicted_ms / self.latency_ms - 1).mean())
-
-
-def record(
-    exporter: Exporter, host: LocalHost, setting: Setting, plan: Plan, is_fresh: bool, console: Console
-) -> Dataset:
-    """Timings of this host, those of an earlier run of this script among them."""
-    count, space = plan.subnets[setting], exporter.supernet.space
-    setup, workloads = Setup(threads=setting.threads), (Workload(1, setting.sequence),)
-    target = Target(host.hello()["fingerprint"], setup, workloads)
-    header = {"target": target.hash, "space": space.to_json(), "layout": LAYOUT_VERSION, "cap_s": plan.cap_s}
-    header |= {"subnets": count, "seed": SAMPLE_SEED}
-    path = RECORDINGS / f"{setting.name}-{count}.jsonl"
-    lines = [] if is_fresh else read_lines(path)
-    if not lines or lines[0] != header:
-        path.unlink(missing_ok=True)
-        append_line(path, header)
-        lines = []
-    genomes = stratified(space, count, np.random.default_rng(SAMPLE_SEED))
-    visits: dict[int, list[Samples]] = {row: [] for row in range(len(genomes))}
-    for line in lines[1:]:
-        visits[line["row"]].append(Samples.from_json(line))
-    rng = np.random.default_rng(SAMPLE_SEED)
-    anchor = exporter.sliced(exporter.supernet.dimensions.full_subnet)
-    protocol = Protocol(cap_s=plan.cap_s)
-    with console.progress(f"timing, {setting.threads} thread(s), {setting.sequence} tokens") as report:
-        # Both visits far apart, and in other company: what drifts slowly is noise of a timing, too.
-        for visit in range(VISITS):
-            order = [row for row in rng.permutation(len(genomes)).tolist() if len(visits[row]) <= visit]
-            for start in range(0, len(order), GROUP):
-                group = {str(row): exporter.sliced(space.decode(genomes[row])) for row in order[start : start + GROUP]}
-                for name, found in host.measure(group, anchor, setup, workloads, protocol).items():
-                    if not isinstance(found, Samples):
-                        raise SystemExit(f"subnet {name} could not be timed: {found.reason}")
-                    visits[int(name)].append(found)
-                    append_line(path, {"row": int(name), **found.to_json()})
-                host.forget()
-                report(sum(map(len, visits.values())), VISITS * len(genomes), "")
-    reference = reference_of([one for found in visits.values() for one in found], workloads)
-    timings = [Timing(tuple(visits[row]), reference) for row in range(len(genomes))]
-    latency_ms, errors = (np.array([getattr(one, name) for one in timings]) for name in ("latency_ms", "error"))
-    return Dataset(space, genomes, latency_ms, errors, target.to_json(), noise_floor(timings))
-
-
-def simulate(space: SearchSpace, genomes: Array, setting: Setting, noise: float, seed: int) -> Dataset:
-    """The simulated host's costs with normal noise."""
-    setup, workload = Setup(threads=setting.threads), Workload(1, setting.sequence)
-    costs = np.array([cost_ms(space.decode(genome).to_json(), workload, setup) for genome in genomes])
-    latency_ms = costs * np.exp(noise * np.random.default_rng(seed).standard_normal(len(costs)))
-    target = Target(SimulatedHost().hello()["fingerprint"], setup, (workload,)).to_json()
-    # Two visits' means differ by the noise of one: sqrt(2) * noise / sqrt(2), 0.8 of it on average.
-    return Dataset(space, genomes, latency_ms, None, target, noise * float(np.sqrt(2 / np.pi) * np.sqrt(2)))
+FULL = Plan(dict(zip(SETTINGS, (330, 200, 200), strict=True)), 0.4, SIZES, 10, SIZES, 10, 150)
+QUICK = Plan(dict(zip(SETTINGS, (140, 65, 65), strict=True)), 0.2, SIZES[:3], 3, (100,), 1, 45)
 
 
 def split(n: int, size: int, sizes: Sequence[int], seed: int) -> tuple[Array, Array]:
@@ -176,7 +81,7 @@ def learning_curves(data: Dataset, plan: Plan, console: Console) -> dict[tuple[s
     with console.progress("predictors") as report:
         for number, (size, name) in enumerate(jobs):
             rows = []
-            for seed in range(plan.seeds):
+            for seed in range(plan.slow_seeds if name == SLOW else plan.seeds):
                 known, held = (data.rows(part) for part in split(len(data), size, plan.sizes, seed))
                 coverage = margin = np.nan
                 if name == OURS:
@@ -209,16 +114,7 @@ def imported(plan: Plan) -> dict[str, float]:
         path = Path(folder) / "latencies.txt"
         rows = [(space.decode(genome).to_json(), ms) for genome, ms in zip(genomes, made.latency_ms, strict=True)]
         write_latency_file(path, rows)
-        read = read_latency_file(path)
-    subnets = [Subnet.from_json(document) for document, _ in read]
-    # Such a file names no host.
-    target = made.target | {"fingerprint": {"imported": "latencies.txt"}}
-    data = replace(
-        made,
-        genomes=np.stack([space.encode(subnet) for subnet in subnets]),
-        latency_ms=np.array([ms for _, ms in read]),
-        target=target,
-    )
+        data = read_file(path)
     errors: dict[str, list[float]] = {}
     for seed in range(plan.seeds):
         known, held = (data.rows(part) for part in split(len(data), 100, (100,), seed))
@@ -226,7 +122,7 @@ def imported(plan: Plan) -> dict[str, float]:
         for name, rival in RIVALS.items():
             # The network is slow, and one split of 14,150 rows to predict says enough.
             if name != SLOW or (seed == 0 and len(plan.slow_sizes) > 1):
-                predicted_ms = rival(space, known.genomes, known.latency_ms, held.genomes, seed)
+                predicted_ms = rival(data.space, known.genomes, known.latency_ms, held.genomes, seed)
                 errors.setdefault(name, []).append(held.error_of(predicted_ms))
     return {name: float(np.mean(values)) for name, values in errors.items()} | {"rows": float(len(data))}
 
@@ -280,16 +176,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--fresh", action="store_true", help="time anew what an earlier run has timed")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--latencies", type=Path, help="judge all on the rows of this file alone, and time nothing")
     arguments = parser.parse_args()
     plan = QUICK if arguments.quick else FULL
     console = Console(to_stderr=arguments.json)
+    if arguments.latencies:
+        data = read_file(arguments.latencies)
+        curves = learning_curves(data, plan._replace(slow_seeds=1), console)
+        show_curves(console, data, curves, plan)
+        if arguments.json:
+            print(json.dumps(curve_figures(data, curves, plan)))
+        return
     with tempfile.TemporaryDirectory() as name, LocalHost() as host:
         write_minilm(Path(name))
         exporter = make_exporter(Path(name))
         measured = {
-            setting: record(exporter, host, setting, plan, arguments.fresh, console) for setting in plan.subnets
+            setting: record(exporter, host, setting, count, plan.cap_s, arguments.fresh, console)
+            for setting, count in plan.subnets.items()
         }
     data = next(iter(measured.values()))
+    rates = speed(data)
     curves = learning_curves(data, plan, console)
     file_errors = imported(plan)
     simulated = simulate(data.space, data.genomes, Setting(1, 128), SIMULATED_NOISE, 3)
@@ -298,7 +204,6 @@ def main() -> None:
     first = names[Setting(1, 128)]
     pairs = [pair for pair in permutations(datasets, 2) if first in pair]
     moved = transfers(datasets, pairs, plan)
-    rates = speed(data)
     show(console, data, curves, file_errors, moved, rates, plan, {names[key]: one for key, one in measured.items()})
     if arguments.json:
         print(json.dumps(figures(data, curves, file_errors, moved, rates, plan)))
@@ -320,22 +225,7 @@ def show(
         if one.noise_floor is not None
     ]
     console.table("Timings of INT8 subnets on this machine", ("target", "subnets", "ms", "noise floor"), rows)
-    rows = []
-    for size in plan.sizes:
-        for name in (name for name in (OURS, *RIVALS) if (name, size) in curves):
-            one = {key: values.mean() for key, values in curves[name, size].items()}
-            spread = curves[name, size]["error"].std()
-            errors = (f"{one['error']:.2%} ± {spread:.2%}", f"{one['p95']:.1%}", f"{one['within_5']:.0%}")
-            window = known_mean(curves[name, size]["window"])
-            ranks = (f"{one['kendall']:.3f}", "" if window is None else f"{window:.2f}")
-            bound = (f"{one['coverage']:.1%}", f"{one['margin']:.1%}") if name == OURS else ("", "")
-            rows.append((str(size), name, *errors, f"{one['within_10']:.0%}", *ranks, *bound))
-    columns = ("learnt from", "predictor", "mean error", "95th pct.", "≤ 5 %", "≤ 10 %", "Kendall", "±10 %", "covered")
-    console.table(
-        f"Held-out errors of {plan.seeds} splits; noise floor {data.noise_floor:.2%}",
-        (*columns, "bound above"),
-        rows,
-    )
+    show_curves(console, data, curves, plan)
     rows = [(name, f"{error:.2%}") for name, error in file_errors.items() if name != "rows"]
     title = (
         f"100 of {file_errors['rows']:.0f} imported rows with {IMPORTED_NOISE:.1%} of noise: error on the noisy rest"
@@ -358,19 +248,32 @@ def show(
     )
 
 
+def show_curves(console: Console, data: Dataset, curves: dict[tuple[str, int], dict[str, Array]], plan: Plan) -> None:
+    floor = "unknown" if data.noise_floor is None else f"{data.noise_floor:.2%}"
+    rows = []
+    for size in plan.sizes:
+        for name in (name for name in (OURS, *RIVALS) if (name, size) in curves):
+            one = {key: values.mean() for key, values in curves[name, size].items()}
+            spread = curves[name, size]["error"].std()
+            errors = (f"{one['error']:.2%} ± {spread:.2%}", f"{one['p95']:.1%}", f"{one['within_5']:.0%}")
+            window = known_mean(curves[name, size]["window"])
+            ranks = (f"{one['kendall']:.3f}", "" if window is None else f"{window:.2f}")
+            bound = (f"{one['coverage']:.1%}", f"{one['margin']:.1%}") if name == OURS else ("", "")
+            rows.append((str(size), name, *errors, f"{one['within_10']:.0%}", *ranks, *bound))
+    columns = ("learnt from", "predictor", "mean error", "95th pct.", "≤ 5 %", "≤ 10 %", "Kendall", "±10 %", "covered")
+    console.table(
+        f"Held-out errors of {plan.seeds} splits; noise floor {floor}",
+        (*columns, "bound above"),
+        rows,
+    )
+
+
 def known_mean(values: Array) -> float | None:
     """None where no split had enough subnets near a budget."""
     return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def figures(
-    data: Dataset,
-    curves: dict[tuple[str, int], dict[str, Array]],
-    file_errors: dict[str, float],
-    moved: dict[str, dict[str, float]],
-    rates: dict[str, float],
-    plan: Plan,
-) -> dict[str, Any]:
+def curve_figures(data: Dataset, curves: dict[tuple[str, int], dict[str, Array]], plan: Plan) -> dict[str, Any]:
     found: dict[str, Any] = {"noise_floor": data.noise_floor, "subnets": len(data)}
     for size in plan.sizes:
         one = {key: float(values.mean()) for key, values in curves[OURS, size].items()}
@@ -384,7 +287,18 @@ def figures(
         found[f"best_other_window_kendall_{size}"] = max(
             (value for value in windows if value is not None), default=None
         )
-    found["coverage_95"] = found["coverage_95_100"]
+    return found | {"coverage_95": found["coverage_95_100"]}
+
+
+def figures(
+    data: Dataset,
+    curves: dict[tuple[str, int], dict[str, Array]],
+    file_errors: dict[str, float],
+    moved: dict[str, dict[str, float]],
+    rates: dict[str, float],
+    plan: Plan,
+) -> dict[str, Any]:
+    found = curve_figures(data, curves, plan)
     found |= {"imported_error_100": file_errors[OURS], "imported_noise": IMPORTED_NOISE * float(np.sqrt(2 / np.pi))}
     ratios = [one["transfer"] / one["fresh"] for one in moved.values()]
     found["transfer_error_15"] = float(np.mean([one["transfer"] for one in moved.values()]))

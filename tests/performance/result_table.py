@@ -1,0 +1,148 @@
+"""What a search is worth: ``python tests/performance/result_table.py RUN [--json]``.
+
+RUN is a finished run folder of a task with labels. Beside its INT8 winners, under the same budgets, stand subnets that
+nobody had to search:
+
+* *shrunk evenly*: every dimension, the depth too, at the same share of its range;
+* *fewer layers*: full widths;
+
+and, where the run was also searched with ``--precision fp32``, *fp32-searched*: of the Pareto front of its fp32 search
+the best score whose INT8 latency is predicted within the budget, quantized like the others. All have to keep the budget
+by the predictor's bound; all are timed in turn with the full model and scored on the report split, which chose none of
+them.
+
+The last line of ``--json`` holds ``rows``, and by budget ``gain_shrunk``, ``gain_fewer_layers`` and ``gain_fp32`` (the
+winner's score less theirs) with the ends of their 95 % intervals (``..._low``, ``..._high``; paired bootstrap over the
+texts).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.build import model_outputs
+from nas.configuration import read_configuration
+from nas.console import Console
+from nas.run import Run
+from nas.space import Genomes, SearchSpace
+from nas.stages.comparison import Entry, compare, difference, show
+from nas.stages.fit import budget_in_ms, usable_timings
+from nas.stages.search import checked_predictor
+from predictors.latency import Predictor
+from search.front import pareto_rows
+from search.intervals import score_intervals
+
+SHARES = np.linspace(1, 0, 201)
+RIVALS = {"shrunk evenly": "shrunk", "fewer layers": "fewer_layers", "fp32-searched": "fp32"}
+
+
+def shrunk_evenly(space: SearchSpace) -> Genomes:
+    """Every gene at the same share of its choices, from the largest subnet to the smallest."""
+    return space.repair(np.rint(SHARES[:, None] * (space.bounds - 1)))
+
+
+def fewer_layers(space: SearchSpace) -> Genomes:
+    """Full widths at every depth, from the deepest."""
+    genomes = np.repeat(space.bounds[None] - 1, len(space.depth), axis=0)
+    genomes[:, 1] = np.arange(len(space.depth))[::-1]
+    return space.repair(genomes)
+
+
+def searched_in_fp32(run: Run) -> Genomes | None:
+    """The Pareto front of all that a search of this run scored in fp32, from the best score down."""
+    scored: dict[tuple[int, ...], Mapping[str, Any]] = {}
+    for path in sorted(run.folder.glob("search/fp32-*/search.json")):
+        for candidate in json.loads(path.read_text())["candidates"]:
+            if not candidate.get("estimated"):
+                scored[tuple(candidate["genome"])] = candidate
+    if not scored:
+        return None
+    genomes = np.array(list(scored), np.int16)
+    scores, latency_ms = (np.array([one[key] for one in scored.values()]) for key in ("score", "latency_ms"))
+    rows = pareto_rows(scores, latency_ms)
+    return genomes[rows[np.argsort(-scores[rows], kind="stable")]]
+
+
+def first_within(predictor: Predictor, genomes: Genomes, budget_ms: float) -> tuple[Genomes, float] | None:
+    """The first row whose bound keeps the budget, and its predicted latency in ms."""
+    latency_ms, upper_ms = predictor.predict(genomes)
+    rows = np.flatnonzero(upper_ms <= budget_ms)
+    return (genomes[rows[0]], float(latency_ms[rows[0]])) if len(rows) else None
+
+
+def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
+    """Budget and entry, winners first under each budget."""
+    space, predictor = run.supernet.space, checked_predictor(run)
+    _, _, reference = usable_timings(run)
+    lists = {"shrunk evenly": shrunk_evenly(space), "fewer layers": fewer_layers(space)}
+    searched = searched_in_fp32(run)
+    if searched is not None:
+        lists["fp32-searched"] = searched
+    for budget in run.configuration.search.budgets:
+        winner = json.loads((run.search_folder(budget) / "search.json").read_text())["winner"]
+        if winner is None:
+            continue
+        subnet = space.decode(np.array(winner["genome"]))
+        yield budget, Entry(f"winner {budget}", run.exporter, subnet, "int8", winner["predicted_ms"])
+        for name, genomes in lists.items():
+            found = first_within(predictor, genomes, budget_in_ms(budget, reference.latency_ms))
+            if found:
+                yield budget, Entry(f"{name}, {budget}", run.exporter, space.decode(found[0]), "int8", found[1])
+
+
+def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, float]]:
+    """How far each winner's score lies above the others of its budget."""
+    part, head = run.part("report"), run.configuration.head
+    found: dict[str, dict[str, float]] = {}
+    for budget in dict.fromkeys(budget for budget, _ in entries):
+        group = {entry.name: entry for one, entry in entries if one == budget}
+        outputs = {
+            name: model_outputs(entry.exporter.build(entry.subnet, "int8"), part.encoded, head)
+            for name, entry in group.items()
+        }
+        # Differences to the winner: the other way round.
+        intervals = score_intervals(run.metric, outputs, part, f"winner {budget}", run.configuration.seed)
+        found[budget] = {}
+        for rival, key in RIVALS.items():
+            if f"{rival}, {budget}" in intervals:
+                one = intervals[f"{rival}, {budget}"]["difference"]
+                found[budget] |= {f"gain_{key}": -one.value, f"gain_{key}_low": -one.high, f"gain_{key}_high": -one.low}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    overrides = {"folder": str(arguments.run), "precision": "int8"}
+    run = Run(read_configuration(arguments.run / "run.yaml", overrides), Console(to_stderr=arguments.json))
+    try:
+        entries = list(entries_of(run))
+        _, _, reference = usable_timings(run)
+        rows = compare(run, [entry for _, entry in entries], reference)
+        show(run, rows)
+        by_budget = gains(run, entries)
+    finally:
+        run.close()
+    lines = []
+    for budget, found in by_budget.items():
+        for rival, key in RIVALS.items():
+            if f"gain_{key}" in found:
+                ends = {end: found[f"gain_{key}_{end}"] for end in ("low", "high")}
+                lines.append((budget, rival, difference({"value": found[f"gain_{key}"], **ends})))
+    run.console.table(f"The winner's {run.metric} above", ("budget", "of", "difference (95 %)"), lines)
+    if arguments.json:
+        for row in rows:
+            del row["visits"]
+        print(json.dumps({"rows": rows, **by_budget}))
+
+
+if __name__ == "__main__":
+    main()
