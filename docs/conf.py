@@ -3,5 +3,6 @@
 project = "ortnas"
 extensions = ["myst_parser"]
 html_theme = "furo"
+html_title = "ortnas"
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]

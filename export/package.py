@@ -5,26 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.graph import input_names
+from export.card import example_ids, model_card
 from export.heads import ALIAS
 from export.weights import SupernetFolder
 from nas.families import checkpoint_config
-from nas.files import write_json
-from nas.layout import Dimensions
+from nas.files import digest, write_json
 from nas.space import Subnet
+from nas.text import Example, encode, load_tokenizer
 
-FORMAT = 4
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FORMAT = 5
 RECORD_FILE = "ortnas.json"
 SAMPLE_FILE = "sample.json"
+# What tokenizers get wrong first: nothing, blanks, composed and decomposed accents, scripts without spaces, control
+# characters, words without end.
+ODD_TEXTS = (
+    "",
+    " \t\u3000\n",
+    "na\u00efve nai\u0308ve \ufb01n \u0130stanbul \u1e9e",
+    "\u6771\u4eac\u30bf\u30ef\u30fc \u0e20\u0e32\u0e29\u0e32 \u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+    "\U0001f469\u200d\U0001f4bb\u2764\ufe0f \u0000\ufffd\u00ad",
+    "[MASK] <mask> [CLS] </s> <b>&amp;</b> `x|y`",
+    "a" * 500,
+    "word, " * 2000,
+)
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -35,6 +51,23 @@ _TOKENIZER_FILES = (
     "merges.txt",
     "sentencepiece.bpe.model",
 )
+
+
+# What has to be in a record, whoever wrote it.
+_KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
+    ("head",): str,
+    ("labels",): list,
+    ("max_length",): int,
+    ("precision",): str,
+    ("checksums",): dict,
+    ("token_digest",): str,
+    ("target",): dict,
+    ("recipe", "keep_float"): list,
+    ("coverage", "threshold"): (int, float, type(None)),
+    ("latency", "measured_ms"): (int, float),
+    ("budget_ms",): (int, float, type(None)),
+}
+_MISSING = object()
 
 
 class PackageError(ValueError):
@@ -95,15 +128,27 @@ def _fill(staging: Path, content: PackageContent) -> None:
     if dimensions.head == "embedding":
         _write_sentence_transformer(staging, dimensions.embedding_size, content.max_length)
     write_json(staging / SAMPLE_FILE, asdict(content.sample))
-    (staging / "README.md").write_text(_model_card(content), encoding="utf-8")
+    tokenizer = load_tokenizer(staging)
+    card = model_card(
+        content.name,
+        dimensions,
+        content.subnet,
+        content.supernet.labels,
+        content.max_length,
+        content.record,
+        example_ids(tokenizer, dimensions.head),
+    )
+    (staging / "README.md").write_text(card, encoding="utf-8")
     record = {
         "format": FORMAT,
+        "ortnas": version("ortnas"),
         "name": content.name,
         "subnet_key": content.subnet.key,
         "subnet": content.subnet.to_json(),
         "head": dimensions.head,
         "labels": list(content.supernet.labels),
         "max_length": content.max_length,
+        "token_digest": token_digest(tokenizer, content.sample, content.max_length),
         **content.record,
         "checksums": {
             path.relative_to(staging).as_posix(): checksum(path)
@@ -156,99 +201,42 @@ def _copy_tokenizer(source: Path, staging: Path) -> None:
         write_json(settings_file, settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
+def token_digest(tokenizer: Tokenizer, sample: Sample, max_length: int) -> str:
+    """Names the ids that a tokenizer makes of the sample and of odd texts: another release of it may make others."""
+    examples = [Example.from_json(document) for document in sample.examples]
+    odd = encode(tokenizer, [Example(text) for text in ODD_TEXTS], max_length)
+    usual = encode(tokenizer, examples, max_length) if examples else odd
+    return digest([list(row) for row in (*odd.ids, *usual.ids)])
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _describe_inputs(dimensions: Dimensions) -> str:
-    meanings = {
-        "input_ids": "`input_ids`",
-        "attention_mask": "`attention_mask` (1 for tokens, 0 for padding)",
-        "token_type_ids": "`token_type_ids` (0, or 1 for the second text of a pair)",
-    }
-    return ", ".join(meanings[name] for name in input_names(dimensions))
-
-
-def _describe_output(dimensions: Dimensions, labels: Sequence[str]) -> str:
-    order = ", ".join(labels)
-    return {
-        "embedding": f"`sentence_embedding`, float32 `[batch, {dimensions.embedding_size}]`, of unit length, and once "
-        f"more as `last_hidden_state`, float32 `[batch, 1, {dimensions.embedding_size}]`",
-        "classification": f"`logits`, float32 `[batch, {dimensions.num_labels}]`, in the order {order}",
-        "regression": "`logits`, float32 `[batch, 1]`, the number itself",
-        "token-classification": f"`logits`, float32 `[batch, sequence, {dimensions.num_labels}]`, in the order {order} "
-        "(a word has the label of its first token)",
-        "span": "`start_logits` and `end_logits`, float32 `[batch, sequence]`, of the answer's first and last token "
-        "for a question and its context",
-        "masked-lm": f"`logits`, float32 `[batch, sequence, {dimensions.vocab_size}]`, over the vocabulary",
-    }[dimensions.head]
-
-
-def _model_card(content: PackageContent) -> str:
-    record, dimensions = content.record, content.supernet.dimensions
-    latency, target = record["latency"], record["target"]
-    score = record["report"]
-    requests = ", ".join(f"{kind['batch']} × {kind['sequence']} tokens" for kind in target["workloads"])
-    budget = "" if record["budget_ms"] is None else f" for a latency budget of {record['budget_ms']:.2f} ms"
-    predicted = "" if latency["predicted_ms"] is None else f"; predicted {latency['predicted_ms']:.2f} ms"
-    figures = "\n".join(f"| {name} | {value:.4f} |" for name, value in score.items())
-    return f"""# {content.name}
-
-{record["precision"].upper()} ONNX encoder, cut from `{record["checkpoint"]}` by ortnas{budget}.
-The weights derive from that checkpoint: its licence applies.
-
-* architecture: {content.subnet.describe()}
-* latency: {latency["measured_ms"]:.2f} ± {latency["spread_ms"]:.2f} ms (median and half the interquartile
-  range{predicted}) on {target["fingerprint"]["cpu"]},
-  {target["setup"]["threads"]} thread(s), batch {requests},
-  ONNX Runtime {target["fingerprint"]["onnxruntime"]}
-* quantization recipe: {record["recipe"]["name"]}; {_describe_quantization(record)}
-
-| report split ({record["report_size"]} texts, not used for any choice) | |
-|---|---|
-{figures}
-
-## Use
-
-```python
-import onnxruntime
-session = onnxruntime.InferenceSession("model.onnx")
-```
-
-Inputs are int64 `[batch, sequence]`: {_describe_inputs(dimensions)}; sequences of at most {content.max_length} tokens.
-The output is {_describe_output(dimensions, content.supernet.labels)}.
-`predict.py` holds the whole path from text to output with onnxruntime and tokenizers alone.
-
-`ortnas verify .` checks this folder on another machine.
-
-"""
-
-
-def _describe_quantization(record: Mapping[str, Any]) -> str:
-    if record["precision"] == "fp32":
-        return "not applied, all weights are float32"
-    share, drift = record["coverage"]["weight_integer_share"], record["drift"]
-    return (
-        f"{share:.1%} of the weight products' multiply-adds run in\n  integer kernels; outputs differ from the float "
-        f"model's by {drift['mean']:.2g} on average and {drift['largest']:.2g} at most (cosine {drift['cosine']:.4f})"
-    )
-
-
 def read_record(folder: Path) -> dict[str, Any]:
-    """Raises PackageError where the folder is no package, or one of a newer format."""
+    """Raises PackageError where the folder is no package, or one of another format."""
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        newer = record["format"] > FORMAT
+        record: Any = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        found = record["format"]
+        newer, older = found > FORMAT, found < FORMAT
     except FileNotFoundError:
         raise PackageError(f"{folder} is not a package: it holds no {RECORD_FILE}") from None
+    except NotADirectoryError:
+        raise PackageError(f"{folder} is a file; a package is a folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackageError(f"{folder / RECORD_FILE} cannot be read: {error!r}") from error
     if newer:
-        raise PackageError(f"{folder}: package format {record['format']} is newer than this release; update ortnas")
-    if record["format"] < FORMAT:
-        raise PackageError(f"{folder}: package format {record['format']} is of an older release; export it again")
-    return record
+        raise PackageError(f"{folder}: package format {found} is newer than this release's {FORMAT}; update ortnas")
+    if older:
+        raise PackageError(f"{folder}: package format {found} is of an older release; export it again")
+    for keys, kind in _KINDS.items():
+        value = record
+        for key in keys:
+            value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
+        if not isinstance(value, kind):
+            raise PackageError(f"{folder / RECORD_FILE}: {'.'.join(keys)} is missing or damaged; export it again")
+    return dict(record)
 
 
 def read_sample(folder: Path) -> Sample:

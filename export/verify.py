@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +22,7 @@ from export.build import model_outputs
 from export.heads import FLOAT_PRODUCTS
 from export.inspection import InspectionError
 from export.metrics import METRICS, Part
-from export.package import Sample, checksum, read_record, read_sample
+from export.package import RECORD_FILE, PackageError, Sample, checksum, read_record, read_sample, token_digest
 from nas.text import EncodedExamples, Example, encode, load_tokenizer
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ SCORE_TOLERANCE = 0.02
 # A shared host has slow seconds: latency is taken at several moments.
 _MOMENTS, _PAUSE_S = 6, 1.0
 _UNBUDGETED = 1.1
+# Above this, sessions differ by more than most subnets of one budget do.
+_STEADY = 0.1
 _PROTOCOL = Protocol.fixed(40)
 
 
@@ -43,40 +47,82 @@ class Check:
 
 
 def verify(folder: Path) -> list[Check]:
-    """All checks in order. Raises PackageError where the folder is no package."""
+    """All checks in order. Raises PackageError where the folder is no package, or one of another format."""
     record = read_record(folder)
-    checks = [_checksums(folder, record)]
+    target = _target(folder, record)
+    checks = [
+        Check("format", "pass", f"package format {record['format']}, written by ortnas {record.get('ortnas', '?')}"),
+        *_files(folder, record),
+    ]
     # A changed file is not loaded: nothing else about it can be trusted.
-    if checks[0].state != "fail":
-        checks += _running(folder, record)
+    if all(check.state != "fail" for check in checks):
+        checks += _running(folder, record, target)
     return checks
 
 
-def _checksums(folder: Path, record: dict[str, Any]) -> Check:
-    wrong = [
-        f"{name} is missing" if not (folder / name).is_file() else f"{name} was changed"
-        for name, expected in record["checksums"].items()
-        if not (folder / name).is_file() or checksum(folder / name) != expected
-    ]
-    if wrong:
-        return Check("checksums", "fail", ", ".join(wrong))
-    return Check("checksums", "pass", f"{len(record['checksums'])} files are as exported")
+def _target(folder: Path, record: dict[str, Any]) -> Target:
+    try:
+        return Target.from_json(record["target"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PackageError(f"{folder}: its record names no target that can be read: {error!r}") from error
+
+
+def _files(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
+    """Missing files fail; others than were exported only warn, since nothing reads them."""
+    expected = record["checksums"]
+    missing = [name for name in expected if not (folder / name).is_file()]
+    strangers = sorted(name for name in _visible_files(folder) if name not in expected and name != RECORD_FILE)
+    changed = [name for name in expected if name not in missing and checksum(folder / name) != expected[name]]
+    if missing:
+        yield Check("files", "fail", ", ".join(f"{name} is missing" for name in missing))
+    elif strangers:
+        yield Check("files", "warn", ", ".join(f"{name} was not exported" for name in strangers))
+    else:
+        yield Check("files", "pass", f"{len(expected) + 1} files, none missing, none added")
+    if changed:
+        yield Check("checksums", "fail", ", ".join(f"{name} was changed" for name in changed))
+    else:
+        yield Check("checksums", "pass", f"{len(expected) - len(missing)} files are as exported")
+
+
+def _visible_files(folder: Path) -> Iterator[str]:
+    """Without hidden ones, as version control leaves them, and without what Python compiles."""
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts):
+            yield "/".join(parts)
 
 
 def _latency(
-    session: onnxruntime.InferenceSession, workloads: tuple[Workload, ...], budget_ms: float, same_host: bool
-) -> Check:
-    """Passes by the median of all moments; a host that is fast enough at some moment, or another host, only warns."""
-    medians_ms = []
+    model: bytes, setup: Setup, workloads: tuple[Workload, ...], budget_ms: float, same_host: bool
+) -> Iterator[Check]:
+    """The median of sessions at several moments, and how far two of them lie apart here: the noise floor.
+
+    What exceeds the budget by no more than that only warns, as it does on another host.
+    """
+    sessions_ms = []
     for moment in range(_MOMENTS):
         if moment:
             time.sleep(_PAUSE_S)
-        samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL)["model"]
-        medians_ms.append(reference_of([samples], workloads).latency_ms)
-    latency_ms, best_ms, worst_ms = float(np.median(medians_ms)), min(medians_ms), max(medians_ms)
-    within: State = "pass" if latency_ms <= budget_ms else "warn" if best_ms <= budget_ms or not same_host else "fail"
-    detail = f"{latency_ms:.2f} ms ({best_ms:.2f} to {worst_ms:.2f}) against a budget of {budget_ms:.2f} ms"
-    return Check("latency", within, detail)
+        sessions_ms.append(_session_ms(model, setup, workloads))
+    differences = [max(pair) / min(pair) - 1 for pair in combinations(sessions_ms, 2)]
+    latency_ms, noise = float(np.median(sessions_ms)), float(np.percentile(differences, 95))
+    state: State = "pass"
+    if latency_ms > budget_ms:
+        state = "warn" if latency_ms <= budget_ms * (1 + noise) or not same_host else "fail"
+    seen = f"{latency_ms:.2f} ms ({min(sessions_ms):.2f} to {max(sessions_ms):.2f} in {_MOMENTS} sessions)"
+    yield Check("latency", state, f"{seen} against {budget_ms:.2f} ms")
+    is_steady = noise <= _STEADY
+    detail = f"two sessions differ by up to {noise:.1%} here"
+    advice = "" if is_steady else "; something else runs, or the clock moves: `ortnas doctor` names what it sees"
+    yield Check("noise floor", "pass" if is_steady else "warn", detail + advice)
+
+
+def _session_ms(model: bytes, setup: Setup, workloads: tuple[Workload, ...]) -> float:
+    """Latency in a session of its own: memory falls differently in every one."""
+    session = make_session(model, setup)
+    samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL)["model"]
+    return reference_of([samples], workloads).latency_ms
 
 
 def _coverage(model: bytes, record: dict[str, Any], workload: Workload, setup: Setup) -> Check:
@@ -90,36 +136,51 @@ def _coverage(model: bytes, record: dict[str, Any], workload: Workload, setup: S
     return Check("integer kernels", "pass", f"{share:.1%} of the weight products' multiply-adds")
 
 
-def _running(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
-    recorded = Target.from_json(record["target"])
+def _running(folder: Path, record: dict[str, Any], recorded: Target) -> Iterator[Check]:
     setup, workloads = recorded.setup, recorded.workloads
+    yield _runtime(recorded)
     model = (folder / "model.onnx").read_bytes()
     try:
-        session = make_session(model, setup)
+        make_session(model, setup)
     except Exception as error:  # ONNX Runtime's own exception types share no public base
         yield Check("load", "fail", f"ONNX Runtime {onnxruntime.__version__} refuses the model: {error}")
         return
-    yield Check("load", "pass", f"ONNX Runtime {onnxruntime.__version__}, {setup.provider}")
+    yield Check("load", "pass", f"a session with {setup.provider} and {setup.threads} thread(s)")
 
     if record["coverage"]["threshold"] is not None:
         yield _coverage(model, record, workloads[0], setup)
-    target = Target(fingerprint(), setup, workloads)
-    differences = target.differences(record["target"])
-    same_host = not differences
+    differences = Target(fingerprint(), setup, workloads).differences(record["target"])
+    other_hosts = [difference for difference in differences if not difference.startswith("onnxruntime:")]
     yield (
-        Check("host", "pass", "the host that the package was measured on, or one like it")
-        if same_host
-        else Check("host", "warn", "measured elsewhere; " + "; ".join(differences))
+        Check("host", "warn", "measured elsewhere; " + "; ".join(other_hosts))
+        if other_hosts
+        else Check("host", "pass", "the host that the package was measured on, or one like it")
     )
     # A package that was made for no budget is held to what it took where it was made.
     budget_ms = record["budget_ms"] or record["latency"]["measured_ms"] * _UNBUDGETED
-    yield _latency(session, workloads, budget_ms, same_host)
+    yield from _latency(model, setup, workloads, budget_ms, same_host=not differences)
 
-    sample = read_sample(folder)
-    part = sample_part(sample, load_tokenizer(folder), record)
+    sample, tokenizer = read_sample(folder), load_tokenizer(folder)
+    yield _tokens(folder, sample, record)
+    part = sample_part(sample, tokenizer, record)
     score = METRICS[sample.metric](model_outputs(model, part.encoded, record["head"]), part)
     detail = f"{sample.metric} {score:.4f} on {len(part.encoded)} bundled inputs, {sample.score:.4f} when exported"
     yield Check("score", "pass" if abs(score - sample.score) <= SCORE_TOLERANCE else "fail", detail)
+
+
+def _runtime(recorded: Target) -> Check:
+    """Kernels, and with them latencies and the last digits of scores, change between releases."""
+    here, there = onnxruntime.__version__, recorded.fingerprint["onnxruntime"]
+    if here == there:
+        return Check("ONNX Runtime", "pass", f"{here}, as when exported")
+    return Check("ONNX Runtime", "warn", f"{here} here, {there} when exported: latency and rounding may differ")
+
+
+def _tokens(folder: Path, sample: Sample, record: dict[str, Any]) -> Check:
+    here = version("tokenizers")
+    if token_digest(load_tokenizer(folder), sample, record["max_length"]) == record["token_digest"]:
+        return Check("tokenizer", "pass", f"tokenizers {here} makes the ids that it made when exported")
+    return Check("tokenizer", "fail", f"tokenizers {here} makes other ids of the same texts than when exported")
 
 
 def sample_part(sample: Sample, tokenizer: Tokenizer, record: dict[str, Any]) -> Part:

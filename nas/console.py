@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -30,7 +31,7 @@ class Console:
     def heading(self, title: str, why: str) -> None:
         """A stage's name and one sentence on what it is for."""
         self._rich.print()
-        self._rich.print(f"[bold]{title}[/bold]", highlight=False)
+        self._rich.print(title, style="bold", markup=False)
         self._rich.print(why, style="dim", markup=False)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -40,11 +41,12 @@ class Console:
         ]
         self.say()
         if self._rich.is_terminal:
-            table = Table(title=title, title_justify="left")
+            # Labels and texts of users may look like markup.
+            table = Table(title=escape(title), title_justify="left")
             for column, is_right in zip(columns, right, strict=True):
-                table.add_column(column, justify="right" if is_right else "left")
+                table.add_column(escape(column), justify="right" if is_right else "left")
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*map(escape, row))
             self._rich.print(table)
             return
         widths = [max(len(row[position]) for row in (columns, *rows)) for position in range(len(columns))]

@@ -218,13 +218,15 @@ def _conclude(
     unstable = sum(Z_TWO_SIDED * timing.error > run.protocol.share for timing in usable.values())
     if ending:
         run.console.say(ending)
-    run.console.say(
-        f"{len(usable)} subnets timed, {min(latencies):.2f} to {max(latencies):.2f} ms; the full model takes "
-        f"{reference.latency_ms:.2f} ms"
-        + (f"; repeating a timing changes it by {floor:.1%} on average" if floor is not None else "")
-        + (f"; {unstable} known less well than ± {run.protocol.share:.1%}" if unstable else "")
-        + (f"; {survey.failed} failed" if survey.failed else "")
-    )
+    rows = [
+        ("subnets timed", str(len(usable))),
+        ("failed", str(survey.failed)),
+        (f"known less well than ± {run.protocol.share:.1%}", str(unstable)),
+        ("fastest to slowest", f"{min(latencies):.2f} to {max(latencies):.2f} ms"),
+        ("full model", f"{reference.latency_ms:.2f} ms"),
+        ("repeating a timing changes it by", "unknown" if floor is None else f"{floor:.1%} on average"),
+    ]
+    run.console.table("Timings", ("figure", "value"), rows)
     run.event("bench", measurements=len(usable), failed=survey.failed, reference_ms=reference.latency_ms, ending=ending)
     return {
         "measurements": len(usable),

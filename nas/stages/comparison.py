@@ -18,6 +18,7 @@ from export.metrics import METRICS, all_scores
 from export.package import PackageContent, Sample, write_package
 from nas.run import Run
 from nas.space import Subnet
+from nas.stages.card_facts import card_facts
 from nas.stages.measuring import time_finally
 from nas.task_data import take
 from search.intervals import score_intervals
@@ -169,6 +170,7 @@ def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: M
                 "drift": vars(_drift(entry, model)),
                 "coverage": coverage(run, model, entry.precision),
                 "target": run.target.to_json(),
+                **card_facts(run, row),
                 **record,
             },
         ),

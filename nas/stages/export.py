@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +30,21 @@ def export(run: Run) -> dict[str, Any]:
     winners = _winners(run)
     parts = [part_digest(run.part(name)) for name in run.trained_data.report_parts]
     inputs = digest([search["inputs"] for search in winners.values()], parts, run.target.hash)
-    comparison_file = run.packages_folder / f"comparison-{run.configuration.precision}.json"
     packages = [run.packages_folder / package_name(run, budget) for budget in winners]
-    comparison = _recorded(comparison_file, inputs, packages)
+    return conclude(run, run.configuration.precision, inputs, packages, lambda: _make(run, winners))
+
+
+def conclude(
+    run: Run, name: str, inputs: str, packages: list[Path], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Makes packages and the comparison of that name, or recognises that they are made of ``inputs``; shows them."""
+    # Reports look for comparisons in the run, wherever the packages go.
+    file = run.folder / "packages" / f"comparison-{name}.json"
+    comparison = _recorded(file, inputs, packages)
     if comparison is None:
-        comparison = _make(run, winners)
-        comparison["inputs"] = inputs
-        write_json(comparison_file, comparison)
-        run.event("export", inputs=inputs, packages=[package_name(run, budget) for budget in winners])
+        comparison = make() | {"inputs": inputs}
+        write_json(file, comparison)
+        run.event("export", inputs=inputs, packages=[folder.name for folder in packages])
     show(run, comparison["rows"])
     announce(run, packages)
     return comparison | {"packages": [str(folder) for folder in packages]}
@@ -46,31 +55,36 @@ def package_name(run: Run, budget: str) -> str:
     return f"{run.configuration.precision}-{label}"
 
 
-def announce(run: Run, packages: list[Path]) -> None:
+def announce(run: Run, packages: Sequence[Path]) -> None:
     """Says where the packages are and how to run them."""
     for folder in packages:
         run.console.say(f"\npackage: {folder}")
         run.console.say(f"  session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})")
-        run.console.say(f'  {sys.executable} {folder / "predict.py"} "a text of yours"')
+        run.console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
 
 
 def _winners(run: Run) -> dict[str, dict[str, Any]]:
-    context = make_scorer(run).context
-    winners = {}
-    for budget in run.configuration.search.budgets:
-        try:
-            search = json.loads((run.search_folder(budget) / "search.json").read_text())
-        except (OSError, ValueError):
-            continue
-        if search["scored_with"] != context:
-            raise PackageError(
-                f"the search for {budget} was made with another supernet, split or recipe; run `ortnas search` again"
-            )
-        if search["winner"] is not None:
-            winners[budget] = search
+    searches = {budget: finished_search(run, budget) for budget in run.configuration.search.budgets}
+    winners = {budget: search for budget, search in searches.items() if search is not None}
     if not winners:
         raise PackageError(f"{run.folder}: no search has a winner yet; run `ortnas search`")
     return winners
+
+
+def finished_search(run: Run, budget: str) -> dict[str, Any] | None:
+    """What a search with a winner wrote down; None where there is none.
+
+    Raises PackageError where it scored something else than what would be packaged now.
+    """
+    try:
+        search: dict[str, Any] = json.loads((run.search_folder(budget) / "search.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if search["scored_with"] != make_scorer(run).context:
+        raise PackageError(
+            f"the search for {budget} was made with another supernet, split or recipe; run `ortnas search` again"
+        )
+    return search if search["winner"] is not None else None
 
 
 def _make(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, Any]:

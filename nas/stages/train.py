@@ -54,10 +54,16 @@ def train(run: Run) -> dict[str, Any]:
         for name in ("supernet", "teacher", "target", "trained_data"):
             run.__dict__.pop(name, None)
     space = run.supernet.space
-    run.console.say(
-        f"supernet ready: {space.count:.3g} subnets, from {space.smallest.describe()} to {space.largest.describe()}"
-    )
-    return {"subnets": space.count, "supernet": str(run.supernet_folder), **run.supernet.provenance}
+    provenance = run.supernet.provenance
+    rows = [
+        ("subnets", f"{space.count:.3g}"),
+        ("smallest", space.smallest.describe()),
+        ("largest", space.largest.describe()),
+        ("trained", f"{provenance['steps']} steps, {provenance['sampling']} sampling"),
+        ("losses", " + ".join(f"{weight:g} {name}" for name, weight in provenance["losses"].items())),
+    ]
+    run.console.table("Supernet", ("figure", "value"), rows)
+    return {"subnets": space.count, "supernet": str(run.supernet_folder), **provenance}
 
 
 def _accelerator(run: Run) -> Accelerator:

@@ -8,7 +8,7 @@ import pytest
 
 from export.load_test import LoadError, drive
 from export.package import PackageError
-from tests.export.test_package import write_exported
+from tests.export.packages import write_exported
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from export.build import load, run
 from export.package import read_record
 from nas.text import Example, encode, load_tokenizer
-from tests.export.test_package import CASES, MAX_LENGTH, write_exported
+from tests.export.packages import CASES, MAX_LENGTH, write_exported
 
 PYTHON = os.environ.get("ORTNAS_LOADERS_PYTHON", "")
 needs_loaders = pytest.mark.skipif(

@@ -1,152 +1,27 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import os
 import resource
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import transformers
-from onnx import numpy_helper
 
-from bench.fingerprint import fingerprint
-from bench.store import Target
-from bench.timing import Setup, Workload
-from export.build import Exporter, load, model_outputs, run
-from export.metrics import HEAD_METRICS, METRICS
-from export.package import PackageContent, PackageError, Sample, checksum, read_record, read_sample, write_package
-from export.recipes import recipe_named
-from export.verify import sample_part, verify
-from export.weights import read_supernet
-from nas.checkpoint import read_checkpoint
+from export.build import load, run
+from export.package import ODD_TEXTS, checksum, read_record, write_package
 from nas.families import FAMILIES, checkpoint_config
 from nas.layout import HEAD_NAMES
 from nas.space import Layer, Subnet
-from nas.supernet import Supernet, save_supernet
-from nas.text import IGNORED, Example, encode, load_tokenizer
-from tests.networks import make_dimensions, make_space, write_checkpoint
-
-LABELS = ("<b>no</b>", "yes & no", "yes")
-CASES = {
-    "embedding": "bert",
-    "classification": "bert",
-    "regression": "camembert",
-    "token-classification": "roberta",
-    "span": "distilbert",
-    "masked-lm": "electra",
-}
-MAX_LENGTH = 20
-
-
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latency is looked at in several moments; here it only has to be found."""
-    monkeypatch.setattr("export.verify._PAUSE_S", 0.0)
-
-
-def make_examples(head: str, sentences: list[str]) -> list[Example]:
-    rng = np.random.default_rng(0)
-    examples = []
-    for question, text in itertools.pairwise(sentences[:33]):
-        words = tuple(text.split())
-        tags = tuple(rng.integers(0, 3, len(words)).tolist())
-        examples.append(
-            {
-                "embedding": Example(text),
-                "classification": Example(text, label=int(rng.integers(3))),
-                "regression": Example(text, label=float(rng.normal())),
-                "token-classification": Example("", words=words, tags=tags),
-                "span": Example(question[:9], text, answers=((0, words[0]),)),
-                "masked-lm": Example(text),
-            }[head]
-        )
-    return examples
-
-
-def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> PackageContent:
-    """What the export stage makes of a random network, by the same calls."""
-    labels = LABELS if "classification" in head else ()
-    checkpoint = read_checkpoint(str(write_checkpoint(folder / "checkpoint", family, head)), head, labels)
-    space = make_space(num_layers=2, depth=(1, 2))
-    network = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
-    save_supernet(folder / "supernet", network, space, labels, folder / "tokenizer", {"checkpoint": "random"})
-    supernet = read_supernet(folder / "supernet")
-    tokenizer = load_tokenizer(folder / "supernet")
-    examples = make_examples(head, sentences)
-    encoded = encode(tokenizer, examples, MAX_LENGTH)
-    exporter = Exporter(supernet, recipe_named("avx512_vnni"), [feeds for _, feeds in encoded.batches(16)])
-    model = exporter.build(space.smallest, "int8")
-    metric, tokens, teacher = HEAD_METRICS[head][0].__name__, [], None
-    if head == "embedding":
-        teacher = np.stack(model_outputs(model, encoded, head)).tolist()
-    if head == "masked-lm":
-        mask = tokenizer.token_to_id("[MASK]")
-        tokens = [
-            [[*row[:3], mask, *row[4:]], [IGNORED] * 3 + [row[3]] + [IGNORED] * len(row[4:])] for row in encoded.ids
-        ]
-        examples = []
-    sample = Sample(metric, 0.0, [item.to_json() for item in examples], tokens, teacher)
-    part = sample_part(sample, tokenizer, {"labels": labels, "max_length": MAX_LENGTH})
-    score = METRICS[metric](model_outputs(model, part.encoded, head), part)
-    target = Target(fingerprint(), Setup(), (Workload(1, 16, checkpoint.dimensions.vocab_size),))
-    record = {
-        "precision": "int8",
-        "checkpoint": "random",
-        "recipe": exporter.recipe.to_json(),
-        "coverage": {"threshold": 0.99, "weight_integer_share": 1.0},
-        "drift": {"largest": 0.1, "mean": 0.01, "cosine": 0.999, "flips": 0.0},
-        "budget_ms": 1000.0,
-        "latency": {"measured_ms": 1.0, "spread_ms": 0.1, "predicted_ms": 1.1},
-        "report": {metric: score},
-        "report_size": 32,
-        "target": target.to_json(),
-    }
-    return PackageContent("name", model, supernet, space.smallest, MAX_LENGTH, replace(sample, score=score), record)
-
-
-def write_exported(folder: Path, family: str, head: str, sentences: list[str]) -> Path:
-    """A package of a random network."""
-    write_package(folder / "package", make_content(folder, family, head, sentences))
-    return folder / "package"
-
-
-@pytest.fixture(scope="module", params=CASES)
-def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Path:
-    """One package for every head."""
-    head = request.param
-    return write_exported(tmp_path_factory.mktemp("ordner mit ä"), CASES[head], head, sentences)
-
-
-@pytest.fixture(scope="module")
-def classifier_package(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Path:
-    return write_exported(tmp_path_factory.mktemp("classifier"), "bert", "classification", sentences)
-
-
-def states(folder: Path) -> dict[str, str]:
-    return {check.name: check.state for check in verify(folder)}
-
-
-def copy_of(package: Path, folder: Path) -> Path:
-    target = folder / "copy"
-    target.mkdir(parents=True)
-    for path in package.iterdir():
-        (target / path.name).write_bytes(path.read_bytes())
-    return target
-
-
-def change_record(folder: Path, **changes: Any) -> None:
-    path = folder / "ortnas.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+from nas.text import Example, encode, load_tokenizer
+from tests.export.packages import LABELS, MAX_LENGTH, make_content, write_exported
+from tests.networks import make_dimensions
 
 
 def load_predict(folder: Path) -> Any:
@@ -156,27 +31,6 @@ def load_predict(folder: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_a_whole_package_passes(exported: Path) -> None:
-    assert states(exported) == dict.fromkeys(
-        ("checksums", "load", "integer kernels", "host", "latency", "score"), "pass"
-    )
-
-
-def test_a_model_that_runs_in_floats_fails(tmp_path: Path, classifier_package: Path) -> None:
-    package = copy_of(classifier_package, tmp_path)
-    model = onnx.load(package / "model.onnx")
-    # One product reads its weights as floats, as after a tool that undid their quantization.
-    quantized = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    name = "layers/0/ffn/in.weight"
-    values = quantized[f"{name}_quantized"] * quantized[f"{name}_scale"]
-    model.graph.initializer.append(numpy_helper.from_array(values, name))
-    next(node for node in model.graph.node if node.name == "layers/0/ffn/in").input[1] = name
-    onnx.save(model, package / "model.onnx")
-    change_record(package, checksums={})
-    failed = {check.name: check.detail for check in verify(package) if check.state == "fail"}
-    assert "in floats: layers/0/ffn/in" in failed["integer kernels"]
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, sentences: list[str]) -> None:
@@ -192,6 +46,14 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, sentences: list[str])
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert {path.name: checksum(path) for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, sentences: list[str]) -> None:
+    content = make_content(tmp_path, "bert", "classification", sentences)
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file" / "package", Path("/proc/package")):
+        with pytest.raises(OSError, match=str(folder.parent)):
+            write_package(folder, content)
 
 
 def test_a_bare_session_loads_the_model(exported: Path) -> None:
@@ -297,6 +159,19 @@ def test_predict_finds_answers_in_contexts_longer_than_the_model_reads(tmp_path:
     assert model.describe((context, context)) in context
 
 
+def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentences: list[str]) -> None:
+    texts = [*ODD_TEXTS, *sentences[:20], " ".join(sentences)]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported.parent / "checkpoint")
+    expected = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+    found = encode(load_tokenizer(exported), [Example(text) for text in texts], MAX_LENGTH)
+    assert [list(row) for row in found.ids] == expected
+    assert {len(row) for row in expected} >= {2, MAX_LENGTH}
+    model = load_predict(exported).Model(exported)
+    assert [model.tokenizer.encode(text).ids for text in texts] == expected
+    again = transformers.AutoTokenizer.from_pretrained(exported)
+    assert again(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"] == expected
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", HEAD_NAMES)
 def test_transformers_understands_the_configuration(tmp_path: Path, family: str, head: str) -> None:
@@ -316,71 +191,3 @@ def test_transformers_understands_the_configuration(tmp_path: Path, family: str,
     assert any(tuple(state[key].shape) == (48, 24) for key in layers)
     if labels:
         assert tuple(config.id2label.values()) == LABELS
-
-
-def test_model_card_states_checkpoint_latency_score_and_interface(exported: Path) -> None:
-    card = (exported / "README.md").read_text()
-    for fact in ("random", "1.00 ± 0.10 ms", "int64", "predict.py", *read_record(exported)["labels"]):
-        assert fact in card
-    session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
-    for item in (*session.get_inputs(), *session.get_outputs()):
-        assert f"`{item.name}`" in card
-    assert ("token_type_ids" in card) == ("token_type_ids" in [item.name for item in session.get_inputs()])
-
-
-def test_a_changed_byte_and_a_missing_file_fail(classifier_package: Path, tmp_path: Path) -> None:
-    package = copy_of(classifier_package, tmp_path)
-    model = bytearray((package / "model.onnx").read_bytes())
-    model[len(model) // 2] ^= 1
-    (package / "model.onnx").write_bytes(model)
-    (package / "tokenizer.json").unlink()
-    (check,) = verify(package)
-    assert check.state == "fail"
-    assert "model.onnx was changed" in check.detail
-    assert "tokenizer.json is missing" in check.detail
-
-
-def test_too_slow_fails_here_and_warns_elsewhere(classifier_package: Path, tmp_path: Path) -> None:
-    package = copy_of(classifier_package, tmp_path)
-    change_record(package, budget_ms=1e-6)
-    assert states(package)["latency"] == "fail"
-    target = read_record(package)["target"]
-    change_record(package, target=target | {"fingerprint": target["fingerprint"] | {"cpu": "another"}})
-    assert (states(package)["host"], states(package)["latency"]) == ("warn", "warn")
-
-
-def test_a_model_that_answers_differently_fails(classifier_package: Path, tmp_path: Path) -> None:
-    package = copy_of(classifier_package, tmp_path)
-    sample = json.loads((package / "sample.json").read_text())
-    sample["score"] += 0.5
-    (package / "sample.json").write_text(json.dumps(sample))
-    record = read_record(package)
-    checksums = {name: value for name, value in record["checksums"].items() if name != "sample.json"}
-    change_record(package, checksums=checksums)
-    assert states(package)["score"] == "fail"
-
-
-def test_a_model_that_is_no_model_fails_to_load(classifier_package: Path, tmp_path: Path) -> None:
-    package = copy_of(classifier_package, tmp_path)
-    (package / "model.onnx").write_bytes(b"not a model")
-    change_record(package, checksums={})
-    assert states(package) == {"checksums": "pass", "load": "fail"}
-
-
-def test_folders_that_are_no_package_get_a_sentence(classifier_package: Path, tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="not a package"):
-        read_record(tmp_path)
-    package = copy_of(classifier_package, tmp_path)
-    change_record(package, format=99)
-    with pytest.raises(PackageError, match="newer than this release"):
-        read_record(package)
-    (package / "ortnas.json").write_text("{")
-    with pytest.raises(PackageError, match="cannot be read"):
-        read_record(package)
-    change_record(copy_of(classifier_package, tmp_path / "second"), format=1)
-    with pytest.raises(PackageError, match="older release; export it again"):
-        read_record(tmp_path / "second" / "copy")
-    third = copy_of(classifier_package, tmp_path / "third")
-    (third / "sample.json").write_text('{"score": 1}')
-    with pytest.raises(PackageError, match=r"sample.json cannot be read"):
-        read_sample(third)

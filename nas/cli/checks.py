@@ -1,0 +1,155 @@
+"""Commands that look at things: verify, report, inspect and doctor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas.cli.execution import guarded, quoted, say_next
+from nas.cli.options import HostOption, JsonOption
+
+if TYPE_CHECKING:
+    from export.load_test import LoadRow
+    from export.verify import Check
+    from nas.console import Console
+
+
+def verify(
+    package: Annotated[Path, typer.Argument(help="A package folder.")],
+    load: Annotated[bool, typer.Option("--load", help="Drive it with concurrent requests, too.")] = False,
+    concurrency: Annotated[
+        list[int] | None, typer.Option(min=1, help="With --load: requests at a time; several times.")
+    ] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="With --load: sessions that share the requests.")] = 1,
+    seconds: Annotated[float, typer.Option(min=0.1, help="With --load: how long each concurrency is driven.")] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a package on this machine: files, speed, score; with --load, throughput and latency under load."""
+
+    def action() -> None:
+        from export.load_test import drive
+        from export.verify import verify as verify_package
+        from nas.console import Console
+
+        console = Console(to_stderr=as_json)
+        checks = verify_package(package)
+        failed = any(check.state == "fail" for check in checks)
+        _show_checks(package, checks, console)
+        driven = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if load and not failed else []
+        if driven:
+            _show_load(driven, sessions, console)
+        if as_json:
+            documents = [vars(check) for check in checks]
+            answer = {"checks": documents, "load": [row.to_json() for row in driven]} if load else documents
+            typer.echo(json.dumps(answer))
+        elif not failed and not load:
+            say_next(console.say, f"ortnas verify {quoted(package)} --load tells what the latency becomes under load")
+        if failed:
+            raise typer.Exit(1)
+
+    guarded(action)
+
+
+def _show_checks(package: Path, checks: Sequence[Check], console: Console) -> None:
+    rows = [(check.name, check.state, check.detail) for check in checks]
+    console.table(str(package), ("check", "result", "detail"), rows)
+    counts = {state: sum(check.state == state for check in checks) for state in ("pass", "warn", "fail")}
+    verdict = "failed" if counts["fail"] else "passed, with warnings" if counts["warn"] else "passed"
+    console.say(f"\n{verdict}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
+
+
+def _show_load(driven: Sequence[LoadRow], sessions: int, console: Console) -> None:
+    console.table(
+        f"Under load, {sessions} session(s)",
+        ("at a time", "requests a second", "p50 ms", "p95 ms", "p99 ms"),
+        [
+            (
+                str(row.concurrency),
+                f"{row.throughput:.1f}",
+                f"{row.p50_ms:.2f}",
+                f"{row.p95_ms:.2f}",
+                f"{row.p99_ms:.2f}",
+            )
+            for row in driven
+        ],
+    )
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder, finished or not, or its run.yaml.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; report.html in the run folder by default.")] = None,
+    png: Annotated[bool, typer.Option("--png", help="The Pareto front alone, as a picture.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything that a run found as one HTML page that works offline."""
+
+    def action() -> None:
+        from nas.console import Console
+        from nas.report import write_front_png, write_report
+
+        run_folder = folder.parent if folder.is_file() else folder
+        path = out or run_folder / ("front.png" if png else "report.html")
+        written = write_front_png(run_folder, path) if png else write_report(run_folder, path)
+        console = Console(to_stderr=as_json)
+        console.say(f"wrote {written}")
+        if as_json:
+            typer.echo(json.dumps({"report": str(written)}))
+        else:
+            say_next(console.say, f"open {written.resolve().as_uri()}")
+
+    guarded(action)
+
+
+def doctor(
+    configuration: Annotated[
+        Path | None, typer.Argument(help="A run's configuration, for its host, session and model.")
+    ] = None,
+    host: HostOption = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the timed session.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a host does to timings, and measure their noise floor."""
+
+    def action() -> None:
+        from nas.console import Console
+        from nas.stages.doctor import examine
+
+        console = Console(to_stderr=as_json)
+        result = examine(configuration, host, threads, console)
+        failed = any(finding["state"] == "fail" for finding in result["findings"])
+        if as_json:
+            typer.echo(json.dumps(result))
+        elif not failed:
+            say_next(console.say, f"ortnas bench {quoted(configuration)}" if configuration else "ortnas init run.yaml")
+        if failed:
+            raise typer.Exit(1)
+
+    guarded(action)
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="An ONNX file, whoever made it, or a package folder.")],
+    batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
+    sequence: Annotated[int, typer.Option(min=1, help="Tokens a sequence.")] = 128,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the session.")] = 1,
+    provider: Annotated[str, typer.Option(help="Execution provider, or cpu, cuda...")] = "CPUExecutionProvider",
+    profiled: Annotated[bool, typer.Option("--profile", help="Time the operators too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what ONNX Runtime really runs: operators, matrix products in integers and in floats, weights."""
+
+    def action() -> None:
+        from bench.timing import PROVIDERS, Setup, Workload
+        from nas.console import Console
+        from nas.inspect_model import inspect_model
+
+        workload, setup = Workload(batch, sequence), Setup(PROVIDERS.get(provider, provider), threads)
+        result = inspect_model(model, workload, setup, profiled, Console(to_stderr=as_json))
+        if as_json:
+            typer.echo(json.dumps(result))
+
+    guarded(action)

@@ -1,0 +1,191 @@
+"""The stages of a run that have no file of their own here: init, run, data, train, search, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.cli.execution import execute, guarded, quoted
+from nas.cli.options import (
+    SUBNET_HELP,
+    BudgetOption,
+    CheckpointOption,
+    ConfigurationArgument,
+    DataOption,
+    FolderOption,
+    HostOption,
+    JsonOption,
+    PrecisionOption,
+    SetOption,
+    SubnetOption,
+)
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write the configuration.")] = Path("run.yaml"),
+    checkpoint: Annotated[str, typer.Option(help="BERT checkpoint: local folder or hub name.")] = "",
+    data: Annotated[
+        str, typer.Option(help="Text file with a sentence a line, or a folder with train.tsv and dev.tsv.")
+    ] = "",
+    head: Annotated[
+        str | None, typer.Option(help="embedding, classification, regression, token-classification, span or masked-lm.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="A GLUE task or squad: files, columns, head and metric.")] = None,
+    budget: BudgetOption = None,
+    force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
+) -> None:
+    """Write a commented run.yaml."""
+
+    def action() -> None:
+        from nas.starter import write_starter
+
+        write_starter(path, checkpoint, data, head, tuple(budget or ("2x",)), force, task)
+        typer.echo(f"wrote {path}\nnext: ortnas run {quoted(path)}")
+
+    guarded(action)
+
+
+def run(
+    configuration: ConfigurationArgument,
+    checkpoint: CheckpointOption = None,
+    data: DataOption = None,
+    folder: FolderOption = None,
+    budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All stages, from checkpoint to packages. Run it again to go on after an interruption."""
+    overrides = {
+        "checkpoint": checkpoint,
+        "data.source": data,
+        "folder": folder,
+        "search.budgets": budget,
+        "precision": precision,
+    }
+    execute("run", configuration, overrides, assignments, as_json)
+
+
+def data(
+    configuration: ConfigurationArgument,
+    source: Annotated[
+        str | None, typer.Option("--source", "--data", help="Data source in place of the configured one.")
+    ] = None,
+    folder: FolderOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prepare the data: read, split, encode, and show what is there."""
+    execute("data", configuration, {"data.source": source, "folder": folder}, assignments, as_json)
+
+
+def train(
+    configuration: ConfigurationArgument,
+    checkpoint: CheckpointOption = None,
+    data: DataOption = None,
+    folder: FolderOption = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
+    subnet: SubnetOption = None,
+    quantization_aware: Annotated[
+        bool | None, typer.Option("--quantization-aware", help="With --subnet: round as the quantizer will.")
+    ] = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a supernet from the checkpoint and train it; with --subnet, train one of its subnets further."""
+    overrides: dict[str, Any] = {"checkpoint": checkpoint, "data.source": data, "folder": folder}
+    if subnet is None:
+        if quantization_aware:
+            raise typer.BadParameter("it goes with --subnet", param_hint="--quantization-aware")
+        execute("train", configuration, overrides | {"training.steps": steps}, assignments, as_json)
+        return
+    overrides |= {"refinement.steps": steps, "refinement.quantization_aware": quantization_aware}
+
+    def refine(run: Run) -> dict[str, Any]:
+        from nas.stages.refine import refine as refine_subnet
+
+        return refine_subnet(run, subnet)
+
+    execute("refine", configuration, overrides, assignments, as_json, refine)
+
+
+def search(
+    configuration: ConfigurationArgument,
+    folder: FolderOption = None,
+    budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    host: HostOption = None,
+    method: Annotated[
+        str | None, typer.Option(help="Where subnets come from: evolution, random, fast or evolved.")
+    ] = None,
+    goal: Annotated[str | None, typer.Option(help="budget: a search for each; front: one search for all.")] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, help="List so many subnets within the first budget instead, unscored.")
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where candidates are scored: local, or ray (extra `ray`).")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a running Ray cluster, such as auto.")] = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search the best subnet under each budget."""
+    overrides = {
+        "folder": folder,
+        "search.budgets": budget,
+        "precision": precision,
+        "target.host": host,
+        "search.method": method,
+        "search.goal": goal,
+        "search.engine": engine,
+        "search.cluster": cluster,
+    }
+    if candidates is None:
+        execute("search", configuration, overrides, assignments, as_json)
+        return
+
+    def listed(run: Run) -> dict[str, Any]:
+        from nas.stages.search import list_within_budget
+
+        return list_within_budget(run, candidates)
+
+    execute(
+        "candidates", configuration, overrides, assignments, as_json, listed, f"ortnas search {quoted(configuration)}"
+    )
+
+
+def export(
+    configuration: ConfigurationArgument,
+    folder: FolderOption = None,
+    budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    host: HostOption = None,
+    subnet: Annotated[
+        list[str] | None, typer.Option(help=f"Package this one instead of the winners; several times. {SUBNET_HELP}")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where each package becomes a folder; packages/ in the run folder by default.")
+    ] = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option("--push-to-hub", metavar="NAME", help="Upload as this Hugging Face model, private if it is new."),
+    ] = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Package the winners, or any other subnets, and compare them with the full model."""
+    if subnet and budget:
+        raise typer.BadParameter("not both: a budget can be named as --subnet", param_hint="--subnet, --budget")
+    overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
+
+    def make(run: Run) -> dict[str, Any]:
+        from nas.stages.delivery import deliver
+
+        return deliver(run, subnet or [], out, push_to_hub)
+
+    execute("export", configuration, overrides, assignments, as_json, make)

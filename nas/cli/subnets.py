@@ -1,0 +1,54 @@
+"""Commands about one subnet: extract and sensitivity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas.cli.execution import execute, quoted
+from nas.cli.options import SUBNET_HELP, ConfigurationArgument, FolderOption, JsonOption, SetOption
+
+if TYPE_CHECKING:
+    from nas.run import Run
+
+
+def extract(
+    configuration: ConfigurationArgument,
+    subnet: Annotated[str, typer.Option(help=SUBNET_HELP)],
+    out: Annotated[Path, typer.Option(help="Folder to write; must be new or empty.")],
+    folder: FolderOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a subnet as a plain transformers checkpoint, where its shape allows."""
+
+    def write(run: Run) -> dict[str, Any]:
+        from nas.stages.refine import extract_subnet
+
+        return extract_subnet(run, subnet, out)
+
+    following = f"ortnas export {quoted(configuration)} --subnet {quoted(subnet)} for the same subnet in ONNX"
+    execute("extract", configuration, {"folder": folder}, assignments, as_json, write, following)
+
+
+def sensitivity(
+    configuration: ConfigurationArgument,
+    subnet: Annotated[str | None, typer.Option(help=f"{SUBNET_HELP} The full model if not given.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0, help="How far below fp32's score to stop.")] = 0.0,
+    limit: Annotated[int, typer.Option(min=1, help="How many products to leave in float at most.")] = 6,
+    budget: Annotated[str | None, typer.Option(help="Latency not to exceed: ms as 6.5, or a speed-up as 2x.")] = None,
+    folder: FolderOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure which weight products lose score in INT8, and which to leave in float."""
+
+    def measure(run: Run) -> dict[str, Any]:
+        from nas.stages.sensitivity import sensitivity as search_products
+
+        return search_products(run, subnet, tolerance, limit, budget)
+
+    following = f"ortnas run {quoted(configuration)}, with quantization.keep_float as found"
+    execute("sensitivity", configuration, {"folder": folder}, assignments, as_json, measure, following)

@@ -1,0 +1,116 @@
+"""Packages of random networks, made as the export stage makes them, and what spoils them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.fingerprint import fingerprint
+from bench.store import Target
+from bench.timing import Setup, Workload
+from export.build import Exporter, model_outputs
+from export.metrics import HEAD_METRICS, METRICS
+from export.package import PackageContent, Sample, write_package
+from export.recipes import recipe_named
+from export.verify import sample_part
+from export.weights import read_supernet
+from nas.checkpoint import read_checkpoint
+from nas.supernet import Supernet, save_supernet
+from nas.text import IGNORED, Example, encode, load_tokenizer
+from tests.networks import make_space, write_checkpoint
+
+LABELS = ("<b>no</b>", "yes & no", "yes")
+CASES = {
+    "embedding": "bert",
+    "classification": "bert",
+    "regression": "camembert",
+    "token-classification": "roberta",
+    "span": "distilbert",
+    "masked-lm": "electra",
+}
+MAX_LENGTH = 20
+
+
+def make_examples(head: str, sentences: list[str]) -> list[Example]:
+    rng = np.random.default_rng(0)
+    examples = []
+    for question, text in itertools.pairwise(sentences[:33]):
+        words = tuple(text.split())
+        tags = tuple(rng.integers(0, 3, len(words)).tolist())
+        examples.append(
+            {
+                "embedding": Example(text),
+                "classification": Example(text, label=int(rng.integers(3))),
+                "regression": Example(text, label=float(rng.normal())),
+                "token-classification": Example("", words=words, tags=tags),
+                "span": Example(question[:9], text, answers=((0, words[0]),)),
+                "masked-lm": Example(text),
+            }[head]
+        )
+    return examples
+
+
+def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> PackageContent:
+    """What the export stage makes of a random network, by the same calls."""
+    labels = LABELS if "classification" in head else ()
+    checkpoint = read_checkpoint(str(write_checkpoint(folder / "checkpoint", family, head)), head, labels)
+    space = make_space(num_layers=2, depth=(1, 2))
+    network = Supernet(checkpoint.tensors, checkpoint.dimensions)
+    checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
+    save_supernet(folder / "supernet", network, space, labels, folder / "tokenizer", {"checkpoint": "random"})
+    supernet = read_supernet(folder / "supernet")
+    tokenizer = load_tokenizer(folder / "supernet")
+    examples = make_examples(head, sentences)
+    encoded = encode(tokenizer, examples, MAX_LENGTH)
+    exporter = Exporter(supernet, recipe_named("avx512_vnni"), [feeds for _, feeds in encoded.batches(16)])
+    model = exporter.build(space.smallest, "int8")
+    metric, tokens, teacher = HEAD_METRICS[head][0].__name__, [], None
+    if head == "embedding":
+        teacher = np.stack(model_outputs(model, encoded, head)).tolist()
+    if head == "masked-lm":
+        mask = tokenizer.token_to_id("[MASK]")
+        tokens = [
+            [[*row[:3], mask, *row[4:]], [IGNORED] * 3 + [row[3]] + [IGNORED] * len(row[4:])] for row in encoded.ids
+        ]
+        examples = []
+    sample = Sample(metric, 0.0, [item.to_json() for item in examples], tokens, teacher)
+    part = sample_part(sample, tokenizer, {"labels": labels, "max_length": MAX_LENGTH})
+    score = METRICS[metric](model_outputs(model, part.encoded, head), part)
+    target = Target(fingerprint(), Setup(), (Workload(1, 16, checkpoint.dimensions.vocab_size),))
+    record = {
+        "precision": "int8",
+        "checkpoint": "random",
+        "recipe": exporter.recipe.to_json(),
+        "coverage": {"threshold": 0.99, "weight_integer_share": 1.0},
+        "drift": {"largest": 0.1, "mean": 0.01, "cosine": 0.999, "flips": 0.0},
+        "budget_ms": 1000.0,
+        "latency": {"measured_ms": 1.0, "spread_ms": 0.1, "predicted_ms": 1.1},
+        "report": {metric: score},
+        "intervals": {metric: {"score": {"value": score, "low": score - 0.03, "high": score + 0.02}}},
+        "data": {"source": "/somewhere/texts.tsv", "task": None, "texts": 300},
+        "origin": {"base_model": None, "licence": None},
+        "report_size": 32,
+        "target": target.to_json(),
+    }
+    return PackageContent("name", model, supernet, space.smallest, MAX_LENGTH, replace(sample, score=score), record)
+
+
+def write_exported(folder: Path, family: str, head: str, sentences: list[str]) -> Path:
+    """A package of a random network."""
+    write_package(folder / "package", make_content(folder, family, head, sentences))
+    return folder / "package"
+
+
+def copy_of(package: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(package, folder / "copy"))
+
+
+def change_record(folder: Path, **changes: Any) -> None:
+    path = folder / "ortnas.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
