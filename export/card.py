@@ -60,7 +60,7 @@ def model_card(
     record: Mapping[str, Any],
     example: tuple[str, list[int]],
 ) -> str:
-    """Markdown. ``record`` is the package's; ``intervals``, ``data`` and ``origin`` are claimed only where it has them.
+    """Markdown. ``record`` is the package's; of what it does not hold, nothing is claimed.
 
     ``example`` is what ``example_ids`` gives.
     """
@@ -133,10 +133,10 @@ def _short(name: str) -> str:
 def _figures(subnet: Subnet, record: Mapping[str, Any]) -> str:
     latency, target = record["latency"], record["target"]
     requests = ", ".join(f"{kind['batch']} × {kind['sequence']} tokens" for kind in target["workloads"])
-    predicted = "" if latency["predicted_ms"] is None else f"; predicted {latency['predicted_ms']:.2f} ms"
+    predicted_ms = latency.get("predicted_ms")
+    predicted = "" if predicted_ms is None else f"; predicted {predicted_ms:.2f} ms"
     tail = f", 95th percentile {latency['p95_ms']:.2f} ms" if "p95_ms" in latency else ""
     facts = target["fingerprint"]
-    rows = "\n".join(f"| {figure} | {value} |" for figure, value in _scores(record))
     return f"""## Figures
 
 * architecture: {subnet.describe()}
@@ -145,16 +145,14 @@ def _figures(subnet: Subnet, record: Mapping[str, Any]) -> str:
 * measured on {escaped(str(facts["cpu"]))}, {target["setup"]["threads"]} thread(s), batch {requests},
   ONNX Runtime {escaped(str(facts["onnxruntime"]))}
 * quantization: {_describe_quantization(record)}
-
-| report split ({record["report_size"]} texts, not used for any choice) | score |
-|---|---|
-{rows}
-"""
+{_scores(record)}"""
 
 
-def _scores(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _scores(record: Mapping[str, Any]) -> str:
+    if not record.get("report"):
+        return ""
     intervals = record.get("intervals") or {}
-    rows = []
+    rows = [(f"report split ({record['report_size']} texts, not used for any choice)", "score"), ("---", "---")]
     for name, value in record["report"].items():
         interval = intervals.get(name, {}).get("score")
         bounds = f" (95 % interval {interval['low']:.4f} to {interval['high']:.4f})" if interval else ""
@@ -164,18 +162,22 @@ def _scores(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         if difference:
             figures = f"{difference['value']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
             rows.append((f"{escaped(name.replace('_', ' '))}, to the full model", figures))
-    return rows
+    return "".join(f"\n| {figure} | {value} |" for figure, value in rows) + "\n"
 
 
 def _describe_quantization(record: Mapping[str, Any]) -> str:
     if record["precision"] == "fp32":
         return "none, all weights are float32"
-    share, drift = record["coverage"]["weight_integer_share"], record["drift"]
-    return (
-        f"recipe {code(record['recipe']['name'])}; {share:.1%} of the weight products' multiply-adds run\n"
-        f"  in integer kernels; outputs differ from the float model's by {drift['mean']:.2g} on average and\n"
-        f"  {drift['largest']:.2g} at most (cosine {drift['cosine']:.4f})"
-    )
+    share, drift = record["coverage"].get("weight_integer_share"), record.get("drift")
+    told = [f"recipe {code(record['recipe']['name'])}"]
+    if share is not None:
+        told.append(f"{share:.1%} of the weight products' multiply-adds run\n  in integer kernels")
+    if drift is not None:
+        told.append(
+            f"outputs differ from the float model's by {drift['mean']:.2g} on average and\n"
+            f"  {drift['largest']:.2g} at most (cosine {drift['cosine']:.4f})"
+        )
+    return "; ".join(told)
 
 
 def _use(dimensions: Dimensions, labels: Sequence[str], max_length: int, example: tuple[str, list[int]]) -> str:
@@ -244,15 +246,18 @@ def _last_step(dimensions: Dimensions) -> str:
 
 def _limits(max_length: int, record: Mapping[str, Any]) -> str:
     isa = record["recipe"].get("isa")
-    kernels = (
+    more = (
         f"\n* The quantization recipe is for {code(str(isa))}; processors without these instructions may be slower."
         if isa and record["precision"] == "int8"
         else ""
     )
+    if record.get("report"):
+        more += (
+            "\n* The score is that of texts like the report split's. Other languages and domains were not looked at."
+        )
     return f"""## Limits
 
 * Texts longer than {max_length} tokens are cut, contexts read in pieces.
-* The latency is that of the host and the requests named above; `ortnas verify` measures another host's.{kernels}
-* The score is that of texts like those of the report split. Other languages and domains were not looked at.
-* `sample.json` holds texts of the report split: think of it before this folder is published.
+* The latency is that of the host and the requests named above; `ortnas verify` measures another host's.{more}
+* `sample.json` holds texts that the model was checked on: think of it before this folder is published.
 """

@@ -92,7 +92,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class PackageContent:
-    """What goes into a package beside the tokenizer."""
+    """What goes into a package beside the tokenizer.
+
+    ``record`` has to hold ``precision``, ``recipe`` and ``target`` (the latter two as JSON) and ``latency`` with
+    ``measured_ms`` and ``spread_ms``. What else is known of the model (see ``docs/files.md``) is told by its card too.
+    """
 
     name: str
     model: bytes
@@ -121,6 +125,12 @@ def write_package(folder: Path, content: PackageContent) -> None:
 
 def _fill(staging: Path, content: PackageContent) -> None:
     dimensions = content.supernet.dimensions
+    facts = {
+        "checkpoint": content.supernet.provenance.get("checkpoint", "unknown"),
+        "budget_ms": None,
+        "coverage": {"threshold": None},
+        **content.record,
+    }
     (staging / "model.onnx").write_bytes(content.model if dimensions.head != "embedding" else with_alias(content.model))
     _copy_tokenizer(content.supernet.path, staging)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
@@ -135,7 +145,7 @@ def _fill(staging: Path, content: PackageContent) -> None:
         content.subnet,
         content.supernet.labels,
         content.max_length,
-        content.record,
+        facts,
         example_ids(tokenizer, dimensions.head),
     )
     (staging / "README.md").write_text(card, encoding="utf-8")
@@ -149,7 +159,7 @@ def _fill(staging: Path, content: PackageContent) -> None:
         "labels": list(content.supernet.labels),
         "max_length": content.max_length,
         "token_digest": token_digest(tokenizer, content.sample, content.max_length),
-        **content.record,
+        **facts,
         "checksums": {
             path.relative_to(staging).as_posix(): checksum(path)
             for path in sorted(staging.rglob("*"))

@@ -53,12 +53,17 @@ def choose_accelerator(mixed_precision: str) -> Accelerator:
 
     Raises TrainingError where the device has no such precision.
     """
-    # accelerate keeps the first precision that a process asked for.
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    # Without a GPU, accelerate's processes find each other only where they are told to compute on the CPU.
+    on_cpu = processes > 1 and not torch.cuda.is_available()
+    # It keeps the first precision that a process asked for.
     AcceleratorState._reset_state()
     try:
-        accelerator = Accelerator(mixed_precision=mixed_precision)
+        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
     except ValueError as error:
         raise TrainingError(f"training.mixed_precision = {mixed_precision!r}: {error}") from error
+    if accelerator.num_processes != processes:
+        raise TrainingError(f"of {processes} processes that were started, {accelerator.num_processes} found each other")
     if mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise TrainingError("training.mixed_precision = 'fp16': needs a GPU; on a CPU there are 'no' and 'bf16'")
     return accelerator

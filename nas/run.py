@@ -21,7 +21,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench.hosts import Host, StoredHost, open_host
-from bench.store import Store, Target
+from bench.store import Measurement, Store, Target
 from bench.timing import Protocol, Setup, Workload
 from export.build import Exporter
 from export.calibration import calibration_warnings
@@ -33,6 +33,7 @@ from nas.configuration import Configuration, ConfigurationError
 from nas.console import Console
 from nas.data import find_task
 from nas.files import append_line, digest, write_aside, write_json
+from nas.space import Subnet
 from nas.task_data import TaskData, prepare
 
 _CALIBRATION_BATCH = 16
@@ -57,6 +58,7 @@ class Run:
         self.packages_folder = self.folder / "packages"
         self._lock = self._take()
         self._cluster: ExitStack | None = None
+        self._left_out = 0
         if self.rank:
             console.silence()
         else:
@@ -245,12 +247,15 @@ class Run:
 
     def _stored_host(self, name: str) -> StoredHost:
         with Store(self.store_file) as store:
-            known = {
-                host: target.fingerprint for target, host in store.targets() if "imported" not in target.fingerprint
-            }
+            targets = [(host, target.fingerprint) for target, host in store.targets()]
+        known = {host: facts for host, facts in targets if "imported" not in facts}
         if name not in known:
+            # Of a latency file's host nothing is known that a recipe could be chosen by.
+            is_file = any(host == name for host, _ in targets)
+            advice = "; a latency file is fitted to by `ortnas fit --latencies FILE`" if is_file else ""
             raise ConfigurationError(
                 f"target.host = 'stored:{name}': {self.store_file} has timings of {', '.join(known) or 'no host'}"
+                + advice
             )
         return StoredHost(name, known[name])
 
@@ -300,6 +305,20 @@ class Run:
         weights nor how ranges were found."""
         recipe = {key: value for key, value in self.recipe.to_json().items() if key != "calibration"}
         return digest(LAYOUT_VERSION, self.supernet.dimensions.to_json(), recipe)
+
+    def measurements(self, store: Store) -> list[Measurement]:
+        """The store's rows of this target, precision and model.
+
+        Subnets that were in the space once and are not today are left out; how many is said once.
+        """
+        rows = store.measurements(self.target, self.configuration.precision, self.timed_model)
+        space = self.supernet.space
+        inside = {row.subnet_key: Subnet.from_json(row.subnet) in space for row in rows}
+        left_out = len(inside) - sum(inside.values())
+        if left_out > self._left_out:
+            self._left_out = left_out
+            self.console.say(f"{left_out} timed subnets are not in today's space and are left out")
+        return [row for row in rows if inside[row.subnet_key]]
 
     def join_cluster(self) -> None:
         """Connects to the configured Ray cluster, once, until the run is closed. Raises ClusterError."""

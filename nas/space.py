@@ -246,20 +246,34 @@ class SearchSpace:
 
     def encode(self, subnet: Subnet) -> Genomes:
         """The genome (genes,) of a subnet. Raises SpaceError where the subnet is not in the space."""
-        genome = np.zeros(self.genes, np.int16)
-        try:
-            genome[0] = self.hidden_size.index(subnet.hidden_size)
-            genome[1] = self.depth.index(len(subnet.layers))
+
+        def outside(why: str) -> SpaceError:
+            return SpaceError(f"subnet {subnet.describe()} is not in the space: {why}")
+
+        sizes = [("hidden_size", 0, subnet.hidden_size), ("depth", 1, len(subnet.layers))]
+        for layer in subnet.layers:
+            if not 0 <= layer.source < self.num_layers:
+                raise outside(f"layer {layer.source} is none of the supernet's {self.num_layers}")
             for name, columns in self.columns.items():
                 if columns.stop > columns.start:
-                    for layer in subnet.layers:
-                        position = 0 if name in self.uniform else layer.source
-                        genome[columns.start + position] = getattr(self, name).index(getattr(layer, name))
-        except (ValueError, IndexError) as error:
-            raise SpaceError(f"subnet {subnet.describe()} is not in the space: {error}") from error
+                    position = 0 if name in self.uniform else layer.source
+                    sizes.append((name, columns.start + position, getattr(layer, name)))
+        genome = np.zeros(self.genes, np.int16)
+        for name, gene, size in sizes:
+            choices = getattr(self, name)
+            if size not in choices:
+                raise outside(f"{name} {size} is none of its {len(choices)} choices from {choices[0]} to {choices[-1]}")
+            genome[gene] = choices.index(size)
         if self.decode(genome) != subnet:
-            raise SpaceError(f"subnet {subnet.describe()} is not in the space: its layers do not follow its rules")
+            raise outside("its layers do not follow its rules")
         return genome
+
+    def __contains__(self, subnet: Subnet) -> bool:
+        try:
+            self.encode(subnet)
+        except SpaceError:
+            return False
+        return True
 
     @property
     def largest(self) -> Subnet:

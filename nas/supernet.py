@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from export.weights import SupernetFolder, read_supernet
+from nas.checkpoint import read_checkpoint
 from nas.files import aside, write_json
 from nas.layout import (
     DESCRIPTION_FILE,
@@ -24,6 +27,7 @@ from nas.layout import (
     tensor_axes,
     tensor_shape,
 )
+from nas.presets import check_fits, preset
 from nas.space import SearchSpace, Subnet
 
 # A weight product: its name in the exported graph, x [..., in], weight [out, in] and bias [out] or None.
@@ -200,3 +204,29 @@ def save_supernet(
             "provenance": dict(provenance),
         },
     )
+
+
+def open_checkpoint(
+    name: str,
+    head: str,
+    folder: Path,
+    space: SearchSpace | str = "default",
+    labels: tuple[str, ...] = (),
+    pooling: str = "mean",
+) -> SupernetFolder:
+    """A supernet folder of the checkpoint as it is: untrained, its units in the order in which they are.
+
+    ``name``, ``head``, ``labels`` and ``pooling`` are as in ``nas.checkpoint.read_checkpoint``; ``space`` may be a
+    preset's name. What the folder held of these files is replaced. Raises CheckpointError, and SpaceError where the
+    space is unknown or does not fit.
+    """
+    checkpoint = read_checkpoint(name, head, labels, pooling=pooling)
+    dimensions = checkpoint.dimensions
+    if isinstance(space, str):
+        space = preset(space, dimensions)
+    check_fits(space, dimensions)
+    network = Supernet(checkpoint.tensors, dimensions)
+    with tempfile.TemporaryDirectory() as tokenizer_folder:
+        checkpoint.tokenizer.save_pretrained(tokenizer_folder)
+        save_supernet(folder, network, space, labels, Path(tokenizer_folder), {"checkpoint": name})
+    return read_supernet(folder)

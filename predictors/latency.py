@@ -47,12 +47,14 @@ def fit(
     errors: Vector | None,
     target: dict[str, Any],
     precision: str,
-    noise_floor: float | None,
-    inputs: str,
+    noise_floor: float | None = None,
+    inputs: str = "",
     level: float = 0.95,
 ) -> Predictor:
     """Fits on genomes (n, genes), their measured latencies (n,) and their relative standard errors (n,).
 
+    ``target`` is the JSON form of a ``bench.store.Target``, ``noise_floor`` what repeating a timing changes it by as a
+    share, ``inputs`` a name for the timings, by which a stage knows them again, ``level`` the share under the bound.
     Subnets may be repeated; measurements that cannot be real are left out and counted. Raises PredictorError for too
     few or implausible measurements.
     """

@@ -38,8 +38,8 @@ def transfer(
     latency_ms: Vector,
     errors: Vector | None,
     target: dict[str, Any],
-    noise_floor: float | None,
-    inputs: str,
+    noise_floor: float | None = None,
+    inputs: str = "",
     precision: str | None = None,
     level: float = 0.95,
 ) -> Predictor:

@@ -38,13 +38,23 @@ def connected(address: str | None = None) -> Iterator[None]:
         if address is not None:
             _knock(address)
         ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         where = "started on this machine" if address is None else f"reached at {address}"
-        raise ClusterError(f"no Ray cluster could be {where}: {error}") from error
+        raise ClusterError(f"no Ray cluster could be {where}: {_reason(error)}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _reason(error: Exception) -> str:
+    """Ray says "failed to connect" of a cluster that asks for a token, and why only in the error behind."""
+    if "authenticat" in f"{error!r} {error.__cause__!r}".lower():
+        return (
+            "a token guards it (InvalidAuthToken); copy ~/.ray/auth_token of its head to this machine, and "
+            "`export RAY_AUTH_MODE=token`"
+        )
+    return str(error)
 
 
 def _knock(address: str) -> None:

@@ -1,6 +1,6 @@
-"""One search from its first candidate to its last: ask, score, tell, with every step on disk.
+"""One search from its first candidate to its last: ask, score, tell, with every step on disk where wanted.
 
-A search that is killed goes on where it was and ends as if it had not been.
+One that is killed goes on where it was and ends as if it had not been.
 """
 
 from __future__ import annotations
@@ -37,19 +37,25 @@ def run_search(
     evolution: Evolution,
     scorer: Scoring,
     wanted: int,
-    log: Path,
-    inputs: str,
-    report: Report,
+    log: Path | None = None,
+    inputs: str = "",
+    report: Report | None = None,
     batch: int = 16,
     keep: int = 8,
 ) -> Found:
     """Scores ``wanted`` candidates, ``batch`` of them between two looks at the scores.
 
-    ``log`` is JSON Lines: what was asked for and what came of each. It is taken up where it was left if its ``inputs``
-    are these, and begun anew otherwise. ``keep``: the best so many are worth scoring in full; the others may be ended
-    early by a race. Raises ScoringError where nothing can be scored.
+    ``log`` is JSON Lines: what was asked for and what came of each. It is taken up where it was left if its ``inputs``,
+    which name all that the scores depend on, are these, and begun anew otherwise. Without one nothing is written.
+    ``keep``: the best so many are worth scoring in full; the others may be ended early by a race. Raises ScoringError
+    where nothing can be scored.
     """
-    waiting, known = _read(log, inputs)
+    waiting, known = ([], {}) if log is None else _read(log, inputs)
+
+    def note(line: dict[str, Any]) -> None:
+        if log is not None:
+            append_line(log, line)
+
     found = Found()
     while evolution.asked < wanted:
         if waiting:
@@ -60,18 +66,19 @@ def run_search(
             if not len(proposals.genomes):
                 found.exhausted = True
                 break
-            append_line(log, {"asked": {name: values.tolist() for name, values in proposals._asdict().items()}})
+            note({"asked": {name: values.tolist() for name, values in proposals._asdict().items()}})
         before = evolution.asked - len(proposals.genomes)
         told: list[Candidate] = []
-        for number, entry in enumerate(_entries(evolution, scorer, proposals, keep, known, log), start=before + 1):
+        for number, entry in enumerate(_entries(evolution, scorer, proposals, keep, known, note), start=before + 1):
             if "failed" in entry:
                 found.failures[tuple(entry["genome"])] = entry["failed"]
             else:
                 told.append(_candidate(entry))
             if len(found.failures) == number >= _HOPELESS_FAILURES:
                 raise ScoringError(f"the first {number} candidates all failed; the last: {entry['failed']}")
-            best = max((one.score for one in (*evolution.ranking[:1], *told)), default=None)
-            report(number, wanted, "" if best is None else f"best {best:.4f}")
+            if report is not None:
+                best = max((one.score for one in (*evolution.ranking[:1], *told)), default=None)
+                report(number, wanted, "" if best is None else f"best {best:.4f}")
         evolution.tell(told)
         found.candidates += told
     return found
@@ -83,9 +90,9 @@ def _entries(
     proposals: Proposals,
     keep: int,
     known: Mapping[tuple[int, ...], dict[str, Any]],
-    log: Path,
+    note: Callable[[dict[str, Any]], None],
 ) -> Iterator[dict[str, Any]]:
-    """What came of each proposal; what the log does not know is scored and added to it."""
+    """What came of each proposal; what is not known is scored and noted."""
     genomes = [tuple(genome) for genome in proposals.genomes.tolist()]
     subnets = [evolution.space.decode(genome) for genome in proposals.genomes]
     rivals = [
@@ -99,7 +106,7 @@ def _entries(
             yield known[genome]
             continue
         entry = _entry(subnets[row], proposals, row, next(outcomes))
-        append_line(log, entry)
+        note(entry)
         yield entry
 
 
@@ -140,7 +147,7 @@ def _read(log: Path, inputs: str) -> tuple[list[Proposals], dict[tuple[int, ...]
 
 
 def confirm(
-    candidates: Sequence[Candidate], space: SearchSpace, scorer: Scoring, report: Report
+    candidates: Sequence[Candidate], space: SearchSpace, scorer: Scoring, report: Report | None = None
 ) -> tuple[list[Candidate], dict[tuple[int, ...], str]]:
     """The same candidates with another scorer's scores, best first, and the reasons of those that failed.
 
@@ -155,5 +162,6 @@ def confirm(
             failures[candidate.genome] = outcome.reason
         else:
             confirmed.append(replace(candidate, score=outcome.score, estimated=False))
-        report(number, len(candidates), "")
+        if report is not None:
+            report(number, len(candidates), "")
     return sorted(confirmed, key=lambda one: (-one.score, one.latency_ms)), failures

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.execution import guarded, quoted, say_next
+from nas.cli.execution import command_line, guarded, quoted, say_next
 from nas.cli.options import HostOption, JsonOption
 
 if TYPE_CHECKING:
@@ -124,7 +124,9 @@ def doctor(
         if as_json:
             typer.echo(json.dumps(result))
         elif not failed:
-            say_next(console.say, f"ortnas bench {quoted(configuration)}" if configuration else "ortnas init run.yaml")
+            given = {"target.host": host, "target.threads": threads}
+            following = command_line("bench", configuration, given, None) if configuration else "ortnas init run.yaml"
+            say_next(console.say, following)
         if failed:
             raise typer.Exit(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,21 @@ if TYPE_CHECKING:
     from nas.run import Run
 
 Work = Callable[["Run"], dict[str, Any]]
+# What to do next, given a command's result.
+Following = Callable[[Mapping[str, Any]], str]
+
+_AFTER = {
+    "data": "train",
+    "train": "bench",
+    "bench": "fit",
+    "fit": "search",
+    "candidates": "search",
+    "search": "export",
+}
+# Keys that later stages have an option for; others are repeated as --set.
+_OPTIONS = {"folder": "--folder", "precision": "--precision", "target.host": "--host", "search.budgets": "--budget"}
+# Sections about one stage's work, and the keys in them that others need too.
+_OF_ONE_STAGE, _SHARED = ("training", "refinement", "bench", "search"), ("search.budgets", "search.cluster")
 
 
 def _expected_failures() -> tuple[type[Exception], ...]:
@@ -95,11 +111,11 @@ def execute(
     assignments: list[str] | None,
     as_json: bool,
     work: Work | None = None,
-    following: str = "",
+    following: Following | None = None,
 ) -> None:
     """Reads the configuration, opens the run and does one stage, all of them (``run``), or the given work.
 
-    ``following`` is what to do next where ``work`` is no stage.
+    ``following`` says what to do next where ``work`` is no stage.
     """
 
     def action() -> None:
@@ -117,8 +133,10 @@ def execute(
             return
         if as_json:
             typer.echo(json.dumps(result))
-        else:
-            say_next(run.console.say, following or _after(stage, configuration, result))
+            return
+        again = partial(command_line, configuration=configuration, overrides=overrides, assignments=assignments)
+        is_stored = run.configuration.target.host.startswith("stored:")
+        say_next(run.console.say, following(result) if following else _after(stage, result, is_stored, again))
 
     guarded(action)
 
@@ -139,12 +157,29 @@ def _chosen(overrides: Mapping[str, Any], assignments: list[str] | None) -> dict
     return chosen
 
 
-def _after(stage: str, configuration: Path, result: Mapping[str, Any]) -> str:
-    following = {"data": "train", "train": "bench", "bench": "fit", "fit": "search", "search": "export"}.get(stage)
-    if following:
-        return f"ortnas {following} {quoted(configuration)}"
-    packages = result.get("export", result).get("packages", ())
-    return f"ortnas verify {quoted(packages[0])} on the machine where it will serve" if packages else ""
+def _after(stage: str, result: Mapping[str, Any], is_stored: bool, again: Callable[[str], str]) -> str:
+    """``again`` makes the command of a stage; ``is_stored``: the target is known from its timings alone."""
+    if stage not in _AFTER:
+        packages = result.get("export", result).get("packages", ())
+        return f"ortnas verify {quoted(packages[0])} on the machine where it will serve" if packages else ""
+    following = again(_AFTER[stage])
+    if is_stored and _AFTER[stage] == "search":
+        # No finalist can be measured there.
+        return f"{following} --candidates 20" if stage == "fit" else ""
+    return following
+
+
+def command_line(stage: str, configuration: Path, overrides: Mapping[str, Any], assignments: list[str] | None) -> str:
+    """A later stage's command, with those options of this one that are about the same run, data and target."""
+    words = ["ortnas", stage, str(configuration)]
+    for key, value in overrides.items():
+        if value is None or (key.partition(".")[0] in _OF_ONE_STAGE and key not in _SHARED):
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words += [_OPTIONS[key], str(one)] if key in _OPTIONS else ["--set", f"{key}={one}"]
+    for assignment in assignments or ():
+        words += ["--set", assignment]
+    return " ".join(map(quoted, words))
 
 
 def quoted(path: str | Path) -> str:

@@ -154,9 +154,7 @@ def search(
 
         return list_within_budget(run, candidates)
 
-    execute(
-        "candidates", configuration, overrides, assignments, as_json, listed, f"ortnas search {quoted(configuration)}"
-    )
+    execute("candidates", configuration, overrides, assignments, as_json, listed)
 
 
 def export(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.execution import execute, quoted
+from nas.cli.execution import command_line, execute, quoted
 from nas.cli.options import SUBNET_HELP, ConfigurationArgument, FolderOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ def extract(
 
         return extract_subnet(run, subnet, out)
 
-    following = f"ortnas export {quoted(configuration)} --subnet {quoted(subnet)} for the same subnet in ONNX"
-    execute("extract", configuration, {"folder": folder}, assignments, as_json, write, following)
+    again = command_line("export", configuration, {"folder": folder}, assignments)
+    following = f"{again} --subnet {quoted(subnet)} for the same subnet in ONNX"
+    execute("extract", configuration, {"folder": folder}, assignments, as_json, write, lambda _: following)
 
 
 def sensitivity(
@@ -50,5 +51,6 @@ def sensitivity(
 
         return search_products(run, subnet, tolerance, limit, budget)
 
-    following = f"ortnas run {quoted(configuration)}, with quantization.keep_float as found"
-    execute("sensitivity", configuration, {"folder": folder}, assignments, as_json, measure, following)
+    again = command_line("run", configuration, {"folder": folder}, assignments)
+    following = f"{again}, with quantization.keep_float as found"
+    execute("sensitivity", configuration, {"folder": folder}, assignments, as_json, measure, lambda _: following)

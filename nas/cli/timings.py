@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.execution import execute, guarded, quoted, say_next
+from nas.cli.execution import command_line, execute, guarded, quoted, say_next
 from nas.cli.options import (
     CONFIGURATION_HELP,
     ConfigurationArgument,
@@ -94,9 +95,19 @@ def bench(
     if not (bundle or imported or exported or listed):
         execute("bench", configuration, overrides, assignments, as_json)
         return
-    file = quoted(configuration)
-    following = f"ortnas bench {file} --import RESULTS, once the host has written them" if bundle else ""
-    execute("timings", configuration, overrides, assignments, as_json, other_work, following or f"ortnas fit {file}")
+
+    def following(result: Mapping[str, Any]) -> str:
+        if bundle:
+            again = command_line("bench", configuration, overrides, assignments)
+            return f"{again} --import RESULTS, once the host has written them"
+        if imported and "missing" not in result:
+            options = {"--precision": precision, "--threads": threads}
+            given = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
+            return f"ortnas fit --latencies {quoted(imported)}{given}"
+        named = {"target.host": f"stored:{result['host']}"} if imported else {}
+        return command_line("fit", configuration, overrides | named, assignments)
+
+    execute("timings", configuration, overrides, assignments, as_json, other_work, following)
 
 
 def fit(

@@ -13,11 +13,11 @@ from bench.estimates import Reference, Timing, noise_floor
 from bench.hosts import Failure
 from bench.store import Measurement, Store, StoreError, timings
 from bench.timing import Z_TWO_SIDED, Samples, half_width
+from bench.visits import GROUP_SIZE
 from nas.run import Run
 from nas.space import Genomes, Subnet
 from nas.stages.comparison import coverage
 from nas.stages.fit import budget_in_ms, fit_timings
-from nas.stages.measuring import GROUP_SIZE, visit
 from predictors.latency import MINIMUM_MEASUREMENTS, Predictor
 from predictors.sampling import most_useful, stratified
 
@@ -121,7 +121,7 @@ class _Survey:
         return np.random.default_rng(self.run.configuration.seed)
 
     def rows(self) -> list[Measurement]:
-        return self.store.measurements(self.run.target, self.run.configuration.precision, self.run.timed_model)
+        return self.run.measurements(self.store)
 
     @property
     def count(self) -> int:
@@ -194,7 +194,7 @@ class _Survey:
             key: exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
             for key, subnet in group.items()
         }
-        found = visit(run, models, run.protocol)
+        found = run.host.measure(models, run.anchor, run.target.setup, run.target.workloads, run.protocol)
         measurements = [measurement_of(group[key], result, run.protocol.share) for key, result in found.items()]
         self.store.add(run.target, run.host.name, precision, run.timed_model, measurements)
         return measurements

@@ -82,7 +82,7 @@ def import_results(run: Run, path: Path) -> dict[str, Any]:
         f"{len(fresh)} new timings of {results.host} ({results.fingerprint['cpu']}), {len(found) - len(fresh)} known"
         + (f"; {len(results.missing)} subnets are not finished" if results.missing else "")
     )
-    run.console.say(f"to fit and search for it: target.host = stored:{results.host}")
+    run.console.say(f"as a target: target.host = stored:{results.host}")
     run.event("import", plan=digest, target=target.hash, measurements=len(fresh))
     return {
         "host": results.host,

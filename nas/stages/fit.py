@@ -21,9 +21,9 @@ from predictors.transfer import transfer
 
 
 def usable_timings(run: Run) -> tuple[list[Measurement], dict[str, Timing], Reference]:
-    """The store's rows of this run's target, usable timings by subnet key, and what they refer to."""
+    """The store's rows of this run's target and space, usable timings by subnet key, and what they refer to."""
     with Store(run.store_file) as store:
-        rows = store.measurements(run.target, run.configuration.precision, run.timed_model)
+        rows = run.measurements(store)
     usable, reference = timings(rows, run.target.workloads)
     return rows, usable, reference
 

@@ -55,7 +55,7 @@ def fit_latency_file(
     known, rest = order[:rows], order[len(read) if rows is None else rows :]
     target = imported_target(file, setup, workload).to_json()
     inputs = digest(target, precision, sorted(known.tolist()))
-    predictor = fit(space, genomes[known], latency_ms[known], None, target, precision, None, inputs)
+    predictor = fit(space, genomes[known], latency_ms[known], None, target, precision, inputs=inputs)
     show_quality(console, predictor.quality, predictor.level)
     result: dict[str, Any] = {"rows": len(known), "quality": asdict(predictor.quality)}
     if len(rest):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bench.estimates import Reference, Timing
+from bench.hosts import StoredHost
 from export.build import model_outputs
 from nas.files import digest, write_json
 from nas.run import Run
@@ -67,8 +68,14 @@ class _Line:
 
 
 def search(run: Run) -> dict[str, Any]:
-    """Searches under every configured budget. Raises SearchError at the end where a budget found no winner."""
+    """Searches under every configured budget. Raises SearchError at the end where a budget found no winner, and at once
+    where finalists could not be measured."""
     settings = run.configuration.search
+    if isinstance(run.host, StoredHost):
+        raise SearchError(
+            f"{run.host.name} cannot be reached, and no finalist measured there; `ortnas search --candidates N` "
+            "lists what its predictor allows, `ortnas export --subnet KEY` packages one of them on another host"
+        )
     run.console.heading(
         "search: the best subnet under each budget",
         f"Subnets whose predicted upper bound is within the budget are exported to "

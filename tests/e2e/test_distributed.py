@@ -1,4 +1,4 @@
-"""`accelerate launch` with two processes trains one supernet, and one process writes it."""
+"""Two processes train one supernet, and one of them writes it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def test_two_processes_share_one_run_folder(tmp_path: Path, bert_folder: Path, s
         "training": {"steps": 6, "teacher_steps": 4, "batch_size": 8, "probe_every": 3, "importance_texts": 16},
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(document))
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "29714"]
+    # `accelerate launch` starts a process for each GPU, and on a CPU one alone; torch's own launcher starts two.
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29714"]
     command = [sys.executable, *launch, "-m", "nas.cli", "train", str(tmp_path / "run.yaml"), "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

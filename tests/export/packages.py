@@ -19,9 +19,7 @@ from export.metrics import HEAD_METRICS, METRICS
 from export.package import PackageContent, Sample, write_package
 from export.recipes import recipe_named
 from export.verify import sample_part
-from export.weights import read_supernet
-from nas.checkpoint import read_checkpoint
-from nas.supernet import Supernet, save_supernet
+from nas.supernet import open_checkpoint
 from nas.text import IGNORED, Example, encode, load_tokenizer
 from tests.networks import make_space, write_checkpoint
 
@@ -59,12 +57,8 @@ def make_examples(head: str, sentences: list[str]) -> list[Example]:
 def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> PackageContent:
     """What the export stage makes of a random network, by the same calls."""
     labels = LABELS if "classification" in head else ()
-    checkpoint = read_checkpoint(str(write_checkpoint(folder / "checkpoint", family, head)), head, labels)
-    space = make_space(num_layers=2, depth=(1, 2))
-    network = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    checkpoint.tokenizer.save_pretrained(folder / "tokenizer")
-    save_supernet(folder / "supernet", network, space, labels, folder / "tokenizer", {"checkpoint": "random"})
-    supernet = read_supernet(folder / "supernet")
+    checkpoint, space = write_checkpoint(folder / "checkpoint", family, head), make_space(num_layers=2, depth=(1, 2))
+    supernet = open_checkpoint(str(checkpoint), head, folder / "supernet", space, labels)
     tokenizer = load_tokenizer(folder / "supernet")
     examples = make_examples(head, sentences)
     encoded = encode(tokenizer, examples, MAX_LENGTH)
@@ -82,7 +76,7 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     sample = Sample(metric, 0.0, [item.to_json() for item in examples], tokens, teacher)
     part = sample_part(sample, tokenizer, {"labels": labels, "max_length": MAX_LENGTH})
     score = METRICS[metric](model_outputs(model, part.encoded, head), part)
-    target = Target(fingerprint(), Setup(), (Workload(1, 16, checkpoint.dimensions.vocab_size),))
+    target = Target(fingerprint(), Setup(), (Workload(1, 16, supernet.dimensions.vocab_size),))
     record = {
         "precision": "int8",
         "checkpoint": "random",

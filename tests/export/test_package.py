@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, sentences: l
     for folder in (tmp_path / "file" / "package", Path("/proc/package")):
         with pytest.raises(OSError, match=str(folder.parent)):
             write_package(folder, content)
+
+
+def test_a_record_of_the_least_makes_a_package_that_claims_no_more(tmp_path: Path, sentences: list[str]) -> None:
+    content = make_content(tmp_path, "bert", "classification", sentences)
+    record = {key: content.record[key] for key in ("precision", "recipe", "target")}
+    record["latency"] = {"measured_ms": 1.0, "spread_ms": 0.1}
+    write_package(tmp_path / "package", replace(content, record=record))
+    read = read_record(tmp_path / "package")
+    assert read["checkpoint"] == str(tmp_path / "checkpoint")
+    assert (read["budget_ms"], read["coverage"]) == (None, {"threshold": None})
+    card = (tmp_path / "package" / "README.md").read_text()
+    assert "* latency: 1.00 ± 0.10 ms (median and half the interquartile\n  range)\n" in card
+    assert "* quantization: recipe `avx512_vnni`\n" in card
+    for claim in ("budget", "score", "report", "predicted", "None", "Training data"):
+        assert claim not in card
 
 
 def test_a_bare_session_loads_the_model(exported: Path) -> None:

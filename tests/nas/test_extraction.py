@@ -13,7 +13,7 @@ from nas.extraction import extract, obstacles
 from nas.families import FAMILIES
 from nas.layout import Dimensions
 from nas.space import Layer, SpaceError, Subnet
-from nas.supernet import Supernet, save_supernet
+from nas.supernet import Supernet, open_checkpoint, save_supernet
 from tests.networks import make_space, random_tensors, write_checkpoint
 
 HEADS = ["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
@@ -66,16 +66,13 @@ def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path,
 
 def test_an_embedding_model_carries_pooling_and_projection_for_sentence_transformers(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", "bert", "embedding")
-    checkpoint = read_checkpoint(str(source), "embedding", pooling="cls")
-    supernet = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    save_tokenizer(str(source), "embedding", tmp_path / "tokenizer")
-    save_supernet(tmp_path / "net", supernet, make_space(), (), tmp_path / "tokenizer", {})
-    subnet = fitting(checkpoint.dimensions)
-    extract(read_supernet(tmp_path / "net"), subnet, tmp_path / "out", max_length=32)
+    supernet = open_checkpoint(str(source), "embedding", tmp_path / "net", pooling="cls")
+    subnet = fitting(supernet.dimensions)
+    extract(supernet, subnet, tmp_path / "out", max_length=32)
     from safetensors.numpy import load_file
 
     weight = load_file(tmp_path / "out" / "2_Dense" / "model.safetensors")["linear.weight"]
-    np.testing.assert_array_equal(weight, np.eye(checkpoint.dimensions.hidden_size)[:, : subnet.hidden_size])
+    np.testing.assert_array_equal(weight, np.eye(supernet.dimensions.hidden_size)[:, : subnet.hidden_size])
     assert '"pooling_mode_cls_token": true' in (tmp_path / "out" / "1_Pooling" / "config.json").read_text()
 
 

@@ -145,10 +145,17 @@ def test_impossible_spaces_are_refused(changes: dict[str, object]) -> None:
 
 def test_foreign_subnets_and_rows_are_refused() -> None:
     space = make_space()
-    with pytest.raises(SpaceError, match="not in the space"):
-        space.encode(Subnet(17, space.largest.layers))
-    with pytest.raises(SpaceError, match="not in the space"):
-        space.encode(Subnet(32, (Layer(2, 1, 4, 16),)))
+    for subnet, message in (
+        (Subnet(17, space.largest.layers), "hidden_size 17 is none of its 3 choices from 16 to 32"),
+        (Subnet(32, (Layer(0, 1, 4, 20),)), "ffn_size 20 is none of its 4 choices from 16 to 64"),
+        (Subnet(32, ()), "depth 0 is none of its 3 choices from 1 to 3"),
+        (Subnet(32, (Layer(3, 1, 4, 16),)), "layer 3 is none of the supernet's 3"),
+        (Subnet(32, (Layer(2, 1, 4, 16),)), "its layers do not follow its rules"),
+    ):
+        with pytest.raises(SpaceError, match=f"not in the space: {message}"):
+            space.encode(subnet)
+        assert subnet not in space
+    assert space.largest in space
     with pytest.raises(SpaceError, match="not a genome"):
         space.decode(np.full(space.genes, 99))
     with pytest.raises(SpaceError, match="not a subnet"):

@@ -13,8 +13,10 @@ from export.graph import float_model
 from export.weights import read_supernet
 from nas.checkpoint import read_checkpoint
 from nas.layout import HEAD_NAMES, Dimensions
-from nas.space import Layer, Subnet
-from nas.supernet import Supernet, plain_linear, save_supernet
+from nas.presets import preset
+from nas.space import Layer, SpaceError, Subnet
+from nas.supernet import Supernet, open_checkpoint, plain_linear
+from nas.text import load_tokenizer
 from tests.networks import (
     SHAPES,
     make_dimensions,
@@ -77,15 +79,28 @@ def test_padding_does_not_change_the_output(bert_folder: Path) -> None:
         )
 
 
-def test_saved_and_loaded_supernet_is_the_same(tmp_path: Path, bert_folder: Path) -> None:
-    checkpoint = read_checkpoint(str(bert_folder), "embedding")
-    supernet = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    checkpoint.tokenizer.save_pretrained(tmp_path / "tokenizer")
+def test_an_opened_checkpoint_is_a_supernet_folder_of_the_same_weights(tmp_path: Path, bert_folder: Path) -> None:
+    checkpoint, name = read_checkpoint(str(bert_folder), "embedding"), str(bert_folder)
+    supernet = open_checkpoint(name, "embedding", tmp_path / "net")
+    assert supernet.space == preset("default", checkpoint.dimensions)
+    assert (supernet.dimensions, supernet.provenance) == (checkpoint.dimensions, {"checkpoint": name})
+    for key, tensor in checkpoint.tensors.items():
+        np.testing.assert_array_equal(supernet.tensors[key], tensor)
+    own, theirs = load_tokenizer(tmp_path / "net"), load_tokenizer(bert_folder)
+    assert own.encode("the cat is in").ids == theirs.encode("the cat is in").ids
     space = make_space(num_layers=2, depth=(1, 2))
-    save_supernet(tmp_path, supernet, space, (), tmp_path / "tokenizer", {})
-    assert (tmp_path / "tokenizer.json").is_file()
-    for name, array in read_supernet(tmp_path).tensors.items():
-        np.testing.assert_array_equal(array, supernet.tensors[name].detach().numpy())
+    assert open_checkpoint(name, "classification", tmp_path / "net", space, ("no", "yes")).labels == ("no", "yes")
+    assert read_supernet(tmp_path / "net").space == space
+
+
+def test_a_space_that_does_not_fit_an_opened_checkpoint_leaves_no_folder(tmp_path: Path, bert_folder: Path) -> None:
+    for space, message in (
+        (make_space(), "does not fit the checkpoint"),
+        ("defualt", "unknown space preset 'defualt'"),
+    ):
+        with pytest.raises(SpaceError, match=message):
+            open_checkpoint(str(bert_folder), "embedding", tmp_path / "net", space)
+    assert not (tmp_path / "net").exists()
 
 
 def test_wrong_shapes_are_refused(bert_folder: Path) -> None:

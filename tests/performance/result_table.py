@@ -3,7 +3,7 @@
 RUN is a finished run folder of a task with labels. Beside its INT8 winners, under the same budgets, stand subnets that
 nobody had to search:
 
-* *shrunk evenly*: every dimension, the depth too, at the same share of its range;
+* *shrunk evenly*: every dimension, the depth too, at the same share of its range, rounded so as to use the budget;
 * *fewer layers*: full widths;
 
 and, where the run was also searched with ``--precision fp32``, *fp32-searched*: of the Pareto front of its fp32 search
@@ -13,7 +13,7 @@ them.
 
 The last line of ``--json`` holds ``rows``, and by budget ``gain_shrunk``, ``gain_fewer_layers`` and ``gain_fp32`` (the
 winner's score less theirs) with the ends of their 95 % intervals (``..._low``, ``..._high``; paired bootstrap over the
-texts).
+texts); under ``mean`` their means over the budgets, where the score is a mean over texts.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +37,23 @@ from nas.stages.fit import budget_in_ms, usable_timings
 from nas.stages.search import checked_predictor
 from predictors.latency import Predictor
 from search.front import pareto_rows
-from search.intervals import score_intervals
+from search.intervals import SAMPLES, score_intervals
+from search.racing import text_values
 
-SHARES = np.linspace(1, 0, 201)
 RIVALS = {"shrunk evenly": "shrunk", "fewer layers": "fewer_layers", "fp32-searched": "fp32"}
 
 
 def shrunk_evenly(space: SearchSpace) -> Genomes:
-    """Every gene at the same share of its choices, from the largest subnet to the smallest."""
-    return space.repair(np.rint(SHARES[:, None] * (space.bounds - 1)))
+    """Layers alike, and every dimension at the same share of its range but for rounding up or down."""
+    shares = np.linspace(0, 1, 201)[:, None] * (space.bounds - 1)
+    groups = [[0], [1], *(list(range(columns.start, columns.stop)) for columns in space.columns.values())]
+    found = []
+    for ways in product((np.floor, np.ceil), repeat=len(groups)):
+        genomes = shares.copy()
+        for way, genes in zip(ways, groups, strict=True):
+            genomes[:, genes] = way(genomes[:, genes].round(9))
+        found.append(space.repair(genomes))
+    return np.unique(np.vstack(found), axis=0)
 
 
 def fewer_layers(space: SearchSpace) -> Genomes:
@@ -69,6 +78,10 @@ def searched_in_fp32(run: Run) -> Genomes | None:
     return genomes[rows[np.argsort(-scores[rows], kind="stable")]]
 
 
+def slowest_first(predictor: Predictor, genomes: Genomes) -> Genomes:
+    return genomes[np.argsort(-predictor.predict(genomes)[0], kind="stable")]
+
+
 def first_within(predictor: Predictor, genomes: Genomes, budget_ms: float) -> tuple[Genomes, float] | None:
     """The first row whose bound keeps the budget, and its predicted latency in ms."""
     latency_ms, upper_ms = predictor.predict(genomes)
@@ -80,7 +93,7 @@ def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
     """Budget and entry, winners first under each budget."""
     space, predictor = run.supernet.space, checked_predictor(run)
     _, _, reference = usable_timings(run)
-    lists = {"shrunk evenly": shrunk_evenly(space), "fewer layers": fewer_layers(space)}
+    lists = {"shrunk evenly": slowest_first(predictor, shrunk_evenly(space)), "fewer layers": fewer_layers(space)}
     searched = searched_in_fp32(run)
     if searched is not None:
         lists["fp32-searched"] = searched
@@ -97,23 +110,42 @@ def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
 
 
 def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, float]]:
-    """How far each winner's score lies above the others of its budget."""
+    """How far each winner's score lies above the others of its budget, and the ``mean`` over the budgets."""
     part, head = run.part("report"), run.configuration.head
+    outputs = {
+        entry.name: model_outputs(entry.exporter.build(entry.subnet, "int8"), part.encoded, head)
+        for _, entry in entries
+    }
     found: dict[str, dict[str, float]] = {}
     for budget in dict.fromkeys(budget for budget, _ in entries):
-        group = {entry.name: entry for one, entry in entries if one == budget}
-        outputs = {
-            name: model_outputs(entry.exporter.build(entry.subnet, "int8"), part.encoded, head)
-            for name, entry in group.items()
-        }
+        group = {entry.name: outputs[entry.name] for one, entry in entries if one == budget}
         # Differences to the winner: the other way round.
-        intervals = score_intervals(run.metric, outputs, part, f"winner {budget}", run.configuration.seed)
+        intervals = score_intervals(run.metric, group, part, f"winner {budget}", run.configuration.seed)
         found[budget] = {}
         for rival, key in RIVALS.items():
             if f"{rival}, {budget}" in intervals:
                 one = intervals[f"{rival}, {budget}"]["difference"]
-                found[budget] |= {f"gain_{key}": -one.value, f"gain_{key}_low": -one.high, f"gain_{key}_high": -one.low}
+                found[budget] |= named(key, -one.value, -one.high, -one.low)
+    everything = np.arange(len(part.encoded))
+    values = {name: text_values(run.metric, rows, part, everything) for name, rows in outputs.items()}
+    found["mean"] = {}
+    for rival, key in RIVALS.items():
+        pairs = [
+            (values[f"winner {budget}"], values[f"{rival}, {budget}"])
+            for budget in found
+            if f"{rival}, {budget}" in values
+        ]
+        by_text = [winner - other for winner, other in pairs if winner is not None and other is not None]
+        if by_text:
+            mean = np.mean(by_text, axis=0)
+            drawn = np.random.default_rng(run.configuration.seed).integers(0, len(mean), (SAMPLES, len(mean)))
+            low, high = np.percentile(mean[drawn].mean(1), [2.5, 97.5])
+            found["mean"] |= named(key, float(mean.mean()), float(low), float(high))
     return found
+
+
+def named(key: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {f"gain_{key}": value, f"gain_{key}_low": low, f"gain_{key}_high": high}
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def test_the_most_useful_are_near_the_budgets_or_unsure() -> None:
     shallow = WIDE.expand(genomes).depth <= 2
     from predictors.latency import fit
 
-    predictor = fit(WIDE, genomes[shallow], latency_ms[shallow], None, make_target(), "int8", 0.01, "some")
+    predictor = fit(WIDE, genomes[shallow], latency_ms[shallow], None, make_target(), "int8", 0.01)
     budget_ms = float(np.median(latency_ms))
     chosen = most_useful(WIDE, predictor, genomes[shallow], 20, [budget_ms], np.random.default_rng(0))
     assert len(keys(chosen)) == len(chosen) == 20

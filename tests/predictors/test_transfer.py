@@ -27,7 +27,7 @@ def test_fifteen_timings_come_near_a_hundred_and_fifty(target: dict) -> None:
     source = fitted(150, noise=0.01)
     transferred = transfer(source, *few(target, 15), None, target, 0.01, "few")
     genomes, latency_ms = measure(WIDE, 150, 0.01, seed=21, target=target)
-    fresh = fit(WIDE, genomes, latency_ms, None, target, "int8", 0.01, "many")
+    fresh = fit(WIDE, genomes, latency_ms, None, target, "int8", 0.01)
     genomes, latency_ms = measure(WIDE, 400, 0.01, seed=31, target=target)
     errors = [np.abs(one.predict(genomes)[0] / latency_ms - 1).mean() for one in (transferred, fresh)]
     assert errors[0] < 1.5 * errors[1]
@@ -39,13 +39,13 @@ def test_fifteen_timings_come_near_a_hundred_and_fifty(target: dict) -> None:
 def test_trees_move_along_where_their_kink_does() -> None:
     source = fitted(150, noise=0.005, kink=0.2)
     target = make_target(threads=4)
-    kept = transfer(source, *few(target, 15, kink=0.2), None, target, None, "few")
-    dropped = transfer(source, *few(target, 15), None, target, None, "few")
+    kept = transfer(source, *few(target, 15, kink=0.2), None, target)
+    dropped = transfer(source, *few(target, 15), None, target)
     assert kept.model.share > 0
     assert kept.model.booster is not None
     assert dropped.model.share < kept.model.share
     genomes, truth_ms = measure(WIDE, 300, 0.0, seed=31, target=target, kink=0.2)
-    scratch = fit(WIDE, *few(target, 15, kink=0.2), None, target, "int8", None, "few")
+    scratch = fit(WIDE, *few(target, 15, kink=0.2), None, target, "int8")
     errors = [np.abs(one.predict(genomes)[0] / truth_ms - 1).mean() for one in (kept, scratch)]
     assert errors[0] < 0.6 * errors[1]
 
@@ -53,7 +53,7 @@ def test_trees_move_along_where_their_kink_does() -> None:
 def test_a_host_that_is_only_slower_takes_the_sources_shape() -> None:
     source = fitted(150, noise=0.005)
     genomes, latency_ms = few(make_target(), 6, noise=0.0)
-    slower = transfer(source, genomes, 3 * latency_ms, None, make_target(cpu="slow"), None, "few")
+    slower = transfer(source, genomes, 3 * latency_ms, None, make_target(cpu="slow"))
     genomes, truth_ms = measure(WIDE, 200, 0.0, seed=5)
     assert np.abs(slower.predict(genomes)[0] / (3 * truth_ms) - 1).mean() < 0.02
 
@@ -66,7 +66,7 @@ def test_a_source_that_misleads_is_dropped() -> None:
     misled = replace(source, model=replace(source.model, prior=wrong))
     target = make_target(threads=2)
     genomes, latency_ms = few(target, 20)
-    transferred = transfer(misled, genomes, latency_ms, None, target, None, "few")
+    transferred = transfer(misled, genomes, latency_ms, None, target)
     genomes, truth_ms = measure(WIDE, 200, 0.0, seed=5, target=target)
     assert np.abs(transferred.predict(genomes)[0] / truth_ms - 1).mean() < 0.06
 
@@ -87,4 +87,4 @@ def test_transferred_predictors_survive_saving_and_another_transfer(tmp_path: Pa
 def test_too_few_timings_get_a_sentence() -> None:
     genomes, latency_ms = few(make_target(), 4)
     with pytest.raises(PredictorError, match="4 measurements of different subnets; a predictor needs at least 5"):
-        transfer(fitted(40), genomes, latency_ms, None, make_target(), None, "few")
+        transfer(fitted(40), genomes, latency_ms, None, make_target())

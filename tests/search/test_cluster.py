@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +33,35 @@ ray = pytest.importorskip("ray", reason="ray is not installed; it is the extra '
 def test_a_cluster_that_is_not_there_gives_a_sentence(address: str) -> None:
     with pytest.raises(ClusterError, match=f"no Ray cluster could be reached at {address}: "), connected(address):
         pass
+
+
+def test_a_cluster_behind_a_token_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = ["--head", "--block", f"--port={address.partition(':')[2]}", "--num-cpus=0", "--include-dashboard=false"]
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a secret of some length"}
+    ray_command = Path(sys.executable).with_name("ray")
+    # Sockets are in this folder, and their paths have to be short.
+    with tempfile.TemporaryDirectory() as folder:
+        head = subprocess.Popen([ray_command, "start", *options, f"--temp-dir={folder}"], env=environment)
+        try:
+            wait_for(lambda: is_open(address))
+            # One try is enough; Ray makes twenty.
+            monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "1")
+            message = f"reached at {address}: a token guards it.*RAY_AUTH_MODE=token"
+            with pytest.raises(ClusterError, match=message), connected(address):
+                pass
+        finally:
+            # Its processes go with it.
+            head.kill()
+            head.wait()
+
+
+def is_open(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as knocking:
+        return knocking.connect_ex((host, int(port))) == 0
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +100,7 @@ def test_a_search_on_the_cluster_is_the_local_search(tmp_path: Path) -> None:
     def found(name: str, spread: Spread) -> Found:
         scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / f"{name}-scores", "sliced", Race(), spread)
         evolution = Evolution(space, [Constraint(SizePredictor(space))], Settings(population=4), seed=3)
-        return run_search(evolution, scorer, 24, tmp_path / name, "", lambda *_: None, batch=8, keep=2)
+        return run_search(evolution, scorer, 24, tmp_path / name, batch=8, keep=2)
 
     assert found("cluster", on_cluster()) == found("local", in_threads(2))
 

@@ -25,9 +25,9 @@ def make_evolution(budget_ms: float = 3.0, goal: str = "budget", seed: int = 0) 
 
 
 def run(
-    log: Path, scorer: Landscape | None = None, wanted: int = 40, inputs: str = "same", goal: str = "budget"
+    log: Path | None, scorer: Landscape | None = None, wanted: int = 40, inputs: str = "same", goal: str = "budget"
 ) -> Found:
-    return run_search(make_evolution(goal=goal), scorer or Landscape(), wanted, log, inputs, lambda *_: None, batch=6)
+    return run_search(make_evolution(goal=goal), scorer or Landscape(), wanted, log, inputs, batch=6)
 
 
 @pytest.mark.parametrize("goal", ["budget", "front"])
@@ -38,6 +38,7 @@ def test_a_search_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path, goal:
     whole.unlink()
     expected = run(whole, Landscape(keys), goal=goal)
     assert list(expected.failures) == broken
+    assert run(None, Landscape(keys), goal=goal) == expected
     content = whole.read_bytes()
     lines = content.splitlines(keepends=True)
     assert len(lines) == 1 + 40 + 7
@@ -63,11 +64,9 @@ def test_a_log_of_other_inputs_is_begun_anew(tmp_path: Path) -> None:
     assert read_lines(log)[0] == {"inputs": "others"}
 
 
-def test_progress_counts_every_candidate_and_names_the_best(tmp_path: Path) -> None:
+def test_progress_counts_every_candidate_and_names_the_best() -> None:
     reports: list[tuple[int, int, str]] = []
-    found = run_search(
-        make_evolution(), Landscape(), 20, tmp_path / "log", "", lambda *report: reports.append(report), batch=6
-    )
+    found = run_search(make_evolution(), Landscape(), 20, report=lambda *report: reports.append(report), batch=6)
     assert [done for done, _, _ in reports] == list(range(1, 21))
     assert reports[-1] == (20, 20, f"best {max(one.score for one in found.candidates):.4f}")
 
@@ -81,10 +80,10 @@ def test_a_search_in_which_nothing_can_be_scored_ends_with_the_reason(tmp_path: 
         run(tmp_path / "log", Broken())
 
 
-def test_a_space_with_fewer_subnets_than_wanted_ends_the_search(tmp_path: Path) -> None:
+def test_a_space_with_fewer_subnets_than_wanted_ends_the_search() -> None:
     space = small_space().restrict(depth=(1,), hidden_size=(16,))
     evolution = Evolution(space, [Constraint(SizePredictor(space))])
-    found = run_search(evolution, Landscape(), 50, tmp_path / "log", "", lambda *_: None)
+    found = run_search(evolution, Landscape(), 50)
     assert found.exhausted
     assert len(found.candidates) == space.count == 6
 
@@ -96,7 +95,7 @@ def test_with_a_race_real_models_are_ended_early_and_the_best_are_scored_in_full
 
     def again(log: str) -> Found:
         evolution = Evolution(space, [Constraint(SizePredictor(space))], Settings(population=4))
-        return run_search(evolution, scorer, 32, tmp_path / log, "", lambda *_: None, batch=8, keep=2)
+        return run_search(evolution, scorer, 32, tmp_path / log, batch=8, keep=2)
 
     found = again("first")
     ended = [one for one in found.candidates if one.estimated]
@@ -119,7 +118,7 @@ def test_confirmed_candidates_carry_the_other_scorers_scores_best_first() -> Non
                 score = None if subnet.key in self.broken else capacity(subnet) / 2
                 yield Outcome(score, reason="broken")
 
-    confirmed, failures = confirm(candidates[:6], space, Halved([broken]), lambda *_: None)
+    confirmed, failures = confirm(candidates[:6], space, Halved([broken]))
     assert failures == {halves[0]: "broken"}
     assert {one.genome for one in confirmed} == set(halves[1:])
     assert [one.score for one in confirmed] == sorted((one.score / 2 for one in candidates[1:6]), reverse=True)

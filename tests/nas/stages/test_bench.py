@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from bench.bundle import ResultsError
 from bench.hosts import Failure, HostError
+from bench.latency_files import write_latency_file
 from bench.simulated import SimulatedHost
 from bench.store import Store, StoreError
 from bench.timing import Protocol, Samples, Setup, Workload
-from nas.configuration import check_configuration
+from nas.cli import app
+from nas.configuration import ConfigurationError, check_configuration
 from nas.console import Console
 from nas.run import Run
+from nas.space import Layer, Subnet
 from nas.stages.bench import bench
 from nas.stages.bundles import bundle, import_results
+from nas.stages.datasets import import_latencies
 from nas.stages.fit import fit_predictor
+from nas.stages.search import SearchError, search
 from tests.nas.stages.small_runs import open_run
 
 
@@ -37,6 +45,15 @@ def folder(trained: Path) -> Path:
 def row_count(run: Run) -> int:
     with Store(run.store_file) as store:
         return len(store.measurements(run.target, run.configuration.precision, run.timed_model))
+
+
+def next_after(*arguments: str | Path) -> list[str]:
+    """The arguments of the command that ``ortnas`` says is next."""
+    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    line = done.output.splitlines()[-1]
+    assert line.startswith("next: ortnas ")
+    return shlex.split(line)[2:]
 
 
 class Unreliable(SimulatedHost):
@@ -146,6 +163,55 @@ def test_threads_precisions_and_workloads_live_side_by_side_in_one_store(folder:
     run.close()
 
 
+def test_timed_subnets_outside_todays_space_are_left_out_and_counted_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = open_run(folder, bench={"visits": 1})
+    bench(run)
+    with Store(run.store_file) as store:
+        subnets = [Subnet.from_json(row.subnet) for row in run.measurements(store)]
+    space = run.supernet.space
+    smaller = space.restrict(ffn_size=space.ffn_size[len(space.ffn_size) // 2 :])
+    kept = [subnet for subnet in subnets if subnet in smaller]
+    run.close()
+    assert "today's space" not in capsys.readouterr().err
+
+    again = open_run(folder, bench={"subnets": 14, "visits": 1})
+    again.supernet = replace(again.supernet, space=smaller)  # type: ignore[misc]
+    count = bench(again)["measurements"]
+    assert 14 <= count <= 14 + len(kept)
+    assert fit_predictor(again)["measurements"] == count
+    said = f"{len(subnets) - len(kept)} timed subnets are not in today's space and are left out"
+    assert len(subnets) > len(kept)
+    assert capsys.readouterr().err.count(said) == 1
+    again.close()
+
+
+def test_the_host_of_a_latency_file_is_no_target(folder: Path, tmp_path: Path) -> None:
+    run = open_run(folder)
+    write_latency_file(tmp_path / "phone.lat", [(run.supernet.space.largest.to_json(), 3.0)])
+    import_latencies(run.store_file, tmp_path / "phone.lat", "int8")
+    run.close()
+    run = open_run(folder, target={"host": "stored:phone.lat"})
+    with pytest.raises(ConfigurationError, match=r"timings of no host; .* `ortnas fit --latencies FILE`"):
+        _ = run.target
+    run.close()
+
+
+def test_what_comes_next_is_said_with_the_options_that_were_given(folder: Path, tmp_path: Path) -> None:
+    options = ["--folder", folder / "run", "--host", "simulated"]
+    following = next_after(
+        "bench", folder / "run.yaml", *options, "--threads", "2", "--subnets", "11", "--set", "bench.visits=1"
+    )
+    known = ["--folder", str(folder / "run"), "--host", "simulated", "--set", "target.threads=2"]
+    assert following == ["fit", str(folder / "run.yaml"), *known, "--set", "bench.visits=1"]
+    # Without threads there would be no timings to fit to.
+    assert next_after(*following)[0] == "search"
+    write_latency_file(tmp_path / "a phone.lat", [(Subnet(64, (Layer(0, 2, 16, 128),)).to_json(), 3.0)])
+    following = next_after("bench", folder / "run.yaml", "--import", tmp_path / "a phone.lat", "--precision", "fp32")
+    assert following == ["fit", "--latencies", str(tmp_path / "a phone.lat"), "--precision", "fp32"]
+
+
 def test_an_active_run_ends_at_its_goal_and_says_so(folder: Path) -> None:
     run = open_run(folder, bench={"until_error": "60%", "subnets": 40})
     assert "error of 60.0% is reached" in bench(run)["ending"]
@@ -170,9 +236,16 @@ def test_a_bundle_is_timed_elsewhere_and_its_results_come_home(folder: Path, tmp
     assert (imported["imported"], imported["missing"], imported["complete"]) == (10, [], True)
     assert import_results(run, results)["known"] == 10
     run.close()
+    stored = ["--host", f"stored:{imported['host']}"]
+    following = next_after("bench", folder / "run.yaml", "--import", results)
+    assert following == ["fit", str(folder / "run.yaml"), *stored]
+    assert next_after(*following) == ["search", str(folder / "run.yaml"), *stored, "--candidates", "20"]
 
     there = open_run(folder, target={"host": f"stored:{imported['host']}"}, bench={"subnets": 10, "visits": 1})
     assert fit_predictor(there)["measurements"] == 10
+    with pytest.raises(SearchError, match="no finalist measured there; `ortnas search --candidates N` lists"):
+        search(there)
+    assert not there.scores_file.exists()
     with pytest.raises(HostError, match="known from imported timings only"):
         there.host.measure({}, b"", there.target.setup, there.target.workloads, there.protocol)
     there.close()
