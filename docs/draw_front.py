@@ -30,9 +30,18 @@ def draw(searches: list[dict[str, Any]], comparison: dict[str, Any]) -> str:
         "predicted INT8 latency, ms",
         f"{searches[0]['metric'].replace('_', ' ')}, search split",
     )
+    best, steps = -1.0, []
+    for point in sorted(points, key=lambda point: point["latency_ms"]):
+        if point["score"] > best and not point.get("estimated"):
+            x = chart.x(point["latency_ms"])
+            # From the score before straight up to this one.
+            steps += [(x, chart.y(best))] * bool(steps) + [(x, chart.y(point["score"]))]
+            best = point["score"]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in steps)
+    chart.parts.append(f'<polyline points="{line}" fill="none" stroke="#999999" stroke-width="1.5"/>')
     vertical(chart, full_ms, f"full INT8 {full_ms:.1f} ms", "#555555")
     for search, colour in zip(searches, COLOURS, strict=False):
-        vertical(chart, search["budget_ms"], f"budget {search['budget']}", colour)
+        vertical(chart, search["budget_ms"], search["budget"], colour)
         for point in search["candidates"]:
             chart.parts.append(
                 f'<circle cx="{chart.x(point["latency_ms"]):.1f}" cy="{chart.y(point["score"]):.1f}" r="4" '

@@ -42,10 +42,12 @@ def pareto(candidates: Sequence[Scored]) -> list[Scored]:
 
 
 def shown_searches(record: RunRecord) -> list[Search]:
-    """Searches with candidates whose scores are of one metric, so that they fit one axis."""
+    """Searches at the run's precision, or at another where there are none, whose scores are of one metric: they fit one
+    pair of axes."""
     found = [search for search in record.searches if search.candidates]
-    own = [search for search in found if search.precision == record.precision] or found
-    return [search for search in found if search.metric in (own[0].metric, "score")] if own else []
+    own = [search for search in found if search.precision == record.precision]
+    shown = own or [search for search in found if search.precision == found[0].precision]
+    return [search for search in shown if search.metric in (shown[0].metric, "score")]
 
 
 def metric_of(searches: Sequence[Search]) -> str:

@@ -16,6 +16,7 @@ from bench.store import Measurement, Store, StoreError, Summary, timings
 from nas.files import read_lines
 from nas.layout import DESCRIPTION_FILE, Dimensions
 from nas.space import SearchSpace, SpaceError, Subnet
+from predictors.features import PRECISIONS
 from predictors.latency import Predictor, PredictorError, load_predictor
 
 Part = TypeVar("Part")
@@ -239,7 +240,11 @@ def _read_predictors(record: RunRecord) -> None:
 
 
 def _read_searches(record: RunRecord) -> None:
-    folders = [path for path in sorted(record.folder.glob("search/*")) if path.is_dir()]
+    folders = [
+        path
+        for path in sorted(record.folder.glob("search/*-*"))
+        if path.is_dir() and path.name.partition("-")[0] in PRECISIONS and not _is_shared(path)
+    ]
     scores = _dictionaries(record.folder / "search" / "scores.jsonl")
     for folder in folders:
         search = _read(record, folder, lambda folder=folder: _search(record, folder, scores))  # type: ignore[misc]
@@ -253,9 +258,16 @@ def _read_searches(record: RunRecord) -> None:
             )
         elif search.winner is None:
             record.problems.append(f"The search for {search.budget} ended without a winner.")
-    record.searches.sort(key=lambda search: (search.precision, -(search.budget_ms or 0.0)))
+    own = record.precision
+    record.searches.sort(key=lambda one: (one.precision != own, one.precision, -(one.budget_ms or 0.0)))
     if not folders:
         record.problems.append("There is no search yet: `ortnas search` finds the best subnet under each budget.")
+
+
+def _is_shared(folder: Path) -> bool:
+    """Whether it holds the one search of a list of budgets, whose candidates are in each budget's own folder."""
+    precision, _, name = folder.name.partition("-")
+    return name == "front" and any(folder.parent.glob(f"{precision}-*/search.json"))
 
 
 def _search(record: RunRecord, folder: Path, scores: Sequence[dict[str, Any]]) -> Search:

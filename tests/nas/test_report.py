@@ -13,7 +13,7 @@ import yaml
 
 from nas.report import ReportError, write_front_png, write_report
 from nas.report.charts import accuracy_interval, spread_labels
-from nas.report.front import front_chart, pareto
+from nas.report.front import front_chart, pareto, shown_searches
 from nas.report.progress import hypervolumes
 from nas.report.record import Scored, read_run
 from nas.report.sections import Section, all_sections
@@ -189,6 +189,28 @@ def test_a_search_that_was_killed_shows_what_it_scored(copied: Path, tmp_path: P
     chart = front_chart(read_run(copied))
     assert chart is not None
     assert len(chart.rows) == 24
+
+
+def test_one_search_for_a_list_of_budgets_is_no_unfinished_one(copied: Path) -> None:
+    before = read_run(copied)
+    [first, *_] = sorted((copied / "search").glob("int8-*"))
+    for name in ("int8-front", "scratch"):
+        (copied / "search" / name).mkdir()
+        shutil.copy(first / "candidates.jsonl", copied / "search" / name)
+    after = read_run(copied)
+    assert after.problems == before.problems
+    assert [search.name for search in after.searches] == [search.name for search in before.searches]
+
+
+def test_the_chart_keeps_to_the_runs_precision(copied: Path) -> None:
+    [first, *_] = sorted((copied / "search").glob("int8-*"))
+    shown = {search.name for search in shown_searches(read_run(copied))}
+    shutil.copytree(first, copied / "search" / first.name.replace("int8", "fp32"))
+    record = read_run(copied)
+    assert {search.name for search in shown_searches(record)} == shown
+    assert record.searches[-1].precision == "fp32"
+    record.configuration["precision"] = "fp32"
+    assert [search.precision for search in shown_searches(record)] == ["fp32"]
 
 
 def test_a_search_without_a_winner_says_so(copied: Path, tmp_path: Path) -> None:
