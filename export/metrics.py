@@ -59,6 +59,18 @@ def matthews(outputs: Outputs, part: Part) -> float:
     return float(matthews_corrcoef(part.labels, np.stack(outputs).argmax(1)))
 
 
+def log_likelihoods(outputs: Outputs, labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Logarithm of the probability that each text's label gets, [n]."""
+    from scipy.special import log_softmax
+
+    return np.asarray(log_softmax(np.stack(outputs).astype(np.float64), axis=1)[np.arange(len(labels)), labels])
+
+
+def log_likelihood(outputs: Outputs, part: Part) -> float:
+    """Mean logarithm of the label's probability: minus the cross entropy."""
+    return float(log_likelihoods(outputs, part.labels).mean())
+
+
 def pearson(outputs: Outputs, part: Part) -> float:
     """Pearson correlation with the numbers; 0 where all outputs are equal."""
     predicted = np.stack(outputs)[:, 0].astype(np.float64)
@@ -202,7 +214,7 @@ Metric = Callable[[Outputs, Part], float]
 # The first metric of a head decides where nothing else is asked for; all are reported.
 HEAD_METRICS: dict[str, tuple[Metric, ...]] = {
     "embedding": (similarity_spearman, mean_cosine),
-    "classification": (accuracy, f1, matthews),
+    "classification": (accuracy, f1, matthews, log_likelihood),
     "regression": (pearson_spearman, pearson, spearman),
     "token-classification": (entity_f1, token_accuracy),
     "span": (span_f1, exact_match),

@@ -207,10 +207,12 @@ class Search(_Section):
     takes its winner. ``method`` proposes: ``evolution``, or ``random``, ``fast`` and ``evolved`` as in earlier systems.
     ``screen`` scores INT8 candidates cut from the quantized full network and the best of them again as they would be
     shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
-    ``percentile``: what of the latency the budget holds. ``workers``: how many candidates are scored at a time, as many
-    as there are processors by default. ``fitness_steps``: train each candidate alone for so long before it is scored
-    (slow; earlier systems did). ``engine``: where candidates are scored; ``cluster`` is the address of a Ray cluster,
-    and without it one of this machine alone is started. ``targets``: others that have to be met as well, by prediction.
+    ``score_by``: candidates are ranked by the task's metric, or, for classification, by the ``log_likelihood`` of their
+    labels, which tells near candidates apart. ``percentile``: what of the latency the budget holds. ``workers``: how
+    many candidates are scored at a time, as many as there are processors by default. ``fitness_steps``: train each
+    candidate alone for so long before it is scored (slow; earlier systems did). ``engine``: where candidates are
+    scored; ``cluster`` is the address of a Ray cluster, and without it one of this machine alone is started.
+    ``targets``: others that have to be met as well, by prediction.
     """
 
     budgets: tuple[str, ...] = ("2x",)
@@ -218,6 +220,7 @@ class Search(_Section):
     population: int = Field(16, ge=2)
     finalists: int = Field(4, ge=1)
     metric: str | None = None
+    score_by: Literal["metric", "log_likelihood"] = "metric"
     goal: Literal["budget", "front"] = "budget"
     method: Literal["evolution", "random", "fast", "evolved"] = "evolution"
     surrogate: bool = True
@@ -287,6 +290,8 @@ class Configuration(_Section):
         losses = choose_losses(self.head, self.training.losses)
         if self.training.teacher == "largest" and self.head == "embedding":
             raise ValueError("training.teacher 'largest' needs labels, and head 'embedding' has none")
+        if self.search.score_by == "log_likelihood" and self.head != "classification":
+            raise ValueError(f"search.score_by 'log_likelihood' is for head 'classification', not {self.head!r}")
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
         if self.refinement.quantization_aware and self.quantization.calibration != "minmax":

@@ -233,6 +233,11 @@ class Run:
         task = self.configuration.data.task
         return metric or (find_task(task).metric if task else allowed[0])
 
+    @property
+    def search_metric(self) -> str:
+        """What the search ranks candidates by; their finds are reported by ``metric`` all the same."""
+        return self.metric if self.configuration.search.score_by == "metric" else "log_likelihood"
+
     @cached_property
     def host(self) -> Host:
         settings = self.configuration.target

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from export.metrics import Outputs, Part
+from export.metrics import Outputs, Part, log_likelihoods
 
 Vector = npt.NDArray[np.float64]
 
@@ -28,6 +28,8 @@ def text_values(metric: str, outputs: Outputs, part: Part, rows: npt.NDArray[np.
     """
     if metric == "accuracy":
         return np.asarray(np.stack(outputs).argmax(1) == part.labels[rows], np.float64)
+    if metric == "log_likelihood":
+        return log_likelihoods(outputs, part.labels[rows])
     if metric == "mean_cosine":
         assert part.teacher is not None
         return np.asarray((np.stack(outputs) * part.teacher[rows]).sum(1), np.float64)

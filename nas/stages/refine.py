@@ -59,7 +59,7 @@ def _losses(run: Run) -> dict[str, float]:
 
 
 def score_after_training(run: Run, subnet: Subnet) -> float:
-    """The run's metric on its search part after ``search.fitness_steps`` of training this subnet alone."""
+    """What the search ranks by, on its part, after ``search.fitness_steps`` of training this subnet alone."""
     search, precision = run.configuration.search, run.configuration.precision
     settings = run.configuration.refinement.model_copy(
         update={"steps": search.fitness_steps, "quantization_aware": False}
@@ -71,7 +71,7 @@ def score_after_training(run: Run, subnet: Subnet) -> float:
         exporter = Exporter(read_supernet(folder), run.recipe, run.calibration)
         part = run.part("search")
         outputs = model_outputs(exporter.build(subnet, precision), part.encoded, run.configuration.head)
-        return METRICS[run.metric](outputs, part)
+        return METRICS[run.search_metric](outputs, part)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -79,8 +79,8 @@ def search(run: Run) -> dict[str, Any]:
     run.console.heading(
         "search: the best subnet under each budget",
         f"Subnets whose predicted upper bound is within the budget are exported to "
-        f"{run.configuration.precision.upper()} ONNX and scored ({run.metric}) by ONNX Runtime on the search split; "
-        f"the best are measured again.",
+        f"{run.configuration.precision.upper()} ONNX and scored ({run.search_metric.replace('_', ' ')}) by ONNX "
+        f"Runtime on the search split; the best are measured again.",
     )
     setting = _setting(run)
     lines = [
@@ -138,14 +138,16 @@ def make_scorer(run: Run, screening: bool = False) -> Scorer | FitnessScorer:
     if settings.fitness_steps:
         from nas.stages.refine import score_after_training
 
-        shipped = Scorer(run.exporter, run.part("search"), run.configuration.precision, run.metric, run.scores_file)
+        shipped = Scorer(
+            run.exporter, run.part("search"), run.configuration.precision, run.search_metric, run.scores_file
+        )
         identity = [shipped.context, settings.fitness_steps, run.configuration.refinement.learning_rate]
         return FitnessScorer(lambda subnet: score_after_training(run, subnet), identity, run.scores_file)
     return Scorer(
         run.exporter,
         run.part("search"),
         run.configuration.precision,
-        run.metric,
+        run.search_metric,
         run.scores_file,
         "sliced" if screening and settings.screen else "own",
         Race() if screening and settings.race else None,
@@ -269,7 +271,7 @@ def _search_budget(
             "budget_ms": line.budget_ms,
             "percentile": settings.percentile,
             "reference_ms": setting.reference.latency_ms,
-            "metric": run.metric,
+            "metric": run.search_metric,
             "rule": settings.rule,
             "candidates": [vars(candidate) | {"genome": list(candidate.genome)} for candidate in scored],
             "finalists": _described(run, finalists),

@@ -38,7 +38,7 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
         "training": {"steps": 25, "teacher_steps": 40, "teacher_learning_rate": 0.0005, "importance_texts": 32},
         "target": {"sequence": 32},
         "bench": {"subnets": 12, "cap_s": 0.05},
-        "search": {"budgets": ["1.2x"], "candidates": 6, "population": 3, "finalists": 2},
+        "search": {"budgets": ["1.2x"], "candidates": 6, "population": 3, "finalists": 2, "score_by": "log_likelihood"},
     }
     configuration = tmp_path / "run.yaml"
     configuration.write_text(yaml.safe_dump(document))
@@ -50,6 +50,13 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
     accuracies = [row["scores"]["accuracy"] for row in rows]
     assert min(accuracies[:2]) > 0.9
     assert accuracies[2] > 0.8
+
+    # Ranked by likelihood, reported by accuracy.
+    found = json.loads((tmp_path / "run" / "search" / "int8-1.2x" / "search.json").read_text())
+    assert found["metric"] == "log_likelihood"
+    assert found["winner"]["score"] < 0
+    assert list(rows[2]["intervals"]) == ["accuracy"]
+    assert 0 < found["finalists"][0]["report"]["score"]["value"] <= 1
 
     package = tmp_path / "run" / "packages" / "int8-1.2x"
     config = json.loads((package / "config.json").read_text())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 
 from export.metrics import (
     HEAD_METRICS,
@@ -15,6 +15,7 @@ from export.metrics import (
     entity_f1,
     exact_match,
     f1,
+    log_likelihood,
     masked_accuracy,
     masked_log_likelihood,
     matthews,
@@ -44,6 +45,8 @@ def test_classification_metrics_are_scikit_learns(names: tuple[str, ...]) -> Non
     part, predicted = labelled(labels, names), np.stack(outputs).argmax(1)
     assert accuracy(outputs, part) == pytest.approx(accuracy_score(labels, predicted))
     assert matthews(outputs, part) == pytest.approx(matthews_corrcoef(labels, predicted))
+    probabilities = np.exp(np.stack(outputs)) / np.exp(np.stack(outputs)).sum(1, keepdims=True)
+    assert log_likelihood(outputs, part) == pytest.approx(-log_loss(labels, probabilities, labels=range(len(names))))
     average = "binary" if len(names) == 2 else "macro"
     assert f1(outputs, part) == pytest.approx(f1_score(labels, predicted, average=average))
 

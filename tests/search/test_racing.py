@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from search.racing import Race, expected_score
+from export.metrics import METRICS, Part
+from nas.text import EncodedExamples
+from search.racing import Race, expected_score, text_values
 
 TEXTS = 1000
 
@@ -84,3 +86,17 @@ def test_the_expected_score_of_a_rejected_candidate_is_near_its_true_one() -> No
         errors.append(expected_score(rival, candidate[seen] - rival[seen]) - candidate.mean())
     assert abs(np.mean(errors)) < 0.003
     assert np.std(errors) < 0.02
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_likelihood"])
+def test_what_texts_add_averages_to_the_metric(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    outputs, labels = list(rng.standard_normal((50, 3))), rng.integers(0, 3, 50).tolist()
+    part = Part(EncodedExamples([[1]] * 50, [[0]] * 50, labels), (), ("a", "b", "c"))
+    rows = np.sort(rng.permutation(50)[:20])
+    values = text_values(metric, outputs, part, np.arange(50))
+    some = text_values(metric, [outputs[row] for row in rows], part, rows)
+    assert values is not None
+    assert some is not None
+    assert values.mean() == pytest.approx(METRICS[metric](outputs, part))
+    np.testing.assert_allclose(some, values[rows])
