@@ -19,9 +19,7 @@ from typing import Any
 from bench.bundle import SCHEMA, BundleError, Results, ResultsError, plan_digest, read_results, seal
 from bench.hosts import Failure, Host, HostError, LocalHost
 from bench.timing import Protocol, Samples, Setup, Workload
-
-# Models that take turns with one anchor.
-_GROUP_SIZE = 5
+from bench.visits import GROUP_SIZE
 
 
 class Bundle:
@@ -134,8 +132,8 @@ def _groups(plan: Mapping[str, Any], counts: Counter[str], failed: set[str]) -> 
         names = [name for name, _ in plan["models"]]
         random.Random(f"{plan['digest']} {visit}").shuffle(names)
         names = [name for name in names if counts[name] <= visit and name not in failed]
-        for start in range(0, len(names), _GROUP_SIZE):
-            yield names[start : start + _GROUP_SIZE]
+        for start in range(0, len(names), GROUP_SIZE):
+            yield names[start : start + GROUP_SIZE]
 
 
 def _line(name: str, digest: str, found: Samples | Failure) -> dict[str, Any]:
