@@ -90,6 +90,8 @@ def _fit(rows: Matrix, wanted: Vector, weights: Vector, seed: int) -> _Member:
     weighted = extended * weights[:, None]
     penalty = np.diag([1e-9, *[_RIDGE] * rows.shape[1]])
     coefficients = np.linalg.solve(weighted.T @ extended + penalty, weighted.T @ wanted).astype(np.float64)
-    data = xgboost.DMatrix(rows.astype(np.float32), label=wanted - extended @ coefficients, weight=weights)
+    # Starting threads takes longer than copying a few hundred rows.
+    residual = wanted - extended @ coefficients
+    data = xgboost.DMatrix(rows.astype(np.float32), label=residual, weight=weights, nthread=1)
     booster = xgboost.train({**_TREES, "seed": seed, "base_score": 0.0}, data, num_boost_round=_ROUNDS)
     return _Member(coefficients, booster)

@@ -20,7 +20,7 @@ from nas.stages.comparison import Entry, compare, package
 from nas.stages.export import conclude, export, finished_search
 from nas.stages.fit import usable_timings
 from nas.stages.refine import refined_folder
-from nas.stages.search import checked_predictor
+from nas.stages.search import checked_predictor, make_scorer
 from nas.stages.subnet import find_subnet
 from nas.stages.train import recorded
 from predictors.latency import PredictorError
@@ -80,7 +80,8 @@ def export_subnets(run: Run, names: Sequence[str]) -> dict[str, Any]:
         "They are timed in turn with the full model, and scored on texts that nothing was chosen on.",
     )
     precision = run.configuration.precision
-    chosen = {choice.subnet.key: choice for choice in (_choose(run, name) for name in names)}
+    context = make_scorer(run).context
+    chosen = {choice.subnet.key: choice for choice in (_choose(run, name, context) for name in names)}
     inputs = digest(
         [[key, choice.exporter.supernet.digest, choice.record()] for key, choice in chosen.items()],
         precision,
@@ -92,13 +93,13 @@ def export_subnets(run: Run, names: Sequence[str]) -> dict[str, Any]:
     return conclude(run, f"{precision}-subnets", inputs, list(packages.values()), lambda: _make(run, chosen))
 
 
-def _choose(run: Run, name: str) -> _Choice:
+def _choose(run: Run, name: str, context: str) -> _Choice:
     subnet = find_subnet(run, name)
     run.supernet.dimensions.check(subnet)
     folder = refined_folder(run, subnet, quantization_aware=False)
     is_refined = recorded(folder, "inputs") is not None
     exporter = Exporter(read_supernet(folder), run.recipe, run.calibration) if is_refined else run.exporter
-    return _Choice(subnet, exporter, is_refined, finished_search(run, name))
+    return _Choice(subnet, exporter, is_refined, finished_search(run, name, context))
 
 
 def _make(run: Run, chosen: dict[str, _Choice]) -> dict[str, Any]:

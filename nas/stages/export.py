@@ -64,23 +64,24 @@ def announce(run: Run, packages: Sequence[Path]) -> None:
 
 
 def _winners(run: Run) -> dict[str, dict[str, Any]]:
-    searches = {budget: finished_search(run, budget) for budget in run.configuration.search.budgets}
+    context = make_scorer(run).context
+    searches = {budget: finished_search(run, budget, context) for budget in run.configuration.search.budgets}
     winners = {budget: search for budget, search in searches.items() if search is not None}
     if not winners:
         raise PackageError(f"{run.folder}: no search has a winner yet; run `ortnas search`")
     return winners
 
 
-def finished_search(run: Run, budget: str) -> dict[str, Any] | None:
+def finished_search(run: Run, budget: str, context: str) -> dict[str, Any] | None:
     """What a search with a winner wrote down; None where there is none.
 
-    Raises PackageError where it scored something else than what would be packaged now.
+    ``context`` is that of the run's scorer. Raises PackageError where the search scored something else.
     """
     try:
         search: dict[str, Any] = json.loads((run.search_folder(budget) / "search.json").read_text())
     except (OSError, ValueError):
         return None
-    if search["scored_with"] != make_scorer(run).context:
+    if search["scored_with"] != context:
         raise PackageError(
             f"the search for {budget} was made with another supernet, split or recipe; run `ortnas search` again"
         )

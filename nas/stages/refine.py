@@ -33,16 +33,7 @@ def refine(run: Run, name: str) -> dict[str, Any]:
         + (", with the quantizer's rounding in the loop." if settings.quantization_aware else "."),
     )
     folder = refined_folder(run, subnet, settings.quantization_aware)
-    inputs = digest(
-        run.supernet.digest,
-        subnet.key,
-        settings.model_dump(),
-        _losses(run),
-        run.configuration.training.batch_size,
-        run.configuration.training.mixed_precision,
-        run.recipe.to_json() if settings.quantization_aware else None,
-        run.configuration.seed,
-    )
+    inputs = digest(run.supernet.digest, subnet.key, *training_identity(run, settings))
     if recorded(folder, "inputs") != inputs:
         _train(run, subnet, folder, inputs, settings)
     if run.rank:
@@ -58,19 +49,37 @@ def _losses(run: Run) -> dict[str, float]:
     return choose_losses(run.configuration.head, run.configuration.training.losses)
 
 
+def training_identity(run: Run, settings: Refinement) -> list[Any]:
+    """What further training depends on beside supernet and subnet, ready for JSON."""
+    training = run.configuration.training
+    return [
+        settings.model_dump(),
+        _losses(run),
+        training.batch_size,
+        training.mixed_precision,
+        run.recipe.to_json() if settings.quantization_aware else None,
+        run.configuration.seed,
+    ]
+
+
+def fitness_settings(run: Run) -> Refinement:
+    """How a candidate is trained before it is scored."""
+    steps = run.configuration.search.fitness_steps
+    return run.configuration.refinement.model_copy(update={"steps": steps, "quantization_aware": False})
+
+
 def score_after_training(run: Run, subnet: Subnet) -> float:
     """What the search ranks by, on its part, after ``search.fitness_steps`` of training this subnet alone."""
-    search, precision = run.configuration.search, run.configuration.precision
-    settings = run.configuration.refinement.model_copy(
-        update={"steps": search.fitness_steps, "quantization_aware": False}
-    )
+    settings = fitness_settings(run)
     folder = run.training_folder / f"fitness-{subnet.key}"
     try:
-        inputs = digest(run.supernet.digest, subnet.key, settings.model_dump(), _losses(run), run.configuration.seed)
+        inputs = digest(run.supernet.digest, subnet.key, *training_identity(run, settings))
         _train(run, subnet, folder, inputs, settings)
         exporter = Exporter(read_supernet(folder), run.recipe, run.calibration)
         part = run.part("search")
-        outputs = model_outputs(exporter.build(subnet, precision), part.encoded, run.configuration.head)
+        outputs = model_outputs(
+            exporter.build(subnet, run.configuration.precision), part.encoded, run.configuration.head
+        )
         return METRICS[run.search_metric](outputs, part)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -135,20 +135,14 @@ def make_scorer(run: Run, screening: bool = False) -> Scorer | FitnessScorer:
     ``search.fitness_steps`` every candidate is trained first.
     """
     settings = run.configuration.search
+    shipped = (run.exporter, run.part("search"), run.configuration.precision, run.search_metric, run.scores_file)
     if settings.fitness_steps:
-        from nas.stages.refine import score_after_training
+        from nas.stages.refine import fitness_settings, score_after_training, training_identity
 
-        shipped = Scorer(
-            run.exporter, run.part("search"), run.configuration.precision, run.search_metric, run.scores_file
-        )
-        identity = [shipped.context, settings.fitness_steps, run.configuration.refinement.learning_rate]
+        identity = [Scorer(*shipped).context, *training_identity(run, fitness_settings(run))]
         return FitnessScorer(lambda subnet: score_after_training(run, subnet), identity, run.scores_file)
     return Scorer(
-        run.exporter,
-        run.part("search"),
-        run.configuration.precision,
-        run.search_metric,
-        run.scores_file,
+        *shipped,
         "sliced" if screening and settings.screen else "own",
         Race() if screening and settings.race else None,
         _spread(run) if screening else None,

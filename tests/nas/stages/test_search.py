@@ -13,7 +13,7 @@ from nas.run import Run
 from nas.stages.bench import bench
 from nas.stages.export import export
 from nas.stages.fit import fit_predictor, folder_of
-from nas.stages.search import SearchError, list_within_budget, search
+from nas.stages.search import SearchError, list_within_budget, make_scorer, search
 from predictors.latency import PredictorError
 from tests.nas.stages.small_runs import open_run
 
@@ -123,6 +123,16 @@ def test_subnets_within_a_budget_are_listed_without_scores(folder: Path) -> None
     assert all(0.85 * listed["budget_ms"] <= entry["upper_ms"] <= listed["budget_ms"] for entry in listed["subnets"])
     assert not run.scores_file.exists()
     run.close()
+
+
+def test_scores_after_training_are_those_of_one_way_of_training(folder: Path) -> None:
+    contexts = []
+    for training in ({}, {"batch_size": 3}, {"mixed_precision": "bf16"}, {"losses": {"relations": 1.0}}):
+        for steps in (2, 3):
+            run = open_run(folder, training=training, search={"fitness_steps": steps})
+            contexts.append(make_scorer(run).context)
+            run.close()
+    assert len(set(contexts)) == 8
 
 
 def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
