@@ -69,7 +69,7 @@ def model_card(
         _front_matter(dimensions, record["precision"], origin),
         _introduction(name, dimensions.head, record, origin),
         _figures(subnet, record),
-        _use(dimensions, labels, max_length, example),
+        _use(dimensions, labels, max_length, example, record.get("activation")),
         _limits(max_length, record),
     ]
     return "\n".join(sections)
@@ -180,7 +180,13 @@ def _describe_quantization(record: Mapping[str, Any]) -> str:
     return "; ".join(told)
 
 
-def _use(dimensions: Dimensions, labels: Sequence[str], max_length: int, example: tuple[str, list[int]]) -> str:
+def _use(
+    dimensions: Dimensions,
+    labels: Sequence[str],
+    max_length: int,
+    example: tuple[str, list[int]],
+    activation: str | None,
+) -> str:
     order = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels))
     named = f"\nThe labels, in the order of the outputs: {order}.\n" if labels else ""
     return f"""## Use
@@ -190,12 +196,12 @@ def _use(dimensions: Dimensions, labels: Sequence[str], max_length: int, example
 JavaScript, Python):
 
 ```text
-{_interface(dimensions, max_length, example)}
+{_interface(dimensions, max_length, example, activation)}
 ```
 {named}"""
 
 
-def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list[int]]) -> str:
+def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], activation: str | None) -> str:
     meanings = {
         "input_ids": f"the tokens' ids, at most {max_length} a text",
         "attention_mask": "1 for tokens, 0 for padding",
@@ -208,7 +214,7 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
         "load    model.onnx with default session options; tokenizer.json by a tokenizers library",
         *(f"feed    {name:{width}}  int64 [batch, sequence]  {meanings[name]}" for name in input_names(dimensions)),
         *(f"read    {name:{width}}  float32 {shape}  {meaning}" for name, shape, meaning in outputs),
-        f"then    {_last_step(dimensions)}",
+        f"then    {_last_step(dimensions, activation)}",
         f"check   {text} has the ids {ids}",
     ]
     return "\n".join(lines)
@@ -223,7 +229,7 @@ def _outputs(dimensions: Dimensions) -> list[tuple[str, str, str]]:
             (ALIAS, f"[batch, 1, {size}]", "the same once more, for loaders that ask for it"),
         ],
         "classification": [("logits", f"[batch, {labels}]", "one for each label")],
-        "regression": [("logits", "[batch, 1]", "the number itself")],
+        "regression": [("logits", "[batch, 1]", "the number")],
         "token-classification": [("logits", f"[batch, sequence, {labels}]", "one for each token and label")],
         "span": [
             ("start_logits", "[batch, sequence]", "of the answer's first token"),
@@ -233,7 +239,9 @@ def _outputs(dimensions: Dimensions) -> list[tuple[str, str, str]]:
     }[dimensions.head]
 
 
-def _last_step(dimensions: Dimensions) -> str:
+def _last_step(dimensions: Dimensions, activation: str | None) -> str:
+    if activation == "sigmoid":
+        return "1 / (1 + exp(-logit)) is the score that the checkpoint's cross-encoder gives, between 0 and 1"
     return {
         "embedding": "the inner product of two embeddings is their cosine similarity",
         "classification": "softmax gives probabilities, the largest is the answer",

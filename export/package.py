@@ -41,16 +41,7 @@ ODD_TEXTS = (
     "a" * 500,
     "word, " * 2000,
 )
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-)
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 # What has to be in a record, whoever wrote it.
@@ -129,12 +120,15 @@ def _fill(staging: Path, content: PackageContent) -> None:
         "checkpoint": content.supernet.provenance.get("checkpoint", "unknown"),
         "budget_ms": None,
         "coverage": {"threshold": None},
+        "activation": content.supernet.provenance.get("activation"),
         **content.record,
     }
     (staging / "model.onnx").write_bytes(content.model if dimensions.head != "embedding" else with_alias(content.model))
     _copy_tokenizer(content.supernet.path, staging)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
-    write_json(staging / "config.json", checkpoint_config(dimensions, content.subnet, content.supernet.labels))
+    activation = content.supernet.provenance.get("activation")
+    configuration = checkpoint_config(dimensions, content.subnet, content.supernet.labels, activation)
+    write_json(staging / "config.json", configuration)
     if dimensions.head == "embedding":
         _write_sentence_transformer(staging, dimensions.embedding_size, content.max_length)
     write_json(staging / SAMPLE_FILE, asdict(content.sample))
@@ -202,13 +196,6 @@ def _copy_tokenizer(source: Path, staging: Path) -> None:
     for name in _TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, staging / name)
-    settings_file = staging / "tokenizer_config.json"
-    if not settings_file.is_file():
-        return
-    settings = json.loads(settings_file.read_text(encoding="utf-8"))
-    if settings.get("tokenizer_class") == "TokenizersBackend":
-        # What transformers 5 calls it; loaders that hold on to transformers 4 only know the name that both understand.
-        write_json(settings_file, settings | {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def token_digest(tokenizer: Tokenizer, sample: Sample, max_length: int) -> str:

@@ -30,7 +30,10 @@ class Model:
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         self.mask = self.special_token(settings.get("mask_token"), "[MASK]", "<mask>")
         padding = self.special_token(settings.get("pad_token"), "[PAD]", "<pad>")
-        self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id(padding), pad_token=padding)
+        if padding is None:
+            self.tokenizer.enable_padding()
+        else:
+            self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id(padding), pad_token=padding)
         self.tokenizer.enable_truncation(self.record["max_length"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -78,7 +81,9 @@ class Model:
             exponentials = np.exp(output - output.max())
             return dict(zip(self.record["labels"], (exponentials / exponentials.sum()).round(4).tolist(), strict=True))
         if head == "regression":
-            return round(float(output[0]), 6)
+            # A cross-encoder's score, as its own library gives it.
+            is_logit = self.record.get("activation") == "sigmoid"
+            return round(float(1 / (1 + np.exp(-output[0])) if is_logit else output[0]), 6)
         if head == "token-classification":
             return list(self.words(text, encoding, output.argmax(1)))
         masks = np.flatnonzero(np.array(encoding.ids) == self.tokenizer.token_to_id(self.mask))

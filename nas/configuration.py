@@ -31,7 +31,9 @@ class _Section(BaseModel):
 class Data(_Section):
     """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
 
-    ``task`` names a GLUE task or ``squad`` and fills in files, columns and metric.
+    ``task`` names a GLUE task or ``squad`` and fills in files, columns and metric. ``label_names`` says which of the
+    checkpoint's labels a label of the data is, where names do not tell. ``max_length`` in tokens is by default that of
+    a sentence-transformers checkpoint, else 128.
     """
 
     source: str
@@ -41,8 +43,9 @@ class Data(_Section):
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    label_names: dict[str, str] = {}
     lower: bool = False
-    max_length: int = Field(128, ge=8)
+    max_length: int | None = Field(None, ge=8)
     calibration_size: int = Field(64, ge=1)
     search_size: int = Field(256, ge=2)
     report_size: int | None = Field(None, ge=2)
@@ -74,7 +77,10 @@ class Space(_Section):
 
 
 class Training(_Section):
-    """``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation)."""
+    """``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation).
+
+    ``new_head`` trains a head from the start where the checkpoint has one for other labels.
+    """
 
     steps: int = Field(2000, ge=0)
     batch_size: int = Field(32, ge=2)
@@ -90,6 +96,7 @@ class Training(_Section):
     importance_texts: int = Field(128, ge=1)
     teacher_steps: int = Field(1500, ge=0)
     teacher_learning_rate: float = Field(5e-5, gt=0)
+    new_head: bool = False
     checkpoint_every: int = Field(100, ge=1)
     probe_every: int = Field(200, ge=0)
     probe_texts: int = Field(256, ge=2)
@@ -248,11 +255,14 @@ class Search(_Section):
 
 
 class Configuration(_Section):
-    """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package)."""
+    """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package).
+
+    ``pooling`` makes one vector of a text; by default as a sentence-transformers checkpoint says, else the mean.
+    """
 
     checkpoint: str
     head: Head = "embedding"
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls"] | None = None
     data: Data
     folder: str = "runs/default"
     seed: int = Field(0, ge=0)

@@ -57,7 +57,8 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
             shutil.copyfile(path, folder / path.name)
     if dimensions.head == "embedding":
         _write_sentence_transformer(supernet, subnet, folder, max_length)
-    write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels))
+    activation = supernet.provenance.get("activation")
+    write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels, activation))
 
 
 def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:

@@ -19,9 +19,11 @@ CLASS_SUFFIXES = {
     "masked-lm": "ForMaskedLM",
 }
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
-
-# Ids of <s>, <pad> and </s> in fairseq's vocabularies, which RoBERTa and its kin kept.
-_FAIRSEQ_IDS = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+# What sentence-transformers calls the activations of its cross-encoders.
+_ACTIVATION_PATHS = {
+    "sigmoid": "torch.nn.modules.activation.Sigmoid",
+    "identity": "torch.nn.modules.linear.Identity",
+}
 
 _EMBEDDINGS = {
     "embeddings.word": "embeddings.word_embeddings.weight",
@@ -72,6 +74,8 @@ class Family:
     factorises_tables: bool = False
     # Architectures beside the head's own class that bring a trained head along, by head.
     also_trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # First parts of the names of heads that no kind of ours has, such as those of a pretraining.
+    other_heads: tuple[str, ...] = ()
 
     def class_name(self, head: str) -> str:
         return self.class_prefix + CLASS_SUFFIXES[head]
@@ -186,17 +190,20 @@ FAMILIES: dict[str, Family] = {
         head_activation="gelu",
         transform_activation="gelu",
         factorises_tables=True,
+        other_heads=("discriminator_predictions", "generator_lm_head"),
     ),
 }
 
 
-def checkpoint_config(dimensions: Dimensions, subnet: Subnet, labels: Sequence[str]) -> dict[str, Any]:
-    """The transformers configuration of a subnet.
+def checkpoint_config(
+    dimensions: Dimensions, subnet: Subnet, labels: Sequence[str], activation: str | None = None
+) -> dict[str, Any]:
+    """The transformers configuration of a subnet; ``activation`` is a cross-encoder's.
 
     Where layers differ in width, it states the widest: transformers itself has one width for all.
     """
     family = FAMILIES[dimensions.family]
-    first_position = _FAIRSEQ_IDS["pad_token_id"] + 1 if family.positions_follow_padding else 0
+    first_position = dimensions.padding_id + 1 if family.positions_follow_padding else 0
     settings: dict[str, Any] = {
         "vocab_size": dimensions.vocab_size,
         "hidden_size": subnet.hidden_size,
@@ -204,20 +211,22 @@ def checkpoint_config(dimensions: Dimensions, subnet: Subnet, labels: Sequence[s
         "num_attention_heads": max(layer.num_heads for layer in subnet.layers),
         "intermediate_size": max(layer.ffn_size for layer in subnet.layers),
         "max_position_embeddings": dimensions.max_positions + first_position,
+        "pad_token_id": dimensions.padding_id,
         "type_vocab_size": dimensions.token_types,
         "layer_norm_eps": dimensions.layer_norm_epsilon,
         "hidden_act": {"gelu_tanh": "gelu_new"}.get(dimensions.activation, dimensions.activation),
     }
     if family.factorises_tables:
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
-    if family.positions_follow_padding:
-        settings |= _FAIRSEQ_IDS
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
     config |= family.spell_settings(settings)
     names = list(labels) or ["LABEL_0"] * (dimensions.head == "regression")
     if names:
         config["id2label"] = dict(enumerate(names))
         config["label2id"] = {label: index for index, label in enumerate(names)}
+    if dimensions.head == "regression":
+        # Without it the CrossEncoder of sentence-transformers takes a sigmoid.
+        config["sentence_transformers"] = {"activation_fn": _ACTIVATION_PATHS[activation or "identity"]}
     return config
 
 

@@ -84,7 +84,8 @@ class Dimensions:
     ``num_labels`` and ``embedding_size`` are 0 where the head has none. ``table_size`` is the width of the embedding
     tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling``
     ("mean" or "cls") is the embedding head's, ``head_activation`` ("tanh", "relu" or "gelu") that of the dense layer
-    of the classification and regression heads.
+    of the classification and regression heads. ``padding_id`` is the padding token's, from which some families count
+    positions.
     """
 
     vocab_size: int
@@ -104,6 +105,7 @@ class Dimensions:
     table_size: int = 0
     pooling: str = "mean"
     head_activation: str = "tanh"
+    padding_id: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -29,12 +29,18 @@ DEFAULT_LOSSES: dict[str, dict[str, float]] = {
 }
 
 
-def choose_losses(head: str, configured: Mapping[str, float] | None) -> dict[str, float]:
+def choose_losses(head: str, configured: Mapping[str, float] | None, activation: str | None = None) -> dict[str, float]:
     """The configured sum, or the head's usual one, without terms of weight 0.
 
-    Raises ValueError for a loss that is unknown or needs what the head has not.
+    Raises ValueError for a loss that is unknown or needs what the head has not. Under an ``activation`` of the
+    checkpoint, the network's number is not what labels are compared with.
     """
-    losses = {name: weight for name, weight in (configured or DEFAULT_LOSSES[head]).items() if weight}
+    usual = DEFAULT_LOSSES[head]
+    if activation == "sigmoid":
+        usual = {name: weight for name, weight in usual.items() if name not in LABEL_LOSSES}
+    losses = {name: weight for name, weight in (configured or usual).items() if weight}
+    if activation == "sigmoid" and losses.keys() & LABEL_LOSSES:
+        raise ValueError("labels does not fit a cross-encoder, whose number goes through a sigmoid; soft_labels does")
     if unknown := losses.keys() - LOSSES.keys():
         raise ValueError(f"no loss is called {', '.join(sorted(unknown))}; there are {', '.join(LOSSES)}")
     if not losses:

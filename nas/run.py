@@ -37,6 +37,8 @@ from nas.space import Subnet
 from nas.task_data import TaskData, prepare
 
 _CALIBRATION_BATCH = 16
+# Of texts, where neither configuration nor checkpoint says.
+_MAX_LENGTH = 128
 # So many quantiles stand for the lengths of the texts.
 _LENGTHS = 16
 
@@ -111,21 +113,35 @@ class Run:
             raise ConfigurationError(f"checkpoint = {name!r}: the Python package {package} is not installed")
         return str(Path(next(iter(spec.submodule_search_locations))) / inside)
 
-    @cached_property
+    @property
     def tokenizer_folder(self) -> Path:
         """The checkpoint's tokenizer, saved once."""
-        folder = self.folder / "data" / "tokenizer"
-        marker = folder.parent / "checkpoint.json"
-        identity = {"name": self.checkpoint, "digest": self.checkpoint_digest}
-        recorded = json.loads(marker.read_text()) if marker.is_file() else {}
+        _ = self._text_settings
+        return self.folder / "data" / "tokenizer"
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that a text has: as configured, as the checkpoint says, or 128."""
+        configured = self.configuration.data.max_length
+        return configured or self._text_settings["max_length"] or _MAX_LENGTH
+
+    @cached_property
+    def _text_settings(self) -> dict[str, Any]:
+        """What was read of the checkpoint for its texts, beside the tokenizer's folder."""
+        folder = self.folder / "data"
+        marker = folder / "checkpoint.json"
+        identity = {"name": self.checkpoint, "digest": self.checkpoint_digest, "head": self.configuration.head}
+        recorded: dict[str, Any] = json.loads(marker.read_text()) if marker.is_file() else {}
         # A checkpoint that is gone since is no reason to refuse what was made of it.
         gone = recorded.get("name") == self.checkpoint and not Path(self.checkpoint).expanduser().exists()
-        if recorded != identity and not gone:
-            from nas.checkpoint import save_tokenizer
+        if not gone and {key: recorded.get(key) for key in identity} != identity:
+            from nas.checkpoint import read_text_settings
 
-            save_tokenizer(self.checkpoint, self.configuration.head, folder)
-            write_json(marker, identity)
-        return folder
+            settings = read_text_settings(self.checkpoint, self.configuration.head)
+            settings.tokenizer.save(folder / "tokenizer")
+            recorded = identity | {"max_length": settings.max_length}
+            write_json(marker, recorded)
+        return recorded
 
     @cached_property
     def checkpoint_digest(self) -> str:
@@ -134,9 +150,10 @@ class Run:
         if not folder.is_dir():
             return self.checkpoint
         content = hashlib.sha256()
-        for path in sorted(folder.iterdir()):
+        # Modules of sentence-transformers have folders of their own.
+        for path in sorted((*folder.iterdir(), *folder.glob("*/config.json"))):
             if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model"):
-                content.update(path.name.encode())
+                content.update(path.relative_to(folder).as_posix().encode())
                 with path.open("rb") as stream:
                     while block := stream.read(1 << 20):
                         content.update(block)
@@ -146,7 +163,9 @@ class Run:
     def data(self) -> TaskData:
         """The task's parts: made once, then read back, so that every stage sees the same texts."""
         with self.console.progress("data") as report:
-            return prepare(self.configuration, self.folder / "data", lambda: self.tokenizer_folder, report)
+            return prepare(
+                self.configuration, self.folder / "data", lambda: self.tokenizer_folder, report, lambda: self.max_length
+            )
 
     @cached_property
     def supernet(self) -> SupernetFolder:
@@ -183,8 +202,8 @@ class Run:
 
         Raises ConfigurationError where data or seed changed since.
         """
-        provenance, max_length = self.supernet.provenance, self.configuration.data.max_length
-        if (provenance.get("splits"), provenance.get("max_length")) != (self.data.digest, max_length):
+        provenance = self.supernet.provenance
+        if (provenance.get("splits"), provenance.get("max_length")) != (self.data.digest, self.max_length):
             raise ConfigurationError("data or seed changed since the supernet was trained; run `ortnas train`")
         return self.data
 

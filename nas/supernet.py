@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from export.weights import SupernetFolder, read_supernet
 from nas.checkpoint import read_checkpoint
+from nas.failures import CheckpointError
 from nas.files import aside, write_json
 from nas.layout import (
     DESCRIPTION_FILE,
@@ -212,21 +213,27 @@ def open_checkpoint(
     folder: Path,
     space: SearchSpace | str = "default",
     labels: tuple[str, ...] = (),
-    pooling: str = "mean",
+    pooling: str | None = None,
+    label_names: Mapping[str, str] = {},
 ) -> SupernetFolder:
     """A supernet folder of the checkpoint as it is: untrained, its units in the order in which they are.
 
-    ``name``, ``head``, ``labels`` and ``pooling`` are as in ``nas.checkpoint.read_checkpoint``; ``space`` may be a
-    preset's name. What the folder held of these files is replaced. Raises CheckpointError, and SpaceError where the
-    space is unknown or does not fit.
+    ``name``, ``head``, ``labels``, ``pooling`` and ``label_names`` are as in ``nas.checkpoint.read_checkpoint``;
+    ``space`` may be a preset's name. What the folder held of these files is replaced. Raises CheckpointError, and
+    SpaceError where the space is unknown or does not fit.
     """
-    checkpoint = read_checkpoint(name, head, labels, pooling=pooling)
+    checkpoint = read_checkpoint(name, head, labels, pooling=pooling, label_names=label_names)
+    if checkpoint.order_is_open:
+        raise CheckpointError(
+            f"checkpoint {name}: its head does not name its labels (LABEL_0, ...); say which is which as label_names"
+        )
     dimensions = checkpoint.dimensions
     if isinstance(space, str):
         space = preset(space, dimensions)
     check_fits(space, dimensions)
     network = Supernet(checkpoint.tensors, dimensions)
     with tempfile.TemporaryDirectory() as tokenizer_folder:
-        checkpoint.tokenizer.save_pretrained(tokenizer_folder)
-        save_supernet(folder, network, space, labels, Path(tokenizer_folder), {"checkpoint": name})
+        checkpoint.tokenizer.save(Path(tokenizer_folder))
+        provenance = {"checkpoint": name, "activation": checkpoint.activation}
+        save_supernet(folder, network, space, checkpoint.labels, Path(tokenizer_folder), provenance)
     return read_supernet(folder)

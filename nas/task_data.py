@@ -125,17 +125,23 @@ def take(encoded: EncodedExamples, count: int) -> EncodedExamples:
     return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows)
 
 
-def prepare(configuration: Configuration, folder: Path, tokenizer: Callable[[], Path], report: Report) -> TaskData:
+def prepare(
+    configuration: Configuration,
+    folder: Path,
+    tokenizer: Callable[[], Path],
+    report: Report,
+    max_length: Callable[[], int],
+) -> TaskData:
     """Reads what an earlier call prepared in ``folder`` from the same source, or prepares it. Raises DataError.
 
-    ``tokenizer()`` is the folder of the checkpoint's tokenizer.
+    ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has.
     """
     data, head, seed = configuration.data, configuration.head, configuration.seed
     is_corpus = head == "masked-lm"
     marker = folder / "inputs.json"
-    asked = digest(data.model_dump(exclude=set() if is_corpus else {"max_length"}), head, seed)
+    asked = digest(data.model_dump(exclude={"max_length", "label_names"}), head, seed)
     if is_corpus:
-        asked = digest(asked, (tokenizer() / "tokenizer.json").read_text(encoding="utf-8"))
+        asked = digest(asked, max_length(), (tokenizer() / "tokenizer.json").read_text(encoding="utf-8"))
     recorded = json.loads(marker.read_text()) if marker.is_file() else {}
     try:
         inputs = {"asked": asked, "source": _source_identity(data.source)}
@@ -152,7 +158,7 @@ def prepare(configuration: Configuration, folder: Path, tokenizer: Callable[[], 
             data.source,
             tokenizer(),
             folder / "corpus",
-            data.max_length,
+            max_length(),
             sizes,
             seed,
             lower=data.lower,
@@ -164,7 +170,7 @@ def prepare(configuration: Configuration, folder: Path, tokenizer: Callable[[], 
         content = make_splits(source, head, sizes, seed)
         write_splits(content, folder / "splits")
     write_json(marker, inputs)
-    return TaskData(content, tokenizer(), data.max_length, seed)
+    return TaskData(content, tokenizer(), max_length(), seed)
 
 
 def _source_identity(source: str) -> str:

@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from bench.fingerprint import fingerprint
+from export.recipes import choose_recipe
 from nas.families import FAMILIES
 from nas.layout import Dimensions, tensor_axes, tensor_shape
 from nas.space import Genomes, SearchSpace, Subnet
 
+# The one whose products are exact on the machine that tests run on.
+HOST_RECIPE = choose_recipe(fingerprint()["isa"])
 WORDS = tuple(
     "the a of to and in is it you that he was for on are with as his they be at one have this from".split()  # noqa: SIM905
 )
@@ -39,7 +43,7 @@ def make_dimensions(head: str = "embedding", **changes: Any) -> Dimensions:
 # Changes to make_dimensions: the shapes of network that a head can sit on.
 SHAPES: dict[str, dict[str, Any]] = {
     "bert": {},
-    "roberta": {"family": "roberta", "token_types": 1},
+    "roberta": {"family": "roberta", "token_types": 1, "padding_id": 1},
     "distilbert": {"family": "distilbert", "token_types": 1, "head_activation": "relu"},
     "electra": {"family": "electra", "table_size": 20, "head_activation": "gelu"},
 }

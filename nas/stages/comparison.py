@@ -153,7 +153,7 @@ def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: M
             model=model,
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
-            max_length=run.configuration.data.max_length,
+            max_length=run.max_length,
             sample=_sample(run, model),
             record={
                 "precision": entry.precision,

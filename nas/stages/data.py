@@ -20,7 +20,7 @@ def data(run: Run) -> dict[str, Any]:
     for note in content.content.notes:
         run.console.say(f"note: {note}")
     rows = []
-    longest = run.configuration.data.max_length
+    longest = run.max_length
     facts: dict[str, dict[str, float]] = {}
     for part, count in content.counts.items():
         lengths = content.encoded(part).lengths

@@ -12,14 +12,13 @@ from export.weights import SupernetFolder, read_supernet
 from nas.configuration import ConfigurationError, Refinement
 from nas.extraction import extract
 from nas.files import digest, write_json
-from nas.recipes import choose_losses
 from nas.run import Run
 from nas.space import Subnet
 from nas.stages.comparison import Entry, compare, package, show
 from nas.stages.export import announce
 from nas.stages.fit import budget_in_ms
 from nas.stages.subnet import find_subnet
-from nas.stages.train import course, load_network, make_batches, prove_equal, recorded
+from nas.stages.train import course, load_network, losses_under, make_batches, prove_equal, recorded
 
 
 def refine(run: Run, name: str) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def refined_folder(run: Run, subnet: Subnet, quantization_aware: bool) -> Path:
 
 
 def _losses(run: Run) -> dict[str, float]:
-    return choose_losses(run.configuration.head, run.configuration.training.losses)
+    return losses_under(run.configuration, run.supernet.provenance.get("activation"))
 
 
 def training_identity(run: Run, settings: Refinement) -> list[Any]:
@@ -154,7 +153,7 @@ def extract_subnet(run: Run, name: str, folder: Path) -> dict[str, Any]:
     supernet = read_supernet(source)
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
-    extract(supernet, subnet, staging, run.configuration.data.max_length)
+    extract(supernet, subnet, staging, run.max_length)
     if folder.exists():
         folder.rmdir()
     staging.rename(folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas.configuration import ConfigurationError
+from nas.configuration import Configuration, ConfigurationError
 from nas.files import aside, digest
 from nas.layout import DESCRIPTION_FILE, Dimensions
 from nas.presets import check_fits, preset
@@ -85,7 +85,8 @@ def _inputs(run: Run) -> str:
         configuration.head,
         configuration.pooling,
         configuration.seed,
-        configuration.data.max_length,
+        configuration.data.label_names,
+        run.max_length,
     )
 
 
@@ -93,9 +94,39 @@ def _is_trained(run: Run, inputs: str) -> bool:
     return {recorded(folder, "inputs") for folder in (run.supernet_folder, run.teacher_folder)} == {inputs}
 
 
+def losses_under(configuration: Configuration, activation: str | None) -> dict[str, float]:
+    """The losses of a training under a checkpoint's activation. Raises ConfigurationError where they do not fit it."""
+    try:
+        return choose_losses(configuration.head, configuration.training.losses, activation)
+    except ValueError as error:
+        raise ConfigurationError(f"training.losses: {error}") from None
+
+
+def _read_checkpoint(run: Run, data: TaskData) -> Checkpoint:
+    """The checkpoint, with a word on everything about it that a user may not expect."""
+    from nas.checkpoint import read_checkpoint
+    from nas.label_order import settle_order
+
+    configuration = run.configuration
+    checkpoint = read_checkpoint(
+        run.checkpoint,
+        configuration.head,
+        data.labels,
+        configuration.seed,
+        configuration.pooling,
+        configuration.data.label_names,
+        configuration.training.new_head,
+    )
+    for note in checkpoint.notes:
+        run.console.say(f"warning: {note}")
+    if checkpoint.order_is_open:
+        checkpoint, sentence = settle_order(checkpoint, data)
+        run.console.say(f"warning: {sentence}")
+    return checkpoint
+
+
 def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> None:
     # torch and transformers take seconds to load; finished work needs neither.
-    from nas.checkpoint import read_checkpoint
     from nas.engine import StateFiles
     from nas.objective import Objective
     from nas.probes import choose_probes, held_out_probe
@@ -105,11 +136,11 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
 
     configuration = run.configuration
     training, seed = configuration.training, configuration.seed
-    checkpoint = read_checkpoint(run.checkpoint, configuration.head, data.labels, seed, configuration.pooling)
+    checkpoint = _read_checkpoint(run, data)
     dimensions = checkpoint.dimensions
-    if configuration.data.max_length > dimensions.max_positions:
+    if run.max_length > dimensions.max_positions:
         raise ConfigurationError(
-            f"data.max_length = {configuration.data.max_length}: the checkpoint has {dimensions.max_positions} "
+            f"data.max_length = {run.max_length}: the checkpoint has {dimensions.max_positions} "
             f"positions; longer texts are cut to data.max_length"
         )
     space = choose_space(run, dimensions)
@@ -117,7 +148,8 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
         "checkpoint": configuration.checkpoint,
         "seed": seed,
         "splits": data.digest,
-        "max_length": configuration.data.max_length,
+        "max_length": run.max_length,
+        "activation": checkpoint.activation,
         "inputs": inputs,
     }
     main = accelerator.is_main_process
@@ -135,12 +167,12 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
         # The folder is complete only with its description.
         (run.teacher_folder / DESCRIPTION_FILE).unlink(missing_ok=True)
         described = provenance | {"teacher": teacher_inputs}
-        save_supernet(run.teacher_folder, teacher, space, data.labels, run.tokenizer_folder, described)
+        save_supernet(run.teacher_folder, teacher, space, checkpoint.labels, run.tokenizer_folder, described)
         _save_outputs(run, teacher, data)
     accelerator.wait_for_everyone()
 
     supernet = copy.deepcopy(teacher)
-    losses = choose_losses(configuration.head, training.losses)
+    losses = losses_under(configuration, checkpoint.activation)
     objective = Objective(losses, dimensions)
     costs = _costs(run, space)
     sampler = Sampler(space, training.sampling, training.random_subnets, training.steps, seed, costs)
@@ -168,7 +200,7 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
         provenance |= {"steps": training.steps, "losses": losses, "sampling": training.sampling}
         drawn = space.decode(space.sample(1, np.random.default_rng(seed))[0])
         prove_equal(supernet, [space.largest, space.smallest, drawn], data)
-        save_supernet(run.supernet_folder, supernet, space, data.labels, run.tokenizer_folder, provenance)
+        save_supernet(run.supernet_folder, supernet, space, checkpoint.labels, run.tokenizer_folder, provenance)
         shutil.rmtree(run.training_folder, ignore_errors=True)
         run.event("train", inputs=inputs, steps=training.steps)
 
@@ -257,7 +289,9 @@ def _teacher_inputs(run: Run, data: TaskData) -> str:
         run.configuration.head,
         run.configuration.pooling,
         run.configuration.seed,
-        run.configuration.data.max_length,
+        run.configuration.data.label_names,
+        run.max_length,
+        training.new_head,
         training.batch_size,
         training.importance_texts,
         training.teacher_steps,

@@ -58,7 +58,8 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     """What the export stage makes of a random network, by the same calls."""
     labels = LABELS if "classification" in head else ()
     checkpoint, space = write_checkpoint(folder / "checkpoint", family, head), make_space(num_layers=2, depth=(1, 2))
-    supernet = open_checkpoint(str(checkpoint), head, folder / "supernet", space, labels)
+    label_names = {label: f"LABEL_{row}" for row, label in enumerate(labels)}
+    supernet = open_checkpoint(str(checkpoint), head, folder / "supernet", space, labels, label_names=label_names)
     tokenizer = load_tokenizer(folder / "supernet")
     examples = make_examples(head, sentences)
     encoded = encode(tokenizer, examples, MAX_LENGTH)

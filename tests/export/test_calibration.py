@@ -15,9 +15,8 @@ from onnxruntime.quantization.calibrate import CalibrationDataReader, create_cal
 from export.build import Exporter, drift, load, run
 from export.calibration import METHODS, CalibrationError, Feeds, calibrate, calibration_warnings
 from export.graph import float_model
-from export.recipes import recipe_named
 from export.weights import SupernetFolder
-from tests.networks import make_dimensions, make_space, random_feeds, random_tensors
+from tests.networks import HOST_RECIPE, make_dimensions, make_space, random_feeds, random_tensors
 
 Ranges = dict[str, tuple[float, float]]
 ORT_METHODS = {
@@ -127,7 +126,7 @@ def test_ranges_are_those_of_the_calibrator_that_reads_files(
 def test_every_method_gives_a_model_close_to_float(head: str, method: str) -> None:
     dimensions = make_dimensions(head)
     folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
-    recipe = replace(recipe_named("avx512_vnni"), calibration=method)
+    recipe = replace(HOST_RECIPE, calibration=method)
     exporter = Exporter(folder, recipe, make_batches())
     feeds = random_feeds(dimensions, batch=16, sequence=20, seed=99)
     quantized, exact = (run(load(exporter.build(folder.space.largest, kind)), feeds) for kind in ("int8", "fp32"))

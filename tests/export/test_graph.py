@@ -18,14 +18,21 @@ from export.calibration import calibrate
 from export.graph import float_model, input_names, output_names, weight_products
 from export.inspection import optimized_graph
 from export.quantize import quantize
-from export.recipes import recipe_named
 from export.reference import reference_output
 from nas.checkpoint import read_checkpoint
 from nas.layout import HEAD_NAMES, Dimensions
 from nas.presets import default_space
 from nas.space import SpaceError, Subnet
 from nas.supernet import Supernet
-from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from tests.networks import (
+    HOST_RECIPE,
+    SHAPES,
+    make_dimensions,
+    make_space,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+)
 
 EQUAL = 1e-4
 
@@ -109,7 +116,7 @@ def test_int8_runs_every_gemm_in_integers_and_stays_close_to_float(shape: str, h
     ]
     model = float_model(tensors, dimensions, subnet)
     exact = onnx_output(model.SerializeToString(), batches[0])
-    quantized = quantize(model, calibrate(model, batches).ranges, recipe_named("avx512_vnni"))
+    quantized = quantize(model, calibrate(model, batches).ranges, HOST_RECIPE)
     onnx.checker.check_model(quantized, full_check=True)
     found = onnx_output(quantized.SerializeToString(), batches[0])
     found, exact = (at_tokens(output, dimensions, batches[0]).ravel() for output in (found, exact))

@@ -191,7 +191,8 @@ def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentence
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("head", HEAD_NAMES)
 def test_transformers_understands_the_configuration(tmp_path: Path, family: str, head: str) -> None:
-    dimensions = make_dimensions(head, family=family, max_positions=50, table_size=20 if family == "electra" else 0)
+    sizes = {"max_positions": 50, "table_size": 20 if family == "electra" else 0, "padding_id": 1}
+    dimensions = make_dimensions(head, family=family, **sizes)
     labels = LABELS if "classification" in head else ()
     settings = checkpoint_config(dimensions, Subnet(24, (Layer(0, 2, 8, 40), Layer(2, 3, 8, 48))), labels)
     (tmp_path / "config.json").write_text(json.dumps(settings))
@@ -201,6 +202,7 @@ def test_transformers_understands_the_configuration(tmp_path: Path, family: str,
     positions = 52 if FAMILIES[family].positions_follow_padding else 50
     width = 20 if family == "electra" else 24
     assert state[f"{base}embeddings.position_embeddings.weight"].shape == (positions, width)
+    assert config.pad_token_id == 1
     assert config.num_labels == (dimensions.num_labels or 2)
     layers = {key for key in state if f".{FAMILIES[family].layers}.1." in f".{key}"}
     assert len(layers) == 16

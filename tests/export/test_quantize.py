@@ -17,15 +17,15 @@ from export.inspection import optimized_graph
 from export.quantize import quantize
 from export.recipes import FALLBACK, RECIPES, Recipe, choose_recipe, recipe_named
 from export.weights import SupernetFolder
-from tests.networks import make_dimensions, make_space, random_feeds, random_subnets, random_tensors
-
-VNNI = recipe_named("avx512_vnni")
+from tests.networks import HOST_RECIPE, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
 
 def make_exporter(head: str = "embedding", **changes: object) -> Exporter:
     dimensions = make_dimensions(head, **changes)
     folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
-    return Exporter(folder, VNNI, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)])
+    return Exporter(
+        folder, HOST_RECIPE, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)]
+    )
 
 
 @pytest.mark.parametrize("head", ["embedding", "classification"])
@@ -65,7 +65,7 @@ def test_weights_are_per_channel_int8_and_the_word_table_per_row() -> None:
     assert "embeddings.word" not in values
 
 
-@pytest.mark.parametrize("recipe", [VNNI, replace(FALLBACK, per_channel=False)], ids=["channels", "tensors"])
+@pytest.mark.parametrize("recipe", [HOST_RECIPE, replace(FALLBACK, per_channel=False)], ids=["channels", "tensors"])
 def test_weights_are_rounded_as_the_quantizer_itself_does(recipe: Recipe) -> None:
     exporter = make_exporter("classification")
     supernet = exporter.supernet

@@ -10,16 +10,22 @@ import pytest
 from onnx import numpy_helper
 
 from export.build import Exporter, drift, load, run
-from export.recipes import FALLBACK, Recipe, recipe_named
+from export.recipes import FALLBACK, Recipe
 from export.weights import SupernetFolder
 from nas.layout import HEAD_NAMES
 from nas.space import Layer, SpaceError, Subnet
-from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from tests.networks import (
+    HOST_RECIPE,
+    SHAPES,
+    make_dimensions,
+    make_space,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+)
 
-VNNI = recipe_named("avx512_vnni")
 
-
-def make_exporter(head: str, shape: str = "bert", recipe: Recipe = VNNI) -> Exporter:
+def make_exporter(head: str, shape: str = "bert", recipe: Recipe = HOST_RECIPE) -> Exporter:
     dimensions = make_dimensions(head, **SHAPES[shape])
     folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
     return Exporter(folder, recipe, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)])

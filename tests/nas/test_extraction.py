@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from export.weights import SupernetFolder, read_supernet
-from nas.checkpoint import read_checkpoint, save_tokenizer
+from nas.checkpoint import read_checkpoint
 from nas.extraction import extract, obstacles
 from nas.families import FAMILIES
 from nas.layout import Dimensions
@@ -35,7 +35,7 @@ def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path,
     dimensions = checkpoint.dimensions
     tensors = {name: torch.from_numpy(value) for name, value in random_tensors(dimensions, 3).items()}
     supernet = Supernet(tensors, dimensions)
-    save_tokenizer(str(source), head, tmp_path / "tokenizer")
+    checkpoint.tokenizer.save(tmp_path / "tokenizer")
     save_supernet(tmp_path / "net", supernet, make_space(), checkpoint.labels, tmp_path / "tokenizer", {})
     subnet = fitting(dimensions)
     extract(read_supernet(tmp_path / "net"), subnet, tmp_path / "out", max_length=32)

@@ -15,7 +15,7 @@ from nas.objective import Objective
 from nas.supernet import Supernet
 from nas.training import train_supernet
 from tests.nas.courses import make_course, make_network
-from tests.networks import make_space, random_feeds, random_subnets
+from tests.networks import HOST_RECIPE, make_space, random_feeds, random_subnets
 
 HEADS = ["embedding", "classification", "token-classification", "span"]
 
@@ -34,11 +34,11 @@ def rounded_output(network: Supernet, quantization: FakeQuantization, feeds: dic
 @pytest.mark.parametrize(
     "chosen",
     [
-        recipe_named("avx512_vnni"),
+        HOST_RECIPE,
         recipe_named("avx2"),
-        replace(recipe_named("avx512_vnni"), embeddings=False, keep_float=("layers/*/ffn/*", "head/*")),
+        replace(HOST_RECIPE, embeddings=False, keep_float=("layers/*/ffn/*", "head/*")),
     ],
-    ids=["avx512_vnni", "avx2", "mixed"],
+    ids=["host", "avx2", "mixed"],
 )
 def test_rounding_in_training_is_the_rounding_of_the_exported_model(head: str, chosen: Recipe) -> None:
     """Far nearer to ONNX Runtime's INT8 output than that is to the float output: the same scheme and ranges."""
@@ -62,7 +62,7 @@ def test_rounding_in_training_is_the_rounding_of_the_exported_model(head: str, c
 def test_ranges_are_measured_again_when_due() -> None:
     network = make_network("classification")
     calibration = [{name: torch.from_numpy(array) for name, array in random_feeds(network.dimensions).items()}]
-    quantization = FakeQuantization(recipe_named("avx512_vnni"), calibration, make_space().smallest, 5)
+    quantization = FakeQuantization(HOST_RECIPE, calibration, make_space().smallest, 5)
     quantization.prepare(network, 0)
     first = dict(quantization._ranges)
     with torch.no_grad():

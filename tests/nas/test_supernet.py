@@ -83,7 +83,10 @@ def test_an_opened_checkpoint_is_a_supernet_folder_of_the_same_weights(tmp_path:
     checkpoint, name = read_checkpoint(str(bert_folder), "embedding"), str(bert_folder)
     supernet = open_checkpoint(name, "embedding", tmp_path / "net")
     assert supernet.space == preset("default", checkpoint.dimensions)
-    assert (supernet.dimensions, supernet.provenance) == (checkpoint.dimensions, {"checkpoint": name})
+    assert (supernet.dimensions, supernet.provenance) == (
+        checkpoint.dimensions,
+        {"checkpoint": name, "activation": None},
+    )
     for key, tensor in checkpoint.tensors.items():
         np.testing.assert_array_equal(supernet.tensors[key], tensor)
     own, theirs = load_tokenizer(tmp_path / "net"), load_tokenizer(bert_folder)
