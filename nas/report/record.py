@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
 from bench.estimates import Reference, Timing
 from bench.store import Measurement, Store, StoreError, Summary, timings
 from nas.files import read_lines
 from nas.layout import DESCRIPTION_FILE, Dimensions
 from nas.space import SearchSpace, SpaceError, Subnet
+from nas.yaml_documents import read_yaml
 from predictors.features import PRECISIONS
 from predictors.latency import Predictor, PredictorError, load_predictor
 
@@ -132,12 +132,12 @@ def read_run(folder: Path) -> RunRecord:
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such run folder; `ortnas run` makes one")
     try:
-        configuration = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+        configuration = read_yaml(folder / "run.yaml")
         if not isinstance(configuration, dict):
             raise ValueError("it holds no keys")
     except FileNotFoundError:
         raise ReportError(f"{folder} is no run folder: it holds no run.yaml") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise ReportError(f"{folder / 'run.yaml'} cannot be read: {error}") from error
     record = RunRecord(folder, configuration)
     record.events = _dictionaries(folder / "events.jsonl")
