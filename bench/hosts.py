@@ -21,6 +21,7 @@ from bench.timing import Samples, Setup, Workload
 
 # The exported graphs' opset 20 came with this release.
 MINIMUM_ONNXRUNTIME = (1, 17)
+MINIMUM_PYTHON = (3, 10)
 _STDERR_LINES = 20
 _SLOW_INFERENCE_S = 1.0
 
