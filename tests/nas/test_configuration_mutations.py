@@ -50,7 +50,7 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 def retype(document: Any, draw: random.Random) -> None:
     section, key = draw.choice(places(document))
-    section[key] = draw.choice(_ODD_VALUES)
+    section[key] = copy.deepcopy(draw.choice(_ODD_VALUES))
 
 
 def drop(document: Any, draw: random.Random) -> None:
