@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from bench.conditions import usable_processors
 from export.calibration import Feeds, calibrate
 from export.graph import Graph, build_graph, to_model
 from export.heads import ALIAS
@@ -108,8 +109,9 @@ class Exporter:
 
 
 def load(model: bytes) -> onnxruntime.InferenceSession:
-    """A session with default optimizations and as many threads as ONNX Runtime chooses."""
+    """A session with default optimizations and a thread for each processor that is granted."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_processors()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
