@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.build import check_size
 from nas.configuration import ConfigurationError
 from nas.files import aside, digest
 from nas.layout import DESCRIPTION_FILE, Dimensions
@@ -112,6 +113,9 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
             f"data.max_length = {configuration.data.max_length}: the checkpoint has {dimensions.max_positions} "
             f"positions; longer texts are cut to data.max_length"
         )
+    if configuration.precision == "fp32":
+        # All timings are taken beside the full model.
+        check_size(dimensions, dimensions.full_subnet, None)
     space = choose_space(run, dimensions)
     provenance: dict[str, Any] = {
         "checkpoint": configuration.checkpoint,
