@@ -91,8 +91,9 @@ class SshHost(WorkerHost):
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: Protocol,
+        visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        return self._again(lambda: super(SshHost, self).measure(models, anchor, setup, workloads, protocol))
+        return self._again(lambda: super(SshHost, self).measure(models, anchor, setup, workloads, protocol, visit))
 
     def _again(self, action: Callable[[], _Answer]) -> _Answer:
         for attempt in range(1, _CONNECTION_TRIES + 1):

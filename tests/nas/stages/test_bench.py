@@ -70,11 +70,12 @@ class Unreliable(SimulatedHost):
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: Protocol,
+        visit: int = 0,
     ) -> dict[str, Samples | Failure]:
         if self.asked == self.left:
             raise HostError("gone")
         self.asked += 1
-        found = super().measure(models, anchor, setup, workloads, protocol)
+        found = super().measure(models, anchor, setup, workloads, protocol, visit)
         return {name: Failure("broken") if name in self.broken else one for name, one in found.items()}
 
 
