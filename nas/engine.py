@@ -185,13 +185,14 @@ def optimise(
                 f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
             )
         optimizer.step()
+        # Before the state: what a kill in between leaves unsaved is computed again, what is unsaid would stay so.
+        names = (name for name, _ in losses.by_subnet)
+        after_step(step + 1, list(zip(names, values, strict=True)))
         if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
             if accelerator.is_main_process:
                 scaling = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
                 states.save(parameters, optimizer, scaling, step + 1)
             accelerator.wait_for_everyone()
-        names = (name for name, _ in losses.by_subnet)
-        after_step(step + 1, list(zip(names, values, strict=True)))
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

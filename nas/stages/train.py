@@ -224,6 +224,8 @@ def course(
             run.console.say,
             probe,
             training.probe_every,
+            batches.schedule.checkpoint_every,
+            states.inputs,
         )
 
         def after_step(step: int, losses: list[tuple[str, float]]) -> None:

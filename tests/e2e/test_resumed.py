@@ -108,3 +108,9 @@ def test_the_same_package_was_made(folders: tuple[Path, Path]) -> None:
         assert records[1][part] == records[0][part]
     rows = [json.loads((folder / "packages" / "comparison-int8.json").read_text())["rows"] for folder in folders]
     assert rows[1] == rows[0]
+
+
+def test_the_curve_was_written_once(folders: tuple[Path, Path]) -> None:
+    alone, killed = ((folder / "curves" / "supernet.jsonl").read_text() for folder in folders)
+    assert killed == alone
+    assert [json.loads(line)["step"] for line in alone.splitlines() if "score" in line] == [10, 20, 25]
