@@ -14,8 +14,11 @@ from nas.cli.options import HostOption, JsonOption
 
 if TYPE_CHECKING:
     from export.load_test import LoadRow
-    from export.verify import Check
+    from export.verify import Check, Verdict
     from nas.console import Console
+
+# By verdict; 2 is for wrong options.
+_EXIT_STATUS = {"breaks": 1, "cannot tell": 3}
 
 
 def verify(
@@ -28,38 +31,44 @@ def verify(
     seconds: Annotated[float, typer.Option(min=0.1, help="With --load: how long each concurrency is driven.")] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a package on this machine: files, speed, score; with --load, throughput and latency under load."""
+    """Check a package on this machine: files, speed, score; with --load, throughput and latency under load.
+
+    Exit status: 0 where it keeps what it promises, 1 where it breaks it, 3 where this machine cannot tell now.
+    """
 
     def action() -> None:
         from export.load_test import drive
+        from export.verify import verdict_of
         from export.verify import verify as verify_package
         from nas.console import Console
 
         console = Console(to_stderr=as_json)
         checks = verify_package(package)
-        failed = any(check.state == "fail" for check in checks)
-        _show_checks(package, checks, console)
-        driven = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if load and not failed else []
+        verdict = verdict_of(checks)
+        _show_checks(package, checks, verdict, console)
+        to_drive = load and verdict != "breaks"
+        driven = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if to_drive else []
         if driven:
             _show_load(driven, sessions, console)
         if as_json:
-            documents = [vars(check) for check in checks]
-            answer = {"checks": documents, "load": [row.to_json() for row in driven]} if load else documents
-            typer.echo(json.dumps(answer))
-        elif not failed and not load:
+            documents = [check.to_json() for check in checks]
+            under_load = {"verdict": verdict, "checks": documents, "load": [row.to_json() for row in driven]}
+            typer.echo(json.dumps(under_load if load else documents))
+        elif verdict == "keeps" and not load:
             say_next(console.say, f"ortnas verify {quoted(package)} --load tells what the latency becomes under load")
-        if failed:
-            raise typer.Exit(1)
+        if verdict != "keeps":
+            raise typer.Exit(_EXIT_STATUS[verdict])
 
     guarded(action)
 
 
-def _show_checks(package: Path, checks: Sequence[Check], console: Console) -> None:
+def _show_checks(package: Path, checks: Sequence[Check], verdict: Verdict, console: Console) -> None:
     rows = [(check.name, check.state, check.detail) for check in checks]
     console.table(str(package), ("check", "result", "detail"), rows)
-    counts = {state: sum(check.state == state for check in checks) for state in ("pass", "warn", "fail")}
-    verdict = "failed" if counts["fail"] else "passed, with warnings" if counts["warn"] else "passed"
-    console.say(f"\n{verdict}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
+    counts = {state: sum(check.state == state for check in checks) for state in ("pass", "warn", "unknown", "fail")}
+    passed = "passed, with warnings" if counts["warn"] else "passed"
+    ending = {"keeps": passed, "cannot tell": "this machine cannot tell now", "breaks": "failed"}[verdict]
+    console.say(f"\n{ending}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
 
 
 def _show_load(driven: Sequence[LoadRow], sessions: int, console: Console) -> None:
