@@ -12,7 +12,7 @@ from search.resolution import half_width, resolution_sentence
 
 def answers(labels: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
     """Logits of two classes that give the label where it is to be right."""
-    return [np.eye(2, dtype=np.float32)[label if is_right else 1 - label] for label, is_right in zip(labels, right)]
+    return list(np.eye(2, dtype=np.float32)[np.where(right, labels, 1 - labels)])
 
 
 @pytest.mark.parametrize("texts", [200, 872])
