@@ -11,22 +11,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench.timing import PROVIDERS
-from nas.configuration_values import (
-    MOST_ROWS,
-    MOST_STEPS,
-    MOST_THREADS,
-    MOST_TOKENS,
-    SEEDS,
-    LearningRate,
-    Processor,
-    Section,
-    Size,
-    Sizes,
-    Texts,
-    check_request,
-)
+from nas.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
 from nas.data.failures import DataError
 from nas.data.tasks import find_task
+from nas.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
 from nas.presets import PRESETS
 from nas.recipes import choose_losses
 from nas.wrong_keys import explain, shorten

@@ -7,12 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-# More would be a slip of the pen; what a checkpoint or a host allows is less and asked of it later.
-MOST_STEPS, MOST_ROWS, MOST_TOKENS, MOST_THREADS = 10**9, 10**9, 65_536, 1024
-# One timed request has to fit into memory several times over.
-_MOST_TOKENS_A_REQUEST = 2**22
-# What numpy's, torch's and XGBoost's generators all take.
-SEEDS = 2**32
+from nas.limits import MOST_TOKENS
+
 _MOST_SIZES = 1000
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -49,9 +45,3 @@ class Section(BaseModel):
             if isinstance(part, str) and _UNPRINTABLE.search(part):
                 raise ValueError("holds a character that is no text, such as a line end or half of a surrogate pair")
         return value
-
-
-def check_request(batch: int, sequence: int) -> None:
-    """Raises ValueError."""
-    if batch * sequence > _MOST_TOKENS_A_REQUEST:
-        raise ValueError(f"batch {batch} x sequence {sequence} is more than {_MOST_TOKENS_A_REQUEST} tokens a request")

@@ -11,6 +11,7 @@ import typer
 
 from nas.cli.execution import command_line, guarded, quoted, say_next
 from nas.cli.options import HostOption, JsonOption
+from nas.limits import MOST_THREADS, MOST_TOKENS, check_request
 
 if TYPE_CHECKING:
     from export.load_test import LoadRow
@@ -25,10 +26,14 @@ def verify(
     package: Annotated[Path, typer.Argument(help="A package folder.")],
     load: Annotated[bool, typer.Option("--load", help="Drive it with concurrent requests, too.")] = False,
     concurrency: Annotated[
-        list[int] | None, typer.Option(min=1, help="With --load: requests at a time; several times.")
+        list[int] | None, typer.Option(min=1, max=MOST_THREADS, help="With --load: requests at a time; several times.")
     ] = None,
-    sessions: Annotated[int, typer.Option(min=1, help="With --load: sessions that share the requests.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0.1, help="With --load: how long each concurrency is driven.")] = 5.0,
+    sessions: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="With --load: sessions that share the requests.")
+    ] = 1,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="With --load: how long each concurrency is driven.")
+    ] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
     """Check a package on this machine: files, speed, score; with --load, throughput and latency under load.
@@ -118,7 +123,7 @@ def doctor(
         Path | None, typer.Argument(help="A run's configuration, for its host, session and model.")
     ] = None,
     host: HostOption = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the timed session.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads of the timed session.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a host does to timings, and measure their noise floor."""
@@ -144,14 +149,18 @@ def doctor(
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX file, whoever made it, or a package folder.")],
-    batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
-    sequence: Annotated[int, typer.Option(min=1, help="Tokens a sequence.")] = 128,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the session.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Sequences at a time.")] = 1,
+    sequence: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Tokens a sequence.")] = 128,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of the session.")] = 1,
     provider: Annotated[str, typer.Option(help="Execution provider, or cpu, cuda...")] = "CPUExecutionProvider",
     profiled: Annotated[bool, typer.Option("--profile", help="Time the operators too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what ONNX Runtime really runs: operators, matrix products in integers and in floats, weights."""
+    try:
+        check_request(batch, sequence)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--batch, --sequence") from None
 
     def action() -> None:
         from bench.timing import PROVIDERS, Setup, Workload

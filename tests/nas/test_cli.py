@@ -258,3 +258,24 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "run.yaml")
     done = ortnas("data", tmp_path / "run.yaml")
     assert (done.returncode, "is no regular file" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "model.onnx", "--threads", "100000"),
+        ("inspect", "model.onnx", "--batch", "1000000000"),
+        ("inspect", "model.onnx", "--batch", "65536", "--sequence", "65536"),
+        ("doctor", "--threads", "100000"),
+        ("verify", "package", "--load", "--concurrency", "100000"),
+        ("verify", "package", "--load", "--seconds", "inf"),
+        ("verify", "package", "--load", "--seconds", "nan"),
+        ("sensitivity", "run.yaml", "--tolerance", "nan"),
+        ("fit", "--latencies", "file", "--seed", str(2**70)),
+        ("fit", "--latencies", "file", "--threads", "100000"),
+    ],
+)
+def test_options_that_nothing_could_use_are_refused(arguments: tuple[str, ...]) -> None:
+    done = ortnas(*arguments)
+    assert done.returncode == 2
+    assert arguments[-2] in done.stderr
