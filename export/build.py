@@ -122,7 +122,9 @@ class Exporter:
 
 
 def check_size(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) -> None:
-    """Of an INT8 model by a recipe, or a float model without one. Raises ExportError."""
+    """Of an INT8 model by a recipe, or a float model without one. Raises ExportError, and SpaceError where the subnet
+    does not fit the supernet."""
+    dimensions.check(subnet)
     size_bytes = subnet_bytes(dimensions, subnet, recipe)
     if size_bytes > LARGEST_MODEL_BYTES:
         remedy = "precision int8 or a smaller space" if recipe is None else "a smaller space, or keep less in float"
