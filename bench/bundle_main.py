@@ -5,13 +5,16 @@ import sys
 
 if __name__ == "__main__":
     if sys.version_info < (3, 10):  # noqa: UP036 bundles travel to hosts of all ages
-        sys.exit("error: this bundle needs Python 3.10 or newer; this is Python " + sys.version.split()[0])
-    try:
-        for name in ("bench", "numpy", "onnxruntime"):  # the first sets up what the last reads
-            importlib.import_module(name)
-    except ImportError as error:
         sys.exit(
-            "error: this bundle needs numpy and onnxruntime: " + str(error).strip().splitlines()[0] + "; install them"
-            " with: " + sys.executable + " -m pip install numpy onnxruntime"
+            "error: this bundle needs Python 3.10 or newer; " + sys.executable + " is Python " + sys.version.split()[0]
         )
+    for name in ("bench", "numpy", "onnxruntime"):  # the first sets up what the last reads
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # one that was built for another Python or system fails in many ways
+            sys.exit(
+                "error: this bundle needs numpy and onnxruntime, and " + sys.executable + " cannot import " + name
+                + " (" + " ".join((type(error).__name__ + ": " + str(error)).split())[:300] + "); install them with: "
+                + sys.executable + " -m pip install numpy onnxruntime"
+            )  # fmt: skip
     sys.exit(importlib.import_module("bench.bundle_run").main())

@@ -84,9 +84,9 @@ def _run(bundle: Bundle, out: Path, host: Host) -> None:
     counts = Counter(name for name, _ in done.visits)
     failed = {name for name, found in done.visits if isinstance(found, Failure)}
     began, made = time.monotonic(), 0
-    for group in _groups(plan, counts, failed):
+    for visit, group in _groups(plan, counts, failed):
         models = {name: bundle.model(digests[name]) for name in group}
-        found = host.measure(models, anchor, setup, workloads, protocol)
+        found = host.measure(models, anchor, setup, workloads, protocol, visit)
         host.forget()
         lines.add([_line(name, digests[name], found[name]) for name in group])
         counts.update(group)
@@ -126,14 +126,17 @@ def _begin(out: Path, plan: Mapping[str, Any], host: Host) -> Results:
     return done
 
 
-def _groups(plan: Mapping[str, Any], counts: Counter[str], failed: set[str]) -> Iterator[list[str]]:
-    """Names of models to visit next, in another order in every pass; ``counts`` and ``failed`` grow meanwhile."""
+def _groups(plan: Mapping[str, Any], counts: Counter[str], failed: set[str]) -> Iterator[tuple[int, list[str]]]:
+    """Number of a visit and names of models to make it next, in another order in every pass.
+
+    ``counts`` and ``failed`` grow meanwhile.
+    """
     for visit in range(plan["visits"]):
         names = [name for name, _ in plan["models"]]
         random.Random(f"{plan['digest']} {visit}").shuffle(names)
         names = [name for name in names if counts[name] <= visit and name not in failed]
         for start in range(0, len(names), GROUP_SIZE):
-            yield names[start : start + GROUP_SIZE]
+            yield visit, names[start : start + GROUP_SIZE]
 
 
 def _line(name: str, digest: str, found: Samples | Failure) -> dict[str, Any]:

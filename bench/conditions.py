@@ -133,6 +133,17 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     return granted if math.isfinite(granted) else None
 
 
+def usable_processors(root: Path = Path("/")) -> int:
+    """Threads that can run at a time: processors that this process may use, or less where control groups grant less.
+
+    What ONNX Runtime, torch and others start by themselves is a thread for each core of the machine (onnxruntime issue
+    29510); those above the quota use it up and are stopped.
+    """
+    granted = cpu_quota(root)
+    processors = len(_processors(root))
+    return max(1, processors if granted is None else min(processors, math.ceil(granted)))
+
+
 def _quota(root: Path, processors: int) -> dict[str, Any]:
     groups = _groups(root)
     if not groups:

@@ -21,6 +21,7 @@ from bench.timing import Samples, Setup, Workload
 
 # The exported graphs' opset 20 came with this release.
 MINIMUM_ONNXRUNTIME = (1, 17)
+MINIMUM_PYTHON = (3, 10)
 _STDERR_LINES = 20
 _SLOW_INFERENCE_S = 1.0
 
@@ -55,8 +56,13 @@ class Host(Protocol):
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: TimingProtocol,
+        visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        """One visit of each named model, in turn with the anchor. Raises HostError."""
+        """One visit of each named model, in turn with the anchor. Raises HostError.
+
+        ``visit`` numbers the visits that the same models get in the same company. Hosts that a clock measures have no
+        need of it; a simulated one makes each visit's noise of it.
+        """
 
     def forget(self) -> None:
         """Frees what the host holds of models that were measured."""
@@ -112,27 +118,28 @@ class WorkerHost:
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: TimingProtocol,
+        visit: int = 0,  # noqa: ARG002 the clock tells
     ) -> dict[str, Samples | Failure]:
         self._bury_the_dead()
 
-        def visit(chosen: Mapping[str, bytes]) -> dict[str, Samples | Failure]:
+        def take(chosen: Mapping[str, bytes]) -> dict[str, Samples | Failure]:
             try:
                 return self._visit(chosen, anchor, setup, workloads, protocol)
             except RefusedError as error:
                 raise HostError(f"{self.name}: {error}") from error
 
         try:
-            return visit(models)
+            return take(models)
         except WorkerError as error:
             if len(models) == 1:
-                return self._blame(next(iter(models)), error, visit)
+                return self._blame(next(iter(models)), error, take)
         # One of them did it: alone, the others get their turn.
         found: dict[str, Samples | Failure] = {}
         for name, model in models.items():
             try:
-                found |= visit({name: model})
+                found |= take({name: model})
             except WorkerError as error:
-                found |= self._blame(name, error, visit)
+                found |= self._blame(name, error, take)
         return found
 
     def forget(self) -> None:
@@ -302,6 +309,7 @@ class StoredHost:
         setup: Setup,  # noqa: ARG002
         workloads: Sequence[Workload],  # noqa: ARG002
         protocol: TimingProtocol,  # noqa: ARG002
+        visit: int = 0,  # noqa: ARG002
     ) -> dict[str, Samples | Failure]:
         raise HostError(
             f"{self.name} is known from imported timings only; take it a bundle: ortnas bench --bundle FILE"

@@ -95,17 +95,17 @@ def _share(pieces: int, threads: int) -> float:
 
 
 class SimulatedHost:
-    """Times models by ``cost_ms``, without a clock: the same calls in the same order give the same samples.
+    """Times models by ``cost_ms``, without a clock: what is timed, and the number of the visit, make the samples.
 
-    Around the cost, samples vary by ``noise`` each (log-normal, now and then an outlier), by a factor of a third of it
-    for each session, and by a slow drift that all models of a round share. Models say which network they hold in
+    A run that goes on after a kill therefore sees what it would have seen. Around the cost, samples vary by ``noise``
+    each (log-normal, now and then an outlier), by a factor of a third of it for each session, and by a slow drift that
+    all models of a round share. Models say which network they hold in
     their metadata (``ortnas.subnet``, ``ortnas.precision``); they are loaded, but never run.
     """
 
     def __init__(self, name: str = "simulated", seed: int = 0, noise: float = 0.02) -> None:
         self.name, self.noise = name, noise
-        self._random = np.random.default_rng(seed)
-        self._drift = 0.0
+        self._seed = seed
         self._elapsed_ns = 0
         self._networks: dict[str, tuple[dict[str, Any], str]] = {}
 
@@ -162,6 +162,7 @@ class SimulatedHost:
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: Protocol,
+        visit: int = 0,
     ) -> dict[str, Samples | Failure]:
         if setup.provider != PROVIDERS["cpu"]:
             raise HostError(f"{self.name}: {setup.provider} is not available here; there is {PROVIDERS['cpu']}")
@@ -184,7 +185,10 @@ class SimulatedHost:
                 for network, precision in (self._networks[digest] for digest in (anchor_digest, *distinct))
             ]
         )
-        samples = dict(zip(distinct, self._rounds(costs_ns, protocol), strict=True))
+        timed = [self._seed, visit, anchor_digest, distinct, setup.to_json(), protocol.to_json()]
+        timed += [workload.to_json() for workload in workloads]
+        noise = _Noise(self.noise, int(hashlib.sha256(json.dumps(timed).encode()).hexdigest()[:32], 16))
+        samples = dict(zip(distinct, self._rounds(costs_ns, protocol, noise), strict=True))
         return found | {name: samples[digest] for name, digest in digests.items()}
 
     def forget(self) -> None:
@@ -200,20 +204,19 @@ class SimulatedHost:
             self._networks[digest] = _network(model)
         return digest
 
-    def _rounds(self, costs_ns: Array, protocol: Protocol) -> list[Samples]:
+    def _rounds(self, costs_ns: Array, protocol: Protocol, noise: _Noise) -> list[Samples]:
         """Samples of all rows of ``costs_ns`` (models, workloads) after the first, the anchor's.
 
         Rounds end as in ``bench.timing.time_interleaved``, by the samples' own seconds.
         """
-        sessions = np.exp(_SESSION_SHARE * self.noise * self._random.standard_normal((len(costs_ns), 1)))
-        costs_ns = costs_ns * sessions
+        costs_ns = noise.sessions(costs_ns)
         active = list(range(1, len(costs_ns)))
         cap_ns = math.inf if protocol.cap_s is None else protocol.cap_s * 1e9 * max(1, len(active))
         taken: list[list[npt.NDArray[np.int64]]] = [[] for _ in costs_ns]
         began_ns = self._elapsed_ns
         for rounds in range(1, protocol.max_rounds + 1):
             running = [0, *active]
-            drawn = self._draw(costs_ns[running])
+            drawn = noise.round(costs_ns[running])
             self._elapsed_ns += int(drawn.sum())
             for model, values in zip(running, drawn, strict=True):
                 taken[model].append(values)
@@ -227,12 +230,27 @@ class SimulatedHost:
                     break
         return [Samples(_rows(values), _rows(taken[0][: len(values)])) for values in taken[1:]]
 
-    def _draw(self, costs_ns: Array) -> npt.NDArray[np.int64]:
+
+class _Noise:
+    """What one visit's samples differ by; ``size`` is that of a sample."""
+
+    def __init__(self, size: float, seed: int) -> None:
+        self._size, self._random = size, np.random.default_rng(seed)
+        # Where the drift is by now: it has wandered for ever.
+        wandered = _DRIFT_STEP / math.sqrt(1 - _DRIFT_KEPT**2)
+        self._drift = wandered * size * self._random.standard_normal()
+
+    def sessions(self, costs_ns: Array) -> Array:
+        """Costs (models, workloads) in the sessions of this visit."""
+        slowed: Array = np.exp(_SESSION_SHARE * self._size * self._random.standard_normal((len(costs_ns), 1)))
+        return costs_ns * slowed
+
+    def round(self, costs_ns: Array) -> npt.NDArray[np.int64]:
         """One round: a sample in ns for each of (models, workloads)."""
-        self._drift = _DRIFT_KEPT * self._drift + _DRIFT_STEP * self.noise * self._random.standard_normal()
-        jitter = self.noise * self._random.standard_normal(costs_ns.shape)
+        self._drift = _DRIFT_KEPT * self._drift + _DRIFT_STEP * self._size * self._random.standard_normal()
+        jitter = self._size * self._random.standard_normal(costs_ns.shape)
         is_outlier = self._random.random(costs_ns.shape) < _OUTLIER_SHARE
-        slowed = 1 + is_outlier * self._random.exponential(_OUTLIER_SIZE * self.noise, costs_ns.shape)
+        slowed = 1 + is_outlier * self._random.exponential(_OUTLIER_SIZE * self._size, costs_ns.shape)
         return np.maximum(1, np.rint(costs_ns * np.exp(self._drift + jitter) * slowed)).astype(np.int64)
 
 

@@ -46,7 +46,7 @@ def time_models(
         order = names[shift:] + names[:shift]
         for start in range(0, len(order), GROUP_SIZE):
             group = {name: models[name] for name in order[start : start + GROUP_SIZE]}
-            for name, found in host.measure(group, anchor, setup, workloads, protocol).items():
+            for name, found in host.measure(group, anchor, setup, workloads, protocol, number).items():
                 if isinstance(found, Failure):
                     raise HostError(f"{host.name} could not time {name}: {found.reason}")
                 samples[name].append(found)

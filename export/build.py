@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from bench.conditions import usable_processors
 from export.calibration import Feeds, calibrate
 from export.graph import Graph, build_graph, to_model
 from export.heads import ALIAS
@@ -18,8 +19,10 @@ from export.outputs import Array, split_rows
 from export.quantize import quantize
 from export.recipes import Recipe
 from export.reference import reference_output
+from export.size import subnet_bytes
 from export.slicing import QuantizedSupernet
 from export.weights import SupernetFolder
+from nas.layout import Dimensions
 from nas.space import Subnet
 from nas.text import EncodedExamples
 
@@ -28,8 +31,12 @@ FLOAT_TOLERANCE = 1e-4
 _COMPARED_ROWS = 4
 
 
+# What a protobuf message, and with it an ONNX file without external data, can hold.
+LARGEST_MODEL_BYTES = 2**31 - 1
+
+
 class ExportError(RuntimeError):
-    """An export that does not compute what its network computes."""
+    """An export that is impossible, or does not compute what its network computes."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +71,17 @@ class Exporter:
 
         For timing, which does not depend on them; calibration and weight ranges are those of the full network.
         """
+        self.check_size(subnet, "int8")
         content: bytes = self.quantized_supernet.cut(subnet).SerializeToString()
         return content
 
     def build(self, subnet: Subnet, precision: Precision) -> bytes:
         """A serialized ONNX model: float32, or INT8 calibrated on its own.
 
-        Raises ExportError where the float graph and the network differ by more than 1e-4.
+        Raises ExportError where the float graph and the network differ by more than 1e-4, and where the model is too
+        large for one file.
         """
+        self.check_size(subnet, precision)
         graph = build_graph(self.supernet.tensors, self.supernet.dimensions, subnet)
         content: bytes
         if precision == "fp32":
@@ -80,6 +90,10 @@ class Exporter:
         else:
             content = self._quantized(graph, subnet).SerializeToString()
         return content
+
+    def check_size(self, subnet: Subnet, precision: Precision) -> None:
+        """Raises ExportError for a model that does not fit into one file, from its sizes alone."""
+        check_size(self.supernet.dimensions, subnet, self.recipe if precision == "int8" else None)
 
     def _quantized(self, graph: Graph, subnet: Subnet) -> onnx.ModelProto:
         dimensions = self.supernet.dimensions
@@ -107,9 +121,23 @@ class Exporter:
             raise ExportError(f"{subnet.describe()}: float ONNX and network differ by {difference:.2g}")
 
 
+def check_size(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) -> None:
+    """Of an INT8 model by a recipe, or a float model without one. Raises ExportError, and SpaceError where the subnet
+    does not fit the supernet."""
+    dimensions.check(subnet)
+    size_bytes = subnet_bytes(dimensions, subnet, recipe)
+    if size_bytes > LARGEST_MODEL_BYTES:
+        remedy = "precision int8 or a smaller space" if recipe is None else "a smaller space, or keep less in float"
+        raise ExportError(
+            f"{subnet.describe()}: the {'FP32' if recipe is None else 'INT8'} model would have {size_bytes / 1e9:.2f} "
+            f"GB, and one ONNX file holds {LARGEST_MODEL_BYTES / 1e9:.2f} GB; take {remedy}"
+        )
+
+
 def load(model: bytes) -> onnxruntime.InferenceSession:
-    """A session with default optimizations and as many threads as ONNX Runtime chooses."""
+    """A session with default optimizations and a thread for each processor that is granted."""
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_processors()
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 

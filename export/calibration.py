@@ -23,6 +23,8 @@ from onnxruntime.quantization.calibrate import (
     TensorsData,
 )
 
+from bench.conditions import usable_processors
+
 Feeds = Mapping[str, npt.NDArray[np.int64]]
 INTEGER_OPERATORS = ["Gemm"]
 # What became of accuracy with the methods that do not take the extremes, elsewhere and by
@@ -108,6 +110,7 @@ class _InMemory(CalibraterBase):  # type: ignore[misc]
         named = [item.name for item in self.model.graph.initializer if item.data_location == TensorProto.EXTERNAL]
         values = [OrtValue.ortvalue_from_numpy(np.ascontiguousarray(self.weights[name])) for name in named]
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = usable_processors()
         options.add_external_initializers(named, values)
         # A plan for the next run takes as much memory as the run itself.
         options.enable_mem_pattern = False

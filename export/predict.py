@@ -4,6 +4,7 @@ Needs onnxruntime, tokenizers and numpy only.
 """
 
 import json
+import math
 import os
 import sys
 from itertools import groupby
@@ -21,8 +22,41 @@ COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_i
 LONGEST_ANSWER = 30
 
 
+def granted_processors(root="/"):
+    """Processors that this process may use, or less where its control groups grant less (Linux, versions 1 and 2).
+
+    ONNX Runtime alone would start a thread for each core of the machine, and those above the quota would be stopped.
+    """
+    granted = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
+    try:
+        lines = Path(root, "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        inside = Path("" if ".." in path.split("/") else path.strip("/"))
+        # Version 2 has one tree, version 1 one for each controller.
+        for mount in ("cpu", "cpu,cpuacct") if controllers else ("", "unified"):
+            granted += [quota(Path(root, "sys/fs/cgroup", mount, group)) for group in (inside, *inside.parents)]
+    return max(1, math.ceil(min(granted)))
+
+
+def quota(group):
+    """Processors whose time a control group grants; infinite where it sets no limit."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota_us, period_us = (group / "cpu.max").read_text().split()
+        else:
+            quota_us, period_us = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except (OSError, ValueError):
+        return math.inf
+    # No limit is "max" in version 2, -1 in version 1.
+    return int(quota_us) / int(period_us) if quota_us.isdigit() else math.inf
+
+
 class Model:
-    """The packaged model. ``threads`` 0 lets ONNX Runtime choose."""
+    """The packaged model. ``threads`` 0 takes one for each processor that is granted."""
 
     def __init__(self, folder: Path = FOLDER, threads: int = 0) -> None:
         self.record = json.loads((folder / "ortnas.json").read_text(encoding="utf-8"))
@@ -36,7 +70,7 @@ class Model:
             self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id(padding), pad_token=padding)
         self.tokenizer.enable_truncation(self.record["max_length"])
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or granted_processors()
         self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
 
     def special_token(self, *candidates):

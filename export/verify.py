@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
@@ -28,7 +28,10 @@ from nas.text import EncodedExamples, Example, encode, load_tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-State = Literal["pass", "warn", "fail"]
+State = Literal["pass", "warn", "unknown", "fail"]
+# What a package does to what was promised of it, by the worst state of its checks.
+Verdict = Literal["keeps", "cannot tell", "breaks"]
+_VERDICTS: dict[State, Verdict] = {"pass": "keeps", "warn": "keeps", "unknown": "cannot tell", "fail": "breaks"}
 # Integer kernels of other instruction sets round differently; a broken model is off by far more.
 SCORE_TOLERANCE = 0.02
 # A shared host has slow seconds: latency is taken at several moments.
@@ -36,14 +39,31 @@ _MOMENTS, _PAUSE_S = 6, 1.0
 _UNBUDGETED = 1.1
 # Above this, sessions differ by more than most subnets of one budget do.
 _STEADY = 0.1
+# No load that leaves sessions together at all makes them so many times slower.
+_BEYOND_LOAD = 3
 _PROTOCOL = Protocol.fixed(40)
 
 
 @dataclass(frozen=True)
 class Check:
+    """``unknown``: this machine, as it is now, cannot tell."""
+
     name: str
     state: State
     detail: str
+
+    @property
+    def verdict(self) -> Verdict:
+        return _VERDICTS[self.state]
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "state": self.state, "verdict": self.verdict, "detail": self.detail}
+
+
+def verdict_of(checks: Sequence[Check]) -> Verdict:
+    """The worst of their verdicts: what a package breaks counts before what cannot be told."""
+    states = {check.state for check in checks}
+    return _VERDICTS["fail" if "fail" in states else "unknown" if "unknown" in states else "pass"]
 
 
 def verify(folder: Path) -> list[Check]:
@@ -98,7 +118,8 @@ def _latency(
 ) -> Iterator[Check]:
     """The median of sessions at several moments, and how far two of them lie apart here: the noise floor.
 
-    What exceeds the budget by no more than that only warns, as it does on another host.
+    The fastest and the slowest of six sessions enclose the median of all 19 times in 20. On another host than the
+    package was measured on, what exceeds the budget only warns.
     """
     sessions_ms = []
     for moment in range(_MOMENTS):
@@ -107,15 +128,32 @@ def _latency(
         sessions_ms.append(_session_ms(model, setup, workloads))
     differences = [max(pair) / min(pair) - 1 for pair in combinations(sessions_ms, 2)]
     latency_ms, noise = float(np.median(sessions_ms)), float(np.percentile(differences, 95))
-    state: State = "pass"
-    if latency_ms > budget_ms:
-        state = "warn" if latency_ms <= budget_ms * (1 + noise) or not same_host else "fail"
     seen = f"{latency_ms:.2f} ms ({min(sessions_ms):.2f} to {max(sessions_ms):.2f} in {_MOMENTS} sessions)"
-    yield Check("latency", state, f"{seen} against {budget_ms:.2f} ms")
+    seen += f" against {budget_ms:.2f} ms"
+    if max(sessions_ms) <= budget_ms:
+        yield Check("latency", "pass", seen)
+    elif not same_host:
+        yield Check("latency", "pass" if latency_ms <= budget_ms else "warn", seen)
+    elif doubt := _doubt(sessions_ms, budget_ms, noise):
+        yield Check("latency", "unknown", f"{seen}: this machine cannot tell now, since {doubt}")
+    else:
+        yield Check("latency", "fail", seen)
     is_steady = noise <= _STEADY
     detail = f"two sessions differ by up to {noise:.1%} here"
     advice = "" if is_steady else "; something else runs, or the clock moves: `ortnas doctor` names what it sees"
     yield Check("noise floor", "pass" if is_steady else "warn", detail + advice)
+
+
+def _doubt(sessions_ms: Sequence[float], budget_ms: float, noise: float) -> str:
+    """Why sessions that are not all within the budget do not show that it is broken; empty where they do."""
+    fastest_ms, latency_ms = min(sessions_ms), float(np.median(sessions_ms))
+    if fastest_ms <= budget_ms:
+        return "sessions lie on both sides of the budget"
+    if latency_ms <= budget_ms * (1 + noise):
+        return f"two sessions differ by more than what is too much ({noise:.1%})"
+    if noise > _STEADY and fastest_ms <= _BEYOND_LOAD * budget_ms:
+        return f"two sessions differ by up to {noise:.1%}: something else keeps it busy"
+    return ""
 
 
 def _session_ms(model: bytes, setup: Setup, workloads: tuple[Workload, ...]) -> float:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import re
+import shlex
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bench.timing import PROVIDERS
+from nas.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
 from nas.data.failures import DataError
 from nas.data.tasks import find_task
+from nas.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
 from nas.presets import PRESETS
 from nas.recipes import choose_losses
+from nas.wrong_keys import explain, shorten
+from nas.yaml_documents import YamlError, read_yaml
 
+_BUDGET = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?x?")
+_PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 Head = Literal["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
 
 
@@ -24,11 +29,7 @@ class ConfigurationError(ValueError):
     """A configuration that cannot be used; the message names the key and what is allowed."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(_Section):
+class Data(Section):
     """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
 
     ``task`` names a GLUE task or ``squad`` and fills in files, columns and metric. ``label_names`` says which of the
@@ -45,10 +46,10 @@ class Data(_Section):
     label: str | None = None
     label_names: dict[str, str] = {}
     lower: bool = False
-    max_length: int | None = Field(None, ge=8)
-    calibration_size: int = Field(64, ge=1)
-    search_size: int = Field(256, ge=2)
-    report_size: int | None = Field(None, ge=2)
+    max_length: int | None = Field(None, ge=8, le=MOST_TOKENS)
+    calibration_size: int = Field(64, ge=1, le=MOST_ROWS)
+    search_size: int = Field(256, ge=2, le=MOST_ROWS)
+    report_size: int | None = Field(None, ge=2, le=MOST_ROWS)
 
     @field_validator("task")
     @classmethod
@@ -56,16 +57,16 @@ class Data(_Section):
         return None if name is None else find_task(name).name
 
 
-class Space(_Section):
+class Space(Section):
     """A preset, with choices that replace the preset's own."""
 
     preset: str = "default"
-    hidden_size: tuple[int, ...] | None = None
-    depth: tuple[int, ...] | None = None
-    num_heads: tuple[int, ...] | None = None
-    head_size: tuple[int, ...] | None = None
-    ffn_size: tuple[int, ...] | None = None
-    uniform: tuple[str, ...] | None = None
+    hidden_size: Sizes | None = None
+    depth: Sizes | None = None
+    num_heads: Sizes | None = None
+    head_size: Sizes | None = None
+    ffn_size: Sizes | None = None
+    uniform: Texts | None = None
     depth_order: Literal["first", "spread"] | None = None
 
     @field_validator("preset")
@@ -76,30 +77,30 @@ class Space(_Section):
         return name
 
 
-class Training(_Section):
+class Training(Section):
     """``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation).
 
     ``new_head`` trains a head from the start where the checkpoint has one for other labels.
     """
 
-    steps: int = Field(2000, ge=0)
-    batch_size: int = Field(32, ge=2)
+    steps: int = Field(2000, ge=0, le=MOST_STEPS)
+    batch_size: int = Field(32, ge=2, le=MOST_TOKENS)
     accumulation: int = Field(1, ge=1)
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: LearningRate = 3e-4
     sampling: Literal["sandwich", "uniform", "progressive"] = "sandwich"
-    random_subnets: int = Field(2, ge=0)
+    random_subnets: int = Field(2, ge=0, le=1000)
     balance: Literal["multiply_adds", "latency", "genome"] = "multiply_adds"
     teacher: Literal["checkpoint", "largest"] = "checkpoint"
-    losses: dict[str, float] | None = None
+    losses: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = None
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
     compile: bool = False
-    importance_texts: int = Field(128, ge=1)
-    teacher_steps: int = Field(1500, ge=0)
-    teacher_learning_rate: float = Field(5e-5, gt=0)
+    importance_texts: int = Field(128, ge=1, le=MOST_ROWS)
+    teacher_steps: int = Field(1500, ge=0, le=MOST_STEPS)
+    teacher_learning_rate: LearningRate = 5e-5
     new_head: bool = False
-    checkpoint_every: int = Field(100, ge=1)
-    probe_every: int = Field(200, ge=0)
-    probe_texts: int = Field(256, ge=2)
+    checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS)
+    probe_every: int = Field(200, ge=0, le=MOST_STEPS)
+    probe_texts: int = Field(256, ge=2, le=MOST_ROWS)
 
     @model_validator(mode="after")
     def _fits(self) -> Training:
@@ -110,23 +111,28 @@ class Training(_Section):
         return self
 
 
-class Refinement(_Section):
+class Refinement(Section):
     """Further training of one subnet. ``quantization_aware`` puts the quantizer's rounding into the loop."""
 
-    steps: int = Field(1000, ge=1)
-    learning_rate: float = Field(5e-5, gt=0)
+    steps: int = Field(1000, ge=1, le=MOST_STEPS)
+    learning_rate: LearningRate = 5e-5
     quantization_aware: bool = False
 
 
-class RequestKind(_Section):
+class RequestKind(Section):
     """One kind of request among several; ``weight`` is its share, relative to the others'."""
 
-    batch: int = Field(1, ge=1)
-    sequence: int = Field(128, ge=1)
-    weight: float = Field(1.0, gt=0)
+    batch: Size = 1
+    sequence: Size = 128
+    weight: float = Field(1.0, ge=1e-6, le=1e6)
+
+    @model_validator(mode="after")
+    def _fits(self) -> RequestKind:
+        check_request(self.batch, self.sequence)
+        return self
 
 
-class TargetHost(_Section):
+class TargetHost(Section):
     """Where and how the package will be run; timings are taken like that.
 
     ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
@@ -139,14 +145,14 @@ class TargetHost(_Section):
     python: str = "python3"
     ssh: str = "ssh"
     provider: str = PROVIDERS["cpu"]
-    provider_options: dict[str, str] = {}
-    threads: int = Field(1, ge=1)
+    provider_options: dict[str, str] = Field({}, max_length=100)
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
     spinning: bool = True
-    affinity: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    batch: int = Field(1, ge=1)
-    sequence: int = Field(128, ge=1)
-    workloads: tuple[RequestKind, ...] = ()
-    lengths: Literal["data", "full"] | tuple[Annotated[int, Field(ge=1)], ...] = "data"
+    affinity: Annotated[tuple[Processor, ...], Field(max_length=MOST_THREADS)] = ()
+    batch: Size = 1
+    sequence: Size = 128
+    workloads: Annotated[tuple[RequestKind, ...], Field(max_length=100)] = ()
+    lengths: Literal["data", "full"] | Sizes = "data"
 
     @property
     def requests(self) -> tuple[RequestKind, ...]:
@@ -157,8 +163,29 @@ class TargetHost(_Section):
     def _full_name(cls, name: str) -> str:
         return PROVIDERS.get(name.lower(), name)
 
+    @field_validator("ssh")
+    @classmethod
+    def _is_command(cls, command: str) -> str:
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise ValueError(f"is no command as a shell would take it: {error}") from None
+        return command
 
-class Quantization(_Section):
+    @field_validator("affinity")
+    @classmethod
+    def _once(cls, processors: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(processors)) < len(processors):
+            raise ValueError("names a processor twice")
+        return processors
+
+    @model_validator(mode="after")
+    def _fits(self) -> TargetHost:
+        check_request(self.batch, self.sequence)
+        return self
+
+
+class Quantization(Section):
     """``recipe``: types and ranges that suit an instruction set; ``auto`` asks the host. The other keys change it.
 
     ``keep_float``: patterns of weight products that stay in float, such as ``head/*`` or ``layers/3/ffn/out``.
@@ -169,11 +196,11 @@ class Quantization(_Section):
     calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
     per_channel: bool = True
     embeddings: bool = True
-    keep_float: tuple[str, ...] = ()
+    keep_float: Texts = ()
     coverage: float = Field(0.99, ge=0, le=1)
 
 
-class Bench(_Section):
+class Bench(Section):
     """``subnets`` are timed in ``visits`` sessions each.
 
     A visit ends when the median is known within ± ``confidence``, or after ``cap_s`` seconds a subnet. ``until_error``
@@ -181,12 +208,12 @@ class Bench(_Section):
     ``3%``) or the time is reached. ``new_target`` allows a second host of the same name in the store.
     """
 
-    subnets: int = Field(120, ge=10)
-    visits: int = Field(2, ge=1)
+    subnets: int = Field(120, ge=10, le=10**6)
+    visits: int = Field(2, ge=1, le=1000)
     confidence: float = Field(0.01, gt=0, lt=1)
-    cap_s: float = Field(0.4, gt=0)
+    cap_s: float = Field(0.4, gt=0, le=86_400)
     until_error: float | None = Field(None, gt=0, lt=1)
-    minutes: float | None = Field(None, gt=0)
+    minutes: float | None = Field(None, gt=0, le=10**6)
     new_target: bool = False
 
     @field_validator("until_error", mode="before")
@@ -200,14 +227,14 @@ class Bench(_Section):
         return value
 
 
-class OtherTarget(_Section):
+class OtherTarget(Section):
     """A second target that winners have to suit: the folder of its predictor, and its budget in ms."""
 
     predictor: str
-    budget_ms: float = Field(gt=0)
+    budget_ms: float = Field(gt=0, le=1e9)
 
 
-class Search(_Section):
+class Search(Section):
     """Budgets are ms (``6.5``) or speed-ups over the full model at the same precision (``2x``).
 
     ``goal``: one search per budget, or one over the whole ``front`` of score against latency, of which every budget
@@ -223,9 +250,9 @@ class Search(_Section):
     """
 
     budgets: tuple[str, ...] = ("2x",)
-    candidates: int = Field(100, ge=1)
-    population: int = Field(16, ge=2)
-    finalists: int = Field(4, ge=1)
+    candidates: int = Field(100, ge=1, le=10**6)
+    population: int = Field(16, ge=2, le=10**5)
+    finalists: int = Field(4, ge=1, le=1000)
     metric: str | None = None
     score_by: Literal["metric", "log_likelihood"] = "metric"
     goal: Literal["budget", "front"] = "budget"
@@ -234,27 +261,29 @@ class Search(_Section):
     screen: bool = True
     race: bool = True
     rule: Literal["best", "fastest", "knee"] = "best"
-    tolerance: float = Field(0.0, ge=0)
+    tolerance: float = Field(0.0, ge=0, le=1e6)
     percentile: Literal[50, 95] = 50
-    workers: int | None = Field(None, ge=1)
-    fitness_steps: int = Field(0, ge=0)
+    workers: int | None = Field(None, ge=1, le=MOST_THREADS)
+    fitness_steps: int = Field(0, ge=0, le=MOST_STEPS)
     engine: Literal["local", "ray"] = "local"
     cluster: str | None = None
-    targets: tuple[OtherTarget, ...] = ()
+    targets: Annotated[tuple[OtherTarget, ...], Field(max_length=100)] = ()
 
     @field_validator("budgets", mode="before")
     @classmethod
     def _budgets(cls, value: Any) -> tuple[str, ...]:
         budgets = tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
         for budget in budgets:
-            if not re.fullmatch(r"\d+(\.\d+)?x?", budget) or float(budget.removesuffix("x")) <= 0:
-                raise ValueError(f"{budget!r} is no budget; write ms as 6.5 or a speed-up as 2x")
+            if not _BUDGET.fullmatch(budget) or float(budget.removesuffix("x")) <= 0:
+                raise ValueError(f"{shorten(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
         if not budgets:
             raise ValueError("at least one budget is needed")
+        if len(set(budgets)) < len(budgets):
+            raise ValueError("the same budget twice; name each once")
         return budgets
 
 
-class Configuration(_Section):
+class Configuration(Section):
     """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package).
 
     ``pooling`` makes one vector of a text; by default as a sentence-transformers checkpoint says, else the mean.
@@ -265,7 +294,7 @@ class Configuration(_Section):
     pooling: Literal["mean", "cls"] | None = None
     data: Data
     folder: str = "runs/default"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     precision: Literal["int8", "fp32"] = "int8"
     space: Space = Space()
     training: Training = Training()
@@ -274,6 +303,18 @@ class Configuration(_Section):
     quantization: Quantization = Quantization()
     bench: Bench = Bench()
     search: Search = Search()
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _is_place(cls, name: str) -> str:
+        if not name.startswith("package:"):
+            return name
+        package, _, inside = name.removeprefix("package:").partition("/")
+        if not _PACKAGE.fullmatch(package):
+            raise ValueError("write package:NAME/FOLDER, where NAME is what Python imports, such as a_package.models")
+        if inside.startswith("/") or ".." in PurePosixPath(inside.replace("\\", "/")).parts:
+            raise ValueError("the folder has to be inside the package; leave out '..' and a leading '/'")
+        return name
 
     @model_validator(mode="before")
     @classmethod
@@ -292,12 +333,17 @@ class Configuration(_Section):
         except DataError:
             return document  # the key itself reports it
         if document.get("head", own) != own:
-            raise ValueError(f"head {document['head']!r} does not fit task {task!r}, whose head is {own!r}")
+            raise ValueError(
+                f"head {shorten(document['head'])} does not fit task {shorten(task)}, whose head is {own!r}"
+            )
         return document | {"head": own}
 
     @model_validator(mode="after")
     def _losses_and_metric_fit(self) -> Configuration:
-        losses = choose_losses(self.head, self.training.losses)
+        try:
+            losses = choose_losses(self.head, self.training.losses)
+        except ValueError as error:
+            raise ValueError(f"training.losses: {error}") from None
         if self.training.teacher == "largest" and self.head == "embedding":
             raise ValueError("training.teacher 'largest' needs labels, and head 'embedding' has none")
         if self.search.score_by == "log_likelihood" and self.head != "classification":
@@ -311,12 +357,14 @@ class Configuration(_Section):
 
 
 def read_configuration(path: Path, overrides: Mapping[str, Any]) -> Configuration:
-    """Reads YAML (safe loader) and applies overrides given as dotted keys. Raises ConfigurationError."""
+    """Reads YAML and applies overrides given as dotted keys. Raises ConfigurationError."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path)
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file; `ortnas init` writes one") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except YamlError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     if not isinstance(document, dict):
         raise ConfigurationError(f"{path}: expected keys and values")
@@ -326,32 +374,16 @@ def read_configuration(path: Path, overrides: Mapping[str, Any]) -> Configuratio
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ConfigurationError(f"{key}: {parent} is a value, not a section")
+                raise ConfigurationError(f"{shorten(key)}: {parent[:40]} is a value, not a section")
         section[last] = value
     return check_configuration(document, str(path))
 
 
 def check_configuration(document: Mapping[str, Any], origin: str) -> Configuration:
-    """Raises ConfigurationError with one sentence per wrong key."""
+    """Raises ConfigurationError with one line that names the wrong keys."""
     try:
         return Configuration.model_validate(document)
     except ValidationError as error:
-        raise ConfigurationError("; ".join(f"{origin}: {_explain(item)}" for item in error.errors())) from None
-
-
-def _explain(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        section: Any = Configuration
-        for part in item["loc"][:-1]:
-            section = section.model_fields[part].annotation
-        known = list(section.model_fields)
-        close = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys are {', '.join(known)}"
-        return f"unknown key {key!r}; {hint}"
-    if item["type"] == "missing":
-        return f"the key {key!r} is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error" and isinstance(item["input"], dict | BaseModel):
-        return f"{key}: {message}" if key else message
-    return f"{key} = {item['input']!r}: {message[0].lower() + message[1:]}"
+        raise ConfigurationError(f"{origin}: {explain(error, Configuration)}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{origin}: nested without end") from None

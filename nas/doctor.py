@@ -60,7 +60,7 @@ def doctor(
         for number in range(sessions):
             if number:
                 time.sleep(pause_s)
-            found = host.measure({"model": timed}, anchor, setup, workloads, protocol)["model"]
+            found = host.measure({"model": timed}, anchor, setup, workloads, protocol, number)["model"]
             if isinstance(found, Failure):
                 raise HostError(f"{host.name} cannot time the model: {found.reason}")
             visits.append(found)

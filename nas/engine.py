@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench.conditions import usable_processors
 from nas.batches import Batch, Schedule
 from nas.failures import TrainingError
 from nas.files import aside
@@ -59,6 +60,8 @@ def choose_accelerator(mixed_precision: str) -> Accelerator:
     # It keeps the first precision that a process asked for.
     AcceleratorState._reset_state()
     try:
+        # Where nobody chose, torch starts a thread for each core whatever the control group's quota is.
+        torch.set_num_threads(min(torch.get_num_threads(), usable_processors()))
         accelerator = Accelerator(mixed_precision=mixed_precision, cpu=on_cpu)
     except ValueError as error:
         raise TrainingError(f"training.mixed_precision = {mixed_precision!r}: {error}") from error
@@ -182,13 +185,14 @@ def optimise(
                 f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
             )
         optimizer.step()
+        # Before the state: what a kill in between leaves unsaved is computed again, what is unsaid would stay so.
+        names = (name for name, _ in losses.by_subnet)
+        after_step(step + 1, list(zip(names, values, strict=True)))
         if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
             if accelerator.is_main_process:
                 scaling = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
                 states.save(parameters, optimizer, scaling, step + 1)
             accelerator.wait_for_everyone()
-        names = (name for name, _ in losses.by_subnet)
-        after_step(step + 1, list(zip(names, values, strict=True)))
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

@@ -63,7 +63,7 @@ def _licence(card: Path) -> str | None:
     front = re.match(r"\ufeff?---\s*\n(.*?)\n---\s*(\n|$)", text, re.DOTALL)
     try:
         document = yaml.safe_load(front[1]) if front else None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # others than YAML's own come of odd dates and deep nesting
         return None
     stated = document.get("license") if isinstance(document, dict) else None
     if isinstance(stated, list) and len(stated) == 1:

@@ -108,7 +108,10 @@ class Run:
         if not name.startswith("package:"):
             return name
         package, _, inside = name.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(package)
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, AttributeError, ValueError):  # of a package in a package that is not there
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise ConfigurationError(f"checkpoint = {name!r}: the Python package {package} is not installed")
         return str(Path(next(iter(spec.submodule_search_locations))) / inside)
@@ -295,6 +298,12 @@ class Run:
         if settings.provider not in facts["providers"]:
             raise ConfigurationError(
                 f"target.provider = {settings.provider!r}: ONNX Runtime on the host has {', '.join(facts['providers'])}"
+            )
+        cores = facts["cores"]
+        if cores and settings.threads > cores:
+            self.console.say(
+                f"warning: target.threads = {settings.threads}: the host has {cores} processors, which more threads "
+                f"than that will share; timings will be slower and scatter"
             )
         options = tuple(sorted(settings.provider_options.items()))
         setup = Setup(settings.provider, settings.threads, options, settings.spinning, settings.affinity)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
+
+import yaml
 
 from nas.configuration import ConfigurationError, check_configuration
 from nas.data import PYTHON_DOCSTRINGS, find_task
 from nas.files import write_aside
+from nas.yaml_documents import YamlError, parse_yaml
 
 _TEXT_COLUMNS = ("sentence", "sentence1", "text", "question", "premise")
 _PAIR_COLUMNS = ("sentence2", "hypothesis", "question2")
@@ -23,8 +28,6 @@ def write_starter(
     task: str | None = None,
 ) -> None:
     """Writes a commented ``run.yaml``. Raises ConfigurationError where it would overwrite one or lacks something."""
-    import yaml
-
     if path.exists() and not force:
         raise ConfigurationError(f"{path} exists; --force overwrites it")
     if not checkpoint or not data:
@@ -40,22 +43,30 @@ def write_starter(
         columns = _guess_columns(Path(data) / "train.tsv")
         head = head or ("classification" if Path(data).is_dir() else "embedding")
     text = _STARTER.format(
-        checkpoint=checkpoint,
-        head=head,
-        folder=f"runs/{path.stem}",
-        source=data,
-        columns="".join(f"  {key}: {column}\n" for key, column in columns.items()),
-        budgets=", ".join(f'"{budget}"' for budget in budgets),
+        checkpoint=_scalar(checkpoint),
+        head=_scalar(head),
+        folder=_scalar(f"runs/{path.stem}"),
+        source=_scalar(data),
+        columns="".join(f"  {key}: {_scalar(column)}\n" for key, column in columns.items()),
+        budgets=", ".join(map(json.dumps, budgets)),
     )
-    check_configuration(yaml.safe_load(text), str(path))
+    try:
+        check_configuration(parse_yaml(text), str(path))
+    except YamlError as error:
+        raise ConfigurationError(f"{path} would not be YAML: {error}") from None
     write_aside(path, text)
+
+
+def _scalar(value: str) -> str:
+    """Text as YAML reads it back, in quotes where it needs them."""
+    return yaml.safe_dump(value, allow_unicode=True, width=math.inf).removesuffix("\n").removesuffix("\n...")
 
 
 def _guess_columns(table: Path) -> dict[str, str]:
     """Columns of a table by the names that are usual, where it has them."""
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8") as stream:
+    with table.open(encoding="utf-8", errors="replace") as stream:  # the data stage says what is wrong with it
         header = stream.readline().rstrip("\n").split("\t")
     found = {}
     for key, usual in (("text", _TEXT_COLUMNS), ("pair", _PAIR_COLUMNS), ("label", _LABEL_COLUMNS)):

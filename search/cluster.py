@@ -111,8 +111,11 @@ class ClusterHost:
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: Protocol,
+        visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        found: dict[str, Samples | Failure] = self._run(_measure, dict(models), anchor, setup, workloads, protocol)
+        found: dict[str, Samples | Failure] = self._run(
+            _measure, dict(models), anchor, setup, workloads, protocol, visit
+        )
         return found
 
     def forget(self) -> None:
@@ -148,7 +151,12 @@ def _hello() -> dict[str, Any]:
 
 
 def _measure(
-    models: dict[str, bytes], anchor: bytes, setup: Setup, workloads: Sequence[Workload], protocol: Protocol
+    models: dict[str, bytes],
+    anchor: bytes,
+    setup: Setup,
+    workloads: Sequence[Workload],
+    protocol: Protocol,
+    visit: int,
 ) -> dict[str, Samples | Failure]:
     with LocalHost() as host:
-        return host.measure(models, anchor, setup, workloads, protocol)
+        return host.measure(models, anchor, setup, workloads, protocol, visit)

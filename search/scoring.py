@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bench.conditions import usable_processors
 from export.build import Exporter, Precision
 from export.calibration import Feeds
 from export.graph import LAYOUT_VERSION
@@ -129,7 +129,7 @@ Spread = Callable[[Evaluation, Jobs], Iterator[Outcome]]
 
 def in_threads(workers: int | None = None) -> Spread:
     """So many models at once, one processor each; as many as this process may use by default."""
-    count = workers or available_processors()
+    count = workers or usable_processors()
 
     def spread(evaluation: Evaluation, jobs: Jobs) -> Iterator[Outcome]:
         if count == 1:
@@ -139,12 +139,6 @@ def in_threads(workers: int | None = None) -> Spread:
             yield from pool.map(lambda job: evaluation(*job), jobs)
 
     return spread
-
-
-def available_processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Scorer:

@@ -11,55 +11,69 @@ import typer
 
 from nas.cli.execution import command_line, guarded, quoted, say_next
 from nas.cli.options import HostOption, JsonOption
+from nas.limits import MOST_THREADS, MOST_TOKENS, check_request
 
 if TYPE_CHECKING:
     from export.load_test import LoadRow
-    from export.verify import Check
+    from export.verify import Check, Verdict
     from nas.console import Console
+
+# By verdict; 2 is for wrong options.
+_EXIT_STATUS = {"breaks": 1, "cannot tell": 3}
 
 
 def verify(
     package: Annotated[Path, typer.Argument(help="A package folder.")],
     load: Annotated[bool, typer.Option("--load", help="Drive it with concurrent requests, too.")] = False,
     concurrency: Annotated[
-        list[int] | None, typer.Option(min=1, help="With --load: requests at a time; several times.")
+        list[int] | None, typer.Option(min=1, max=MOST_THREADS, help="With --load: requests at a time; several times.")
     ] = None,
-    sessions: Annotated[int, typer.Option(min=1, help="With --load: sessions that share the requests.")] = 1,
-    seconds: Annotated[float, typer.Option(min=0.1, help="With --load: how long each concurrency is driven.")] = 5.0,
+    sessions: Annotated[
+        int, typer.Option(min=1, max=MOST_THREADS, help="With --load: sessions that share the requests.")
+    ] = 1,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=86_400, help="With --load: how long each concurrency is driven.")
+    ] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a package on this machine: files, speed, score; with --load, throughput and latency under load."""
+    """Check a package on this machine: files, speed, score; with --load, throughput and latency under load.
+
+    Exit status: 0 where it keeps what it promises, 1 where it breaks it, 3 where this machine cannot tell now.
+    """
 
     def action() -> None:
         from export.load_test import drive
+        from export.verify import verdict_of
         from export.verify import verify as verify_package
         from nas.console import Console
 
         console = Console(to_stderr=as_json)
         checks = verify_package(package)
-        failed = any(check.state == "fail" for check in checks)
-        _show_checks(package, checks, console)
-        driven = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if load and not failed else []
+        verdict = verdict_of(checks)
+        _show_checks(package, checks, verdict, console)
+        to_drive = load and verdict != "breaks"
+        driven = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if to_drive else []
         if driven:
             _show_load(driven, sessions, console)
         if as_json:
-            documents = [vars(check) for check in checks]
-            answer = {"checks": documents, "load": [row.to_json() for row in driven]} if load else documents
-            typer.echo(json.dumps(answer))
-        elif not failed and not load:
+            documents = [check.to_json() for check in checks]
+            under_load = {"verdict": verdict, "checks": documents, "load": [row.to_json() for row in driven]}
+            typer.echo(json.dumps(under_load if load else documents))
+        elif verdict == "keeps" and not load:
             say_next(console.say, f"ortnas verify {quoted(package)} --load tells what the latency becomes under load")
-        if failed:
-            raise typer.Exit(1)
+        if verdict != "keeps":
+            raise typer.Exit(_EXIT_STATUS[verdict])
 
     guarded(action)
 
 
-def _show_checks(package: Path, checks: Sequence[Check], console: Console) -> None:
+def _show_checks(package: Path, checks: Sequence[Check], verdict: Verdict, console: Console) -> None:
     rows = [(check.name, check.state, check.detail) for check in checks]
     console.table(str(package), ("check", "result", "detail"), rows)
-    counts = {state: sum(check.state == state for check in checks) for state in ("pass", "warn", "fail")}
-    verdict = "failed" if counts["fail"] else "passed, with warnings" if counts["warn"] else "passed"
-    console.say(f"\n{verdict}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
+    counts = {state: sum(check.state == state for check in checks) for state in ("pass", "warn", "unknown", "fail")}
+    passed = "passed, with warnings" if counts["warn"] else "passed"
+    ending = {"keeps": passed, "cannot tell": "this machine cannot tell now", "breaks": "failed"}[verdict]
+    console.say(f"\n{ending}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
 
 
 def _show_load(driven: Sequence[LoadRow], sessions: int, console: Console) -> None:
@@ -109,7 +123,7 @@ def doctor(
         Path | None, typer.Argument(help="A run's configuration, for its host, session and model.")
     ] = None,
     host: HostOption = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the timed session.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads of the timed session.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what a host does to timings, and measure their noise floor."""
@@ -135,14 +149,18 @@ def doctor(
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="An ONNX file, whoever made it, or a package folder.")],
-    batch: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
-    sequence: Annotated[int, typer.Option(min=1, help="Tokens a sequence.")] = 128,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the session.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Sequences at a time.")] = 1,
+    sequence: Annotated[int, typer.Option(min=1, max=MOST_TOKENS, help="Tokens a sequence.")] = 128,
+    threads: Annotated[int, typer.Option(min=1, max=MOST_THREADS, help="Threads of the session.")] = 1,
     provider: Annotated[str, typer.Option(help="Execution provider, or cpu, cuda...")] = "CPUExecutionProvider",
     profiled: Annotated[bool, typer.Option("--profile", help="Time the operators too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what ONNX Runtime really runs: operators, matrix products in integers and in floats, weights."""
+    try:
+        check_request(batch, sequence)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--batch, --sequence") from None
 
     def action() -> None:
         from bench.timing import PROVIDERS, Setup, Workload

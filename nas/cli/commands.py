@@ -7,10 +7,13 @@ from typing import Annotated
 
 import typer
 
+from bench.conditions import usable_processors
 from nas.cli import checks, stages, subnets, timings
 
 # As in bench, which other imports of onnxruntime may come before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# numpy's products start a thread for each processor, whatever the control group's quota is.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", str(usable_processors()))
 
 # In the order of the help.
 _COMMANDS = {

@@ -142,18 +142,22 @@ def execute(
 
 
 def _chosen(overrides: Mapping[str, Any], assignments: list[str] | None) -> dict[str, Any]:
-    """Keys in place of the configured ones: options that were given, then every ``--set``."""
-    import yaml
+    """Keys in place of the configured ones: options that were given and every ``--set``, each key once."""
+    from nas.wrong_keys import shorten
+    from nas.yaml_documents import YamlError, parse_yaml
 
     chosen = {key: value for key, value in overrides.items() if value is not None}
     for assignment in assignments or []:
         key, separator, value = assignment.partition("=")
+        key = key.strip()
         if not separator:
-            raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{shorten(assignment)} is not KEY=VALUE", param_hint="--set")
+        if key in chosen:
+            raise typer.BadParameter(f"{key} is given twice; its options and --set name it once", param_hint="--set")
         try:
-            chosen[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise typer.BadParameter(f"{value!r} is no YAML value", param_hint="--set") from None
+            chosen[key] = parse_yaml(value)
+        except YamlError as error:
+            raise typer.BadParameter(f"{key}: {shorten(value)} is no YAML value: {error}", param_hint="--set") from None
     return chosen
 
 

@@ -19,6 +19,7 @@ from nas.cli.options import (
     PrecisionOption,
     SetOption,
 )
+from nas.limits import MOST_THREADS, MOST_TOKENS, SEEDS
 
 if TYPE_CHECKING:
     from nas.run import Run
@@ -126,10 +127,16 @@ def fit(
         int | None, typer.Option(min=1, help="With --latencies: fit to so many random rows, test on the others.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="With --latencies: folder for the predictor.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="With --latencies: threads that were timed.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="With --latencies: sequences at a time.")] = None,
-    sequence: Annotated[int | None, typer.Option(min=1, help="With --latencies: tokens a sequence.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="With --latencies: draws the rows.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="With --latencies: threads that were timed.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TOKENS, help="With --latencies: sequences at a time.")
+    ] = None,
+    sequence: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TOKENS, help="With --latencies: tokens a sequence.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=SEEDS - 1, help="With --latencies: draws the rows.")] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:

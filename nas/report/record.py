@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
 from bench.estimates import Reference, Timing
 from bench.store import Measurement, Store, StoreError, Summary, timings
 from nas.files import read_lines
 from nas.layout import DESCRIPTION_FILE, Dimensions
 from nas.space import SearchSpace, SpaceError, Subnet
+from nas.yaml_documents import read_yaml
 from predictors.features import PRECISIONS
 from predictors.latency import Predictor, PredictorError, load_predictor
 
@@ -70,7 +70,8 @@ class Measured:
 class Search:
     """One search; ``winner`` is None where it has none or is not finished, ``budget_ms`` where it is not known yet.
 
-    ``failures`` are the key and the reason of each candidate that could not be scored.
+    ``failures`` are the key and the reason of each candidate that could not be scored, ``resolution`` what differences
+    of scores the texts can show (``search.resolution``).
     """
 
     name: str
@@ -85,6 +86,7 @@ class Search:
     is_finished: bool
     full_score: float | None
     failures: list[tuple[str, str]]
+    resolution: dict[str, Any] | None = None
 
 
 @dataclass
@@ -132,12 +134,12 @@ def read_run(folder: Path) -> RunRecord:
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such run folder; `ortnas run` makes one")
     try:
-        configuration = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+        configuration = read_yaml(folder / "run.yaml")
         if not isinstance(configuration, dict):
             raise ValueError("it holds no keys")
     except FileNotFoundError:
         raise ReportError(f"{folder} is no run folder: it holds no run.yaml") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise ReportError(f"{folder / 'run.yaml'} cannot be read: {error}") from error
     record = RunRecord(folder, configuration)
     record.events = _dictionaries(folder / "events.jsonl")
@@ -318,7 +320,22 @@ def _search(record: RunRecord, folder: Path, scores: Sequence[dict[str, Any]]) -
         is_finished=bool(document),
         full_score=_full_score(record, document.get("scored_with"), scores),
         failures=[(str(line.get("subnet_key")), str(line["failed"])) for line in lines if "failed" in line],
+        resolution=_resolution(document.get("resolution")),
     )
+
+
+def _resolution(document: Any) -> dict[str, Any] | None:
+    """What differences of scores the search's texts can show."""
+    if not document:
+        return None
+    return {
+        part: {
+            "metric": str(document[part]["metric"]),
+            "texts": int(document[part]["texts"]),
+            "half_width": float(document[part]["half_width"]),
+        }
+        for part in ("search", "report")
+    }
 
 
 def _full_score(record: RunRecord, context: Any, scores: Sequence[dict[str, Any]]) -> float | None:

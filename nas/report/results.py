@@ -34,6 +34,7 @@ def results_chart(record: RunRecord) -> Chart | None:
     metric = str(rows[0]["metric"])
     rows = [row for row in rows if metric in row["scores"]]
     count = record.data.get("counts", {}).get("report")
+    slowest_ms = max((row["measured_ms"] for row in rows), default=0.0)
     traces = []
     for kind, label, colour, symbol in (
         ("other", "other models", COLOURS[1], "square"),
@@ -55,7 +56,10 @@ def results_chart(record: RunRecord) -> Chart | None:
             "error_x": {"array": [row["spread_ms"] for row in chosen], "color": colour, "thickness": 1.5},
             "marker": {"color": colour, "symbol": symbol, "size": 11, "line": {"color": "var(--surface)", "width": 1}},
             "text": [plain(_short(str(row["name"]))) for row in chosen],
-            "textposition": "middle right",
+            # Towards the middle, where a narrow screen has room.
+            "textposition": [
+                "middle right" if row["measured_ms"] <= slowest_ms / 2 else "middle left" for row in chosen
+            ],
             "textfont": {"color": colour},
             "hovertext": [
                 _result_hover(row, metric, interval) for row, interval in zip(chosen, intervals, strict=True)

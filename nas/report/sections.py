@@ -21,6 +21,7 @@ from nas.report.record import RunRecord
 from nas.report.results import interval_of, result_rows, results_chart
 from nas.report.timing_charts import dataset_chart, noise_charts, training_charts
 from nas.space import Subnet
+from search.resolution import resolution_sentence
 
 _SOFTWARE = ("ortnas", "onnxruntime", "onnx", "numpy", "xgboost", "torch", "transformers", "tokenizers")
 _HOST_FACTS = {
@@ -198,6 +199,9 @@ def _search(record: RunRecord) -> Section:
     if failed:
         tables.append(Table("Candidates that could not be scored", ("budget", "subnet", "reason"), failed))
     lead = "The search proposed subnets within each budget and scored them by the metric of the task."
+    if resolution := next((search.resolution for search in record.searches if search.resolution), None):
+        sentence = resolution_sentence(resolution)
+        lead += f" {sentence[0].upper()}{sentence[1:]}."
     return Section("search", "Search", lead, charts=charts, tables=tables)
 
 

@@ -157,7 +157,7 @@ def training_charts(record: RunRecord) -> list[Chart]:
     lines = record.curves.get("supernet", [])
     charts = []
     for kind, title, label, caption in (
-        ("loss", "Loss of the supernet", "loss", "Mean over 20 steps, by the kind of subnet that was trained."),
+        ("loss", "Loss of the supernet", "loss", "Mean over up to 20 steps, by the kind of subnet that was trained."),
         (
             "score",
             "Probe subnets while training",

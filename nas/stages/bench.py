@@ -156,10 +156,10 @@ class _Survey:
         failures_in_a_row = 0
         with run.console.progress("bench") as report:
             report(sum(made.values()), total, "")
-            for group in self._groups(subnets, made, wanted):
+            for number, group in self._groups(subnets, made, wanted):
                 if self.until is not None and time.monotonic() >= self.until:
                     return
-                for measurement in self._visit(group):
+                for measurement in self._visit(number, group):
                     if measurement.state == "failed":
                         self.failed += 1
                         failures_in_a_row += 1
@@ -173,20 +173,27 @@ class _Survey:
                         )
                 report(sum(made.values()), total, "")
 
-    def _groups(self, subnets: dict[str, Subnet], made: dict[str, int], wanted: int) -> Iterator[dict[str, Subnet]]:
-        """Groups of subnets for one visit each, in new company every time."""
+    def _groups(
+        self, subnets: dict[str, Subnet], made: dict[str, int], wanted: int
+    ) -> Iterator[tuple[int, dict[str, Subnet]]]:
+        """Groups of subnets for one visit each, with its number, in new company every time.
+
+        They are formed of all subnets, made or not, so that a run that goes on after a kill has the same ones.
+        """
         order = list(subnets)
         self.rng().shuffle(order)
         for start in range(0, len(order), _CHUNK):
             chunk = order[start : start + _CHUNK]
             for number in range(wanted):
-                due = [key for key in chunk if made[key] <= number]
-                np.random.default_rng(number).shuffle(due)
-                for first in range(0, len(due), GROUP_SIZE):
-                    yield {key: subnets[key] for key in due[first : first + GROUP_SIZE]}
+                company = list(chunk)
+                np.random.default_rng(number).shuffle(company)
+                for first in range(0, len(company), GROUP_SIZE):
+                    due = [key for key in company[first : first + GROUP_SIZE] if made[key] <= number]
+                    if due:
+                        yield number, {key: subnets[key] for key in due}
             self.run.host.forget()
 
-    def _visit(self, group: dict[str, Subnet]) -> list[Measurement]:
+    def _visit(self, number: int, group: dict[str, Subnet]) -> list[Measurement]:
         run = self.run
         exporter, precision = run.exporter, run.configuration.precision
         # Latency depends on the graph, not on the values in it.
@@ -194,7 +201,8 @@ class _Survey:
             key: exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
             for key, subnet in group.items()
         }
-        found = run.host.measure(models, run.anchor, run.target.setup, run.target.workloads, run.protocol)
+        target = run.target
+        found = run.host.measure(models, run.anchor, target.setup, target.workloads, run.protocol, number)
         measurements = [measurement_of(group[key], result, run.protocol.share) for key, result in found.items()]
         self.store.add(run.target, run.host.name, precision, run.timed_model, measurements)
         return measurements

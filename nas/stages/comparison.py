@@ -11,7 +11,7 @@ import numpy as np
 from bench.estimates import Reference
 from bench.timing import PROVIDERS, Setup
 from export.audit import audit, check_coverage
-from export.build import Drift, Exporter, Precision, drift, load, model_outputs
+from export.build import Drift, Exporter, ExportError, Precision, drift, load, model_outputs
 from export.build import run as run_model
 from export.heads import FLOAT_PRODUCTS
 from export.metrics import METRICS, all_scores
@@ -23,6 +23,7 @@ from nas.stages.measuring import time_finally
 from nas.task_data import take
 from search.intervals import score_intervals
 
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 _SAMPLE_TEXTS = 48
 
 
@@ -38,12 +39,22 @@ class Entry:
 
 
 def full_models(run: Run) -> list[Entry]:
-    """The full teacher at both precisions; the one of the run's precision is the anchor of all timings."""
+    """The full teacher at both precisions; the one of the run's precision is the anchor of all timings.
+
+    The other one is left out, and said to be, where it is too large for an ONNX file.
+    """
     full = run.teacher.dimensions.full_subnet
-    return [
-        Entry("full model, FP32", run.teacher_exporter, full, "fp32"),
-        Entry("full model, INT8", run.teacher_exporter, full, "int8"),
-    ]
+    entries = []
+    for precision in PRECISIONS:
+        try:
+            run.teacher_exporter.check_size(full, precision)
+        except ExportError as error:
+            if precision == run.configuration.precision:
+                raise
+            run.console.say(f"the full model in {precision.upper()} is left out: {error}")
+            continue
+        entries.append(Entry(f"full model, {precision.upper()}", run.teacher_exporter, full, precision))
+    return entries
 
 
 def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = None) -> list[dict[str, Any]]:

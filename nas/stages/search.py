@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from nas.run import Run
 from nas.stages.comparison import difference
 from nas.stages.fit import budget_in_ms, usable_timings
 from nas.stages.measuring import time_finally
+from nas.stages.resolution import score_resolution
 from predictors.latency import Predictor, PredictorError, find_predictor, load_predictor
 from search.constraints import Constraint
 from search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
@@ -26,6 +27,7 @@ from search.intervals import score_intervals
 from search.loop import confirm, run_search
 from search.methods import list_candidates
 from search.racing import Race
+from search.resolution import resolution_sentence
 from search.scoring import FitnessScorer, Scorer, Spread, in_threads
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
@@ -47,7 +49,8 @@ class SearchError(RuntimeError):
 class _Setting:
     """What all searches of a run share. ``scorer`` looks for candidates, ``final_scorer`` scores what may be shipped.
 
-    ``tail`` is how much longer the percentile that budgets are about is than the median, over all timings.
+    ``tail`` is how much longer the percentile that budgets are about is than the median, over all timings;
+    ``resolution`` what differences of scores the texts can show.
     """
 
     reference: Reference
@@ -56,6 +59,7 @@ class _Setting:
     scorer: Scorer | FitnessScorer
     final_scorer: Scorer | FitnessScorer
     tail: float
+    resolution: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def search(run: Run) -> dict[str, Any]:
         f"Runtime on the search split; the best are measured again.",
     )
     setting = _setting(run)
+    setting = replace(setting, resolution=score_resolution(run, setting.final_scorer.context))
+    run.console.say(resolution_sentence(setting.resolution))
     lines = [
         _Line(name, budget_in_ms(name, setting.reference.latency_ms), run.search_folder(name))
         for name in settings.budgets
@@ -173,9 +179,8 @@ def _setting(run: Run) -> _Setting:
     _, usable, reference = usable_timings(run)
     others = tuple(_other(run, Path(other.predictor), other.budget_ms) for other in settings.targets)
     scorer, final = make_scorer(run, screening=True), make_scorer(run)
-    return _Setting(
-        reference, checked_predictor(run), others, scorer, final, _tail(usable.values(), settings.percentile)
-    )
+    tail = _tail(usable.values(), settings.percentile)
+    return _Setting(reference, checked_predictor(run), others, scorer, final, tail)
 
 
 def _other(run: Run, folder: Path, budget_ms: float) -> Constraint:
@@ -266,6 +271,7 @@ def _search_budget(
             "percentile": settings.percentile,
             "reference_ms": setting.reference.latency_ms,
             "metric": run.search_metric,
+            "resolution": setting.resolution,
             "rule": settings.rule,
             "candidates": [vars(candidate) | {"genome": list(candidate.genome)} for candidate in scored],
             "finalists": _described(run, finalists),

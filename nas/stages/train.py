@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from export.build import check_size
 from nas.configuration import Configuration, ConfigurationError
 from nas.files import aside, digest
 from nas.layout import DESCRIPTION_FILE, Dimensions
@@ -143,6 +144,9 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
             f"data.max_length = {run.max_length}: the checkpoint has {dimensions.max_positions} "
             f"positions; longer texts are cut to data.max_length"
         )
+    if configuration.precision == "fp32":
+        # All timings are taken beside the full model.
+        check_size(dimensions, dimensions.full_subnet, None)
     space = choose_space(run, dimensions)
     provenance: dict[str, Any] = {
         "checkpoint": configuration.checkpoint,
@@ -252,6 +256,8 @@ def course(
             run.console.say,
             probe,
             training.probe_every,
+            batches.schedule.checkpoint_every,
+            states.inputs,
         )
 
         def after_step(step: int, losses: list[tuple[str, float]]) -> None:

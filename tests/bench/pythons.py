@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 _FATE = """
 import os, signal, time
@@ -35,3 +39,14 @@ def write_python(folder: Path, preamble: str = "", options: str = "", **environm
 def when_opened(model: bytes, fate: str) -> str:
     """Code that has a worker do something else when it opens a model."""
     return _FATE.format(digest=hashlib.sha256(model).hexdigest(), fate=fate)
+
+
+def old_python() -> str:
+    """A real interpreter that is too old for the worker; skips the test where this machine has none."""
+    names = [f"python{version}" for version in ("3.9", "3.8", "3.7", "3.6")]
+    paths = [path for name in names if (path := shutil.which(name))]
+    paths += map(str, sorted(Path.home().glob(".pyenv/versions/3.[6-9].*/bin/python")))
+    for path in paths:  # the names may be stand-ins that know of no such version
+        if subprocess.run([path, "-c", "pass"], capture_output=True, check=False).returncode == 0:
+            return path
+    pytest.skip("needs a Python from 3.6 to 3.9 beside this one")

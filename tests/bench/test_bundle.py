@@ -22,7 +22,7 @@ from bench.fingerprint import fingerprint
 from bench.hosts import Failure
 from bench.timing import Samples, Setup
 from tests.bench.bundles import PROTOCOL, VISITS, WORKLOADS, Bundle, lines_of, run_bundle, write_lines
-from tests.bench.pythons import DIES, when_opened
+from tests.bench.pythons import DIES, old_python, when_opened
 from tests.bench.sshd import wait_until
 
 
@@ -206,10 +206,10 @@ def test_a_folder_that_cannot_be_written_to_gets_a_sentence(bundle: Bundle, tmp_
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("", "needs numpy and onnxruntime: No module named 'numpy'; install them with: "),
+        ("", "cannot import numpy (ModuleNotFoundError: No module named 'numpy'); install them with: "),
         (
             "sys.version_info = (3, 9, 18); sys.version = '3.9.18 (main)'",
-            "needs Python 3.10 or newer; this is Python 3.9.18",
+            f"needs Python 3.10 or newer; {sys.executable} is Python 3.9.18",
         ),
     ],
     ids=["nothing installed", "old python"],
@@ -237,6 +237,14 @@ def test_the_entry_is_readable_to_old_pythons() -> None:
     tree = ast.parse(source, feature_version=(3, 0))
     new_since = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.AsyncFunctionDef, ast.Match, ast.FunctionDef)
     assert not [node for node in ast.walk(tree) if isinstance(node, new_since)]
+
+
+def test_an_old_python_is_told_what_the_bundle_needs(bundle: Bundle) -> None:
+    python = old_python()
+    done = subprocess.run([python, str(bundle[0])], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"needs Python 3.10 or newer; {python} is Python 3." in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_models_are_taken_one_by_one_and_no_half_bundle_stays(tmp_path: Path, models: list[bytes]) -> None:

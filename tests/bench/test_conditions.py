@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -12,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from bench.conditions import conditions
+from bench.conditions import conditions, usable_processors
+from export.predict import granted_processors
 
 PROCESSORS = "sys/devices/system/cpu"
 
@@ -123,7 +126,7 @@ def test_a_sandbox_that_counts_no_work_is_not_taken_for_an_idle_host(tmp_path: P
     assert found["steal_s"] is None
 
 
-@pytest.mark.parametrize(
+_QUOTAS = pytest.mark.parametrize(
     ("files", "quota", "stops"),
     [
         ({"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5, 0),
@@ -165,11 +168,38 @@ def test_a_sandbox_that_counts_no_work_is_not_taken_for_an_idle_host(tmp_path: P
         ({"proc/self/cgroup": "0::/"}, None, None),
     ],
 )
+
+
+@_QUOTAS
 def test_the_tightest_control_group_counts(
     tmp_path: Path, files: dict[str, str | int], quota: float | None, stops: int | None
 ) -> None:
     found = conditions(lay_out(desktop(tmp_path), files))
     assert (found["cpu_quota"], found["quota_stops"]) == (quota, stops)
+
+
+@_QUOTAS
+def test_threads_are_no_more_than_processors_and_quota_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str | int], quota: float | None, stops: int | None
+) -> None:
+    expected = 4 if quota is None else max(1, math.ceil(quota))
+    root = lay_out(desktop(tmp_path), files)
+    assert usable_processors(root) == expected
+    # A package says the same without this project; it asks the system for the processors that the process may use.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    assert granted_processors(root) == expected
+
+
+def test_on_this_machine_a_package_counts_as_we_do() -> None:
+    assert 1 <= usable_processors() <= (os.cpu_count() or 1)
+    assert granted_processors() == usable_processors()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a system that holds processes to processors")
+def test_a_process_that_is_held_to_one_processor_uses_one() -> None:
+    code = "from bench.conditions import usable_processors as count; print(count())"
+    script = f"import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); {code}"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"1\n"
 
 
 @pytest.mark.parametrize(

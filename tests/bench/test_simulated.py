@@ -47,8 +47,10 @@ ANCHOR = stating(uniform())
 SMALL = stating(uniform(hidden=192, layers=2, heads=6, ffn=512))
 
 
-def samples_of(host: SimulatedHost, model: bytes = SMALL, protocol: Protocol = ROUNDS, *workloads: Workload) -> Samples:
-    found = host.measure({"a": model}, ANCHOR, Setup(), workloads or (WORKLOAD,), protocol)["a"]
+def samples_of(
+    host: SimulatedHost, model: bytes = SMALL, protocol: Protocol = ROUNDS, *workloads: Workload, visit: int = 0
+) -> Samples:
+    found = host.measure({"a": model}, ANCHOR, Setup(), workloads or (WORKLOAD,), protocol, visit)["a"]
     assert isinstance(found, Samples)
     return found
 
@@ -92,12 +94,37 @@ def test_threads_help_less_and_less() -> None:
     assert cost_ms(tiny, Workload(1, 8), Setup(threads=8)) > cost_ms(tiny, Workload(1, 8), Setup())
 
 
-def test_the_same_calls_give_the_same_samples() -> None:
+def test_samples_follow_from_what_is_timed_whatever_was_timed_before() -> None:
     first, second, other = SimulatedHost(seed=3), SimulatedHost(seed=3), SimulatedHost(seed=4)
-    visits = [samples_of(first), samples_of(first)]
-    assert visits == [samples_of(second), samples_of(second)]
-    assert visits[0] != visits[1]
-    assert visits[0] != samples_of(other)
+    visits = [samples_of(first, visit=number) for number in range(3)]
+    # In another order, after other work, as a run that goes on after a kill.
+    samples_of(second, ANCHOR)
+    second.forget()
+    assert [samples_of(second, visit=number) for number in (2, 0, 1)] == [visits[2], visits[0], visits[1]]
+    assert samples_of(second) == samples_of(second) == visits[0]
+    varied = [
+        *visits,
+        samples_of(other),
+        samples_of(first, stating(uniform(hidden=200))),
+        samples_of(first, SMALL, Protocol.fixed(39)),
+        samples_of(first, SMALL, ROUNDS, Workload(1, 64)),
+        first.measure({"a": SMALL}, ANCHOR, Setup(spinning=False), [WORKLOAD], ROUNDS)["a"],
+        first.measure({"a": SMALL}, SMALL, Setup(), [WORKLOAD], ROUNDS)["a"],
+        first.measure({"b": ANCHOR, "a": SMALL}, ANCHOR, Setup(), [WORKLOAD], ROUNDS)["a"],
+    ]
+    assert len(set(varied)) == len(varied)
+
+
+def test_visits_of_one_model_differ_by_chance_alone() -> None:
+    """Independent: neighbours are no nearer to each other than any two."""
+    host = SimulatedHost(seed=5)
+    visits = [samples_of(host, visit=number) for number in range(200)]
+    reference = reference_of(visits, [WORKLOAD])
+    for latencies in (
+        Timing(tuple(visits), reference).visits_ms,
+        np.array([np.median(visit.anchor_ns) for visit in visits]),
+    ):
+        assert abs(np.corrcoef(latencies[:-1], latencies[1:])[0, 1]) < 0.2
 
 
 def test_without_noise_samples_are_the_cost() -> None:
@@ -113,7 +140,7 @@ def test_without_noise_samples_are_the_cost() -> None:
 
 def test_drift_is_shared_and_so_the_anchor_takes_it_out() -> None:
     host = SimulatedHost(seed=1, noise=0.02)
-    visits = [samples_of(host) for _ in range(60)]
+    visits = [samples_of(host, visit=number) for number in range(60)]
     reference = reference_of(visits, [WORKLOAD])
     plain_ms = [float(np.median(visit.model_ns)) / 1e6 for visit in visits]
     corrected_ms = Timing(tuple(visits), reference).visits_ms

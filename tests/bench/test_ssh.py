@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bench.hosts import Failure, HostError
-from bench.ssh import SshHost
+from bench.ssh import SshHost, bootstrap
 from bench.timing import Protocol, Samples, Setup, Workload
-from tests.bench.pythons import DIES, when_opened, write_python
+from tests.bench.pythons import DIES, old_python, when_opened, write_python
 from tests.bench.sshd import HOST, Server, running_server, wait_until
 
 WORKLOADS, PROTOCOL = [Workload(1, 8, 120)], Protocol.fixed(6)
@@ -23,6 +25,16 @@ _CUTS_ITS_CONNECTION = """
                 with open(f"/proc/{{os.getppid()}}/stat") as status:
                     os.kill(int(status.read().rpartition(")")[2].split()[1]), signal.SIGKILL)
                 time.sleep(0.2)
+"""
+
+
+_HERE = re.escape(f"{sys.executable}, Python {sys.version.split()[0]}")
+_BROKEN = """
+class Broken:
+    def find_spec(self, name, *arguments):
+        if name == "numpy":
+            raise RuntimeError("built for\\nanother system")
+sys.meta_path.insert(0, Broken())
 """
 
 
@@ -95,21 +107,47 @@ def test_a_host_that_is_gone_for_good_gets_a_sentence(server: Server, models: li
 @pytest.mark.parametrize(
     ("options", "preamble", "expected"),
     [
-        ("-I -S", "", "No module named 'numpy'"),
-        ("", "sys.modules['onnxruntime'] = None", "onnxruntime"),
+        ("-I -S", "", rf"python there \({_HERE}\) cannot import numpy \(ModuleNotFoundError: No module named 'numpy'"),
+        ("", "sys.modules['onnxruntime'] = None", rf"python there \({_HERE}\) cannot import onnxruntime \("),
+        ("", _BROKEN, r"cannot import numpy \(RuntimeError: built for another system\): install numpy and onnxr"),
+        (
+            "",
+            "sys.version_info = (3, 9, 18)",
+            "python there is Python 3.9.18; 3.10 or newer is needed: install it, or set",
+        ),
         ("", "import onnxruntime; onnxruntime.__version__ = '1.10.0'", r"ONNX Runtime 1.10.0 is older .* install 1.17"),
     ],
-    ids=["nothing installed", "no onnxruntime", "old onnxruntime"],
+    ids=["nothing installed", "no onnxruntime", "broken numpy", "old Python", "old onnxruntime"],
 )
 def test_what_the_hosts_python_lacks_is_said(
     server: Server, tmp_path: Path, options: str, preamble: str, expected: str
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     with (
-        connect(server, write_python(tmp_path, preamble, options)) as host,
+        connect(server, write_python(tmp_path, preamble, options, TMPDIR=str(temporary))) as host,
         pytest.raises(HostError, match=f"^ortnas-test: .*{expected}") as caught,
     ):
         host.hello()
     assert "\n" not in str(caught.value)
+    wait_until(lambda: not list(temporary.glob("ortnas-*")))
+
+
+def test_a_python_that_is_too_old_says_so_itself(server: Server, models: list[bytes]) -> None:
+    python = old_python()
+    with connect(server, python) as host:
+        for ask in (
+            host.hello,
+            lambda: host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL),
+        ):
+            with pytest.raises(
+                HostError, match=rf"^ortnas-test: {re.escape(python)} there is Python 3\.\d\.\d+; 3.10 or"
+            ):
+                ask()
+
+
+def test_the_bootstrap_is_readable_to_old_pythons() -> None:
+    ast.parse(bootstrap("a 'python'"), feature_version=(3, 6))
 
 
 def test_a_python_that_is_not_there_is_said(server: Server) -> None:

@@ -41,6 +41,7 @@ class BundleHost:
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: Protocol,
+        visit: int = 0,  # noqa: ARG002
     ) -> dict[str, Samples | Failure]:
         results = self._carry(models, anchor, setup, workloads, protocol)
         assert results.complete

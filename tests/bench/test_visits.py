@@ -31,9 +31,10 @@ class Listening(SimulatedHost):
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: Protocol,
+        visit: int = 0,
     ) -> dict[str, Samples | Failure]:
         self.groups.append(frozenset(models))
-        return super().measure(models, anchor, setup, workloads, protocol)
+        return super().measure(models, anchor, setup, workloads, protocol, visit)
 
     def forget(self) -> None:
         self.forgets += 1

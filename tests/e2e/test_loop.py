@@ -58,7 +58,8 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 def ortnas(*arguments: str | Path) -> dict[str, Any]:
     process = start(*arguments, "--json")
     output, errors = process.communicate()
-    assert process.returncode == 0, errors
+    # A busy machine may not be able to tell whether a package keeps its budget.
+    assert process.returncode in ((0, 3) if arguments[0] == "verify" else (0,)), errors
     answer: dict[str, Any] = json.loads(output)
     return answer
 

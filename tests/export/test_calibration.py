@@ -12,8 +12,9 @@ import pytest
 from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
 
+from bench.conditions import usable_processors
 from export.build import Exporter, drift, load, run
-from export.calibration import METHODS, CalibrationError, Feeds, calibrate, calibration_warnings
+from export.calibration import _CALIBRATERS, METHODS, CalibrationError, Feeds, calibrate, calibration_warnings
 from export.graph import float_model
 from export.weights import SupernetFolder
 from tests.networks import HOST_RECIPE, make_dimensions, make_space, random_feeds, random_tensors
@@ -200,3 +201,10 @@ def test_methods_that_cut_the_extremes_earn_a_warning() -> None:
     for method in ("entropy", "percentile"):
         (sentence,) = calibration_warnings(method, batches)
         assert sentence.startswith(f"calibration {method!r}")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sessions_take_a_thread_for_each_processor_that_is_granted(method: str) -> None:
+    calibrater = _CALIBRATERS[method](make_model(), {})
+    for session in (calibrater.infer_session, load(make_model().SerializeToString())):
+        assert session.get_session_options().intra_op_num_threads == usable_processors()

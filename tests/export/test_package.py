@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import transformers
 
+from bench.conditions import usable_processors
 from export.build import load, run
 from export.package import ODD_TEXTS, checksum, read_record, write_package
 from nas.families import FAMILIES, checkpoint_config
@@ -209,3 +210,9 @@ def test_transformers_understands_the_configuration(tmp_path: Path, family: str,
     assert any(tuple(state[key].shape) == (48, 24) for key in layers)
     if labels:
         assert tuple(config.id2label.values()) == LABELS
+
+
+def test_predict_takes_a_thread_for_each_processor_that_is_granted(exported: Path) -> None:
+    model = load_predict(exported).Model
+    threads = [model(exported, asked).session.get_session_options().intra_op_num_threads for asked in (0, 3)]
+    assert threads == [usable_processors(), 3]

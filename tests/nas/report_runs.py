@@ -124,6 +124,10 @@ def _write_search(folder: Path, space: SearchSpace, budget: str, budget_ms: floa
         "budget_ms": budget_ms,
         "reference_ms": REFERENCE_MS,
         "metric": "accuracy",
+        "resolution": {
+            "search": {"metric": "accuracy", "texts": 100, "half_width": 0.0587},
+            "report": {"metric": "accuracy", "texts": 200, "half_width": 0.0415},
+        },
         "candidates": candidates,
         "finalists": finalists,
         "winner": finalists[1],

@@ -215,3 +215,67 @@ def test_options_of_further_training_need_a_subnet(tmp_path: Path, bert_folder: 
     done = ortnas("train", write_run(tmp_path, bert_folder, "x"), "--quantization-aware")
     assert done.returncode == 2
     assert "--subnet" in done.stderr
+
+
+def test_a_key_is_given_once(tmp_path: Path, bert_folder: Path) -> None:
+    path = write_run(tmp_path, bert_folder, "texts.txt")
+    for arguments, message in (
+        (("--set", "seed=1", "--set", "seed=2"), "seed is given twice"),
+        (("--folder", "x", "--set", "folder=y"), "folder is given twice"),
+        (("--set", "training={steps: 1, steps: 2}"), "the key 'steps' occurs twice"),
+        (("--set", "seed=[" + "x" * 5000), "(5001 characters) is no YAML value"),
+    ):
+        done = ortnas("data", path, *arguments)
+        assert done.returncode == 2
+        assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"checkpoint": "package:../x"}, "write package:NAME/FOLDER"),
+        ({"checkpoint": "package:no_such_package.at.all/x"}, "the Python package no_such_package.at.all is not"),
+        ({"checkpoint": "package:json.decoder.x"}, "the Python package json.decoder.x is not installed"),
+        ({"seed": 2**70}, "seed = 1180591620717411303424"),
+        ({"folder": "a\0b"}, "holds a character that is no text"),
+        ({"folder": ""}, "folder = '': empty text"),
+    ],
+)
+def test_what_no_run_can_have_is_one_sentence(
+    tmp_path: Path, bert_folder: Path, change: dict[str, object], message: str
+) -> None:
+    (tmp_path / "texts.txt").write_text("".join(f"text number {number}\n" for number in range(400)))
+    path = write_run(tmp_path, bert_folder, str(tmp_path / "texts.txt"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    done = ortnas("train", path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.rstrip().splitlines()[-1].startswith("error: ")
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.yaml")
+    done = ortnas("data", tmp_path / "run.yaml")
+    assert (done.returncode, "is no regular file" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "model.onnx", "--threads", "100000"),
+        ("inspect", "model.onnx", "--batch", "1000000000"),
+        ("inspect", "model.onnx", "--batch", "65536", "--sequence", "65536"),
+        ("doctor", "--threads", "100000"),
+        ("verify", "package", "--load", "--concurrency", "100000"),
+        ("verify", "package", "--load", "--seconds", "inf"),
+        ("verify", "package", "--load", "--seconds", "nan"),
+        ("sensitivity", "run.yaml", "--tolerance", "nan"),
+        ("fit", "--latencies", "file", "--seed", str(2**70)),
+        ("fit", "--latencies", "file", "--threads", "100000"),
+    ],
+)
+def test_options_that_nothing_could_use_are_refused(arguments: tuple[str, ...]) -> None:
+    done = ortnas(*arguments)
+    assert done.returncode == 2
+    assert arguments[-2] in done.stderr

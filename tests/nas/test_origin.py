@@ -28,8 +28,9 @@ def test_the_licence_is_what_the_checkpoints_card_states(tmp_path: Path, card: s
 
 def test_a_folder_without_a_readable_card_states_nothing(tmp_path: Path) -> None:
     assert read_origin(str(tmp_path)) == Origin(None, None)
-    (tmp_path / "README.md").write_bytes(b"---\nlicense: \xff\n---\n")
-    assert read_origin(str(tmp_path)) == Origin(None, None)
+    for content in (b"license: \xff", b"license: mit\ndate: 2024-13-45", b"license: " + b"[" * 5000):
+        (tmp_path / "README.md").write_bytes(b"---\n" + content + b"\n---\n")
+        assert read_origin(str(tmp_path)) == Origin(None, None)
 
 
 def test_a_hub_name_is_the_base_model_and_its_card_may_lie_in_the_cache(

@@ -360,6 +360,29 @@ def test_a_phone_shows_the_whole_width_in_the_dark(page: Path, tmp_path: Path) -
     assert found["told"] == {"theme": "dark", "overflow": 0, "wide": []}
 
 
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_no_label_of_a_chart_is_cut_off_and_nothing_is_wider_than_the_screen(
+    page: Path, tmp_path: Path, width: int
+) -> None:
+    told = look(page, tmp_path, _LABELS, width)["told"]
+    assert told["scrollWidth"] <= told["clientWidth"] == width
+    assert told["texts"] > 10 * len(CHARTS)
+    assert told["cut"] == []
+
+
+# Texts of charts that lie outside of their chart, or of the screen.
+_LABELS = """
+  const root = document.documentElement;
+  const texts = [...document.querySelectorAll(".plot svg text")].filter((item) => item.textContent.trim() &&
+    getComputedStyle(item).visibility !== "hidden" && item.getBoundingClientRect().width > 0);
+  const cut = texts.filter((item) => {
+    const own = item.getBoundingClientRect(), box = item.closest(".plot").getBoundingClientRect();
+    return own.left < box.left - 1 || own.right > Math.min(box.right, root.clientWidth) + 1 ||
+      own.top < box.top - 1 || own.bottom > box.bottom + 1;
+  }).map((item) => `${item.closest(".plot").id}: ${item.textContent} (${item.getAttribute("class")})`);
+  return {scrollWidth: root.scrollWidth, clientWidth: root.clientWidth, texts: texts.length, cut};
+"""
 # Everything that a keyboard must reach: charts, tables, summaries, the button and the links.
 _EXPLORE = """
   const plots = [...document.querySelectorAll(".plot")], front = document.getElementById("chart-front");

@@ -93,7 +93,7 @@ def record(
             order = [row for row in rng.permutation(len(genomes)).tolist() if len(visits[row]) <= visit]
             for start in range(0, len(order), GROUP):
                 group = {str(row): exporter.sliced(space.decode(genomes[row])) for row in order[start : start + GROUP]}
-                for name, found in host.measure(group, anchor, setup, workloads, protocol).items():
+                for name, found in host.measure(group, anchor, setup, workloads, protocol, visit).items():
                     if not isinstance(found, Samples):
                         raise SystemExit(f"subnet {name} could not be timed: {found.reason}")
                     visits[int(name)].append(found)

@@ -70,11 +70,12 @@ class Unreliable(SimulatedHost):
         setup: Setup,
         workloads: Sequence[Workload],
         protocol: Protocol,
+        visit: int = 0,
     ) -> dict[str, Samples | Failure]:
         if self.asked == self.left:
             raise HostError("gone")
         self.asked += 1
-        found = super().measure(models, anchor, setup, workloads, protocol)
+        found = super().measure(models, anchor, setup, workloads, protocol, visit)
         return {name: Failure("broken") if name in self.broken else one for name, one in found.items()}
 
 
@@ -258,3 +259,14 @@ def test_a_bundle_is_timed_elsewhere_and_its_results_come_home(folder: Path, tmp
     with pytest.raises(ResultsError, match="line 4"):
         import_results(run, results)
     run.close()
+
+
+def test_more_threads_than_the_host_has_processors_are_warned_of(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for threads, warned in ((8, False), (9, True)):
+        run = open_run(trained, target={"threads": threads})
+        assert run.target.setup.threads == threads
+        run.close()
+        said = " ".join(capsys.readouterr().err.split())
+        assert (f"target.threads = {threads}: the host has 8 processors" in said) is warned

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from export import build
+from export.build import ExportError
 from export.hub import HubError
 from export.package import PackageError, read_record
+from export.size import subnet_bytes
 from nas.configuration import ConfigurationError
 from nas.files import write_json
 from nas.run import Run
@@ -20,6 +23,7 @@ from nas.space import SpaceError, Subnet
 from nas.stages.delivery import deliver
 from nas.stages.refine import refined_folder
 from nas.stages.search import make_scorer
+from nas.stages.train import train
 from tests.nas.stages.small_runs import open_run
 
 
@@ -110,3 +114,29 @@ def test_what_cannot_be_packaged_is_said_before_any_work(
     with pytest.raises(PackageError, match="made with another supernet"):
         deliver(run, ["3x"])
     assert not list(tmp_path.rglob("model.onnx"))
+
+
+def test_a_full_model_that_no_file_holds_is_left_out_of_the_comparison(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = run.teacher.dimensions.full_subnet
+    sizes = [subnet_bytes(run.teacher.dimensions, full, recipe) for recipe in (run.recipe, None)]
+    monkeypatch.setattr(build, "LARGEST_MODEL_BYTES", sum(sizes) // 2)
+    names = [row["name"] for row in deliver(run, [run.supernet.space.smallest.key])["rows"]]
+    assert names[0] == "full model, INT8"
+    assert "full model, FP32" not in names
+    assert "the full model in FP32 is left out" in capsys.readouterr().err
+
+
+def test_a_run_in_floats_that_no_file_holds_is_refused_before_training(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = yaml.safe_load((trained / "run.yaml").read_text())
+    document |= {"folder": str(tmp_path / "run"), "precision": "fp32"}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(document))
+    run = open_run(tmp_path)
+    monkeypatch.setattr(build, "LARGEST_MODEL_BYTES", 1000)
+    with pytest.raises(ExportError, match=r"the FP32 model would have .* GB, and one ONNX file holds"):
+        train(run)
+    run.close()
+    assert not (tmp_path / "run" / "teacher").exists()

@@ -15,6 +15,7 @@ from nas.stages.export import export
 from nas.stages.fit import fit_predictor, folder_of
 from nas.stages.search import SearchError, list_within_budget, make_scorer, search
 from predictors.latency import PredictorError
+from search.resolution import resolution_sentence
 from tests.nas.stages.small_runs import open_run
 
 SMALL = {"budgets": ["1.1x"], "candidates": 8, "finalists": 2, "population": 4}
@@ -143,3 +144,20 @@ def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
     packaged = open_run(folder, search={"fitness_steps": 2, "candidates": 2})
     assert export(packaged)["packages"]
     packaged.close()
+
+
+def test_what_the_texts_can_show_is_said_first_and_computed_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, run = searched(folder)
+    resolution = found["1.1x"]["resolution"]
+    assert resolution["search"]["metric"] == resolution["report"]["metric"] == run.metric
+    assert (resolution["search"]["texts"], resolution["report"]["texts"]) == (32, 32)
+    # As many texts of the same kind show as much.
+    assert resolution["report"]["half_width"] == pytest.approx(resolution["search"]["half_width"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.index(resolution_sentence(resolution)) < said.index("re-measuring")
+    file = folder / "run" / "search" / "resolution.json"
+    stamp = file.stat().st_mtime_ns
+    assert searched(folder)[0]["1.1x"]["resolution"] == resolution
+    assert file.stat().st_mtime_ns == stamp

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.build import Exporter
+from export.build import Exporter, ExportError
 from export.recipes import recipe_named
+from export.size import model_bytes, subnet_bytes
 from export.weights import SupernetFolder
-from search.size import model_bytes
 from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
 RECIPE = recipe_named("avx512_vnni")
@@ -50,3 +50,32 @@ def test_factorised_tables_keep_their_width() -> None:
     )
     assert narrow > 4 * 2000 * 20
     assert wide - narrow < 4 * 3 * (4 * 32 * 32 + 2 * 32 * 64) * 1.5
+
+
+def test_one_subnet_has_the_size_that_it_has_among_many() -> None:
+    dimensions, space = make_dimensions("span"), make_space()
+    subnets = random_subnets(space, 6)
+    many = model_bytes(dimensions, space.expand(np.stack([space.encode(subnet) for subnet in subnets])), RECIPE)
+    assert [subnet_bytes(dimensions, subnet, RECIPE) for subnet in subnets] == many.astype(int).tolist()
+
+
+def test_what_no_file_can_hold_is_refused_from_its_sizes_alone() -> None:
+    # XLM-RoBERTa's large form; nothing is allocated.
+    large = make_dimensions(
+        "classification",
+        vocab_size=250_002,
+        max_positions=514,
+        hidden_size=1024,
+        num_layers=24,
+        num_heads=16,
+        head_size=64,
+        ffn_size=4096,
+    )
+    folder = SupernetFolder(None, large, make_space(), {}, (), {}, "")  # type: ignore[arg-type]
+    exporter = Exporter(folder, RECIPE, [])
+    with pytest.raises(ExportError, match=r"the FP32 model would have 2\.24 GB, .* 2\.15 GB; take precision int8 or a"):
+        exporter.build(large.full_subnet, "fp32")
+    exporter.check_size(large.full_subnet, "int8")
+    larger = replace(large, vocab_size=2_500_020)
+    with pytest.raises(ExportError, match=r"the INT8 model would have 2\.\d\d GB, .* a smaller space"):
+        Exporter(replace(folder, dimensions=larger), RECIPE, []).sliced(large.full_subnet)

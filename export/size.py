@@ -8,7 +8,7 @@ import numpy.typing as npt
 from export.heads import HEAD_PRODUCTS
 from export.recipes import Recipe
 from nas.layout import LAYER, Axes, Dimensions, top_axes
-from nas.space import Population
+from nas.space import LAYER_DIMENSIONS, Population, Subnet
 
 Vector = npt.NDArray[np.float64]
 
@@ -52,6 +52,16 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
             product = product and f"layers/{layer}/{product}"
             total = total + present[:, layer] * _tensor_bytes(name, axes, layer_sizes, product, recipe)
     return total
+
+
+def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) -> int:
+    """As ``model_bytes``, of one subnet."""
+    sizes = {name: np.zeros((1, dimensions.num_layers), np.int64) for name in LAYER_DIMENSIONS}
+    for layer in subnet.layers:
+        for name, values in sizes.items():
+            values[0, layer.source] = getattr(layer, name)
+    population = Population(np.array([subnet.hidden_size]), np.array([len(subnet.layers)]), **sizes)
+    return int(model_bytes(dimensions, population, recipe)[0])
 
 
 def _top_product(dimensions: Dimensions, name: str) -> str | None:

@@ -1,0 +1,63 @@
+"""What differences of scores a run's texts can show, said before a search spends hours on them."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from export.build import model_outputs
+from export.metrics import Outputs
+from nas.files import digest, write_json
+from nas.run import Run
+from nas.space import Subnet
+from search.resolution import half_width
+
+# The middle one of so many random subnets stands for candidates.
+_DRAWN = 101
+
+
+def score_resolution(run: Run, scored_with: str) -> dict[str, Any]:
+    """Half the 95 % interval of a difference of scores: of the ``search`` metric on the search part, and of the
+    ``report`` metric on the report part.
+
+    Taken from the paired outputs of two real models, the full one and a mid-size subnet, on the search part; on the
+    report part it is smaller by the square root of how many more texts there are. ``scored_with`` names what scores
+    are of: found once, it is not computed again.
+    """
+    counts = run.trained_data.counts
+    middle = _middle_subnet(run)
+    inputs = digest(scored_with, middle.key, run.metric, run.search_metric, counts["search"], counts["report"])
+    file = run.folder / "search" / "resolution.json"
+    recorded: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    if recorded.get("inputs") != inputs:
+        part, both = run.part("search"), _outputs(run, middle)
+        smaller = math.sqrt(counts["search"] / counts["report"])
+        recorded = {
+            "inputs": inputs,
+            "search": _entry(run.search_metric, counts["search"], half_width(run.search_metric, *both, part)),
+            "report": _entry(run.metric, counts["report"], half_width(run.metric, *both, part) * smaller),
+        }
+        write_json(file, recorded)
+    return {name: recorded[name] for name in ("search", "report")}
+
+
+def _entry(metric: str, texts: int, width: float) -> dict[str, Any]:
+    return {"metric": metric, "texts": texts, "half_width": width}
+
+
+def _middle_subnet(run: Run) -> Subnet:
+    space = run.supernet.space
+    genomes = space.sample(_DRAWN, np.random.default_rng(run.configuration.seed))
+    order = np.argsort(space.expand(genomes).multiply_adds, kind="stable")
+    return space.decode(genomes[order[len(order) // 2]])
+
+
+def _outputs(run: Run, middle: Subnet) -> tuple[Outputs, Outputs]:
+    """Of the full model and the mid-size subnet, on the search part."""
+    exporter, precision = run.exporter, run.configuration.precision
+    model = exporter.sliced(middle) if precision == "int8" else exporter.build(middle, precision)
+    encoded, head = run.part("search").encoded, run.configuration.head
+    return model_outputs(run.anchor, encoded, head), model_outputs(model, encoded, head)

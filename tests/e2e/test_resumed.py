@@ -1,0 +1,116 @@
+"""A run that is killed again and again ends as one that is left alone does, timings included."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+# Runs a command that kills itself when some function is called for the n-th time: after its work, or before it.
+_KILLED = """
+import importlib, os, signal, sys
+module, path, calls, when = sys.argv[1:5]
+owner = importlib.import_module(module)
+*parents, name = path.split(".")
+for parent in parents:
+    owner = getattr(owner, parent)
+own, left = getattr(owner, name), int(calls)
+def dying(*arguments, **named):
+    global left
+    left -= 1
+    if when == "before" and not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    result = own(*arguments, **named)
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, name, dying)
+sys.argv[1:] = sys.argv[5:]
+from nas.cli import app
+app()
+"""
+
+
+def write_run(folder: Path, bert: Path, corpus: Path) -> Path:
+    folder.mkdir()
+    document = {
+        "checkpoint": str(bert),
+        "head": "embedding",
+        "folder": str(folder / "run"),
+        "data": {
+            "source": str(corpus),
+            "max_length": 16,
+            "calibration_size": 16,
+            "search_size": 32,
+            "report_size": 32,
+        },
+        "training": {"steps": 25, "batch_size": 8, "importance_texts": 16, "checkpoint_every": 5, "probe_every": 10},
+        "target": {"sequence": 16, "host": "simulated"},
+        "bench": {"subnets": 14, "cap_s": 0.01},
+        "search": {"budgets": ["1.05x"], "candidates": 8, "population": 4, "finalists": 2},
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def kill(configuration: Path, module: str, path: str, calls: int, when: str = "after") -> None:
+    command = [sys.executable, "-c", _KILLED, module, path, str(calls), when, "run", str(configuration)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def finish(configuration: Path) -> None:
+    command = [sys.executable, "-m", "nas.cli", "run", str(configuration)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, sentences: list[str]) -> tuple[Path, Path]:
+    """Run folders: left alone, and killed in every stage."""
+    home = tmp_path_factory.mktemp("resumed")
+    (home / "corpus.txt").write_text("\n".join(sentences))
+    alone, killed = (write_run(home / name, bert_folder, home / "corpus.txt") for name in ("alone", "killed"))
+    finish(alone)
+    kill(killed, "nas.training_log", "TrainingLog.__call__", 13)
+    kill(killed, "nas.training_log", "TrainingLog.__call__", 10)
+    kill(killed, "bench.store", "Store.add", 2)
+    kill(killed, "bench.store", "Store.add", 1)
+    kill(killed, "nas.stages.bench", "_conclude", 1)
+    kill(killed, "nas.stages.fit", "save_predictor", 1)
+    kill(killed, "search.cache", "ScoreCache.put", 5)
+    # Between measuring and what is made of it.
+    kill(killed, "nas.stages.search", "time_finally", 1)
+    kill(killed, "nas.stages.comparison", "time_finally", 1)
+    kill(killed, "nas.stages.comparison", "write_package", 1, "before")
+    finish(killed)
+    return alone.parent / "run", killed.parent / "run"
+
+
+def test_the_same_winner_was_measured_the_same(folders: tuple[Path, Path]) -> None:
+    alone, killed = (json.loads((folder / "search" / "int8-1.05x" / "search.json").read_text()) for folder in folders)
+    assert killed["winner"] == alone["winner"]
+    assert killed["finalists"] == alone["finalists"]
+    assert killed["candidates"] == alone["candidates"]
+
+
+def test_the_same_package_was_made(folders: tuple[Path, Path]) -> None:
+    alone, killed = (folder / "packages" / "int8-1.05x" for folder in folders)
+    assert (killed / "model.onnx").read_bytes() == (alone / "model.onnx").read_bytes()
+    records = [json.loads((folder / "ortnas.json").read_text()) for folder in (alone, killed)]
+    for part in ("latency", "report", "intervals", "drift"):
+        assert records[1][part] == records[0][part]
+    rows = [json.loads((folder / "packages" / "comparison-int8.json").read_text())["rows"] for folder in folders]
+    assert rows[1] == rows[0]
+
+
+def test_the_curve_was_written_once(folders: tuple[Path, Path]) -> None:
+    alone, killed = ((folder / "curves" / "supernet.jsonl").read_text() for folder in folders)
+    assert killed == alone
+    assert [json.loads(line)["step"] for line in alone.splitlines() if "score" in line] == [10, 20, 25]
