@@ -122,7 +122,8 @@ def take(encoded: EncodedExamples, count: int) -> EncodedExamples:
         rows = sum(window.example < count for window in windows)
         windows = windows[:rows]
     labels = None if encoded.labels is None else encoded.labels[:rows]
-    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows)
+    words = None if encoded.words is None else encoded.words[:rows]
+    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows, words)
 
 
 def prepare(configuration: Configuration, folder: Path, tokenizer: Callable[[], Path], report: Report) -> TaskData:
