@@ -110,7 +110,8 @@ def test_few_ragged_rows_are_left_out_and_many_are_an_error(tmp_path: Path) -> N
         read(source)
     source = write_pair_of_files(tmp_path, "tsv", "text\tlabel\nx\t1\na\na\na\n")
     assert len(read(source)) == 1
-    (tmp_path / "train.tsv").unlink()
+    for stem in ("train", "dev"):
+        (tmp_path / f"{stem}.tsv").unlink()
     source = write_pair_of_files(tmp_path, "jsonl", '{"text": "a", "label": 1}\n' * 2 + '{"text": "a"}\n' * 4)
     with pytest.raises(DataError, match="4 rows of 6 cannot be read, the first because line 3 lacks 'label'"):
         read(source)
@@ -161,6 +162,75 @@ def test_missing_files_say_which_to_give(tmp_path: Path) -> None:
         read(DataSource(str(tmp_path / "train.tsv")))
     with pytest.raises(DataError, match=r"none.txt: no such file"):
         read(DataSource(str(tmp_path / "none.txt")), "embedding")
+
+
+@pytest.mark.parametrize("second", ["train.tsv.gz", "train.csv", "train.jsonl.gz"])
+def test_files_that_may_both_be_meant_are_named(tmp_path: Path, second: str) -> None:
+    write_pair_of_files(tmp_path, "tsv", "text\tlabel\none\t0\ntwo\t1\n")
+    content = b'{"text": "a", "label": 1}' if "jsonl" in second else b"text,label\na,1\n"
+    (tmp_path / second).write_bytes(gzip.compress(content) if second.endswith(".gz") else content)
+    with pytest.raises(
+        DataError, match=rf"train.tsv, {second} may all be meant; name the right one as data.train_file"
+    ):
+        read(DataSource(str(tmp_path)))
+    assert read(DataSource(str(tmp_path), train_file="train.tsv")) == ROWS
+
+
+def test_a_tasks_own_file_goes_before_others(tmp_path: Path) -> None:
+    write_pair_of_files(tmp_path, "tsv", "sentence\tlabel\none\t0\ntwo\t1\n")
+    (tmp_path / "train.csv").write_text("sentence,label\nx,1\n")
+    assert read(DataSource(str(tmp_path), task="sst-2")) == ROWS
+    (tmp_path / "dev.tsv.gz").write_bytes(gzip.compress(b"sentence\tlabel\nx\t1\n"))
+    with pytest.raises(
+        DataError, match=r"dev.tsv, dev.tsv.gz may all be meant; name the right one as data.report_file"
+    ):
+        read(DataSource(str(tmp_path), task="sst-2"))
+
+
+@pytest.mark.parametrize(
+    ("training", "dev", "missing"),
+    [
+        ("sentence\tlabel\na\tx\n", "sentence1\tsentence2\tlabel\na\tb\tx\n", "'sentence'"),
+        ("sentence1\tsentence2\tlabel\na\tb\tx\n", "sentence\tlabel\na\tx\n", "'sentence1', 'sentence2'"),
+        ("text\tlabel\na\tx\n", "text\tgold_label\na\tx\n", "'label'"),
+    ],
+)
+def test_dev_sets_have_the_columns_that_are_trained_with(tmp_path: Path, training: str, dev: str, missing: str) -> None:
+    (tmp_path / "train.tsv").write_text(training)
+    (tmp_path / "dev.tsv").write_text(dev)
+    with pytest.raises(DataError, match=f"dev.tsv: no column {missing}, which train.tsv has and is trained with"):
+        read(DataSource(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("text\ttext\tlabel", "several columns are called 'text'; give each its own name"),
+        ("sentence1\tsentence2\tpremise\thypothesis\tlabel", r"several columns may be the text .*; name data.text"),
+        ("sentence\ttext\tlabel", r"may be the text \('sentence', 'text'\)"),
+        ("text\tlabel\tgold_label", r"several columns may be the label \('gold_label', 'label'\); name data.label"),
+        ("a great film\t1", r"train.tsv seems to have no header: its first line reads 'a great film', '1'"),
+        ("a film so long that it has no end\tbad", "seems to have no header"),
+    ],
+)
+def test_headers_that_leave_doubts_are_refused(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(
+            write_pair_of_files(tmp_path, "tsv", f"{header}\n" + "\t".join("abcdefg"[: header.count("\t") + 1]) + "\n")
+        )
+
+
+def test_messages_stay_short(tmp_path: Path) -> None:
+    names = "\t".join(f"{'x' * 900} {number}" for number in range(300))
+    for header in (names, names.replace("x", "word "), "\t".join(["same" * 300] * 2)):
+        with pytest.raises(DataError) as failure:
+            read(write_pair_of_files(tmp_path, "tsv", f"{header}\n"))
+        assert len(str(failure.value)) < 1000
+
+
+def test_cola_with_a_header_is_read_by_it(tmp_path: Path) -> None:
+    write_pair_of_files(tmp_path, "tsv", "sentence\tsource\tlabel\none\tx\t0\ntwo\ty\t1\n")
+    assert read(DataSource(str(tmp_path), task="cola")) == ROWS
 
 
 def test_heads_and_tasks_have_to_fit(tmp_path: Path) -> None:
