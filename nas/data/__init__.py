@@ -3,6 +3,7 @@
 from nas.data.corpus import PackedCorpus, prepare_corpus, read_corpus
 from nas.data.failures import DataError
 from nas.data.guess import Asked, Guess, guess_source
+from nas.data.identity import source_identity
 from nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, read_sentences
 from nas.data.source import DataSource
 from nas.data.splits import Sizes, Splits, make_splits
@@ -28,5 +29,6 @@ __all__ = [
     "read_corpus",
     "read_sentences",
     "read_splits",
+    "source_identity",
     "write_splits",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
@@ -51,6 +52,16 @@ def check_regular(path: Path) -> None:
         raise DataError(f"{path}: is a folder, and a file is needed")
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: is a pipe, a device or a socket; write what it gives to a file")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Everything in a folder and its subfolders but folders, sorted; links to folders are followed, once each."""
+    files, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(parent))
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in seen]
+        files += [Path(parent, name) for name in names]
+    return sorted(files)
 
 
 def _check_first(path: Path, line: str) -> None:
