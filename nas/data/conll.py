@@ -21,6 +21,8 @@ _NO_WORD_NUMBER = re.compile(r"[0-9]+[-.][0-9]+")
 _PREFIXED_TAG = re.compile(r"[BIESLUWM][-_].+", re.IGNORECASE)
 # A file of so many tags for so few words holds texts.
 _WORDS_PER_TAG = 2
+# Of so many words no two in one sentence: there are blank lines between all of them.
+_LONE_WORDS = 20
 
 
 class _Form(NamedTuple):
@@ -119,9 +121,11 @@ def _parts_sentences(line: str) -> bool:
 
 
 def _read_form(path: Path) -> _Form:
-    """Looks through the whole file. Raises DataError where its words are numbered and it is no CoNLL-U."""
+    """Looks through the whole file. Raises DataError where its words are numbered and it is no CoNLL-U, and where all
+    stand alone."""
     widths: Counter[tuple[int, int]] = Counter()
     tags: set[str] = set()
+    sentences = 0
     starts_sentence = by_tabs = is_numbered = True
     for _, line in numbered_lines(path):
         if _parts_sentences(line):
@@ -132,11 +136,14 @@ def _read_form(path: Path) -> _Form:
             fields, by_tab = _by_spaces(line), line.rstrip().split("\t")
             widths[len(fields), len(by_tab)] += 1
             tags.add(fields[-1])
+            sentences += starts_sentence
             by_tabs = by_tabs and len(by_tab) > 1
             is_first = starts_sentence and (fields[0] == "1" or _NO_WORD_NUMBER.fullmatch(fields[0]) is not None)
             is_later = not starts_sentence and _WORD_NUMBER.fullmatch(fields[0]) is not None
             is_numbered = is_numbered and (is_first or is_later)
             starts_sentence = False
+    if sentences == widths.total() >= _LONE_WORDS:
+        raise DataError(f"{path}: every sentence has one word; blank lines may stand between sentences only")
     by_width: Counter[int] = Counter()
     for width, count in widths.items():
         by_width[width[by_tabs]] += count

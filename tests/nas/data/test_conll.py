@@ -92,6 +92,7 @@ def test_conllu_gives_forms_and_universal_parts_of_speech(tmp_path: Path) -> Non
         ("1\tEU\tB-ORG\tO\n2\tx\tO\tO\n\n1\ty\tO\tO\n", "the first column numbers the words"),
         ("#begin document (x); part 000\nx 0 0 EU NNP *\n", "is written as CoNLL-2012"),
         (CONLLU.replace("\tSYM\t", "\t_\t"), "line 10: the word '#' has no tag"),
+        ("EU O\n\n" * 20, "every sentence has one word"),
         ("EU B-ORG\rx O\r", "carriage returns alone"),
         ("E\0U\0 \0B\0\n\0", "holds zero bytes"),
     ],
