@@ -21,6 +21,7 @@ def data(run: Run) -> dict[str, Any]:
     content = run.data
     for note in content.content.notes:
         run.console.say(f"note: {note}")
+    metric = run.metric  # refused here where it does not suit the labels
     if run.configuration.head == "token-classification":
         run.console.say(f"note: {describe_scheme(content.labels)}")
     rows = []
@@ -61,7 +62,7 @@ def data(run: Run) -> dict[str, Any]:
     if isinstance(content.content, PackedCorpus):
         run.console.say("rows are packed sequences of the corpus")
     run.event("data", digest=content.digest, counts=content.counts)
-    return {"parts": facts, "labels": list(content.labels), "notes": list(content.content.notes)}
+    return {"parts": facts, "labels": list(content.labels), "metric": metric, "notes": list(content.content.notes)}
 
 
 def _words_cut_off(content: TaskData, part: str) -> int:
