@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.outputs import Array
+from export.tags import TagScheme, find_scheme
 from nas.text import IGNORED, EncodedExamples, Example
 
 Outputs = Sequence[Array]
@@ -91,44 +92,44 @@ def pearson_spearman(outputs: Outputs, part: Part) -> float:
 
 
 def token_accuracy(outputs: Outputs, part: Part) -> float:
-    """Share of words whose largest logit is the label."""
-    pairs = [_tags(output, labels) for output, labels in zip(outputs, _token_labels(part), strict=True)]
-    hits = sum(int((predicted == true).sum()) for predicted, true in pairs)
+    """Share of words whose largest logit is the label; words that were cut off count as missed."""
+    pairs = list(_tagged_words(outputs, part))
+    hits = sum(ours == theirs for predicted, true in pairs for ours, theirs in zip(predicted, true, strict=True))
     return hits / max(1, sum(len(true) for _, true in pairs))
 
 
 def entity_f1(outputs: Outputs, part: Part) -> float:
-    """F1 of whole entities, as CoNLL 2003 scores them: type and both ends must agree; tags are IOB2 or IOB1."""
-    found = expected = hits = 0
-    for output, labels in zip(outputs, _token_labels(part), strict=True):
-        predicted, true = ([part.label_names[tag] for tag in tags] for tags in _tags(output, labels))
-        ours, theirs = entities(predicted), entities(true)
-        found, expected, hits = found + len(ours), expected + len(theirs), hits + len(ours & theirs)
-    return 2 * hits / (found + expected) if found + expected else 1.0
+    """F1 of whole entities over all sentences: type and both ends must agree; 0 where there are none on either side.
+
+    Tags are read by their scheme; tags without one as types, of which equal ones side by side are one entity.
+    """
+    names = part.label_names
+    scheme = find_scheme(names) or TagScheme("", {name: ("I", name) for name in names})
+    predicted_entities = true_entities = hits = 0
+    for predicted, true in _tagged_words(outputs, part):
+        ours = scheme.entities([None if tag is None else names[tag] for tag in predicted])
+        theirs = scheme.entities([names[tag] for tag in true])
+        predicted_entities += len(ours)
+        true_entities += len(theirs)
+        hits += len(ours & theirs)
+    return 2 * hits / max(1, predicted_entities + true_entities)
 
 
-def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """(type, first word, word after the last) of every entity in a sentence's tags."""
-    result, start, kind = set(), 0, ""
-    for position, tag in enumerate([*tags, "O"]):
-        prefix, _, name = tag.partition("-")
-        if kind and (prefix in ("B", "O") or name != kind):
-            result.add((kind, start, position))
-            kind = ""
-        if prefix != "O" and not kind:
-            start, kind = position, name
-    return result
-
-
-def _token_labels(part: Part) -> Sequence[Sequence[int]]:
-    assert part.encoded.labels is not None
-    return part.encoded.labels
-
-
-def _tags(output: Array, labels: Sequence[int]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    true = np.asarray(labels)
-    counted = true != IGNORED
-    return output.argmax(1)[counted], true[counted]
+def _tagged_words(outputs: Outputs, part: Part) -> Iterator[tuple[list[int | None], Sequence[int]]]:
+    """For every sentence the tags that its words get, None for words that are cut off, and the right ones."""
+    encoded = part.encoded
+    assert encoded.labels is not None
+    for row, (output, labels) in enumerate(zip(outputs, encoded.labels, strict=True)):
+        counted = np.asarray(labels) != IGNORED
+        tags: list[int] = output.argmax(1)[counted].tolist()
+        if encoded.words is None or not part.examples:
+            yield list(tags), [label for label in labels if label != IGNORED]
+            continue
+        right = part.examples[row].tags
+        predicted: list[int | None] = [None] * len(right)
+        for word, tag in zip(encoded.words[row], tags, strict=True):
+            predicted[word] = tag
+        yield predicted, right
 
 
 def exact_match(outputs: Outputs, part: Part) -> float:
@@ -211,7 +212,7 @@ def similarity_spearman(outputs: Outputs, part: Part) -> float:
 
 
 Metric = Callable[[Outputs, Part], float]
-# The first metric of a head decides where nothing else is asked for; all are reported.
+# The first metric of a head that suits the labels decides where nothing else is asked for; all of those are reported.
 HEAD_METRICS: dict[str, tuple[Metric, ...]] = {
     "embedding": (similarity_spearman, mean_cosine),
     "classification": (accuracy, f1, matthews, log_likelihood),
@@ -223,6 +224,15 @@ HEAD_METRICS: dict[str, tuple[Metric, ...]] = {
 METRICS: dict[str, Metric] = {metric.__name__: metric for metrics in HEAD_METRICS.values() for metric in metrics}
 
 
+def suitable_metrics(head: str, label_names: Sequence[str]) -> list[str]:
+    """The head's metrics that mean something for such labels, the usual one first: there is no ``entity_f1`` where the
+    tags are no tags of entities."""
+    names = [metric.__name__ for metric in HEAD_METRICS[head]]
+    if head == "token-classification" and find_scheme(label_names) is None:
+        names.remove(entity_f1.__name__)
+    return names
+
+
 def all_scores(head: str, outputs: Outputs, part: Part) -> dict[str, float]:
-    """Every metric of the head, by name."""
-    return {metric.__name__: metric(outputs, part) for metric in HEAD_METRICS[head]}
+    """Every suitable metric of the head, by name."""
+    return {name: METRICS[name](outputs, part) for name in suitable_metrics(head, part.label_names)}

@@ -44,7 +44,7 @@ class Data(Section):
     text: str | None = None
     pair: str | None = None
     label: str | None = None
-    label_names: dict[str, str] = {}
+    label_names: dict[str, str] = Field(default={})
     lower: bool = False
     max_length: int | None = Field(None, ge=8, le=MOST_TOKENS)
     calibration_size: int = Field(64, ge=1, le=MOST_ROWS)

@@ -26,8 +26,9 @@ from bench.timing import Protocol, Setup, Workload
 from export.build import Exporter
 from export.calibration import calibration_warnings
 from export.graph import LAYOUT_VERSION, weight_products
-from export.metrics import HEAD_METRICS, Part
+from export.metrics import HEAD_METRICS, Part, suitable_metrics
 from export.recipes import Recipe, choose_recipe, recipe_named
+from export.tags import describe_scheme
 from export.weights import SupernetFolder, memory_map, read_supernet
 from nas.configuration import Configuration, ConfigurationError
 from nas.console import Console
@@ -244,16 +245,21 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """The configured metric, or the task's, or the head's usual one.
+        """The configured metric, or the task's, or the usual one of the head and its labels.
 
-        Raises ConfigurationError for one of another head.
+        Raises ConfigurationError for one of another head, or that does not suit the labels.
         """
         head, metric = self.configuration.head, self.configuration.search.metric
-        allowed = [item.__name__ for item in HEAD_METRICS[head]]
-        if metric is not None and metric not in allowed:
-            raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}; {', '.join(allowed)} do")
+        of_head = [item.__name__ for item in HEAD_METRICS[head]]
+        if metric is not None and metric not in of_head:
+            raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}; {', '.join(of_head)} do")
+        if head == "token-classification":
+            suitable = suitable_metrics(head, self.data.labels)
+            if metric is not None and metric not in suitable:
+                raise ConfigurationError(f"search.metric = {metric!r}: {describe_scheme(self.data.labels)}")
+            return metric or suitable[0]
         task = self.configuration.data.task
-        return metric or (find_task(task).metric if task else allowed[0])
+        return metric or (find_task(task).metric if task else of_head[0])
 
     @property
     def search_metric(self) -> str:

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import math
+import sys
 from pathlib import Path
 
 import yaml
 
 from nas.configuration import ConfigurationError, check_configuration
-from nas.data import PYTHON_DOCSTRINGS, find_task
+from nas.data import PYTHON_DOCSTRINGS, Asked, Guess, find_task, guess_source
 from nas.files import write_aside
 from nas.yaml_documents import YamlError, parse_yaml
 
-_TEXT_COLUMNS = ("sentence", "sentence1", "text", "question", "premise")
-_PAIR_COLUMNS = ("sentence2", "hypothesis", "question2")
-_LABEL_COLUMNS = ("label", "gold_label", "target", "class")
-
 
 def write_starter(
-    path: Path,
-    checkpoint: str,
-    data: str,
-    head: str | None,
-    budgets: tuple[str, ...],
-    force: bool,
-    task: str | None = None,
-) -> None:
-    """Writes a commented ``run.yaml``. Raises ConfigurationError where it would overwrite one or lacks something."""
+    path: Path, checkpoint: str, data: str, asked: Asked, budgets: tuple[str, ...], force: bool, task: str | None = None
+) -> tuple[str, ...]:
+    """Writes a commented ``run.yaml``; returns sentences about what was assumed.
+
+    Raises ConfigurationError where it would overwrite one or lacks something, and DataError where the data may be read
+    in several ways.
+    """
     if path.exists() and not force:
         raise ConfigurationError(f"{path} exists; --force overwrites it")
     if not checkpoint or not data:
@@ -36,43 +29,46 @@ def write_starter(
             f"{missing} missing: name a BERT checkpoint, and a text file with a sentence a line, {PYTHON_DOCSTRINGS}, "
             f"or a folder with train.tsv and dev.tsv"
         )
-    if task is not None:
-        columns = {"task": find_task(task).name}
-        head = head or find_task(task).head
+    if task is None:
+        guess = guess_source(data, asked)
+        columns = dict(guess.columns)
     else:
-        columns = _guess_columns(Path(data) / "train.tsv")
-        head = head or ("classification" if Path(data).is_dir() else "embedding")
+        named = find_task(task)
+        guess = Guess(asked.head or named.head, {})
+        columns = {"task": named.name, **asked.columns}
+    values = {"checkpoint": checkpoint, "head": guess.head, "folder": f"runs/{path.stem}"}
     text = _STARTER.format(
-        checkpoint=_scalar(checkpoint),
-        head=_scalar(head),
-        folder=_scalar(f"runs/{path.stem}"),
+        **{key: _scalar(value) for key, value in values.items()},
         source=_scalar(data),
         columns="".join(f"  {key}: {_scalar(column)}\n" for key, column in columns.items()),
-        budgets=", ".join(map(json.dumps, budgets)),
+        budgets=", ".join(_scalar(budget, style='"') for budget in budgets),
     )
     try:
-        check_configuration(parse_yaml(text), str(path))
+        document = parse_yaml(text)
     except YamlError as error:
         raise ConfigurationError(f"{path} would not be YAML: {error}") from None
+    check_configuration(document, str(path))
+    expected = values | {"data": {"source": data, **columns}, "search": document["search"] | {"budgets": [*budgets]}}
+    if any(document[key] != value for key, value in expected.items()):
+        raise ConfigurationError(f"{path}: a name cannot be written as YAML; use names without control characters")
     write_aside(path, text)
+    return guess.assumed
 
 
-def _scalar(value: str) -> str:
-    """Text as YAML reads it back, in quotes where it needs them."""
-    return yaml.safe_dump(value, allow_unicode=True, width=math.inf).removesuffix("\n").removesuffix("\n...")
-
-
-def _guess_columns(table: Path) -> dict[str, str]:
-    """Columns of a table by the names that are usual, where it has them."""
-    if not table.is_file():
-        return {}
-    with table.open(encoding="utf-8", errors="replace") as stream:  # the data stage says what is wrong with it
-        header = stream.readline().rstrip("\n").split("\t")
-    found = {}
-    for key, usual in (("text", _TEXT_COLUMNS), ("pair", _PAIR_COLUMNS), ("label", _LABEL_COLUMNS)):
-        if column := next((name for name in usual if name in header), None):
-            found[key] = column
-    return found
+def _scalar(value: str, style: str | None = None) -> str:
+    """A text as YAML on one line, which reads back as that text. Raises ConfigurationError for one that is no text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{value!a} is no UTF-8 text; rename it") from None
+    # Whatever needs more than one line has control characters, and double quotes escape those.
+    for attempt in (style, '"'):
+        lines: list[str] = yaml.safe_dump(
+            value, default_style=attempt, allow_unicode=True, width=sys.maxsize
+        ).splitlines()
+        if len(lines) == 1 or lines[1:] == ["..."]:
+            break
+    return lines[0]
 
 
 _STARTER = """\
@@ -84,7 +80,7 @@ precision: int8
 
 data:
   source: {source}
-{columns}  max_length: 128
+{columns}  # max_length: 128
 
 space:
   preset: default   # or autotinybert-kd, autotinybert-mlm, bigger-and-faster; choices below replace its own

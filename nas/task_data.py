@@ -13,7 +13,6 @@ import numpy as np
 
 from nas.configuration import Configuration
 from nas.data import (
-    PYTHON_DOCSTRINGS,
     DataError,
     DataSource,
     PackedCorpus,
@@ -23,6 +22,7 @@ from nas.data import (
     prepare_corpus,
     read_corpus,
     read_splits,
+    source_identity,
     write_splits,
 )
 from nas.files import digest, write_json
@@ -122,7 +122,8 @@ def take(encoded: EncodedExamples, count: int) -> EncodedExamples:
         rows = sum(window.example < count for window in windows)
         windows = windows[:rows]
     labels = None if encoded.labels is None else encoded.labels[:rows]
-    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows)
+    words = None if encoded.words is None else encoded.words[:rows]
+    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows, words)
 
 
 def prepare(
@@ -144,7 +145,7 @@ def prepare(
         asked = digest(asked, max_length(), (tokenizer() / "tokenizer.json").read_text(encoding="utf-8"))
     recorded = json.loads(marker.read_text()) if marker.is_file() else {}
     try:
-        inputs = {"asked": asked, "source": _source_identity(data.source)}
+        inputs = {"asked": asked, "source": source_identity(data.source)}
     except DataError:
         if recorded.get("asked") != asked:
             raise
@@ -171,14 +172,3 @@ def prepare(
         write_splits(content, folder / "splits")
     write_json(marker, inputs)
     return TaskData(content, tokenizer(), max_length(), seed)
-
-
-def _source_identity(source: str) -> str:
-    """What names the content of a data source: size and time of every file, or the name itself."""
-    if source == PYTHON_DOCSTRINGS or source.startswith("hub:"):
-        return source
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise DataError(f"data.source = {source!r}: no such file or folder")
-    files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
-    return digest([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 Feeds = dict[str, npt.NDArray[np.int64]]
 TOKENIZER_FILE = "tokenizer.json"
@@ -72,13 +72,16 @@ class EncodedExamples:
     """Token ids of many inputs, each of its own length.
 
     ``labels`` holds, per row: a class id, a number, one id per token (IGNORED where there is none) or the first and
-    last token of an answer (0, 0 where the window lacks it). ``windows`` is there where rows are pieces of contexts.
+    last token of an answer (0, 0 where the window lacks it). ``windows`` is there where rows are pieces of contexts,
+    ``words`` where words have labels: per row the numbers of the words that its labels belong to, in order. Words that
+    were cut off are not among them.
     """
 
     ids: Sequence[Sequence[int]]
     type_ids: Sequence[Sequence[int]]
     labels: Sequence[Any] | None = None
     windows: Sequence[Window] | None = None
+    words: Sequence[Sequence[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -166,13 +169,15 @@ def _encode_words(tokenizer: Tokenizer, examples: Sequence[Example], max_length:
         tokenizer.pre_tokenizer.add_prefix_space = True
     tokenizer.enable_truncation(max_length)
     encodings = tokenizer.encode_batch([list(example.words) for example in examples], is_pretokenized=True)
-    labels = [_token_labels(encoding, example.tags) for encoding, example in zip(encodings, examples, strict=True)]
-    return EncodedExamples([item.ids for item in encodings], [item.type_ids for item in encodings], labels)
+    word_ids = [encoding.word_ids for encoding in encodings]
+    labels = [_token_labels(row, example.tags) for row, example in zip(word_ids, examples, strict=True)]
+    words = [[word for word in dict.fromkeys(row) if word is not None] for row in word_ids]
+    return EncodedExamples([item.ids for item in encodings], [item.type_ids for item in encodings], labels, words=words)
 
 
-def _token_labels(encoding: Encoding, tags: Sequence[int]) -> list[int]:
+def _token_labels(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
     labels, previous = [], None
-    for word in encoding.word_ids:
+    for word in word_ids:
         labels.append(IGNORED if word is None or word == previous else tags[word])
         previous = word
     return labels

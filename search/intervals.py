@@ -99,6 +99,9 @@ def _part_of(part: Part, texts: Rows, groups: Sequence[Rows]) -> Part:
             encoded.windows[row]._replace(example=int(number)) for row, number in zip(rows, numbers, strict=True)
         ]
     labels: list[Any] | None = None if encoded.labels is None else [encoded.labels[row] for row in rows]
-    some = EncodedExamples([encoded.ids[row] for row in rows], [encoded.type_ids[row] for row in rows], labels, windows)
+    words = None if encoded.words is None else [encoded.words[row] for row in rows]
+    some = EncodedExamples(
+        [encoded.ids[row] for row in rows], [encoded.type_ids[row] for row in rows], labels, windows, words
+    )
     examples = [part.examples[text] for text in texts] if part.examples else ()
     return replace(part, encoded=some, examples=examples, teacher=None if part.teacher is None else part.teacher[rows])

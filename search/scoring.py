@@ -248,7 +248,9 @@ class FitnessScorer:
 def part_digest(part: Part) -> str:
     """Names the inputs and what the outputs are compared with."""
     encoded = part.encoded
-    content = json.dumps([encoded.ids, encoded.type_ids, encoded.labels, encoded.windows, part.label_names])
+    # Words that were cut off are in no input, but their tags count.
+    tags = [example.tags for example in part.examples] if encoded.words else None
+    content = json.dumps([encoded.ids, encoded.type_ids, encoded.labels, encoded.windows, part.label_names, tags])
     teacher = b"" if part.teacher is None else part.teacher.tobytes()
     return hashlib.sha256(content.encode() + teacher).hexdigest()[:16]
 

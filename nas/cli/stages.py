@@ -36,15 +36,23 @@ def init(
         str | None, typer.Option(help="embedding, classification, regression, token-classification, span or masked-lm.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="A GLUE task or squad: files, columns, head and metric.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="The column of the texts, where its name is not a usual one.")
+    ] = None,
+    pair: Annotated[str | None, typer.Option(help="The column of the second texts, likewise.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column of the labels, likewise.")] = None,
     budget: BudgetOption = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented run.yaml."""
+    """Write a commented run.yaml; head and columns are those that the data tells."""
 
     def action() -> None:
+        from nas.data import Asked
         from nas.starter import write_starter
 
-        write_starter(path, checkpoint, data, head, tuple(budget or ("2x",)), force, task)
+        asked = Asked(head, text, pair, label)
+        for sentence in write_starter(path, checkpoint, data, asked, tuple(budget or ("2x",)), force, task):
+            typer.echo(f"note: {sentence}", err=True)
         typer.echo(f"wrote {path}\nnext: ortnas run {quoted(path)}")
 
     guarded(action)

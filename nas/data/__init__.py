@@ -2,6 +2,8 @@
 
 from nas.data.corpus import PackedCorpus, prepare_corpus, read_corpus
 from nas.data.failures import DataError
+from nas.data.guess import Asked, Guess, guess_source
+from nas.data.identity import source_identity
 from nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, read_sentences
 from nas.data.source import DataSource
 from nas.data.splits import Sizes, Splits, make_splits
@@ -11,18 +13,22 @@ from nas.data.tasks import TASKS, Task, find_task
 __all__ = [
     "PYTHON_DOCSTRINGS",
     "TASKS",
+    "Asked",
     "DataError",
     "DataSource",
+    "Guess",
     "PackedCorpus",
     "Sizes",
     "Splits",
     "Task",
     "docstring_sentences",
     "find_task",
+    "guess_source",
     "make_splits",
     "prepare_corpus",
     "read_corpus",
     "read_sentences",
     "read_splits",
+    "source_identity",
     "write_splits",
 ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nas.data.failures import DataError
-from nas.data.lines import kind_of, numbered_lines
+from nas.data.failures import DataError, listed
+from nas.data.lines import check_regular, files_below, kind_of, numbered_lines
 from nas.data.tables import json_lines
 
 CORPUS_KINDS = ("txt", "jsonl")
@@ -15,14 +15,22 @@ Texts = Iterator[tuple[int, str]]
 
 
 def corpus_files(source: Path) -> list[Path]:
-    """The file, or all text and JSON Lines files below the folder, sorted. Raises DataError where there is none."""
+    """The file, or all text and JSON Lines files below the folder, sorted.
+
+    Raises DataError where there is none, where one is no regular file, and where one is there plain and as .gz too.
+    """
     if not source.is_dir():
-        if not source.is_file():
+        if not source.exists():
             raise DataError(f"{source}: no such file or folder")
+        check_regular(source)
         return [source]
-    files = sorted(path for path in source.rglob("*") if path.is_file() and kind_of(path) in CORPUS_KINDS)
+    files = [path for path in files_below(source) if kind_of(path) in CORPUS_KINDS]
     if not files:
         raise DataError(f"{source}: the folder holds no .txt or .jsonl files, plain or .gz")
+    for path in files:
+        check_regular(path)
+        if path.suffix != ".gz" and path.with_name(f"{path.name}.gz") in files:
+            raise DataError(f"{path} is there as .gz too, and a corpus is all files of its folder; remove one of them")
     return files
 
 
@@ -63,7 +71,7 @@ def _text_documents(path: Path, blank_parts: bool, position: Callable[[int], Non
 def _json_documents(path: Path, text_field: str, position: Callable[[int], None] | None) -> Texts:
     for document, (number, record) in enumerate(json_lines(path, position)):
         if text_field not in record:
-            fields = ", ".join(record) or "none"
+            fields = listed(record) or "none"
             raise DataError(
                 f"{path}, line {number}: no field {text_field!r}; the fields are {fields}. "
                 f"Name the right one as data.text"
@@ -71,6 +79,10 @@ def _json_documents(path: Path, text_field: str, position: Callable[[int], None]
         text = record[text_field]
         if not isinstance(text, str):
             raise DataError(f"{path}, line {number}: field {text_field!r} holds {type(text).__name__}, not text")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{path}, line {number}: field {text_field!r} holds half a character") from None
         for line in text.splitlines():
             if line.strip():
                 yield document, line.strip()

@@ -6,10 +6,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.data.failures import DataError
+from nas.data.failures import DataError, cut
+from nas.data.lines import check_regular, files_below
 from nas.data.tables import Table
 
 HUB_PREFIX = "hub:"
+_REASON_CHARACTERS = 300
+
+
+def local_folder(source: str) -> Path | None:
+    """The folder that ``hub:FOLDER`` names; None for datasets of the hub. Raises DataError where it is missing."""
+    name = source.removeprefix(HUB_PREFIX)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith((".", "/", "~")):
+        raise DataError(f"{source}: no such folder")
+    return None
 
 
 def open_hub(source: str) -> dict[str, Table]:
@@ -17,22 +30,25 @@ def open_hub(source: str) -> dict[str, Table]:
 
     Raises DataError where the library cannot load it.
     """
-    name = source.removeprefix(HUB_PREFIX)
-    folder = Path(name).expanduser()
-    if name.startswith((".", "/", "~")) and not folder.is_dir():
-        raise DataError(f"{source}: no such folder")
-    loaded = _load_folder(str(folder)) if folder.is_dir() else _load_name(name)
+    folder = local_folder(source)
+    loaded = _load_name(source.removeprefix(HUB_PREFIX)) if folder is None else _load_folder(folder)
     return {split: _table(f"{source}, {split}", dataset) for split, dataset in loaded.items()}
 
 
-def _load_folder(name: str) -> Mapping[str, Any]:
+def _load_folder(folder: Path) -> Mapping[str, Any]:
     import datasets
 
-    saved = (Path(name) / "dataset_dict.json").is_file()
+    for path in files_below(folder):
+        if path.exists():
+            check_regular(path)
     try:
-        loaded: Mapping[str, Any] = datasets.load_from_disk(name) if saved else datasets.load_dataset(name)
+        if (folder / "dataset_dict.json").is_file():
+            saved: Mapping[str, Any] = datasets.load_from_disk(str(folder))
+            return saved
+        # The library tells files by size and time, and would go on with what an edited one held before.
+        loaded: Mapping[str, Any] = datasets.load_dataset(str(folder), download_mode="force_redownload")
     except Exception as error:  # the library raises what its readers raise
-        raise _failure(name, error) from error
+        raise _failure(str(folder), error) from error
     return loaded
 
 
@@ -54,7 +70,7 @@ def _load_name(name: str) -> Mapping[str, Any]:
 
 def _failure(name: str, error: Exception) -> DataError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return DataError(f"{HUB_PREFIX}{name}: cannot be loaded: {reason}")
+    return DataError(f"{HUB_PREFIX}{name}: cannot be loaded: {cut(reason, _REASON_CHARACTERS)}")
 
 
 def _table(name: str, dataset: Any) -> Table:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from nas.data.failures import DataError, note_left_out
+from nas.data.failures import DataError, note_left_out, shown
 from nas.data.tables import Table
 from nas.text import Example
 
@@ -40,13 +41,26 @@ def table_rows(table: Table, columns: Columns, head: str, notes: list[str]) -> l
     reasons: list[str] = []
     for place, record in table.rows:
         try:
-            rows.append(read(record, columns))
+            row = read(record, columns)
+            _check_characters(row)
+            rows.append(row)
         except _UnusableRowError as reason:
             reasons.append(f"{place} {reason}")
         except DataError as error:
             raise DataError(f"{table.name}, {place}: {error}") from None
     note_left_out(table.name, len(rows) + len(reasons), reasons, notes)
     return rows
+
+
+def _check_characters(row: Row) -> None:
+    """Half of a pair of surrogates, which JSON may escape, is no character that any file or model takes."""
+    example = row.example
+    answers = [text for _, text in example.answers]
+    try:
+        for text in (example.text, example.pair or "", *example.words, *row.names, *answers):
+            text.encode()
+    except UnicodeEncodeError as error:
+        raise _UnusableRowError(f"has half a character ({error.object[error.start]!a})") from None
 
 
 def _plain_row(record: Mapping[str, Any], columns: Columns) -> Row:
@@ -63,21 +77,35 @@ def _number_row(record: Mapping[str, Any], columns: Columns) -> Row:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{value!r} in column {columns.label!r} is no number, and regression needs one")
+    if not math.isfinite(number) or "_" in value:
+        raise DataError(f"{shown(value)} in column {columns.label!r} is no number, and regression needs one")
     return Row(Example(example.text, example.pair, number))
 
 
 def _word_row(record: Mapping[str, Any], columns: Columns) -> Row:
     words, tags = record[columns.text], record[columns.label]
     for name, value in ((columns.text, words), (columns.label, tags)):
+        if value is None:
+            raise _UnusableRowError(f"has nothing in column {name!r}")
         if not isinstance(value, list):
             raise DataError(f"column {name!r} holds no list, and token classification needs one value a word")
     if len(words) != len(tags):
         raise DataError(f"{len(words)} words but {len(tags)} tags")
     if not words:
         raise _UnusableRowError("has no words")
-    return Row(Example("", words=tuple(map(str, words))), tuple(map(str, tags)))
+    names = tuple(_name(tag, columns.label) for tag in tags)
+    return Row(Example("", words=tuple(_word(word, columns.text) for word in words)), names)
+
+
+def _word(value: Any, column: str) -> str:
+    """Words may be numbers in JSON."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if value is None or value == "":
+        raise _UnusableRowError(f"has an empty word in column {column!r}")
+    if not isinstance(value, str):
+        raise DataError(f"column {column!r} holds {shown(value)} among its words, and texts are needed")
+    return value
 
 
 def _answer_row(record: Mapping[str, Any], columns: Columns) -> Row:
@@ -98,26 +126,52 @@ def _answer_row(record: Mapping[str, Any], columns: Columns) -> Row:
         raise _UnusableRowError("has no answer")
     if not found:
         start, text = next(iter(claimed))
-        raise _UnusableRowError(f"has an answer {text!r} that its context does not have at character {start}")
+        raise _UnusableRowError(f"has an answer {shown(text)} that its context does not have at character {start}")
     return Row(Example(question, context, answers=found))
 
 
 def _text(record: Mapping[str, Any], column: str) -> str:
     value = record[column]
+    if isinstance(value, float) and math.isnan(value):
+        value = None
     if value is not None and not isinstance(value, str):
-        raise DataError(f"column {column!r} holds {value!r}, and text is needed")
+        raise DataError(f"column {column!r} holds {shown(value)}, and text is needed")
     if not value or not (text := value.strip()):
         raise _UnusableRowError(f"has no text in column {column!r}")
     return text
 
 
 def _label(record: Mapping[str, Any], column: str) -> str:
-    value = record[column]
-    label = "" if value is None else str(value).strip()
+    label = _name(record[column], column)
     # SNLI and MNLI write a hyphen as gold_label where their annotators did not agree.
-    if not label or (column == "gold_label" and label == "-"):
+    if column == "gold_label" and label == "-":
         raise _UnusableRowError(f"has no label in column {column!r}")
     return label
+
+
+def _name(value: Any, column: str) -> str:
+    """The name of a label that is a text, a number or a truth value."""
+    if isinstance(value, list | dict) or (isinstance(value, str) and _is_written_list(value)):
+        raise DataError(
+            f"column {column!r} holds {shown(value)} as a label; several labels for one input are not supported, so "
+            f"write one"
+        )
+    if isinstance(value, float) and math.isinf(value):
+        raise DataError(f"column {column!r} holds an infinite number, which is no label")
+    if value is None or (isinstance(value, float) and math.isnan(value)) or not (name := str(value).strip()):
+        raise _UnusableRowError(f"has no label in column {column!r}")
+    return name
+
+
+def _is_written_list(text: str) -> bool:
+    """Whether a text is a list as Python or JSON writes it."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return False
+    try:
+        return isinstance(ast.literal_eval(text), list)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
 
 
 _READERS: dict[str, Callable[[Mapping[str, Any], Columns], Row]] = {

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nas.data.annotations import open_conll, open_squad
-from nas.data.columns import choose_columns
-from nas.data.failures import DataError
+from nas.data.annotations import open_squad
+from nas.data.columns import check_header, choose_columns
+from nas.data.conll import open_conll
+from nas.data.failures import DataError, listed, shown
 from nas.data.hub import HUB_PREFIX, open_hub
-from nas.data.lines import kind_of
-from nas.data.rows import Row, table_rows
+from nas.data.lines import check_regular, kind_of
+from nas.data.rows import Columns, Row, table_rows
 from nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, open_sentences
 from nas.data.tables import TABLE_KINDS, Table, open_table
 from nas.data.tasks import Task, find_task
@@ -24,7 +25,7 @@ _KINDS = {
     "embedding": ("txt", *TABLE_KINDS),
     "classification": TABLE_KINDS,
     "regression": TABLE_KINDS,
-    "token-classification": ("txt", "conll", "jsonl"),
+    "token-classification": ("txt", "conll", "conllu", "jsonl"),
     "span": ("json", "jsonl"),
 }
 _TRAIN_STEMS, _REPORT_STEMS = ("train", "train-v1.1"), ("dev", "dev-v1.1", "validation", "valid")
@@ -77,22 +78,37 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
         return SourceRows([Row(Example(sentence)) for sentence in docstring_sentences()], {})
     hub = source.source.startswith(HUB_PREFIX)
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
-    training, labels = _rows(tables.training, source, task, head, notes)
-    return SourceRows(
-        training, {part: _rows(table, source, task, head, notes)[0] for part, table in tables.reports.items()}, labels
-    )
+    named = (source.text, source.pair, source.label)
+    columns = choose_columns(tables.training, head, task, *named)
+    training = _rows(tables.training, columns, head, notes)
+    reports = {}
+    for part, table in tables.reports.items():
+        if head in ("token-classification", "span"):
+            own = choose_columns(table, head, task, *named)
+        else:
+            _check_same_columns(table, tables.training, columns)
+            own = columns
+        reports[part] = _rows(table, own, head, notes)
+    return SourceRows(training, reports, tables.training.label_names.get(columns.label, ()))
 
 
-def _rows(
-    table: Table, source: DataSource, task: Task | None, head: str, notes: list[str]
-) -> tuple[list[Row], tuple[str, ...]]:
-    columns = choose_columns(table, head, task, source.text, source.pair, source.label)
+def _check_same_columns(table: Table, training: Table, columns: Columns) -> None:
+    """Raises DataError where a dev set lacks what was learned from."""
+    if missing := [name for name in columns if name and name not in table.columns]:
+        check_header(table)
+        raise DataError(
+            f"{table.name}: no column {listed(map(shown, missing))}, which {training.name} has and is trained "
+            f"with; the columns are {listed(table.columns)}"
+        )
+
+
+def _rows(table: Table, columns: Columns, head: str, notes: list[str]) -> list[Row]:
     own_notes: list[str] = []
     rows = table_rows(table, columns, head, own_notes)
     if not rows:
         raise DataError("; ".join([f"{table.name}: no rows that can be used", *own_notes]))
     notes += own_notes
-    return rows, table.label_names.get(columns.label, ())
+    return rows
 
 
 def _hub_tables(source: DataSource, head: str) -> _Tables:
@@ -106,7 +122,7 @@ def _hub_tables(source: DataSource, head: str) -> _Tables:
         reports = [name for name in splits if name.split("_")[0] in ("validation", "dev")] or ["test"]
     if missing := [name for name in (train, *reports) if name not in splits]:
         raise DataError(
-            f"{source.source}: no split {missing[0]!r}; the splits are {', '.join(splits)}. "
+            f"{source.source}: no split {missing[0]!r}; the splits are {listed(splits)}. "
             f"Name the right ones as data.train_file and data.report_file"
         )
     return _Tables(splits[train], {_part(position, name): splits[name] for position, name in enumerate(reports)})
@@ -134,8 +150,8 @@ def _report_files(folder: Path, source: DataSource, task: Task | None, head: str
     own, *further = task.report_files if task else ("",)
     reports = {"report": _find(folder, source.report_file, (own,), _REPORT_STEMS, head, "data.report_file")}
     for position, name in enumerate(further if source.report_file is None else (), start=1):
-        if path := _existing(folder, (name,)):
-            reports[_part(position, name)] = path
+        if paths := _existing(folder, (name,)):
+            reports[_part(position, name)] = paths[0]
         else:
             notes.append(f"{folder} has no {name}, so that there is no {_part(position, name)} part")
     return reports
@@ -146,19 +162,34 @@ def _part(position: int, name: str) -> str:
     return "report" if position == 0 else f"report_{name.partition('.')[0].partition('_')[2] or name}"
 
 
-def _find(folder: Path, named: str | None, own: Sequence[str], stems: Sequence[str], head: str, key: str) -> Path:
-    usual = [f"{stem}.{kind}" for kind in _KINDS[head] for stem in stems]
-    names = [named] if named else [*own, *usual]
-    if (path := _existing(folder, names)) is None:
+def training_file(folder: Path, head: str | None) -> Path:
+    """The file that a folder is learned from; without a head in any of the formats. Raises DataError."""
+    return _find(folder, None, (), _TRAIN_STEMS, head, "data.train_file")
+
+
+def _find(
+    folder: Path, named: str | None, own: Sequence[str], stems: Sequence[str], head: str | None, key: str
+) -> Path:
+    """The file that is named, or that of the task, or the only one with a usual name."""
+    kinds = dict.fromkeys(kind for kinds in _KINDS.values() for kind in kinds) if head is None else _KINDS[head]
+    usual = [f"{stem}.{kind}" for kind in kinds for stem in stems]
+    paths = _existing(folder, (named,))[:1] if named else _existing(folder, own) or _existing(folder, usual)
+    if not paths:
         expected = named or ", ".join(name for name in (*own, *usual[:3]) if name)
         raise DataError(f"{folder}: no {'such file' if named else 'file like'} {expected}; name the right one as {key}")
-    return path
+    if len(paths) > 1:
+        names = listed(path.name for path in paths)
+        raise DataError(f"{folder}: {names} may all be meant; name the right one as {key}")
+    return paths[0]
 
 
-def _existing(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of the names, plain or with .gz, that the folder has."""
+def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The files of those names, plain or with .gz, that the folder has."""
     paths = (folder / f"{name}{suffix}" for name in names if name for suffix in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
+    present = [path for path in paths if path.exists() and not path.is_dir()]
+    for path in present:
+        check_regular(path)
+    return present
 
 
 def _open(path: Path, task: Task | None, head: str, notes: list[str]) -> Table:
@@ -166,7 +197,7 @@ def _open(path: Path, task: Task | None, head: str, notes: list[str]) -> Table:
     if head == "span" and kind == "json":
         return open_squad(path)
     if head == "token-classification" and kind not in ("jsonl", "csv"):
-        return open_conll(path)
+        return open_conll(path, notes)
     if head == "embedding" and kind not in TABLE_KINDS:
         return open_sentences(path)
     return open_table(path, notes, task.columns if task and kind == "tsv" else None)

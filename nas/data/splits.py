@@ -11,7 +11,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from nas.data.failures import DataError
+from nas.data.failures import DataError, listed, shown
+from nas.data.labels import in_order, one_spelling
 from nas.data.rows import Row
 from nas.data.source import DataSource, read_source
 from nas.text import Example
@@ -79,6 +80,8 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
     """
     notes: list[str] = []
     training_rows, report_rows, declared = read_source(source, head, notes)
+    if not declared:
+        training_rows, report_rows = _one_spelling(training_rows, report_rows, notes)
     labels = _labels(head, training_rows, report_rows, declared)
     ids = {name: number for number, name in enumerate(labels)}
     reports = {part: [_with_ids(row, head, ids) for row in rows] for part, rows in report_rows.items()}
@@ -103,21 +106,37 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
     return Splits(parts, labels, tuple(notes))
 
 
+def _one_spelling(
+    training: list[Row], reports: dict[str, list[Row]], notes: list[str]
+) -> tuple[list[Row], dict[str, list[Row]]]:
+    """The rows with every label written in one way."""
+    names = (name for rows in (training, *reports.values()) for row in rows for name in row.names)
+    spelling = one_spelling(names, notes)
+    if not spelling:
+        return training, reports
+
+    def spelled(rows: list[Row]) -> list[Row]:
+        return [row._replace(names=tuple(spelling.get(name, name) for name in row.names)) for row in rows]
+
+    return spelled(training), {part: spelled(rows) for part, rows in reports.items()}
+
+
 def _labels(
     head: str, training: Sequence[Row], reports: Mapping[str, Sequence[Row]], declared: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Names of classes or tags: as the data declares them, or sorted, the tag O first."""
+    """Names of classes or tags: as the data declares them, or in order."""
     if head not in ("classification", "token-classification"):
         return ()
     used = {name for row in training for name in row.names}
-    labels = declared or tuple(sorted(used, key=lambda name: (head == "token-classification" and name != "O", name)))
+    labels = declared or in_order(used)
     for part, rows in reports.items():
         if unknown := sorted({name for row in rows for name in row.names} - set(labels)):
             raise DataError(
-                f"{part}: the dev set has labels that training lacks: {unknown}; training has {list(labels)}"
+                f"{part}: the dev set has labels that training lacks: {listed(map(shown, unknown))}; training has "
+                f"{listed(map(shown, labels))}"
             )
     if len(used) < 2:
-        raise DataError(f"training has one label only: {sorted(used)}; {head} needs at least two")
+        raise DataError(f"training has one label only: {listed(map(shown, used))}; {head} needs at least two")
     return labels
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nas.data.failures import DataError, note_left_out
+from nas.data.failures import DataError, listed, note_left_out
+from nas.data.json_text import parse_json
 from nas.data.lines import kind_of, numbered_lines
 
 TABLE_KINDS = ("tsv", "csv", "jsonl")
@@ -17,13 +19,15 @@ TABLE_KINDS = ("tsv", "csv", "jsonl")
 class Table(NamedTuple):
     """Rows are read as they are asked for, each with its place in words, such as ``line 7``.
 
-    ``label_names`` holds, by column, the names of class labels that the data itself declares.
+    ``label_names`` holds, by column, the names of class labels that the data itself declares. ``has_header``: the
+    columns are what the first line of a file reads.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: Iterator[tuple[str, Mapping[str, Any]]]
     label_names: Mapping[str, tuple[str, ...]] = {}
+    has_header: bool = False
 
 
 def open_table(path: Path, notes: list[str], columns: tuple[str, ...] | None = None) -> Table:
@@ -36,13 +40,17 @@ def open_table(path: Path, notes: list[str], columns: tuple[str, ...] | None = N
     if kind == "jsonl":
         return _json_table(path, notes)
     fields = _comma_fields(path) if kind == "csv" else _tab_fields(path)
-    if columns is not None:
-        return Table(path.name, columns, _fitting_rows(path, columns, fields, "the task", notes))
-    _, header = next(fields, (0, []))
+    number, header = next(fields, (0, []))
     if not header:
         raise DataError(f"{path}: the file is empty")
     names = tuple(name.strip() for name in header)
-    return Table(path.name, names, _fitting_rows(path, names, fields, "the header", notes))
+    if columns is not None and not {"sentence", "label"} <= set(names):
+        return Table(
+            path.name, columns, _fitting_rows(path, columns, chain([(number, header)], fields), "the task", notes)
+        )
+    if twice := [name for name, count in Counter(filter(None, names)).items() if count > 1]:
+        raise DataError(f"{path}: several columns are called {listed(map(repr, twice))}; give each its own name")
+    return Table(path.name, names, _fitting_rows(path, names, fields, "the header", notes), has_header=True)
 
 
 def _tab_fields(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -102,10 +110,7 @@ def json_lines(path: Path, position: Callable[[int], None] | None = None) -> Ite
     """
     for number, line in numbered_lines(path, position):
         if line.strip():
-            try:
-                document = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}: no JSON: {error}") from None
+            document = parse_json(line, f"{path}, line {number}")
             if not isinstance(document, dict):
                 raise DataError(f"{path}, line {number}: expected a JSON object, not {type(document).__name__}")
             yield number, document

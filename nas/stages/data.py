@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from export.tags import describe_scheme
 from nas.data import PackedCorpus
 from nas.run import Run
+from nas.task_data import TaskData
 
 
 def data(run: Run) -> dict[str, Any]:
@@ -19,6 +21,9 @@ def data(run: Run) -> dict[str, Any]:
     content = run.data
     for note in content.content.notes:
         run.console.say(f"note: {note}")
+    metric = run.metric  # refused here where it does not suit the labels
+    if run.configuration.head == "token-classification":
+        run.console.say(f"note: {describe_scheme(content.labels)}")
     rows = []
     longest = run.max_length
     facts: dict[str, dict[str, float]] = {}
@@ -30,6 +35,12 @@ def data(run: Run) -> dict[str, Any]:
             "longest_tokens": int(lengths.max()),
             "share_at_max_length": float((lengths >= longest).mean()),
         }
+        if missed := _words_cut_off(content, part):
+            facts[part]["words_cut_off"] = missed
+            run.console.say(
+                f"note: {part.replace('_', ' ')}: {missed:,} words lie beyond data.max_length = {longest}; training "
+                f"does not see them, and scores count them as missed"
+            )
         balance = ""
         if content.labels and content.examples(part) and content.examples(part)[0].label is not None:
             ids = [int(example.label or 0) for example in content.examples(part)]
@@ -51,4 +62,12 @@ def data(run: Run) -> dict[str, Any]:
     if isinstance(content.content, PackedCorpus):
         run.console.say("rows are packed sequences of the corpus")
     run.event("data", digest=content.digest, counts=content.counts)
-    return {"parts": facts, "labels": list(content.labels), "notes": list(content.content.notes)}
+    return {"parts": facts, "labels": list(content.labels), "metric": metric, "notes": list(content.content.notes)}
+
+
+def _words_cut_off(content: TaskData, part: str) -> int:
+    """Words with tags that did not become tokens."""
+    words = content.held_out(part).words if content.examples(part) else None
+    if words is None:
+        return 0
+    return sum(len(example.tags) - len(kept) for example, kept in zip(content.examples(part), words, strict=True))

@@ -137,6 +137,7 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
 
     configuration = run.configuration
     training, seed = configuration.training, configuration.seed
+    metric = run.metric  # before hours are spent, whether it suits the labels
     checkpoint = _read_checkpoint(run, data)
     dimensions = checkpoint.dimensions
     if run.max_length > dimensions.max_positions:
@@ -190,7 +191,7 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
         # The teacher computes one network; subnets change with every step and would be compiled anew each time.
         compile_encoder(teacher)
     probes = choose_probes(space, seed)
-    probe = held_out_probe(supernet, run.part_of(data, "search"), run.metric, training.probe_texts, probes)
+    probe = held_out_probe(supernet, run.part_of(data, "search"), metric, training.probe_texts, probes)
     with course(run, "supernet", accelerator, batches, states, probe) as path:
         train_supernet(
             supernet,

@@ -15,7 +15,7 @@ from bench.fingerprint import fingerprint
 from bench.store import Target
 from bench.timing import Setup, Workload
 from export.build import Exporter, model_outputs
-from export.metrics import HEAD_METRICS, METRICS
+from export.metrics import METRICS, suitable_metrics
 from export.package import PackageContent, Sample, write_package
 from export.recipes import recipe_named
 from export.verify import sample_part
@@ -65,7 +65,7 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     encoded = encode(tokenizer, examples, MAX_LENGTH)
     exporter = Exporter(supernet, recipe_named("avx512_vnni"), [feeds for _, feeds in encoded.batches(16)])
     model = exporter.build(space.smallest, "int8")
-    metric, tokens, teacher = HEAD_METRICS[head][0].__name__, [], None
+    metric, tokens, teacher = suitable_metrics(head, labels)[0], [], None
     if head == "embedding":
         teacher = np.stack(model_outputs(model, encoded, head)).tolist()
     if head == "masked-lm":

@@ -11,7 +11,6 @@ from export.metrics import (
     accuracy,
     all_scores,
     answer_texts,
-    entities,
     entity_f1,
     exact_match,
     f1,
@@ -59,12 +58,6 @@ def test_regression_metrics_are_scipys() -> None:
     assert spearman(outputs, part) == pytest.approx(spearmanr(predicted, labels).statistic)
     assert pearson_spearman(outputs, part) == pytest.approx((pearson(outputs, part) + spearman(outputs, part)) / 2)
     assert pearson_spearman([np.zeros(1, np.float32)] * 50, part) == 0
-
-
-def test_entities_are_whole_spans_with_their_type() -> None:
-    assert entities(["B-PER", "I-PER", "O", "B-LOC", "B-LOC"]) == {("PER", 0, 2), ("LOC", 3, 4), ("LOC", 4, 5)}
-    assert entities(["I-PER", "I-LOC", "I-LOC"]) == {("PER", 0, 1), ("LOC", 1, 3)}, "IOB1 and broken IOB2"
-    assert entities(["O", "O"]) == set()
 
 
 def test_an_entity_counts_only_when_type_and_both_ends_agree() -> None:

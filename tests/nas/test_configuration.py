@@ -11,7 +11,6 @@ import torch
 import xgboost
 
 from nas.configuration import ConfigurationError, check_configuration, read_configuration
-from nas.starter import write_starter
 
 MINIMAL: dict[str, Any] = {"checkpoint": "x", "head": "embedding", "data": {"source": "texts.txt"}}
 
@@ -170,35 +169,6 @@ def test_providers_have_short_names() -> None:
     document = {"checkpoint": "x", "head": "embedding", "data": {"source": "x"}}
     for name, full in (("openvino", "OpenVINOExecutionProvider"), ("MyExecutionProvider", "MyExecutionProvider")):
         assert check_configuration(document | {"target": {"provider": name}}, "run.yaml").target.provider == full
-
-
-def test_starter_guesses_head_and_columns(tmp_path: Path) -> None:
-    (tmp_path / "train.tsv").write_text("sentence1\tsentence2\tgold_label\n")
-    path = tmp_path / "run.yaml"
-    write_starter(path, "a/b", str(tmp_path), None, ("2x", "5"), force=False)
-    configuration = read_configuration(path, {})
-    assert configuration.head == "classification"
-    assert (configuration.data.text, configuration.data.pair, configuration.data.label) == (
-        "sentence1",
-        "sentence2",
-        "gold_label",
-    )
-    assert configuration.search.budgets == ("2x", "5")
-    with pytest.raises(ConfigurationError, match="exists; --force"):
-        write_starter(path, "a/b", str(tmp_path), None, ("2x",), force=False)
-    with pytest.raises(ConfigurationError, match="--checkpoint missing"):
-        write_starter(tmp_path / "other.yaml", "", str(tmp_path), None, ("2x",), force=False)
-
-
-@pytest.mark.parametrize("odd", ["no", "a: b", "#", "- x", "'", '"', "2024-01-01", "5", "{", "a #b", "*x", "=", "ä"])
-def test_a_starter_keeps_odd_names(tmp_path: Path, odd: str) -> None:
-    path = tmp_path / "run.yaml"
-    write_starter(path, odd, odd, None, ("2x",), force=False)
-    configuration = read_configuration(path, {})
-    assert (configuration.checkpoint, configuration.data.source) == (odd, odd)
-    with pytest.raises(ConfigurationError):
-        write_starter(path, "a\0b", odd, None, ("2x",), force=True)
-    assert read_configuration(path, {}) == configuration
 
 
 def test_a_task_brings_its_head_and_contradictions_are_refused() -> None:

@@ -6,14 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from export.metrics import Part, token_accuracy
 from export.recipes import Recipe, recipe_named
 from nas.configuration import ConfigurationError, check_configuration
 from nas.console import Console
 from nas.data import DataError
 from nas.run import Run
+from nas.stages.data import data as show_data
 from nas.text import IGNORED
+from search.intervals import score_intervals
 from tests.networks import make_dimensions, write_bert
 
 
@@ -119,3 +123,54 @@ def test_a_corpus_is_masked_once_for_scoring_and_anew_for_training(
     assert run.data.encoded("training").label_array([0]) is None
     assert run.data.masking is not None
     run.close()
+
+
+def write_tags(folder: Path, first: str, other: str, words: int = 3) -> Path:
+    """A folder of CoNLL files in which the words of every sentence carry two tags in turn."""
+    folder.mkdir()
+    for name, count in (("train", 120), ("dev", 30)):
+        sentences = [
+            "\n".join(f"{name}{row}x{word} {(first, other)[word % 2]}" for word in range(words)) for row in range(count)
+        ]
+        (folder / f"{name}.txt").write_text("\n\n".join(sentences))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tags", "metric"),
+    [(("B-PER", "O"), "entity_f1"), (("PER", "O"), "entity_f1"), (("DET", "NOUN"), "token_accuracy")],
+)
+def test_the_metric_of_tags_follows_their_scheme(
+    tmp_path: Path, bert_folder: Path, tags: tuple[str, str], metric: str
+) -> None:
+    source = write_tags(tmp_path / "tags", *tags)
+    run = open_run(tmp_path, source, bert_folder, head="token-classification")
+    assert run.metric == metric
+    run.close()
+    asked = open_run(tmp_path, source, bert_folder, head="token-classification", search={"metric": "entity_f1"})
+    if metric == "entity_f1":
+        assert asked.metric == metric
+    else:
+        with pytest.raises(ConfigurationError, match="'entity_f1': the tags follow no scheme of entities"):
+            asked.metric  # noqa: B018
+    asked.close()
+
+
+def test_words_beyond_the_longest_length_are_told_and_count_as_missed(
+    tmp_path: Path, bert_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_tags(tmp_path / "tags", "B-PER", "O", words=20)
+    sizes = {"source": str(source), "calibration_size": 10, "search_size": 20, "max_length": 16}
+    run = open_run(tmp_path, source, bert_folder, head="token-classification", data=sizes)
+    facts = show_data(run)["parts"]["report"]
+    part = Part(run.data.held_out("report"), run.data.examples("report"), run.data.labels)
+    run.close()
+    assert part.encoded.labels is not None
+    kept = [[label for label in labels if label != IGNORED] for labels in part.encoded.labels]
+    total = 30 * 20
+    assert 0 < facts["words_cut_off"] == total - sum(map(len, kept)) < total
+    assert f"report: {facts['words_cut_off']} words lie beyond data.max_length = 16" in capsys.readouterr().err
+    right = [np.eye(2, dtype=np.float32)[[max(label, 0) for label in labels]] for labels in part.encoded.labels]
+    assert token_accuracy(right, part) == pytest.approx(sum(map(len, kept)) / total)
+    intervals = score_intervals("token_accuracy", {"right": right}, part, "right")["right"]["score"]
+    assert intervals.low <= intervals.value == token_accuracy(right, part) <= intervals.high < 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nas.data import DataError
-from nas.data.annotations import open_conll, open_squad
+from nas.data.annotations import open_squad
 from nas.data.columns import choose_columns
 from nas.data.rows import Row, table_rows
 from nas.data.tables import Table
@@ -17,26 +17,6 @@ from nas.text import Example
 def rows_of(table: Table, head: str) -> tuple[list[Row], list[str]]:
     notes: list[str] = []
     return table_rows(table, choose_columns(table, head, None, None, None, None), head, notes), notes
-
-
-def test_conll_sentences_end_at_blank_lines_and_document_marks(tmp_path: Path) -> None:
-    path = tmp_path / "train.txt"
-    path.write_text(
-        "\n-DOCSTART- -X- -X- O\n\nEU NNP B-ORG\nrejects\tVBZ\tO\n\n\n-DOCSTART- O\nPeter B-PER\n \nin O\nUlm B-LOC"
-    )
-    rows, notes = rows_of(open_conll(path), "token-classification")
-    assert [(row.example.words, row.names) for row in rows] == [
-        (("EU", "rejects"), ("B-ORG", "O")),
-        (("Peter",), ("B-PER",)),
-        (("in", "Ulm"), ("O", "B-LOC")),
-    ]
-    assert notes == []
-
-
-def test_a_word_without_its_tag_is_named_by_line(tmp_path: Path) -> None:
-    (tmp_path / "train.txt").write_text("EU B-ORG\nrejects\n")
-    with pytest.raises(DataError, match=r"train.txt, line 2: expected a word and its tag, not 'rejects' alone"):
-        rows_of(open_conll(tmp_path / "train.txt"), "token-classification")
 
 
 def squad(answers: Any, **changes: Any) -> dict[str, Any]:

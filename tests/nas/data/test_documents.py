@@ -69,3 +69,26 @@ def test_the_position_counts_bytes_on_the_disk(tmp_path: Path) -> None:
     assert seen == sorted(seen)
     assert seen[-1] == total
     assert seen[4] == (tmp_path / "a.txt.gz").stat().st_size
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.txt").write_text("one\n")
+    folder = tmp_path / "books"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(folder)
+    assert list(documents(folder)) == [(0, "one")]
+
+
+def test_a_file_beside_its_own_gz_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"one\n"))
+    with pytest.raises(DataError, match=r"a.txt is there as .gz too"):
+        list(documents(tmp_path))
+
+
+def test_half_characters_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "\\ud800"}\n')
+    with pytest.raises(DataError, match=r"a.jsonl, line 2: field 'text' holds half a character"):
+        list(documents(tmp_path))

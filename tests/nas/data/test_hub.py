@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from nas.data import DataError, DataSource, Sizes, make_splits
+from nas.data import DataError, DataSource, Sizes, make_splits, source_identity
 from nas.text import Example
 
 
@@ -30,6 +31,21 @@ def test_a_folder_of_json_lines_is_a_dataset(tmp_path: Path) -> None:
     assert splits.report == [Example(f"validation {row}", None, row % 3) for row in range(7)]
     with pytest.raises(DataError, match="no split 'test'; the splits are train, validation"):
         make_splits(DataSource(f"hub:{folder}", report_file="test"), "classification", Sizes(10, 20, None), 0)
+
+
+def test_an_edited_folder_is_read_anew_also_with_the_same_size_and_time(tmp_path: Path) -> None:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    identities = set()
+    for letter in "ab":
+        for split in ("train", "validation"):
+            records = [{"text": f"{letter} {split} {row}", "label": row % 2} for row in range(80)]
+            (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, records)))
+            os.utime(folder / f"{split}.jsonl", ns=(10**18, 10**18))
+        splits = make_splits(DataSource(f"hub:{folder}"), "classification", Sizes(10, 20, None), 0)
+        assert {example.text[0] for part in splits.parts.values() for example in part} == {letter}
+        identities.add(source_identity(f"hub:{folder}"))
+    assert len(identities) == 2
 
 
 def save(folder: Path, features: dict[str, object], splits: dict[str, list[dict[str, object]]]) -> str:

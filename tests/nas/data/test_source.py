@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from nas.data import DataError, DataSource
+from nas.data.documents import corpus_files
+from nas.data.lines import numbered_lines
 from nas.data.source import read_source
 from nas.text import Example
 
@@ -110,7 +114,8 @@ def test_few_ragged_rows_are_left_out_and_many_are_an_error(tmp_path: Path) -> N
         read(source)
     source = write_pair_of_files(tmp_path, "tsv", "text\tlabel\nx\t1\na\na\na\n")
     assert len(read(source)) == 1
-    (tmp_path / "train.tsv").unlink()
+    for stem in ("train", "dev"):
+        (tmp_path / f"{stem}.tsv").unlink()
     source = write_pair_of_files(tmp_path, "jsonl", '{"text": "a", "label": 1}\n' * 2 + '{"text": "a"}\n' * 4)
     with pytest.raises(DataError, match="4 rows of 6 cannot be read, the first because line 3 lacks 'label'"):
         read(source)
@@ -130,7 +135,7 @@ def test_few_ragged_rows_are_left_out_and_many_are_an_error(tmp_path: Path) -> N
         (
             "jsonl",
             b'{"text": [1], "label": 1}\n',
-            r"train.jsonl, line 1: column 'text' holds \[1\], and text is needed",
+            "train.jsonl, line 1: column 'text' holds a list of 1, and text is needed",
         ),
         (
             "tsv.gz",
@@ -144,6 +149,112 @@ def test_broken_tables_get_a_sentence(tmp_path: Path, name: str, content: bytes,
     (tmp_path / f"train.{name}").write_bytes(content)
     (tmp_path / "dev.tsv").write_text("text\tlabel\na\t1\n")
     with pytest.raises(DataError, match=message):
+        read(DataSource(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            '{"text": "a", "label": ["a", "b"]}',
+            "column 'label' holds a list of 2 as a label; several labels for one input",
+        ),
+        ('{"text": "a", "label": {"a": 1}}', "column 'label' holds an object of 1 as a label"),
+        ('{"text": "a", "label": [[["a"]]]}', "holds a list of 1 as a label"),
+        ('{"text": "a", "label": "[\'a\', \'b\']"}', "several labels for one input are not supported"),
+        ('{"text": "a", "label": Infinity}', "column 'label' holds an infinite number"),
+        ('{"text": {"a": 1}, "label": 1}', "column 'text' holds an object of 1, and text is needed"),
+        ('{"text": true, "label": 1}', "column 'text' holds True, and text is needed"),
+        ('{"text": "a", "text": "b", "label": 1}', "line 1: no JSON: an object has the key 'text' twice"),
+        ('{"text": "a", "label": 1, "x": {"y": 1, "y": 2}}', "has the key 'y' twice"),
+        (
+            '{"text": "a", "label": ' + "[" * 50_000 + "]" * 50_000 + "}",
+            "line 1: lists or objects are nested too deeply",
+        ),
+    ],
+)
+def test_values_that_are_no_text_or_label_are_refused(tmp_path: Path, record: str, message: str) -> None:
+    with pytest.raises(DataError, match=message) as failure:
+        read(write_pair_of_files(tmp_path, "jsonl", record))
+    assert len(str(failure.value)) < 1000
+    assert "\n" not in str(failure.value)
+
+
+def test_integers_of_thousands_of_digits_are_refused_or_names(tmp_path: Path) -> None:
+    record = f'{{"text": "a", "label": {"7" * 5000}}}'
+    if hasattr(sys, "get_int_max_str_digits"):
+        with pytest.raises(DataError, match="line 1: no JSON: an integer has too many digits"):
+            read(write_pair_of_files(tmp_path, "jsonl", record))
+    with pytest.raises(DataError, match="is no number, and regression needs one") as failure:
+        read(write_pair_of_files(tmp_path, "jsonl", record.replace("7" * 5000, "7" * 4000)), "regression")
+    assert len(str(failure.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"text": "a", "label": null}',
+        '{"text": "a", "label": NaN}',
+        '{"text": NaN, "label": 1}',
+        '{"text": null, "label": 1}',
+        '{"text": "a \\ud800", "label": 1}',
+        '{"text": "a", "label": "\\udfff"}',
+    ],
+)
+def test_rows_without_a_usable_value_are_left_out(tmp_path: Path, record: str) -> None:
+    good = '{"text": "one", "label": 0}\n{"text": "two", "label": 1}\n'
+    notes: list[str] = []
+    rows = read_source(write_pair_of_files(tmp_path, "jsonl", good + record), "classification", notes).training
+    assert [(row.example, *row.names) for row in rows] == ROWS
+    assert notes[0].startswith("train.jsonl: 1 row of 3 left out: line 3 has ")
+
+
+@pytest.mark.parametrize(
+    ("words", "tags", "message"),
+    [
+        ('["a", {"b": 1}]', '["O", "O"]', "column 'tokens' holds an object of 1 among its words"),
+        ('["a", true]', '["O", "O"]', "column 'tokens' holds True among its words"),
+        ('["a", "b"]', '["O", ["O"]]', "column 'ner_tags' holds a list of 1 as a label"),
+    ],
+)
+def test_words_and_tags_are_texts_or_numbers(tmp_path: Path, words: str, tags: str, message: str) -> None:
+    source = write_pair_of_files(tmp_path, "jsonl", f'{{"tokens": {words}, "ner_tags": {tags}}}')
+    with pytest.raises(DataError, match=message):
+        read(source, "token-classification")
+
+
+@pytest.mark.parametrize(("words", "tags"), [('["a", null]', "[1, 0]"), ('["a", ""]', "[1, 0]"), ("null", "[1]")])
+def test_sentences_without_some_word_are_left_out(tmp_path: Path, words: str, tags: str) -> None:
+    good = '{"tokens": ["in", 1984], "ner_tags": [0, 1]}\n'
+    bad = f'{{"tokens": {words}, "ner_tags": {tags}}}\n{{"tokens": ["a"], "ner_tags": [null]}}\n'
+    notes: list[str] = []
+    rows = read_source(write_pair_of_files(tmp_path, "jsonl", good + bad), "token-classification", notes).training
+    assert [(row.example.words, row.names) for row in rows] == [(("in", "1984"), ("0", "1"))]
+    assert notes[0].startswith("train.jsonl: 2 rows of 3 left out, the first because line 2 has ")
+
+
+def test_pipes_and_devices_are_refused_and_not_waited_for(tmp_path: Path) -> None:
+    source = write_pair_of_files(tmp_path, "tsv", "text\tlabel\none\t0\ntwo\t1\n")
+    (tmp_path / "dev.tsv").unlink()
+    os.mkfifo(tmp_path / "dev.tsv")
+    with pytest.raises(DataError, match=r"dev.tsv: is a pipe, a device or a socket"):
+        read(source)
+    with pytest.raises(DataError, match="is a pipe, a device or a socket"):
+        read(DataSource("/dev/zero"), "embedding")
+    os.mkfifo(tmp_path / "books.txt")
+    with pytest.raises(DataError, match=r"books.txt: is a pipe"):
+        corpus_files(tmp_path)
+    with pytest.raises(DataError, match=r"books.txt: is a pipe"):
+        read(DataSource(f"hub:{tmp_path}"))
+    with pytest.raises(DataError, match=r"is a folder, and a file is needed"):
+        list(numbered_lines(tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_other_encodings_get_a_sentence(tmp_path: Path, encoding: str) -> None:
+    for stem in ("train", "dev"):
+        (tmp_path / f"{stem}.tsv").write_bytes("text\tlabel\nça va\t1\n".encode(encoding))
+    with pytest.raises(DataError, match=r"train.tsv, line [12]: not UTF-8 text"):
         read(DataSource(str(tmp_path)))
 
 
@@ -161,6 +272,75 @@ def test_missing_files_say_which_to_give(tmp_path: Path) -> None:
         read(DataSource(str(tmp_path / "train.tsv")))
     with pytest.raises(DataError, match=r"none.txt: no such file"):
         read(DataSource(str(tmp_path / "none.txt")), "embedding")
+
+
+@pytest.mark.parametrize("second", ["train.tsv.gz", "train.csv", "train.jsonl.gz"])
+def test_files_that_may_both_be_meant_are_named(tmp_path: Path, second: str) -> None:
+    write_pair_of_files(tmp_path, "tsv", "text\tlabel\none\t0\ntwo\t1\n")
+    content = b'{"text": "a", "label": 1}' if "jsonl" in second else b"text,label\na,1\n"
+    (tmp_path / second).write_bytes(gzip.compress(content) if second.endswith(".gz") else content)
+    with pytest.raises(
+        DataError, match=rf"train.tsv, {second} may all be meant; name the right one as data.train_file"
+    ):
+        read(DataSource(str(tmp_path)))
+    assert read(DataSource(str(tmp_path), train_file="train.tsv")) == ROWS
+
+
+def test_a_tasks_own_file_goes_before_others(tmp_path: Path) -> None:
+    write_pair_of_files(tmp_path, "tsv", "sentence\tlabel\none\t0\ntwo\t1\n")
+    (tmp_path / "train.csv").write_text("sentence,label\nx,1\n")
+    assert read(DataSource(str(tmp_path), task="sst-2")) == ROWS
+    (tmp_path / "dev.tsv.gz").write_bytes(gzip.compress(b"sentence\tlabel\nx\t1\n"))
+    with pytest.raises(
+        DataError, match=r"dev.tsv, dev.tsv.gz may all be meant; name the right one as data.report_file"
+    ):
+        read(DataSource(str(tmp_path), task="sst-2"))
+
+
+@pytest.mark.parametrize(
+    ("training", "dev", "missing"),
+    [
+        ("sentence\tlabel\na\tx\n", "sentence1\tsentence2\tlabel\na\tb\tx\n", "'sentence'"),
+        ("sentence1\tsentence2\tlabel\na\tb\tx\n", "sentence\tlabel\na\tx\n", "'sentence1', 'sentence2'"),
+        ("text\tlabel\na\tx\n", "text\tgold_label\na\tx\n", "'label'"),
+    ],
+)
+def test_dev_sets_have_the_columns_that_are_trained_with(tmp_path: Path, training: str, dev: str, missing: str) -> None:
+    (tmp_path / "train.tsv").write_text(training)
+    (tmp_path / "dev.tsv").write_text(dev)
+    with pytest.raises(DataError, match=f"dev.tsv: no column {missing}, which train.tsv has and is trained with"):
+        read(DataSource(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("text\ttext\tlabel", "several columns are called 'text'; give each its own name"),
+        ("sentence1\tsentence2\tpremise\thypothesis\tlabel", r"several columns may be the text .*; name data.text"),
+        ("sentence\ttext\tlabel", r"may be the text \('sentence', 'text'\)"),
+        ("text\tlabel\tgold_label", r"several columns may be the label \('gold_label', 'label'\); name data.label"),
+        ("a great film\t1", r"train.tsv seems to have no header: its first line reads 'a great film', '1'"),
+        ("a film so long that it has no end\tbad", "seems to have no header"),
+    ],
+)
+def test_headers_that_leave_doubts_are_refused(tmp_path: Path, header: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(
+            write_pair_of_files(tmp_path, "tsv", f"{header}\n" + "\t".join("abcdefg"[: header.count("\t") + 1]) + "\n")
+        )
+
+
+def test_messages_stay_short(tmp_path: Path) -> None:
+    names = "\t".join(f"{'x' * 900} {number}" for number in range(300))
+    for header in (names, names.replace("x", "word "), "\t".join(["same" * 300] * 2)):
+        with pytest.raises(DataError) as failure:
+            read(write_pair_of_files(tmp_path, "tsv", f"{header}\n"))
+        assert len(str(failure.value)) < 1000
+
+
+def test_cola_with_a_header_is_read_by_it(tmp_path: Path) -> None:
+    write_pair_of_files(tmp_path, "tsv", "sentence\tsource\tlabel\none\tx\t0\ntwo\ty\t1\n")
+    assert read(DataSource(str(tmp_path), task="cola")) == ROWS
 
 
 def test_heads_and_tasks_have_to_fit(tmp_path: Path) -> None:

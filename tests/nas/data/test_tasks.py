@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import TASKS, DataError, DataSource, Sizes, Splits, find_task, make_splits
+from nas.data import TASKS, Asked, DataError, DataSource, Sizes, Splits, find_task, guess_source, make_splits
 
 NAMES = ("cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli", "qnli", "rte", "wnli", "squad")
 
@@ -61,6 +61,23 @@ def test_original_layouts_are_read_without_naming_columns(tmp_path: Path, name: 
     assert first.label == (0.25 if name == "sts-b" else 0)
     assert splits.labels == (() if name == "sts-b" else ("0", "1"))
     assert splits.notes == ()
+
+
+@pytest.mark.parametrize("name", [name for name in ORIGINALS if name != "cola"])
+def test_original_headers_tell_head_and_columns_without_the_task(tmp_path: Path, name: str) -> None:
+    task, (header, row) = TASKS[name], ORIGINALS[name]
+    rows = [row.format(text=f"text {number}", label=number % 2) for number in range(60)]
+    (tmp_path / "train.tsv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    guess = guess_source(str(tmp_path), Asked())
+    expected = {"text": task.text, "pair": task.pair, "label": task.label}
+    assert guess[:2] == (task.head, {key: column for key, column in expected.items() if column})
+
+
+def test_cola_without_its_task_has_no_header(tmp_path: Path) -> None:
+    rows = [ORIGINALS["cola"][1].format(text=f"text {number}", label=number % 2) for number in range(60)]
+    (tmp_path / "train.tsv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="seems to have no header"):
+        guess_source(str(tmp_path), Asked())
 
 
 def real_splits(folder: str) -> Splits:
