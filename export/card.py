@@ -69,7 +69,7 @@ def model_card(
         _front_matter(dimensions, record["precision"], origin),
         _introduction(name, dimensions.head, record, origin),
         _figures(subnet, record),
-        _use(dimensions, labels, max_length, example),
+        _use(dimensions, labels, max_length, example, record.get("null_threshold")),
         _limits(max_length, record),
     ]
     return "\n".join(sections)
@@ -180,7 +180,13 @@ def _describe_quantization(record: Mapping[str, Any]) -> str:
     return "; ".join(told)
 
 
-def _use(dimensions: Dimensions, labels: Sequence[str], max_length: int, example: tuple[str, list[int]]) -> str:
+def _use(
+    dimensions: Dimensions,
+    labels: Sequence[str],
+    max_length: int,
+    example: tuple[str, list[int]],
+    null_threshold: float | None,
+) -> str:
     order = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels))
     named = f"\nThe labels, in the order of the outputs: {order}.\n" if labels else ""
     return f"""## Use
@@ -190,12 +196,14 @@ def _use(dimensions: Dimensions, labels: Sequence[str], max_length: int, example
 JavaScript, Python):
 
 ```text
-{_interface(dimensions, max_length, example)}
+{_interface(dimensions, max_length, example, null_threshold)}
 ```
 {named}"""
 
 
-def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list[int]]) -> str:
+def _interface(
+    dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], null_threshold: float | None
+) -> str:
     meanings = {
         "input_ids": f"the tokens' ids, at most {max_length} a text",
         "attention_mask": "1 for tokens, 0 for padding",
@@ -209,6 +217,7 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
         *(f"feed    {name:{width}}  int64 [batch, sequence]  {meanings[name]}" for name in input_names(dimensions)),
         *(f"read    {name:{width}}  float32 {shape}  {meaning}" for name, shape, meaning in outputs),
         f"then    {_last_step(dimensions)}",
+        *([] if null_threshold is None else [f"or      {_no_answer(null_threshold)}"]),
         f"check   {text} has the ids {ids}",
     ]
     return "\n".join(lines)
@@ -242,6 +251,10 @@ def _last_step(dimensions: Dimensions) -> str:
         "span": "the pair start <= end within the context with the largest sum; its characters are the answer",
         "masked-lm": "the largest at the masked token's position",
     }[dimensions.head]
+
+
+def _no_answer(null_threshold: float) -> str:
+    return f"none where the first token's sum, the least of all windows', is more than {null_threshold:.6g} above it"
 
 
 def _limits(max_length: int, record: Mapping[str, Any]) -> str:

@@ -67,6 +67,9 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("latency", "measured_ms"): (int, float),
     ("budget_ms",): (int, float, type(None)),
 }
+# As above, of entries that may be missing.
+_KINDS_IF_THERE: dict[tuple[str, ...], type | tuple[type, ...]] = {("null_threshold",): (int, float, type(None))}
+
 _MISSING = object()
 
 
@@ -240,11 +243,11 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise PackageError(f"{folder}: package format {found} is newer than this release's {FORMAT}; update ortnas")
     if older:
         raise PackageError(f"{folder}: package format {found} is of an older release; export it again")
-    for keys, kind in _KINDS.items():
+    for keys, kind in (_KINDS | _KINDS_IF_THERE).items():
         value = record
         for key in keys:
             value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) and not (value is _MISSING and keys in _KINDS_IF_THERE):
             raise PackageError(f"{folder / RECORD_FILE}: {'.'.join(keys)} is missing or damaged; export it again")
     return dict(record)
 

@@ -192,4 +192,4 @@ def sample_part(sample: Sample, tokenizer: Tokenizer, record: dict[str, Any]) ->
         ids, labels = ([entry[column] for entry in sample.tokens] for column in (0, 1))
         encoded = EncodedExamples(ids, [[0] * len(row) for row in ids], labels)
     teacher = None if sample.teacher is None else np.asarray(sample.teacher, np.float32)
-    return Part(encoded, examples, tuple(record["labels"]), teacher)
+    return Part(encoded, examples, tuple(record["labels"]), teacher, record.get("null_threshold"))

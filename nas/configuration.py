@@ -31,7 +31,7 @@ class _Section(BaseModel):
 class Data(_Section):
     """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
 
-    ``task`` names a GLUE task or ``squad`` and fills in files, columns and metric.
+    ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric.
     """
 
     source: str

@@ -254,7 +254,8 @@ class FitnessScorer:
 def part_digest(part: Part) -> str:
     """Names the inputs and what the outputs are compared with."""
     encoded = part.encoded
-    content = json.dumps([encoded.ids, encoded.type_ids, encoded.labels, encoded.windows, part.label_names])
+    answers = [example.answers for example in part.examples if example.answers is not None]
+    content = json.dumps([encoded.ids, encoded.type_ids, encoded.labels, encoded.windows, part.label_names, answers])
     teacher = b"" if part.teacher is None else part.teacher.tobytes()
     return hashlib.sha256(content.encode() + teacher).hexdigest()[:16]
 

@@ -27,7 +27,9 @@ _KINDS = {
     "token-classification": ("txt", "conll", "jsonl"),
     "span": ("json", "jsonl"),
 }
-_TRAIN_STEMS, _REPORT_STEMS = ("train", "train-v1.1"), ("dev", "dev-v1.1", "validation", "valid")
+_TRAIN_STEMS, _REPORT_STEMS = ("train",), ("dev", "validation", "valid")
+# Of versions of SQuAD, which are different tasks: a folder with several is none of them until a task or file is named.
+_SPAN_VERSIONS = ("v1.1", "v2.0")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _rows(
 ) -> tuple[list[Row], tuple[str, ...]]:
     columns = choose_columns(table, head, task, source.text, source.pair, source.label)
     own_notes: list[str] = []
-    rows = table_rows(table, columns, head, own_notes)
+    rows = table_rows(table, columns, head, own_notes, task is not None and task.has_unanswerable)
     if not rows:
         raise DataError("; ".join([f"{table.name}: no rows that can be used", *own_notes]))
     notes += own_notes
@@ -148,6 +150,12 @@ def _part(position: int, name: str) -> str:
 
 def _find(folder: Path, named: str | None, own: Sequence[str], stems: Sequence[str], head: str, key: str) -> Path:
     usual = [f"{stem}.{kind}" for kind in _KINDS[head] for stem in stems]
+    if head == "span" and not any(own):
+        versions = [f"{stems[0]}-{version}.json" for version in _SPAN_VERSIONS]
+        present = [name for name in versions if _existing(folder, (name,))]
+        if len(present) > 1 and not named:
+            raise DataError(f"{folder} holds {' and '.join(present)}; name the one that is meant as {key}")
+        usual[1:1] = versions
     names = [named] if named else [*own, *usual]
     if (path := _existing(folder, names)) is None:
         expected = named or ", ".join(name for name in (*own, *usual[:3]) if name)
