@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.data.failures import DataError, shown
+from nas.data.failures import DataError
 from nas.data.lines import numbered_lines
 from nas.data.tables import Table
+from nas.files import parse_json, shown
 
 # Usual columns of such tables, also where they come as JSON Lines or from the hub.
 WORDS_COLUMNS, TAGS_COLUMNS = ("tokens", "words"), ("ner_tags", "tags", "labels", "pos_tags")
@@ -68,25 +68,11 @@ def open_squad(path: Path) -> Table:
 
 
 def _document(path: Path) -> Any:
-    """The JSON of a file; raises DataError for what JSON does not know: numbers that are none, a key given twice."""
-
-    def refuse(constant: str) -> Any:
-        raise DataError(f"{path}: no JSON: {constant} is no number")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        entries = dict(pairs)
-        if len(entries) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DataError(f"{path}: the key {shown(twice)} is there twice in one object")
-        return entries
-
     try:
-        content = "\n".join(line for _, line in numbered_lines(path))
-        return json.loads(content, parse_constant=refuse, object_pairs_hook=unique)
+        return parse_json("\n".join(line for _, line in numbered_lines(path)))
     except DataError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: no JSON: {error}") from None
 
 

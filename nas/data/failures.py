@@ -6,17 +6,10 @@ from collections.abc import Sequence
 
 # A file with more rows that do not fit its header than both of these was written in some other way.
 _FEW_ROWS, _FEW = 3, 0.01
-_LONGEST_SHOWN = 80
 
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file, the line where there is one, and what is wrong."""
-
-
-def shown(value: object) -> str:
-    """A value of the data as a message shows it: on one line, and no longer than that."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}\u2026"
 
 
 def note_left_out(name: str, rows: int, reasons: Sequence[str], notes: list[str], limited: bool = False) -> None:

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from nas.data.annotations import IMPOSSIBLE_COLUMN
-from nas.data.failures import DataError, note_left_out, shown
+from nas.data.failures import DataError, note_left_out
 from nas.data.tables import Table
+from nas.files import shown
 from nas.text import Example
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.store import Store
 from nas.configuration import ConfigurationError
-from nas.files import read_lines
+from nas.files import parse_json, read_lines
 from nas.layout import DESCRIPTION_FILE
 from nas.run import Run
 from nas.space import SpaceError, Subnet
@@ -46,7 +46,7 @@ def find_subnet(run: Run, name: str) -> Subnet:
 
 def _read_file(path: Path) -> Subnet:
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigurationError(f"--subnet {path}: no such file") from None
     except (OSError, ValueError) as error:
