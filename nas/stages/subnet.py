@@ -25,7 +25,7 @@ def find_subnet(run: Run, name: str) -> Subnet:
     """
     path = Path(name).expanduser()
     if path.suffix == ".json" or path.is_file():
-        return _read_file(path)
+        return read_subnet(path)
     winner = run.search_folder(name) / "search.json"
     if winner.is_file():
         recorded = json.loads(winner.read_text())["winner"]
@@ -44,7 +44,8 @@ def find_subnet(run: Run, name: str) -> Subnet:
     )
 
 
-def _read_file(path: Path) -> Subnet:
+def read_subnet(path: Path) -> Subnet:
+    """The subnet of a JSON file, or of a package's record. Raises ConfigurationError and SpaceError."""
     try:
         document: Any = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
