@@ -109,7 +109,10 @@ class Target:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Target:
+        """Raises KeyError, TypeError, ValueError or AttributeError where the document describes no target."""
         workloads = tuple(Workload.from_json(workload) for workload in document["workloads"])
+        if not isinstance(document["fingerprint"], dict) or not workloads:
+            raise ValueError("a target has a fingerprint and workloads")
         return cls(document["fingerprint"], Setup.from_json(document["setup"]), workloads)
 
     def _identity(self) -> dict[str, Any]:
@@ -279,8 +282,8 @@ class Store:
         for *parts, host in self._rows("SELECT fingerprint, setup, workloads, host FROM target ORDER BY rowid"):
             try:
                 documents = dict(zip(("fingerprint", "setup", "workloads"), map(json.loads, parts), strict=True))
-                if not isinstance(host, str) or not isinstance(documents["fingerprint"], dict):
-                    raise ValueError("its host is no text, or its fingerprint no object")
+                if not isinstance(host, str):
+                    raise ValueError("its host is no text")
                 found.append((Target.from_json(documents), host))
             except _DAMAGE as error:
                 raise StoreError(f"{self.path}: target {len(found) + 1} is damaged: {_said(error)}") from error

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_LONGEST_SHOWN = 80
+_LONGEST_SHOWN, _LONGEST_SAID = 80, 300
 
 
 def shown(value: object) -> str:
@@ -26,6 +26,12 @@ def shown(value: object) -> str:
 def shortened(text: str) -> str:
     """What of a text a message has room for."""
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
+def said(error: BaseException) -> str:
+    """What a library says of an error, in so many words as a line has room for."""
+    text = "".join(character if character.isprintable() else " " for character in str(error)[:_LONGEST_SAID])
+    return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nas.files import said
+
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
@@ -143,7 +145,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers package raises plain Exception
-        raise TokenizerError(f"{path} cannot be read: {error}") from error
+        raise TokenizerError(f"{path} cannot be read: {said(error)}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
