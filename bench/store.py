@@ -267,8 +267,8 @@ class Store:
         for id_, key, subnet, state, reason, model_ns, anchor_ns, measured_at in rows:
             try:
                 samples = _samples(model_ns, anchor_ns, len(target.workloads))
-                if not all(isinstance(text, str) for text in (key, state, reason)) or state not in _STATES:
-                    raise ValueError("its key, state and reason are no texts")
+                if not all(isinstance(text, str) for text in (key, reason)) or state not in _STATES:
+                    raise ValueError("its key or reason is no text, or its state unknown")
                 if not isinstance(measured_at, int | float):
                     raise ValueError("its time is no number")
                 found.append(Measurement(key, _object(subnet), state, reason, samples, measured_at))
@@ -368,8 +368,7 @@ class Store:
 
 def _object(text: str) -> dict[str, Any]:
     """Raises ValueError or TypeError where the text is no JSON object."""
-    document = json.loads(text)
-    if not isinstance(document, dict):
+    if not isinstance(document := json.loads(text), dict):
         raise ValueError(f"{type(document).__name__} where an object is expected")
     return document
 
