@@ -111,8 +111,8 @@ class Target:
     def from_json(cls, document: Mapping[str, Any]) -> Target:
         """Raises KeyError, TypeError, ValueError or AttributeError where the document describes no target."""
         workloads = tuple(Workload.from_json(workload) for workload in document["workloads"])
-        if not isinstance(document["fingerprint"], dict) or not workloads:
-            raise ValueError("a target has a fingerprint and workloads")
+        if not isinstance(document["fingerprint"], dict):
+            raise ValueError("the fingerprint of a target is an object")
         return cls(document["fingerprint"], Setup.from_json(document["setup"]), workloads)
 
     def _identity(self) -> dict[str, Any]:

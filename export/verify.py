@@ -63,7 +63,10 @@ def verify(folder: Path) -> list[Check]:
 
 def _target(folder: Path, record: dict[str, Any]) -> Target:
     try:
-        return Target.from_json(record["target"])
+        target = Target.from_json(record["target"])
+        if not target.workloads:
+            raise ValueError("no workloads")
+        return target
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PackageError(f"{folder}: its record names no target that can be read: {said(error)}") from error
 
