@@ -44,7 +44,7 @@ IMPORTED_ANCHOR_NS = 1_000_000
 # What reading a row that was damaged raises.
 _DAMAGE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _STATES = ("ok", "unstable", "failed")
-_LONGEST_SAID = 200
+_LONGEST_SAID, _LONGEST_VALUE = 200, 80
 
 
 def _said(error: Exception) -> str:
@@ -125,7 +125,7 @@ class Target:
         """Where another target's JSON differs, as ``key: theirs, here ours``."""
         ours, theirs = (_flat(target._identity()) for target in (self, Target.from_json(other)))
         return [
-            f"{key}: {theirs.get(key)!r}, here {ours.get(key)!r}"
+            f"{key[:_LONGEST_VALUE]}: {theirs.get(key)!r:.{_LONGEST_VALUE}}, here {ours.get(key)!r:.{_LONGEST_VALUE}}"
             for key in sorted(set(ours) | set(theirs))
             if ours.get(key) != theirs.get(key)
         ]

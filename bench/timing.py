@@ -35,6 +35,8 @@ _CHECK_EVERY = 10
 _WARM_WINDOW, _WARM_SHARE, _WARM_RUNS = 3, 0.02, 24
 
 _LARGEST_COUNT = 2**31
+# More than these are slips, and would stall the machine that tries.
+_MOST_THREADS, _MOST_TOKENS = 4096, 2**20
 
 Session: TypeAlias = onnxruntime.InferenceSession
 Feeds = dict[str, npt.NDArray[np.int64]]
@@ -81,8 +83,8 @@ class Setup:
         texts = (setup.provider, *(text for option in setup.provider_options for text in option))
         if not all(isinstance(text, str) for text in texts) or not isinstance(setup.spinning, bool):
             raise ValueError("provider and options are texts, spinning is true or false")
-        if not all(_is_count(number) for number in (setup.threads, *setup.affinity)):
-            raise ValueError("threads and affinity are whole numbers")
+        if not all(_is_count(number) for number in (setup.threads, *setup.affinity)) or setup.threads > _MOST_THREADS:
+            raise ValueError(f"threads, of which {_MOST_THREADS} are possible, and affinity are whole numbers")
         return setup
 
 
@@ -110,6 +112,8 @@ class Workload:
         sizes = (workload.batch, workload.sequence, workload.vocab_size, *workload.lengths)
         if not all(_is_count(number) and number > 0 for number in sizes):
             raise ValueError("batch, sequence, vocab_size and lengths are whole numbers above 0")
+        if workload.batch * workload.sequence > _MOST_TOKENS:
+            raise ValueError(f"a request has at most {_MOST_TOKENS} tokens")
         if isinstance(workload.weight, bool) or not isinstance(workload.weight, int | float):
             raise ValueError("weight is a number")
         if not 0 < workload.weight < math.inf:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,35 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latency is not what is looked at here."""
     monkeypatch.setattr("export.verify._MOMENTS", 2)
     monkeypatch.setattr("export.verify._PAUSE_S", 0.0)
+
+
+# What mutations once brought to light: a session of a million threads never began, a fact filled the screen.
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("setup", {"threads": 1_000_001}),
+        ("fingerprint", {"onnxruntime": "x" * 5000}),
+        ("fingerprint", {"y" * 5000: "x" * 5000}),
+        ("workloads", [{"batch": 1_000_001, "sequence": 16}]),
+        ("workloads", [{"batch": 1, "sequence": 1000}]),
+        ("workloads", []),
+        ("setup", {"threads": "1"}),
+    ],
+)
+def test_a_record_of_an_impossible_target_is_said_to_be_one(
+    classifier_package: Path, tmp_path: Path, part: str, changes: Any
+) -> None:
+    package = copy_of(classifier_package, tmp_path)
+    target = json.loads((package / "ortnas.json").read_text())["target"]
+    change_record(package, target=target | {part: target[part] | changes if isinstance(changes, dict) else changes})
+    try:
+        checks = verify(package)
+    except PackageError as error:
+        assert_sentence(error)
+        return
+    for check in checks:
+        assert_sentence(check.detail)
+    assert {check.state for check in checks} & {"warn", "fail"}
 
 
 @pytest.mark.parametrize("head", ["classification", "span"])
