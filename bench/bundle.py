@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ _RUN_SCRIPT = '#!/bin/sh\ncd "$(dirname "$0")" && exec "${PYTHON:-python3}" . "$
 _LONGEST_LINE = 1 << 24
 _LONGEST_TEXT = 500
 _SHORTEST_NS, _LONGEST_NS = 1_000, 3_600 * 10**9
+_DIGEST = re.compile("[0-9a-f]{64}")
 # So many equal timings in a row are no chance, however coarse the clock.
 _NEVER_ALL_EQUAL = 6
 
@@ -122,7 +124,9 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ResultsError(f"{path} holds no results")
     try:
         header = _parse(line)
-        if header.get("schema") != SCHEMA or not isinstance(header.get("plan"), str):
+        plan = header.get("plan")
+        # It names a file, too.
+        if header.get("schema") != SCHEMA or not isinstance(plan, str) or not _DIGEST.fullmatch(plan):
             raise ResultsError(f"not a bundle's results of schema {SCHEMA}")
     except ResultsError as error:
         raise ResultsError(f"{path}, line 1: {error}") from error

@@ -8,9 +8,11 @@ import json
 import os
 import platform
 import random
+import struct
 import sys
 import time
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,28 @@ from bench.bundle import SCHEMA, BundleError, Results, ResultsError, plan_digest
 from bench.hosts import Failure, Host, HostError, LocalHost
 from bench.timing import Protocol, Samples, Setup, Workload
 from bench.visits import GROUP_SIZE
+
+# What reading a damaged zip file, or the JSON in it, raises.
+_DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _said(error: Exception) -> str:
+    """One line of what a library says."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class Bundle:
@@ -31,8 +55,8 @@ class Bundle:
             self._root = home if home.is_dir() else zipfile.Path(home)
             self.plan: dict[str, Any] = json.loads((self._root / "plan.json").read_text(encoding="utf-8"))
             intact = self.plan["digest"] == plan_digest(self.plan)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-            raise BundleError(f"{home} is not a whole bundle: {error}") from error
+        except _DAMAGE as error:
+            raise BundleError(f"{home} is not a whole bundle: {_said(error)}") from error
         if not intact:
             raise BundleError(f"the plan of {home} was changed; copy the bundle again")
 
@@ -40,8 +64,8 @@ class Bundle:
         """Raises BundleError where the file is damaged."""
         try:
             content = (self._root / "models" / f"{digest}.onnx").read_bytes()
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise BundleError(f"the bundle is damaged, copy it again: {error}") from error
+        except _DAMAGE as error:
+            raise BundleError(f"the bundle is damaged, copy it again: {_said(error)}") from error
         if hashlib.sha256(content).hexdigest() != digest:
             raise BundleError(f"the bundle is damaged, copy it again: model {digest[:12]} has other bytes")
         return content

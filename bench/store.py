@@ -42,7 +42,15 @@ _TABLES = """
 IMPORTED_MODEL = "imported"
 IMPORTED_ANCHOR_NS = 1_000_000
 # What reading a row that was damaged raises.
-_DAMAGE = (AttributeError, KeyError, TypeError, ValueError)
+_DAMAGE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+_STATES = ("ok", "unstable", "failed")
+_LONGEST_SAID, _LONGEST_VALUE = 200, 80
+
+
+def _said(error: Exception) -> str:
+    """One line of what a library says; SQLite quotes whole values."""
+    text = "".join(character if character.isprintable() else " " for character in str(error)[:_LONGEST_SAID])
+    return text.strip() or type(error).__name__
 
 
 def _create_tables(connection: sqlite3.Connection) -> None:
@@ -101,7 +109,10 @@ class Target:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Target:
+        """Raises KeyError, TypeError, ValueError or AttributeError where the document describes no target."""
         workloads = tuple(Workload.from_json(workload) for workload in document["workloads"])
+        if not isinstance(document["fingerprint"], dict):
+            raise ValueError("the fingerprint of a target is an object")
         return cls(document["fingerprint"], Setup.from_json(document["setup"]), workloads)
 
     def _identity(self) -> dict[str, Any]:
@@ -114,7 +125,7 @@ class Target:
         """Where another target's JSON differs, as ``key: theirs, here ours``."""
         ours, theirs = (_flat(target._identity()) for target in (self, Target.from_json(other)))
         return [
-            f"{key}: {theirs.get(key)!r}, here {ours.get(key)!r}"
+            f"{key[:_LONGEST_VALUE]}: {theirs.get(key)!r:.{_LONGEST_VALUE}}, here {ours.get(key)!r:.{_LONGEST_VALUE}}"
             for key in sorted(set(ours) | set(theirs))
             if ours.get(key) != theirs.get(key)
         ]
@@ -177,7 +188,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{path} is not a usable measurement store: {error}") from error
+            raise StoreError(f"{path} is not a usable measurement store: {_said(error)}") from error
         try:
             self._prepare()
         except StoreError:
@@ -185,7 +196,7 @@ class Store:
             raise
         except (sqlite3.Error, *_DAMAGE) as error:
             self._connection.close()
-            raise StoreError(f"{path} is not a usable measurement store: {error}") from error
+            raise StoreError(f"{path} is not a usable measurement store: {_said(error)}") from error
 
     def __enter__(self) -> Store:
         return self
@@ -228,7 +239,7 @@ class Store:
                     ],
                 )
         except sqlite3.Error as error:
-            raise StoreError(f"the measurement could not be stored in {self.path}: {error}") from error
+            raise StoreError(f"the measurement could not be stored in {self.path}: {_said(error)}") from error
 
     def add_latencies(
         self, target: Target, host: str, precision: str, rows: Sequence[tuple[str, dict[str, Any], float]]
@@ -256,9 +267,13 @@ class Store:
         for id_, key, subnet, state, reason, model_ns, anchor_ns, measured_at in rows:
             try:
                 samples = _samples(model_ns, anchor_ns, len(target.workloads))
-                found.append(Measurement(key, json.loads(subnet), state, reason, samples, measured_at))
+                if not all(isinstance(text, str) for text in (key, reason)) or state not in _STATES:
+                    raise ValueError("its key or reason is no text, or its state unknown")
+                if not isinstance(measured_at, int | float):
+                    raise ValueError("its time is no number")
+                found.append(Measurement(key, _object(subnet), state, reason, samples, measured_at))
             except _DAMAGE as error:
-                raise StoreError(f"{self.path}: measurement {id_} is damaged: {error}") from error
+                raise StoreError(f"{self.path}: measurement {id_} is damaged: {_said(error)}") from error
         return found
 
     def targets(self) -> list[tuple[Target, str]]:
@@ -267,18 +282,20 @@ class Store:
         for *parts, host in self._rows("SELECT fingerprint, setup, workloads, host FROM target ORDER BY rowid"):
             try:
                 documents = dict(zip(("fingerprint", "setup", "workloads"), map(json.loads, parts), strict=True))
+                if not isinstance(host, str):
+                    raise ValueError("its host is no text")
                 found.append((Target.from_json(documents), host))
             except _DAMAGE as error:
-                raise StoreError(f"{self.path}: target {len(found) + 1} is damaged: {error}") from error
+                raise StoreError(f"{self.path}: target {len(found) + 1} is damaged: {_said(error)}") from error
         return found
 
     def subnets(self) -> list[dict[str, Any]]:
         """The JSON of every subnet that was measured on any target."""
         rows = self._rows("SELECT DISTINCT subnet FROM measurement")
         try:
-            return [json.loads(subnet) for (subnet,) in rows]
+            return [_object(subnet) for (subnet,) in rows]
         except _DAMAGE as error:
-            raise StoreError(f"{self.path}: a subnet is damaged: {error}") from error
+            raise StoreError(f"{self.path}: a subnet is damaged: {_said(error)}") from error
 
     def summary(self) -> list[Summary]:
         """One entry per target, precision and model, oldest first."""
@@ -346,7 +363,14 @@ class Store:
         try:
             return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path} cannot be read: {error}") from error
+            raise StoreError(f"{self.path} cannot be read: {_said(error)}") from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Raises ValueError or TypeError where the text is no JSON object."""
+    if not isinstance(document := json.loads(text), dict):
+        raise ValueError(f"{type(document).__name__} where an object is expected")
+    return document
 
 
 def _samples(model_ns: str, anchor_ns: str, workloads: int) -> Samples | None:

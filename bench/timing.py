@@ -34,10 +34,18 @@ _CHECK_EVERY = 10
 # A session is warm when a window of runs is no more than this faster than the window before it.
 _WARM_WINDOW, _WARM_SHARE, _WARM_RUNS = 3, 0.02, 24
 
+_LARGEST_COUNT = 2**31
+# More than these are slips, and would stall the machine that tries.
+_MOST_THREADS, _MOST_TOKENS = 4096, 2**20
+
 Session: TypeAlias = onnxruntime.InferenceSession
 Feeds = dict[str, npt.NDArray[np.int64]]
 # One list per workload, one entry per inference, in ns.
 Nanoseconds = tuple[tuple[int, ...], ...]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST_COUNT
 
 
 @dataclass(frozen=True)
@@ -63,13 +71,21 @@ class Setup:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Setup:
-        return cls(
+        """Raises KeyError, TypeError or ValueError where the document describes no session."""
+        options, affinity = document.get("provider_options", {}), document.get("affinity", [])
+        setup = cls(
             document["provider"],
             document["threads"],
-            tuple(sorted(document.get("provider_options", {}).items())),
+            tuple(sorted(options.items())),
             document.get("spinning", True),
-            tuple(document.get("affinity", ())),
+            tuple(affinity),
         )
+        texts = (setup.provider, *(text for option in setup.provider_options for text in option))
+        if not all(isinstance(text, str) for text in texts) or not isinstance(setup.spinning, bool):
+            raise ValueError("provider and options are texts, spinning is true or false")
+        if not all(_is_count(number) for number in (setup.threads, *setup.affinity)) or setup.threads > _MOST_THREADS:
+            raise ValueError(f"threads, of which {_MOST_THREADS} are possible, and affinity are whole numbers")
+        return setup
 
 
 @dataclass(frozen=True)
@@ -91,7 +107,18 @@ class Workload:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Workload:
-        return cls(**{**document, "lengths": tuple(document.get("lengths", ()))})
+        """Raises TypeError or ValueError where the document describes no kind of request."""
+        workload = cls(**{**document, "lengths": tuple(document.get("lengths", ()))})
+        sizes = (workload.batch, workload.sequence, workload.vocab_size, *workload.lengths)
+        if not all(_is_count(number) and number > 0 for number in sizes):
+            raise ValueError("batch, sequence, vocab_size and lengths are whole numbers above 0")
+        if workload.batch * workload.sequence > _MOST_TOKENS:
+            raise ValueError(f"a request has at most {_MOST_TOKENS} tokens")
+        if isinstance(workload.weight, bool) or not isinstance(workload.weight, int | float):
+            raise ValueError("weight is a number")
+        if not 0 < workload.weight < math.inf:
+            raise ValueError("weight is above 0")
+        return workload
 
     def describe(self) -> str:
         return f"{self.batch} x {self.sequence} tokens"

@@ -69,7 +69,7 @@ def model_card(
         _front_matter(dimensions, record["precision"], origin),
         _introduction(name, dimensions.head, record, origin),
         _figures(subnet, record),
-        _use(dimensions, labels, max_length, example, record.get("activation")),
+        _use(dimensions, labels, max_length, example, record),
         _limits(max_length, record),
     ]
     return "\n".join(sections)
@@ -185,7 +185,7 @@ def _use(
     labels: Sequence[str],
     max_length: int,
     example: tuple[str, list[int]],
-    activation: str | None,
+    record: Mapping[str, Any],
 ) -> str:
     order = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels))
     named = f"\nThe labels, in the order of the outputs: {order}.\n" if labels else ""
@@ -196,12 +196,15 @@ def _use(
 JavaScript, Python):
 
 ```text
-{_interface(dimensions, max_length, example, activation)}
+{_interface(dimensions, max_length, example, record)}
 ```
 {named}"""
 
 
-def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], activation: str | None) -> str:
+def _interface(
+    dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], record: Mapping[str, Any]
+) -> str:
+    null_threshold = record.get("null_threshold")
     meanings = {
         "input_ids": f"the tokens' ids, at most {max_length} a text",
         "attention_mask": "1 for tokens, 0 for padding",
@@ -214,7 +217,8 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
         "load    model.onnx with default session options; tokenizer.json by a tokenizers library",
         *(f"feed    {name:{width}}  int64 [batch, sequence]  {meanings[name]}" for name in input_names(dimensions)),
         *(f"read    {name:{width}}  float32 {shape}  {meaning}" for name, shape, meaning in outputs),
-        f"then    {_last_step(dimensions, activation)}",
+        f"then    {_last_step(dimensions, record.get('activation'))}",
+        *([] if null_threshold is None else [f"or      {_no_answer(null_threshold)}"]),
         f"check   {text} has the ids {ids}",
     ]
     return "\n".join(lines)
@@ -250,6 +254,10 @@ def _last_step(dimensions: Dimensions, activation: str | None) -> str:
         "span": "the pair start <= end within the context with the largest sum; its characters are the answer",
         "masked-lm": "the largest at the masked token's position",
     }[dimensions.head]
+
+
+def _no_answer(null_threshold: float) -> str:
+    return f"none where the first token's sum, the least of all windows', is more than {null_threshold:.6g} above it"
 
 
 def _limits(max_length: int, record: Mapping[str, Any]) -> str:

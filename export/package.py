@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,7 @@ from export.card import example_ids, model_card
 from export.heads import ALIAS
 from export.weights import SupernetFolder
 from nas.families import checkpoint_config
-from nas.files import digest, write_json
+from nas.files import digest, parse_json, said, shown, write_json
 from nas.space import Subnet
 from nas.text import Example, encode, load_tokenizer
 
@@ -58,7 +57,11 @@ _KINDS: dict[tuple[str, ...], type | tuple[type, ...]] = {
     ("latency", "measured_ms"): (int, float),
     ("budget_ms",): (int, float, type(None)),
 }
+# As above, of entries that may be missing.
+_KINDS_IF_THERE: dict[tuple[str, ...], type | tuple[type, ...]] = {("null_threshold",): (int, float, type(None))}
+
 _MISSING = object()
+_LONGEST_NAME = 200
 
 
 class PackageError(ValueError):
@@ -214,31 +217,54 @@ def checksum(path: Path) -> str:
 def read_record(folder: Path) -> dict[str, Any]:
     """Raises PackageError where the folder is no package, or one of another format."""
     try:
-        record: Any = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        record: Any = parse_json((folder / RECORD_FILE).read_text(encoding="utf-8"))
         found = record["format"]
+        if type(found) is not int:
+            raise TypeError(f"its format is {shown(found)}")
         newer, older = found > FORMAT, found < FORMAT
     except FileNotFoundError:
         raise PackageError(f"{folder} is not a package: it holds no {RECORD_FILE}") from None
     except NotADirectoryError:
         raise PackageError(f"{folder} is a file; a package is a folder") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PackageError(f"{folder / RECORD_FILE} cannot be read: {error!r}") from error
+        raise PackageError(f"{folder / RECORD_FILE} cannot be read: {said(error)}") from error
     if newer:
-        raise PackageError(f"{folder}: package format {found} is newer than this release's {FORMAT}; update ortnas")
+        raise PackageError(
+            f"{folder}: package format {shown(found)} is newer than this release's {FORMAT}; update ortnas"
+        )
     if older:
-        raise PackageError(f"{folder}: package format {found} is of an older release; export it again")
-    for keys, kind in _KINDS.items():
+        raise PackageError(f"{folder}: package format {shown(found)} is of an older release; export it again")
+    for keys, kind in (_KINDS | _KINDS_IF_THERE).items():
         value = record
         for key in keys:
             value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) and not (value is _MISSING and keys in _KINDS_IF_THERE):
             raise PackageError(f"{folder / RECORD_FILE}: {'.'.join(keys)} is missing or damaged; export it again")
+    if not all(map(_is_file_name, record["checksums"])) or not all(map(_is_text, record["labels"])):
+        raise PackageError(f"{folder / RECORD_FILE}: checksums or labels are damaged; export it again")
+    if not all(map(_is_text, record["recipe"]["keep_float"])):
+        raise PackageError(f"{folder / RECORD_FILE}: recipe.keep_float is damaged; export it again")
     return dict(record)
+
+
+def _is_file_name(name: str) -> bool:
+    """Of a file in the package, as file systems take it."""
+    parts = name.split("/")
+    return name.isprintable() and len(name) <= _LONGEST_NAME and all(parts) and ".." not in parts
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def read_sample(folder: Path) -> Sample:
     """The bundled sample of a package. Raises PackageError where it cannot be read."""
     try:
-        return Sample(**json.loads((folder / SAMPLE_FILE).read_text(encoding="utf-8")))
+        sample = Sample(**parse_json((folder / SAMPLE_FILE).read_text(encoding="utf-8")))
+        if not isinstance(sample.metric, str) or type(sample.score) not in (int, float):
+            raise ValueError("its metric is no name, or its score no number")
+        if not isinstance(sample.examples, list) or not isinstance(sample.tokens, list):
+            raise ValueError("its examples or tokens are no list")
     except (OSError, ValueError, TypeError) as error:
-        raise PackageError(f"{folder / SAMPLE_FILE} cannot be read: {error!r}") from error
+        raise PackageError(f"{folder / SAMPLE_FILE} cannot be read: {said(error)}") from error
+    return sample

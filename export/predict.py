@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 FOLDER = Path(__file__).resolve().parent
 COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
-LONGEST_ANSWER = 30
+LONGEST_ANSWER, STARTS_CONSIDERED = 30, 20
 
 
 def granted_processors(root="/"):
@@ -135,23 +135,36 @@ class Model:
                 yield [text[start:end].strip(), self.record["labels"][labels[tokens[0]]]]
 
     def answer(self, question, context):
-        """The likeliest piece of the context, which is read in overlapping windows where it is long."""
+        """The likeliest piece of the context, which is read in overlapping windows where it is long.
+
+        Empty where the context has no answer, as far as the model was taught that there may be none.
+        """
+        threshold = self.record.get("null_threshold")
+        best, null, answer = -np.inf, np.inf, ""
+        for window in self.windows(question, context):
+            output = self.run([window])[0]
+            null = min(null, float(output[0, 0] + output[0, 1]))
+            inside = np.flatnonzero([part == 1 for part in window.sequence_ids])
+            for start in inside[np.argsort(-output[inside, 0], kind="stable")][:STARTS_CONSIDERED]:
+                ends = inside[(inside >= start) & (inside < start + LONGEST_ANSWER)]
+                end = ends[output[ends, 1].argmax()]
+                score = float(output[start, 0] + output[end, 1])
+                if score > best:
+                    best, answer = score, context[window.offsets[start][0] : window.offsets[end][1]].strip()
+        return "" if threshold is not None and null - best > threshold else answer
+
+    def windows(self, question, context):
+        """Encodings of the question, cut to half the length, with pieces of the context that share a third of it."""
         longest = self.record["max_length"]
-        self.tokenizer.enable_truncation(longest // 2)
-        question = question[: max(end for _, end in self.tokenizer.encode(question).offsets)]
-        self.tokenizer.enable_truncation(longest, stride=longest // 3, strategy="only_second")
+        longest_question = longest // 2
+        self.tokenizer.enable_truncation(longest_question)
+        encoding = self.tokenizer.encode(question, add_special_tokens=False)
+        if encoding.overflowing:
+            question = question[: encoding.offsets[-1][1]]
+        room = longest - longest_question - self.tokenizer.num_special_tokens_to_add(True)
+        self.tokenizer.enable_truncation(longest, stride=min(longest // 3, room - 1), strategy="only_second")
         first = self.tokenizer.encode_batch([(question, context)])[0]
-        best, answer = -np.inf, ""
-        for window in (first, *first.overflowing):
-            start, end = self.run([window])[0].T
-            inside = np.array([part == 1 for part in window.sequence_ids])
-            allowed = np.triu(np.outer(inside, inside)) & ~np.triu(np.ones((len(inside),) * 2, bool), LONGEST_ANSWER)
-            scores = np.where(allowed, np.add.outer(start, end), -np.inf)
-            if scores.max() > best:
-                best = scores.max()
-                low, high = np.unravel_index(scores.argmax(), scores.shape)
-                answer = context[window.offsets[low][0] : window.offsets[high][1]].strip()
-        return answer
+        return [first, *first.overflowing]
 
 
 if __name__ == "__main__":

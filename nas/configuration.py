@@ -32,9 +32,9 @@ class ConfigurationError(ValueError):
 class Data(Section):
     """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
 
-    ``task`` names a GLUE task or ``squad`` and fills in files, columns and metric. ``label_names`` says which of the
-    checkpoint's labels a label of the data is, where names do not tell. ``max_length`` in tokens is by default that of
-    a sentence-transformers checkpoint, else 128.
+    ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric. ``label_names`` says
+    which of the checkpoint's labels a label of the data is, where names do not tell. ``max_length`` in tokens is by
+    default that of a sentence-transformers checkpoint, else 128.
     """
 
     source: str

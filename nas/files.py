@@ -1,14 +1,62 @@
-"""Writing files so that a kill or a full disk never leaves half of one under its final name."""
+"""Writing files so that a kill or a full disk never leaves half of one under its final name; reading strict JSON."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+_LONGEST_SHOWN, _LONGEST_SAID = 80, 300
+
+
+def shown(value: object) -> str:
+    """A value that somebody wrote, as a message shows it: on one line, and no longer than that."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep; a number of too many digits
+        text = f"a {type(value).__name__} that cannot be shown"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """What of a text a message has room for."""
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
+
+
+def said(error: BaseException) -> str:
+    """What a library says of an error, in so many words as a line has room for."""
+    text = "".join(character if character.isprintable() else " " for character in str(error)[:_LONGEST_SAID])
+    return f"{type(error).__name__}: {' '.join(text.split())}"
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON document. Raises ValueError, with a short message, for anything that is none, and for what
+    Python would take: NaN and infinities, a key that an object has twice."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no number")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entries = dict(pairs)
+        if len(entries) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"the key {shown(twice)} is there twice in one object")
+        return entries
+
+    def finite(number: str) -> float:
+        value = float(number)
+        return value if math.isfinite(value) else refuse(number[:20])
+
+    try:
+        return json.loads(text, parse_constant=refuse, parse_float=finite, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Protocol, TypeVar
 
+from nas.files import shown
 from nas.space import Layer, SpaceError, Subnet
 
 Axes = tuple[str, ...]
@@ -148,7 +149,7 @@ class Dimensions:
         """Raises SpaceError where the subnet is larger than the supernet or mixes up its layers."""
         sources = [layer.source for layer in subnet.layers]
         if sources != sorted(set(sources)):
-            raise SpaceError(f"source layers {sources} should ascend, each used once")
+            raise SpaceError(f"source layers {shown(sources)} should ascend, each used once")
         limits = {"num_heads": self.num_heads, "head_size": self.head_size, "ffn_size": self.ffn_size}
         if not 1 <= subnet.hidden_size <= self.hidden_size:
             raise SpaceError(f"hidden_size {subnet.hidden_size} does not fit the supernet's {self.hidden_size}")

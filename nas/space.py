@@ -18,7 +18,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from nas.files import shortened, shown
+
 Genomes = npt.NDArray[np.int16]
+# Sizes of networks are below it; larger numbers are slips.
+_MOST = 10**9
 LAYER_DIMENSIONS = ("num_heads", "head_size", "ffn_size")
 
 
@@ -53,12 +57,10 @@ class Subnet:
     def from_json(cls, document: Mapping[str, Any]) -> Subnet:
         """Raises SpaceError where the document does not describe a subnet."""
         try:
-            layers = tuple(
-                Layer(**{name: int(entry[name]) for name in Layer.__slots__}) for entry in document["layers"]
-            )
-            return cls(int(document["hidden_size"]), layers)
-        except (KeyError, TypeError, ValueError) as error:
-            raise SpaceError(f"not a subnet: {error!r} while reading {json.dumps(document)[:200]}") from error
+            layers = tuple(Layer(*(_whole(entry, name) for name in Layer.__slots__)) for entry in document["layers"])
+            return cls(_whole(document, "hidden_size"), layers)
+        except (KeyError, TypeError) as error:
+            raise SpaceError(f"not a subnet: {error!r} while reading {shown(document)}") from error
 
     @property
     def key(self) -> str:
@@ -81,6 +83,14 @@ class Subnet:
         ):
             parts.append(f"{label} {values[0] if len(set(values)) == 1 else ','.join(values)}")
         return " · ".join(parts)
+
+
+def _whole(entry: Mapping[str, Any], name: str) -> int:
+    """Raises KeyError or TypeError."""
+    value = entry[name]
+    if type(value) is not int or not 0 <= value < _MOST:
+        raise TypeError(f"{name} is {shown(value)}, no whole number of up to nine digits")
+    return value
 
 
 @dataclass(frozen=True)
@@ -248,7 +258,7 @@ class SearchSpace:
         """The genome (genes,) of a subnet. Raises SpaceError where the subnet is not in the space."""
 
         def outside(why: str) -> SpaceError:
-            return SpaceError(f"subnet {subnet.describe()} is not in the space: {why}")
+            return SpaceError(f"subnet {shortened(subnet.describe())} is not in the space: {why}")
 
         sizes = [("hidden_size", 0, subnet.hidden_size), ("depth", 1, len(subnet.layers))]
         for layer in subnet.layers:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from nas.files import said
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -31,8 +33,9 @@ class Example:
     """One input with its target.
 
     Token classification has ``words`` with a label id each in ``tags`` (and ``text`` empty). A span has the question
-    as ``text``, the context as ``pair`` and ``answers`` as (first character in the context, text). Classification and
-    regression have ``label``: an id, or a number. Other fields are empty.
+    as ``text``, the context as ``pair`` and ``answers`` as (first character in the context, text): none where the
+    context does not hold one, None where the example is no span. Classification and regression have ``label``: an id,
+    or a number. Other fields are empty.
     """
 
     text: str
@@ -40,12 +43,18 @@ class Example:
     label: int | float | None = None
     words: tuple[str, ...] = ()
     tags: tuple[int, ...] = ()
-    answers: tuple[tuple[int, str], ...] = ()
+    answers: tuple[tuple[int, str], ...] | None = None
+
+    @property
+    def is_unanswerable(self) -> bool:
+        """Whether it is a question that its context does not answer."""
+        return self.answers == ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without the fields that are empty."""
+        """Without the fields that are empty; the answers of a span are there though there be none."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in values.items() if name == "text" or (value is not None and value != ())}
+        always = ("text", "answers")
+        return {name: value for name, value in values.items() if value is not None and (name in always or value != ())}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Example:
@@ -72,9 +81,9 @@ class EncodedExamples:
     """Token ids of many inputs, each of its own length.
 
     ``labels`` holds, per row: a class id, a number, one id per token (IGNORED where there is none) or the first and
-    last token of an answer (0, 0 where the window lacks it). ``windows`` is there where rows are pieces of contexts,
-    ``words`` where words have labels: per row the numbers of the words that its labels belong to, in order. Words that
-    were cut off are not among them.
+    last token of an answer (0, 0 where the window lacks it, or there is none). ``windows`` is there where rows are
+    pieces of contexts, ``words`` where words have labels: per row the numbers of the words that its labels belong to,
+    in order. Words that were cut off are not among them.
     """
 
     ids: Sequence[Sequence[int]]
@@ -138,7 +147,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers package raises plain Exception
-        raise TokenizerError(f"{path} cannot be read: {error}") from error
+        raise TokenizerError(f"{path} cannot be read: {said(error)}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -146,10 +155,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:
     """Token ids of at most max_length with the special tokens kept: longer texts are cut, longer contexts of a span
-    are covered by overlapping windows."""
+    are covered by overlapping windows. Raises TokenizerError where max_length leaves a context no room."""
     if examples and examples[0].words:
         return _encode_words(tokenizer, examples, max_length)
-    if examples and examples[0].answers:
+    if examples and examples[0].answers is not None:
         return _encode_windows(tokenizer, examples, max_length)
     tokenizer.enable_truncation(max_length)
     inputs = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
@@ -184,15 +193,18 @@ def _token_labels(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[i
 
 
 def _encode_windows(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:
-    tokenizer.enable_truncation(max_length, stride=int(max_length * WINDOW_OVERLAP), strategy="only_second")
+    # A question that leaves a context no room is cut to half the length.
+    longest_question = max_length // 2
+    tokenizer.enable_truncation(longest_question)
+    questions = [_cut_question(tokenizer, example.text) for example in examples]
+    room = max_length - longest_question - tokenizer.num_special_tokens_to_add(True)
+    if room < 1:
+        raise TokenizerError(f"max_length = {max_length} leaves contexts no room beside their questions")
+    overlap = min(int(max_length * WINDOW_OVERLAP), room - 1)
+    tokenizer.enable_truncation(max_length, stride=overlap, strategy="only_second")
     ids, type_ids, labels, windows = [], [], [], []
-    for number, example in enumerate(examples):
-        question = tokenizer.encode(example.text, add_special_tokens=False)
-        # A question that leaves a context no room is cut to half the length.
-        text = example.text
-        if len(question.ids) > max_length // 2:
-            text = text[: question.offsets[max_length // 2 - 1][1]]
-        whole = tokenizer.encode(text, example.pair or "")
+    for number, (question, example) in enumerate(zip(questions, examples, strict=True)):
+        whole = tokenizer.encode(question, example.pair or "")
         for encoding in (whole, *whole.overflowing):
             characters = [
                 offset if part == 1 else None
@@ -201,8 +213,14 @@ def _encode_windows(tokenizer: Tokenizer, examples: Sequence[Example], max_lengt
             ids.append(encoding.ids)
             type_ids.append(encoding.type_ids)
             windows.append(Window(number, characters))
-            labels.append(_answer_tokens(characters, *example.answers[0]))
+            labels.append(_answer_tokens(characters, *example.answers[0]) if example.answers else (0, 0))
     return EncodedExamples(ids, type_ids, labels, windows)
+
+
+def _cut_question(tokenizer: Tokenizer, question: str) -> str:
+    """The question as far as the tokenizer's truncation lets it be read."""
+    encoding = tokenizer.encode(question, add_special_tokens=False)
+    return question[: encoding.offsets[-1][1]] if encoding.overflowing else question
 
 
 def _answer_tokens(characters: Sequence[tuple[int, int] | None], start: int, text: str) -> tuple[int, int]:

@@ -36,14 +36,22 @@ class Interval:
 
 
 def score_intervals(
-    metric: str, outputs: Mapping[str, Outputs], part: Part, against: str, seed: int = 0
+    metric: str,
+    outputs: Mapping[str, Outputs],
+    part: Part,
+    against: str,
+    seed: int = 0,
+    null_thresholds: Mapping[str, float | None] | None = None,
 ) -> dict[str, dict[str, Interval]]:
     """For each named model its ``score`` and its ``difference`` to the one called ``against``.
 
     All models are judged on the same samples of texts, so that what makes texts hard falls on all alike.
+    ``null_thresholds``: each model's own for questions without an answer, on any sample; the part's by default.
     """
-    whole = {name: METRICS[metric](rows, part) for name, rows in outputs.items()}
-    sampled = _sampled(metric, outputs, part, np.random.default_rng(seed))
+    thresholds = null_thresholds or dict.fromkeys(outputs, part.null_threshold)
+    parts = {name: replace(part, null_threshold=thresholds[name]) for name in outputs}
+    whole = {name: METRICS[metric](rows, parts[name]) for name, rows in outputs.items()}
+    sampled = _sampled(metric, outputs, parts, np.random.default_rng(seed))
     return {
         name: {
             "score": _interval(whole[name], sampled[name]),
@@ -58,8 +66,11 @@ def _interval(value: float, samples: Vector) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def _sampled(metric: str, outputs: Mapping[str, Outputs], part: Part, rng: np.random.Generator) -> dict[str, Vector]:
-    """Scores of each model on samples of the texts."""
+def _sampled(
+    metric: str, outputs: Mapping[str, Outputs], parts: Mapping[str, Part], rng: np.random.Generator
+) -> dict[str, Vector]:
+    """Scores of each model on samples of the texts, which are the same in all parts."""
+    part = next(iter(parts.values()))
     everything = np.arange(len(part.encoded))
     values = {name: text_values(metric, rows, part, everything) for name, rows in outputs.items()}
     if all(found is not None for found in values.values()):
@@ -75,7 +86,8 @@ def _sampled(metric: str, outputs: Mapping[str, Outputs], part: Part, rng: np.ra
         rows = np.concatenate([groups[text] for text in drawn])
         some = _part_of(part, drawn, groups)
         for name, whole in outputs.items():
-            scores[name].append(METRICS[metric]([whole[row] for row in rows], some))
+            sample = replace(some, null_threshold=parts[name].null_threshold)
+            scores[name].append(METRICS[metric]([whole[row] for row in rows], sample))
     return {name: np.array(found) for name, found in scores.items()}
 
 

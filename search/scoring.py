@@ -250,7 +250,9 @@ def part_digest(part: Part) -> str:
     encoded = part.encoded
     # Words that were cut off are in no input, but their tags count.
     tags = [example.tags for example in part.examples] if encoded.words else None
-    content = json.dumps([encoded.ids, encoded.type_ids, encoded.labels, encoded.windows, part.label_names, tags])
+    answers = [example.answers for example in part.examples if example.answers is not None]
+    labels = [encoded.labels, encoded.windows, part.label_names, tags, answers]
+    content = json.dumps([encoded.ids, encoded.type_ids, *labels])
     teacher = b"" if part.teacher is None else part.teacher.tobytes()
     return hashlib.sha256(content.encode() + teacher).hexdigest()[:16]
 

@@ -33,7 +33,7 @@ _OF_ONE_STAGE, _SHARED = ("training", "refinement", "bench", "search"), ("search
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What a user can mend: bad input, a full disk, a host that fails."""
-    from bench.bundle import ResultsError
+    from bench.bundle import BundleError, ResultsError
     from bench.hosts import HostError
     from bench.latency_files import LatencyFileError
     from bench.store import StoreError
@@ -58,6 +58,7 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from search.scoring import ScoringError
 
     return (
+        BundleError,
         CalibrationError,
         CheckpointError,
         ClusterError,

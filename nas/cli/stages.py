@@ -35,7 +35,9 @@ def init(
     head: Annotated[
         str | None, typer.Option(help="embedding, classification, regression, token-classification, span or masked-lm.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="A GLUE task or squad: files, columns, head and metric.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="A GLUE task, squad or squad_v2: files, columns, head and metric.")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(help="The column of the texts, where its name is not a usual one.")
     ] = None,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+from nas.data.annotations import IMPOSSIBLE_COLUMN
 from nas.data.failures import DataError, note_left_out, shown
 from nas.data.tables import Table
 from nas.text import Example
@@ -31,12 +33,17 @@ class _UnusableRowError(Exception):
     """Why one row is left out."""
 
 
-def table_rows(table: Table, columns: Columns, head: str, notes: list[str]) -> list[Row]:
+def table_rows(
+    table: Table, columns: Columns, head: str, notes: list[str], has_unanswerable: bool = False
+) -> list[Row]:
     """The rows of a table as a head needs them; rows without text, label or answer are left out with a note.
 
-    Raises DataError for values of the wrong type.
+    ``has_unanswerable``: a question without an answer is one that its context does not answer, also where no column
+    says so. Raises DataError for values of the wrong type.
     """
     read = _READERS[head]
+    if head == "span":
+        read = partial(_answer_row, has_unanswerable=has_unanswerable)
     rows: list[Row] = []
     reasons: list[str] = []
     for place, record in table.rows:
@@ -55,7 +62,7 @@ def table_rows(table: Table, columns: Columns, head: str, notes: list[str]) -> l
 def _check_characters(row: Row) -> None:
     """Half of a pair of surrogates, which JSON may escape, is no character that any file or model takes."""
     example = row.example
-    answers = [text for _, text in example.answers]
+    answers = [text for _, text in example.answers or ()]
     try:
         for text in (example.text, example.pair or "", *example.words, *row.names, *answers):
             text.encode()
@@ -108,26 +115,55 @@ def _word(value: Any, column: str) -> str:
     return value
 
 
-def _answer_row(record: Mapping[str, Any], columns: Columns) -> Row:
-    """With the answers that are where they are said to be."""
+def _answer_row(record: Mapping[str, Any], columns: Columns, has_unanswerable: bool = False) -> Row:
+    """With the answers that are where they are said to be; with none for a question that has no answer by SQuAD 2.0."""
     # Answers count characters of the context, so that it is not stripped.
-    question, context, answers = _text(record, columns.text), record[columns.pair], record[columns.label]
-    try:
-        starts = [int(start) for start in answers["answer_start"]]
-        claimed = dict.fromkeys(zip(starts, answers["text"], strict=True))
-        found = tuple(
-            (start, text) for start, text in claimed if text and start >= 0 and context.startswith(text, start)
-        )
-    except (TypeError, KeyError, ValueError, AttributeError):
-        raise DataError(
-            f"column {columns.label!r} does not hold the lists answer_start and text, or {columns.pair!r} no text"
-        ) from None
+    question, context = _text(record, columns.text), record[columns.pair]
+    if not isinstance(context, str):
+        raise DataError(f"column {columns.pair!r} holds {shown(context)}, and text is needed")
+    if not context.strip():
+        raise _UnusableRowError(f"has no text in column {columns.pair!r}")
+    claimed = _claimed_answers(record[columns.label], columns.label)
+    for text in (question, context, *(text for _, text in claimed)):
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(f"{shown(text)} holds half of a surrogate pair, which is no character")
+    if not claimed and _is_impossible(record, has_unanswerable):
+        return Row(Example(question, context, answers=()))
+    if claimed and _is_impossible(record, False):
+        raise _UnusableRowError(f"has an answer, though {IMPOSSIBLE_COLUMN} says that there is none")
     if not claimed:
         raise _UnusableRowError("has no answer")
-    if not found:
-        start, text = next(iter(claimed))
-        raise _UnusableRowError(f"has an answer {shown(text)} that its context does not have at character {start}")
-    return Row(Example(question, context, answers=found))
+    answers = tuple((start, text) for start, text in claimed if text and start >= 0 and context.startswith(text, start))
+    if not answers:
+        start, text = claimed[0]
+        raise _UnusableRowError(
+            f"has an answer {shown(text)} that its context does not have at character {shown(start)}"
+        )
+    return Row(Example(question, context, answers=answers))
+
+
+def _claimed_answers(answers: Any, column: str) -> list[tuple[int, str]]:
+    """First characters and texts, each pair once."""
+    try:
+        starts, texts = answers["answer_start"], answers["text"]
+        fits = isinstance(starts, list) and isinstance(texts, list) and len(starts) == len(texts)
+    except (TypeError, KeyError):
+        fits = False
+    if not fits:
+        raise DataError(f"column {column!r} does not hold the lists answer_start and text, one entry an answer each")
+    for start, text in zip(starts, texts, strict=True):
+        if type(start) is not int:
+            raise DataError(f"answer_start in column {column!r} holds {shown(start)}, and a whole number is needed")
+        if not isinstance(text, str):
+            raise DataError(f"text in column {column!r} holds {shown(text)}, and text is needed")
+    return list(dict.fromkeys(zip(starts, texts, strict=True)))
+
+
+def _is_impossible(record: Mapping[str, Any], unless_said: bool) -> bool:
+    value = record.get(IMPOSSIBLE_COLUMN, unless_said)
+    if not isinstance(value, bool):
+        raise DataError(f"{IMPOSSIBLE_COLUMN} is {shown(value)}, and true or false is needed")
+    return value
 
 
 def _text(record: Mapping[str, Any], column: str) -> str:

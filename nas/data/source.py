@@ -28,7 +28,9 @@ _KINDS = {
     "token-classification": ("txt", "conll", "conllu", "jsonl"),
     "span": ("json", "jsonl"),
 }
-_TRAIN_STEMS, _REPORT_STEMS = ("train", "train-v1.1"), ("dev", "dev-v1.1", "validation", "valid")
+_TRAIN_STEMS, _REPORT_STEMS = ("train",), ("dev", "validation", "valid")
+# Of versions of SQuAD, which are different tasks: a folder with several is none of them until a task or file is named.
+_SPAN_VERSIONS = ("v1.1", "v2.0")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
     named = (source.text, source.pair, source.label)
     columns = choose_columns(tables.training, head, task, *named)
-    training = _rows(tables.training, columns, head, notes)
+    has_unanswerable = task is not None and task.has_unanswerable
+    training = _rows(tables.training, columns, head, notes, has_unanswerable)
     reports = {}
     for part, table in tables.reports.items():
         if head in ("token-classification", "span"):
@@ -88,7 +91,7 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
         else:
             _check_same_columns(table, tables.training, columns)
             own = columns
-        reports[part] = _rows(table, own, head, notes)
+        reports[part] = _rows(table, own, head, notes, has_unanswerable)
     return SourceRows(training, reports, tables.training.label_names.get(columns.label, ()))
 
 
@@ -102,9 +105,9 @@ def _check_same_columns(table: Table, training: Table, columns: Columns) -> None
         )
 
 
-def _rows(table: Table, columns: Columns, head: str, notes: list[str]) -> list[Row]:
+def _rows(table: Table, columns: Columns, head: str, notes: list[str], has_unanswerable: bool) -> list[Row]:
     own_notes: list[str] = []
-    rows = table_rows(table, columns, head, own_notes)
+    rows = table_rows(table, columns, head, own_notes, has_unanswerable)
     if not rows:
         raise DataError("; ".join([f"{table.name}: no rows that can be used", *own_notes]))
     notes += own_notes
@@ -173,6 +176,12 @@ def _find(
     """The file that is named, or that of the task, or the only one with a usual name."""
     kinds = dict.fromkeys(kind for kinds in _KINDS.values() for kind in kinds) if head is None else _KINDS[head]
     usual = [f"{stem}.{kind}" for kind in kinds for stem in stems]
+    if head == "span" and not any(own):
+        versions = [f"{stems[0]}-{version}.json" for version in _SPAN_VERSIONS]
+        present = [name for name in versions if _existing(folder, (name,))]
+        if len(present) > 1 and not named:
+            raise DataError(f"{folder} holds {' and '.join(present)}; name the one that is meant as {key}")
+        usual[1:1] = versions
     paths = _existing(folder, (named,))[:1] if named else _existing(folder, own) or _existing(folder, usual)
     if not paths:
         expected = named or ", ".join(name for name in (*own, *usual[:3]) if name)

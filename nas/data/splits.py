@@ -103,6 +103,7 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
             parts[name] = examples
         else:
             parts[name] = _cut_strata(examples, {name: sizes.report}, rng)[name]
+    _check_unanswerable(parts, notes)
     return Splits(parts, labels, tuple(notes))
 
 
@@ -156,7 +157,7 @@ def _fresh(training: Iterable[Row], reports: Sequence[Example]) -> list[Row]:
     """The training rows whose text neither an earlier one nor a report has; a context of a report's spans counts as
     its text."""
     seen = {_content(example) for example in reports}
-    contexts = {example.pair for example in reports if example.answers}
+    contexts = {example.pair for example in reports if example.answers is not None}
     fresh = []
     for row in training:
         if (content := _content(row.example)) not in seen and (not contexts or row.example.pair not in contexts):
@@ -176,6 +177,20 @@ def _check_enough(total: int, reserved: int, dev: bool) -> None:
             f"the corpus has {total} distinct sentences; {reserved} are set aside for calibration, search and report, "
             f"and training needs at least {LEAST_TRAINING} more. Use a larger corpus or smaller data.*_size values"
         )
+
+
+def _check_unanswerable(parts: Mapping[str, Sequence[Example]], notes: list[str]) -> None:
+    """When to give no answer is found on the search part, so that it has to have such questions where reports do."""
+    counts = {name: sum(example.is_unanswerable for example in part) for name, part in parts.items()}
+    if any(count for name, count in counts.items() if name.startswith("report")) and not counts["search"]:
+        remedy = "raise data.search_size" if counts["training"] else "train on data that has some"
+        raise DataError(
+            f"the dev set has questions without an answer, and the search part, on which it is found when a model "
+            f"gives none, has no such question; {remedy}, or name another dev set as data.report_file"
+        )
+    if any(counts.values()):
+        total = sum(map(len, parts.values()))
+        notes.append(f"{sum(counts.values()):,} of {total:,} questions have no answer in their context, and are kept")
 
 
 def _cut_strata(

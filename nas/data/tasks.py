@@ -1,4 +1,4 @@
-"""The GLUE tasks and SQuAD 1.1, in the layout in which their authors distribute them."""
+"""The GLUE tasks and SQuAD, in the layout in which their authors distribute them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from nas.data.failures import DataError
 @dataclass(frozen=True)
 class Task:
     """Where a task keeps what. ``text``, ``pair`` and ``label`` are columns; ``columns`` names those of tables that
-    have no header. The first report file is the dev set, further ones are reported beside it."""
+    have no header. The first report file is the dev set, further ones are reported beside it. ``has_unanswerable``: a
+    question without an answer belongs to the task. ``aliases`` are other names, plain."""
 
     name: str
     head: str
@@ -22,6 +23,8 @@ class Task:
     train_file: str = "train.tsv"
     report_files: tuple[str, ...] = ("dev.tsv",)
     columns: tuple[str, ...] | None = None
+    has_unanswerable: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 # Heads and metrics: Wang et al. 2018 (GLUE), table 1; columns: the headers of the files that gluebenchmark.com gives.
@@ -61,18 +64,30 @@ _TASKS = (
         train_file="train-v1.1.json",
         report_files=("dev-v1.1.json",),
     ),
+    Task(
+        "squad_v2",
+        "span",
+        "span_f1",
+        "question",
+        "context",
+        "answers",
+        train_file="train-v2.0.json",
+        report_files=("dev-v2.0.json",),
+        has_unanswerable=True,
+        aliases=("squad2", "squad2.0", "squadv2.0"),
+    ),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _TASKS}
 
 
 def find_task(name: str) -> Task:
     """The task of that name; case, hyphens and underscores do not matter. Raises DataError for unknown names."""
-    known = {_plain(task): task for task in TASKS}
-    if _plain(name) not in known:
-        close = difflib.get_close_matches(_plain(name), known, 1)
-        hint = f"; did you mean {known[close[0]]!r}?" if close else "."
+    tasks = {plain: task for task in _TASKS for plain in (_plain(task.name), *task.aliases)}
+    if _plain(name) not in tasks:
+        close = difflib.get_close_matches(_plain(name), tasks, 1)
+        hint = f"; did you mean {tasks[close[0]].name!r}?" if close else "."
         raise DataError(f"unknown task {name!r}{hint} Tasks are {', '.join(TASKS)}")
-    return TASKS[known[_plain(name)]]
+    return tasks[_plain(name)]
 
 
 def _plain(name: str) -> str:

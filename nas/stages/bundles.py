@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.bundle import ResultsError, read_header, read_results, write_bundle
+from bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
 from bench.store import Store, Target
 from bench.timing import Setup, Workload
-from nas.files import write_json
+from nas.files import parse_json, said, write_json
 from nas.run import Run
 from nas.space import Subnet
 from nas.stages.bench import measurement_of
 from nas.stages.comparison import coverage
+from predictors.features import PRECISIONS
 from predictors.sampling import stratified
 
 
@@ -62,16 +62,15 @@ def import_results(run: Run, path: Path) -> dict[str, Any]:
     """Adds what a bundle of this run measured to the store, under the name of its host. Raises ResultsError."""
     run.console.heading(f"import: timings from {path.name}", "Checked line by line against the bundle's plan.")
     digest = read_header(path)["plan"]
-    try:
-        document = json.loads(_plan_file(run, digest).read_text())
-    except FileNotFoundError:
-        raise ResultsError(f"{path}: results of a bundle that this run did not write (plan {digest[:12]})") from None
+    file = _plan_file(run, digest)
+    if not file.is_file():
+        raise ResultsError(f"{path}: results of a bundle that this run did not write (plan {digest[:12]})")
+    document, subnets = read_plan(file, digest)
     plan = document["plan"]
     results = read_results(path, plan)
     workloads = tuple(Workload.from_json(workload) for workload in plan["workloads"])
     target = Target(results.fingerprint, Setup.from_json(plan["setup"]), workloads)
     share = plan["protocol"]["share"]
-    subnets = {key: Subnet.from_json(subnet) for key, subnet in document["subnets"].items()}
     precision, model = document["precision"], document["timed_model"]
     with Store(run.store_file) as store:
         known = {(row.subnet_key, row.samples) for row in store.measurements(target, precision, model)}
@@ -92,6 +91,22 @@ def import_results(run: Run, path: Path) -> dict[str, Any]:
         "missing": list(results.missing),
         "complete": results.complete,
     }
+
+
+def read_plan(file: Path, digest: str) -> tuple[dict[str, Any], dict[str, Subnet]]:
+    """What a run wrote down of a bundle, and its subnets by key. Raises ResultsError where that was changed."""
+    try:
+        document: dict[str, Any] = parse_json(file.read_text(encoding="utf-8"))
+        plan = document["plan"]
+        subnets = {key: Subnet.from_json(subnet) for key, subnet in document["subnets"].items()}
+        intact = plan["digest"] == digest == plan_digest(plan)
+        intact &= {name: subnets[name].key for name, _ in plan["models"]} == {key: key for key in subnets}
+        intact &= document["precision"] in PRECISIONS and isinstance(document["timed_model"], str)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"{file} cannot be read: {said(error)}; write the bundle again") from error
+    if not intact:
+        raise ResultsError(f"{file}, the plan of the bundle, was changed; write the bundle again")
+    return document, subnets
 
 
 def is_results(path: Path) -> bool:

@@ -14,7 +14,7 @@ from export.audit import audit, check_coverage
 from export.build import Drift, Exporter, ExportError, Precision, drift, load, model_outputs
 from export.build import run as run_model
 from export.heads import FLOAT_PRODUCTS
-from export.metrics import METRICS, all_scores
+from export.metrics import METRICS, all_scores, best_null_threshold, has_unanswerable
 from export.package import PackageContent, Sample, write_package
 from nas.run import Run
 from nas.space import Subnet
@@ -71,7 +71,8 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
     }
     run.console.say(f"timing {len(models)} models in turn")
     timings = time_finally(run, models, reference)
-    scores, intervals = report_scores(run, models, anchor_name)
+    thresholds = null_thresholds(run, models)
+    scores, intervals = report_scores(run, models, anchor_name, thresholds)
     rows = []
     for entry in entries:
         timing = timings[entry.name]
@@ -88,26 +89,41 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
                 "size_bytes": len(models[entry.name]),
                 "scores": scores[entry.name],
                 "intervals": {run.metric: intervals[entry.name]},
+                "null_threshold": thresholds[entry.name],
                 "visits": [one.to_json() for one in timing.visits],
             }
         )
     return rows
 
 
+def null_thresholds(run: Run, models: Mapping[str, bytes]) -> dict[str, float | None]:
+    """By model: when it gives no answer, found on the search part, so that no report text has a say in it; None where
+    every question has an answer."""
+    part = run.part("search")
+    if not has_unanswerable(part):
+        return dict.fromkeys(models)
+    head = run.configuration.head
+    return {name: best_null_threshold(model_outputs(model, part.encoded, head), part) for name, model in models.items()}
+
+
 def report_scores(
-    run: Run, models: Mapping[str, bytes], against: str
+    run: Run, models: Mapping[str, bytes], against: str, thresholds: Mapping[str, float | None]
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
     """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and 95 %
-    intervals of the run's metric on the first of them, of the ``score`` and its ``difference`` to ``against``."""
+    intervals of the run's metric on the first of them, of the ``score`` and its ``difference`` to ``against``.
+
+    ``thresholds`` are those of ``null_thresholds``.
+    """
     head = run.configuration.head
     scores: dict[str, dict[str, float]] = {name: {} for name in models}
     for part_name in run.trained_data.report_parts:
         part, suffix = run.part(part_name), part_name.removeprefix("report")
         outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
         for name, rows in outputs.items():
-            scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, part).items()}
+            own = replace(part, null_threshold=thresholds[name])
+            scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, own).items()}
         if not suffix:
-            found = score_intervals(run.metric, outputs, part, against, run.configuration.seed)
+            found = score_intervals(run.metric, outputs, part, against, run.configuration.seed, thresholds)
             intervals = {name: {kind: one.to_json() for kind, one in both.items()} for name, both in found.items()}
     return scores, intervals
 
@@ -165,7 +181,7 @@ def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: M
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
             max_length=run.max_length,
-            sample=_sample(run, model),
+            sample=_sample(run, model, row["null_threshold"]),
             record={
                 "precision": entry.precision,
                 "checkpoint": run.configuration.checkpoint,
@@ -176,6 +192,7 @@ def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: M
                     for key in ("measured_ms", "spread_ms", "p95_ms", "predicted_ms", "speed_up", "visits")
                 },
                 "metric": run.metric,
+                "null_threshold": row["null_threshold"],
                 "report": row["scores"],
                 "report_size": run.trained_data.counts["report"],
                 "drift": vars(_drift(entry, model)),
@@ -215,12 +232,13 @@ def _drift(entry: Entry, model: bytes) -> Drift:
     return drift(run_model(load(model), feeds), float_output)
 
 
-def _sample(run: Run, model: bytes) -> Sample:
+def _sample(run: Run, model: bytes, null_threshold: float | None) -> Sample:
     """The first inputs of the report part, with what their outputs are compared with."""
     head, part = run.configuration.head, run.part("report")
     encoded = take(part.encoded, _SAMPLE_TEXTS)
     teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
-    part = replace(part, encoded=encoded, examples=part.examples[:_SAMPLE_TEXTS], teacher=teacher)
+    examples = part.examples[:_SAMPLE_TEXTS]
+    part = replace(part, encoded=encoded, examples=examples, teacher=teacher, null_threshold=null_threshold)
     labels = encoded.labels or ()
     return Sample(
         metric=run.metric,

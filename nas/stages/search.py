@@ -15,7 +15,7 @@ from bench.hosts import StoredHost
 from export.build import model_outputs
 from nas.files import digest, write_json
 from nas.run import Run
-from nas.stages.comparison import difference
+from nas.stages.comparison import difference, null_thresholds
 from nas.stages.fit import budget_in_ms, usable_timings
 from nas.stages.measuring import time_finally
 from nas.stages.resolution import score_resolution
@@ -338,11 +338,11 @@ def _described(run: Run, finalists: Sequence[Finalist]) -> list[dict[str, Any]]:
     """Finalists with their scores on the report part, which chose nothing, and how far they lie from the full model."""
     space, precision, head = run.supernet.space, run.configuration.precision, run.configuration.head
     part = run.part("report")
-    outputs = {_FULL: model_outputs(run.anchor, part.encoded, head)}
+    models = {_FULL: run.anchor}
     for number, finalist in enumerate(finalists):
-        model = run.exporter.build(space.decode(np.asarray(finalist.candidate.genome)), precision)
-        outputs[str(number)] = model_outputs(model, part.encoded, head)
-    intervals = score_intervals(run.metric, outputs, part, _FULL, run.configuration.seed)
+        models[str(number)] = run.exporter.build(space.decode(np.asarray(finalist.candidate.genome)), precision)
+    outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
+    intervals = score_intervals(run.metric, outputs, part, _FULL, run.configuration.seed, null_thresholds(run, models))
     return [
         finalist.to_json() | {"report": {name: one.to_json() for name, one in intervals[str(number)].items()}}
         for number, finalist in enumerate(finalists)

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.store import Store
 from nas.configuration import ConfigurationError
-from nas.files import read_lines
+from nas.files import parse_json, read_lines
 from nas.layout import DESCRIPTION_FILE
 from nas.run import Run
 from nas.space import SpaceError, Subnet
@@ -25,7 +25,7 @@ def find_subnet(run: Run, name: str) -> Subnet:
     """
     path = Path(name).expanduser()
     if path.suffix == ".json" or path.is_file():
-        return _read_file(path)
+        return read_subnet(path)
     winner = run.search_folder(name) / "search.json"
     if winner.is_file():
         recorded = json.loads(winner.read_text())["winner"]
@@ -44,9 +44,10 @@ def find_subnet(run: Run, name: str) -> Subnet:
     )
 
 
-def _read_file(path: Path) -> Subnet:
+def read_subnet(path: Path) -> Subnet:
+    """The subnet of a JSON file, or of a package's record. Raises ConfigurationError and SpaceError."""
     try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
+        document: Any = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigurationError(f"--subnet {path}: no such file") from None
     except (OSError, ValueError) as error:

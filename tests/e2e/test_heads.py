@@ -79,6 +79,22 @@ def questions(folder: Path) -> dict[str, Any]:
     return {"source": str(folder), "task": "squad"}
 
 
+def questions_without_answers(folder: Path) -> dict[str, Any]:
+    """SQuAD 2.0: every other context lacks the word that is asked for."""
+    for name, n in (("train-v2.0", 120), ("dev-v2.0", 20)):
+        paragraphs = []
+        for row, text in enumerate(texts(n, n)):
+            word = text.split()[3]
+            answers = [{"text": word, "answer_start": text.index(word)}]
+            question = {"id": f"{name}{row}", "question": f"is it {word}", "answers": answers, "is_impossible": False}
+            if row % 2:
+                question |= {"answers": [], "plausible_answers": answers, "is_impossible": True}
+            paragraphs.append({"context": text, "qas": [question]})
+        document = {"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}
+        (folder / f"{name}.json").write_text(json.dumps(document))
+    return {"source": str(folder), "task": "squad_v2"}
+
+
 def books(folder: Path) -> dict[str, Any]:
     (folder / "books").mkdir()
     for number in range(4):
@@ -127,3 +143,37 @@ def test_every_head_goes_from_data_to_a_verified_package(
     assert extracted["source"].endswith(refined["subnet_key"])
     config = transformers.AutoConfig.from_pretrained(tmp_path / "extracted")
     assert (config.hidden_size, config.num_hidden_layers) == (16, 1)
+
+
+def test_questions_without_an_answer_go_from_data_to_a_package_that_gives_none(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "bert", "span", questions_without_answers(tmp_path))
+    host = ("--set", "target.host=simulated")
+    exported = ortnas("run", run, *host)["export"]
+    splits = json.loads((tmp_path / "run" / "data" / "splits" / "splits.json").read_text())
+    assert splits["counts"] == {"training": 96, "calibration": 8, "search": 16, "report": 16}
+    assert "have no answer in their context, and are kept" in splits["notes"][-1]
+    names = {"span_f1", "exact_match", "answerable_f1", "no_answer_accuracy"}
+    for row in exported["rows"]:
+        assert row["scores"].keys() == names
+        assert row["intervals"]["span_f1"]["score"]["value"] == row["scores"]["span_f1"]
+        assert isinstance(row["null_threshold"], float)
+    (package,) = map(Path, exported["packages"])
+    record = json.loads((package / "ortnas.json").read_text())
+    assert record["null_threshold"] == exported["rows"][-1]["null_threshold"]
+    assert record["report"] == exported["rows"][-1]["scores"]
+    checks = subprocess.run(
+        [sys.executable, "-m", "nas.cli", "verify", str(package), "--json"], capture_output=True, text=True, check=False
+    )
+    states = {check["name"]: check["state"] for check in json.loads(checks.stdout)}
+    assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")
+
+    # Six steps teach nothing; that the threshold decides is seen at its ends.
+    examples = json.loads((package / "sample.json").read_text())["examples"]
+    asked = [word for example in examples for word in (example["text"], example["pair"])]
+    counts = set()
+    for threshold in (-1e6, record["null_threshold"], 1e6):
+        (package / "ortnas.json").write_text(json.dumps(record | {"null_threshold": threshold}))
+        command = [sys.executable, str(package / "predict.py"), *asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        counts.add(sum(json.loads(line)["output"] == "" for line in done.stdout.splitlines()))
+    assert {0, len(examples)} <= counts

@@ -16,13 +16,14 @@ import pytest
 import transformers
 
 from bench.conditions import usable_processors
-from export.build import load, run
+from export.build import load, model_outputs, run
+from export.metrics import Part, answer_texts, best_spans
 from export.package import ODD_TEXTS, checksum, read_record, write_package
 from nas.families import FAMILIES, checkpoint_config
 from nas.layout import HEAD_NAMES
 from nas.space import Layer, Subnet
 from nas.text import Example, encode, load_tokenizer
-from tests.export.packages import LABELS, MAX_LENGTH, make_content, write_exported
+from tests.export.packages import LABELS, MAX_LENGTH, change_record, make_content, write_exported
 from tests.networks import make_dimensions
 
 
@@ -174,6 +175,26 @@ def test_predict_finds_answers_in_contexts_longer_than_the_model_reads(tmp_path:
     positions = [context.index(answer) for answer in answers if answer]
     assert max(positions) > 60
     assert model.describe((context, context)) in context
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_predict_gives_the_answers_that_the_scores_are_of(tmp_path: Path, family: str, sentences: list[str]) -> None:
+    package = write_exported(tmp_path, family, "span", sentences)
+    long = " ".join(sentences[:12])
+    texts = [(sentences[row][:20], " ".join(sentences[row : row + row % 5 + 1])) for row in range(30)]
+    texts += [(long, long), (long, "the of"), ("the", long)]
+    examples = [Example(question, context, answers=()) for question, context in texts]
+    encoded = encode(load_tokenizer(package), examples, MAX_LENGTH)
+    outputs = model_outputs((package / "model.onnx").read_bytes(), encoded, "span")
+    margins = sorted(span.null_margin for span in best_spans(outputs, Part(encoded, examples)))
+    for threshold in (None, margins[-1] + 1, (margins[15] + margins[16]) / 2, margins[0] - 1):
+        change_record(package, null_threshold=threshold)
+        model = load_predict(package).Model(package)
+        # What has a threshold higher than any margin answers all, as what has none.
+        part = Part(encoded, examples, null_threshold=1e9 if threshold is None else threshold)
+        expected = answer_texts(outputs, part)
+        assert [model.describe(text) for text in texts] == expected
+        assert expected.count("") == (0 if threshold is None else sum(margin > threshold for margin in margins))
 
 
 def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentences: list[str]) -> None:

@@ -96,6 +96,12 @@ def test_words_and_spans_come_from_the_hub_too(tmp_path: Path) -> None:
     splits = make_splits(DataSource(source, task="squad"), "span", Sizes(10, 20, None), 0)
     assert splits.report == [Example("q0", "c 0", answers=((2, "0"),))]
     assert len(splits.training) == 49
+    for row in rows[::2]:
+        row["answers"] = {"text": [], "answer_start": []}
+    source = save(tmp_path / "squad_v2", features, {"train": rows[1:], "validation": rows[:1]})
+    splits = make_splits(DataSource(source, task="squad_v2"), "span", Sizes(10, 20, None), 0)
+    assert splits.report == [Example("q0", "c 0", answers=())]
+    assert len(splits.training) == 49
 
 
 def test_what_cannot_be_loaded_gets_a_sentence(tmp_path: Path) -> None:

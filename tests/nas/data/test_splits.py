@@ -205,6 +205,52 @@ def test_no_context_of_spans_is_in_two_parts(tmp_path: Path) -> None:
         make_splits(DataSource(str(tmp_path), task="squad"), "span", Sizes(1, 1, None), 0)
 
 
+def write_versions(
+    folder: Path, unanswerable: int, names: Sequence[str] = ("train-v2.0.json", "dev-v2.0.json")
+) -> None:
+    """SQuAD 2.0 files of a question for each of 60 contexts; the first so many in random order have no answer."""
+    order = random.Random(0).sample(range(60), 60)
+    for name in names:
+        start = name.partition("-")[0]
+        contexts = [(f"{start} {place} lies.", [(f"Where is {place}?", [(0, start)])]) for place in range(60)]
+        write_squad(folder / name, contexts)
+        document = json.loads((folder / name).read_text())
+        for place, paragraph in enumerate(document["data"][0]["paragraphs"]):
+            (question,) = paragraph["qas"]
+            question["is_impossible"] = order[place] < unanswerable
+            if question["is_impossible"]:
+                question |= {"answers": [], "plausible_answers": question["answers"]}
+        (folder / name).write_text(json.dumps(document))
+
+
+def test_unanswerable_questions_are_part_of_squad_2(tmp_path: Path) -> None:
+    write_versions(tmp_path, 20)
+    for source in (DataSource(str(tmp_path), task="squad_v2"), DataSource(str(tmp_path))):
+        splits = make_splits(source, "span", Sizes(5, 15, None), 0)
+        assert [len(part) for part in splits.parts.values()] == [40, 5, 15, 60]
+        counts = [sum(example.is_unanswerable for example in part) for part in splits.parts.values()]
+        assert sum(counts[:3]) == counts[3] == 20
+        assert counts[2] > 0
+        assert splits.notes == ("40 of 120 questions have no answer in their context, and are kept",)
+
+
+def test_versions_of_squad_are_not_mixed_up(tmp_path: Path) -> None:
+    write_versions(tmp_path, 20)
+    with pytest.raises(DataError, match=r"no file like train-v1.1.json"):
+        make_splits(DataSource(str(tmp_path), task="squad"), "span", Sizes(5, 15, None), 0)
+    write_versions(tmp_path, 0, ("train-v1.1.json", "dev-v1.1.json"))
+    with pytest.raises(DataError, match=r"holds train-v1.1.json and train-v2.0.json; name .* as data.train_file"):
+        make_splits(DataSource(str(tmp_path)), "span", Sizes(5, 15, None), 0)
+    with pytest.raises(DataError, match=r"holds dev-v1.1.json and dev-v2.0.json; name .* as data.report_file"):
+        make_splits(DataSource(str(tmp_path), train_file="train-v2.0.json"), "span", Sizes(5, 15, None), 0)
+    for task, expected in (("squad", 0), ("squad_v2", 20)):
+        splits = make_splits(DataSource(str(tmp_path), task=task), "span", Sizes(5, 15, None), 0)
+        assert sum(example.is_unanswerable for example in splits.report) == expected
+    mixed = DataSource(str(tmp_path), train_file="train-v1.1.json", report_file="dev-v2.0.json")
+    with pytest.raises(DataError, match=r"the search part, .* has no such question; train on data that has some"):
+        make_splits(mixed, "span", Sizes(5, 15, None), 0)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), seed=st.integers(0, 5), head=st.sampled_from(["classification", "regression"]))
 def test_parts_are_disjoint_and_fixed_by_seed_whatever_repeats(

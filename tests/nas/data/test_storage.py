@@ -15,6 +15,7 @@ EXAMPLES = {
     "pairs": [Example("a", "b", 2), Example("c", "", 0)],
     "values": [Example("a", "b", 2.5), Example("c", "d", 0.0)],
     "tags": [Example("", words=("Ulm", "lies"), tags=(3, 0)), Example("", words=("x",), tags=(0,))],
+    "unanswerable": [Example("q", "context", answers=()), Example("r", "other", answers=((1, "t"),))],
     "spans": [Example("q", "context", answers=((0, "con"), (3, "text"))), Example("r", "other", answers=((1, "t"),))],
 }
 

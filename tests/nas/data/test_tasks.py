@@ -7,7 +7,7 @@ import pytest
 
 from nas.data import TASKS, Asked, DataError, DataSource, Sizes, Splits, find_task, guess_source, make_splits
 
-NAMES = ("cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli", "qnli", "rte", "wnli", "squad")
+NAMES = ("cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli", "qnli", "rte", "wnli", "squad", "squad_v2")
 
 
 def test_every_task_is_there_under_its_names() -> None:
@@ -15,6 +15,8 @@ def test_every_task_is_there_under_its_names() -> None:
     assert find_task("SST2") is find_task("sst_2") is TASKS["sst-2"]
     assert find_task("StsB").head == "regression"
     assert find_task("CoLA").metric == "matthews"
+    assert find_task("SQuAD2") is find_task("squad-v2") is find_task("SQuAD2.0") is TASKS["squad_v2"]
+    assert find_task("squad").name == "squad"
 
 
 @pytest.mark.parametrize(("name", "hint"), [("sst-3", "did you mean 'sst-2'?"), ("imagenet", "Tasks are cola, sst-2")])
