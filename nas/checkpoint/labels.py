@@ -48,7 +48,9 @@ def match_labels(
         )
     if is_generic(own):
         return LabelRows(None, tuple(labels)) if len(own) >= len(labels) else None
-    if len(own) != len(labels) and not {_plain(name) for name in own} & {_plain(label) for label in labels}:
+    shared = {_plain(name) for name in own} & {_plain(label) for label in labels}
+    are_rows = all((value := number(label)) is not None and value < len(own) for label in labels)
+    if len(own) != len(labels) and not shared and not are_rows:
         return None
     missing = [label for label in labels if _plain(label) not in {_plain(name) for name in own}] or list(labels)
     raise CheckpointError(
@@ -104,7 +106,7 @@ def _names(own: tuple[str, ...], labels: Sequence[str], rows: Sequence[int]) -> 
 def _notes(own: tuple[str, ...], labels: Sequence[str], rows: Sequence[int]) -> tuple[str, ...]:
     notes = []
     renamed = [f"{label} is {own[row]}" for label, row in zip(labels, rows, strict=True) if label != own[row]]
-    if renamed:
+    if renamed and any(number(name) is None for name in own):
         notes.append(f"labels of the data and of the checkpoint's head: {shortened(', '.join(renamed))}")
     if dropped := [name for row, name in enumerate(own) if row not in rows]:
         notes.append(

@@ -1,222 +1,93 @@
-"""The definition of SQuAD's scores: functions of ``transformers.data.metrics.squad_metrics`` of transformers 4.57.1,
-which transformers 5 no longer has, unchanged but for printing.
-
-Copyright 2020 The HuggingFace Team; Apache License, Version 2.0. Of ``compute_predictions_logits`` the choice of the
-best span is here, without what projects word pieces back to the text.
-"""
-
-# Another's code stays as it is.
-# ruff: noqa: RET504, RET505, SIM108
+"""SQuAD's scores from their definitions (Rajpurkar et al. 2016, 2018), by trying everything: slow, and nothing shared
+with what it is compared with. Arguments and results are those of transformers' ``squad_metrics``, which releases before
+5 had, so that a test can hold this against them."""
 
 from __future__ import annotations
 
-import collections
 import re
 import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
-def normalize_answer(s):
-    """Lower text and remove punctuation, articles and extra whitespace."""
-
-    def remove_articles(text):
-        regex = re.compile(r"\b(a|an|the)\b", re.UNICODE)
-        return re.sub(regex, " ", text)
-
-    def white_space_fix(text):
-        return " ".join(text.split())
-
-    def remove_punc(text):
-        exclude = set(string.punctuation)
-        return "".join(ch for ch in text if ch not in exclude)
-
-    def lower(text):
-        return text.lower()
-
-    return white_space_fix(remove_articles(remove_punc(lower(s))))
+def best_non_null(features: Sequence[Any], longest: int) -> tuple[tuple[int, int, int], float]:
+    """(feature, first token, last token) of the likeliest span, and by how much no answer is likelier."""
+    spans = [
+        (float(item.start_logits[first] + item.end_logits[last]), (number, first, last))
+        for number, item in enumerate(features)
+        for first in item.token_to_orig_map
+        for last in item.token_to_orig_map
+        if first <= last < first + longest
+    ]
+    score, place = max(spans)
+    null_score = min(float(item.start_logits[0] + item.end_logits[0]) for item in features)
+    return place, null_score - score
 
 
-def get_tokens(s):
-    if not s:
-        return []
-    return normalize_answer(s).split()
+def normalised(text: str) -> str:
+    """In lower case, without punctuation, without articles, words one blank apart."""
+    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", plain).split())
 
 
-def compute_exact(a_gold, a_pred):
-    return int(normalize_answer(a_gold) == normalize_answer(a_pred))
-
-
-def compute_f1(a_gold, a_pred):
-    gold_toks = get_tokens(a_gold)
-    pred_toks = get_tokens(a_pred)
-    common = collections.Counter(gold_toks) & collections.Counter(pred_toks)
-    num_same = sum(common.values())
-    if len(gold_toks) == 0 or len(pred_toks) == 0:
-        # If either is no-answer, then F1 is 1 if they agree, 0 otherwise
-        return int(gold_toks == pred_toks)
-    if num_same == 0:
-        return 0
-    precision = 1.0 * num_same / len(pred_toks)
-    recall = 1.0 * num_same / len(gold_toks)
-    f1 = (2 * precision * recall) / (precision + recall)
-    return f1
-
-
-def get_raw_scores(examples, preds):
-    """
-    Computes the exact and f1 scores from the examples and the model predictions
-    """
-    exact_scores = {}
-    f1_scores = {}
-
+def get_raw_scores(
+    examples: Sequence[Any], predictions: Mapping[str, str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Exact match and F1 of every question, as if each were answered."""
+    exact, f1 = {}, {}
     for example in examples:
-        qas_id = example.qas_id
-        gold_answers = [answer["text"] for answer in example.answers if normalize_answer(answer["text"])]
+        # A right answer that normalisation leaves nothing of is none.
+        right = [answer["text"] for answer in example.answers if normalised(answer["text"])] or [""]
+        words = normalised(predictions[example.qas_id]).split()
+        exact[example.qas_id] = max(int(words == normalised(text).split()) for text in right)
+        f1[example.qas_id] = max(_overlap(words, normalised(text).split()) for text in right)
+    return exact, f1
 
-        if not gold_answers:
-            # For unanswerable questions, only correct answer is empty string
-            gold_answers = [""]
 
-        if qas_id not in preds:
+def _overlap(ours: list[str], theirs: list[str]) -> float:
+    if not ours or not theirs:
+        return int(ours == theirs)
+    common = (Counter(ours) & Counter(theirs)).total()
+    precision, recall = common / len(ours), common / len(theirs)
+    return 2 * precision * recall / (precision + recall) if common else 0
+
+
+def squad_evaluate(
+    examples: Sequence[Any],
+    predictions: Mapping[str, str],
+    no_answer_probs: Mapping[str, float] | None = None,
+    no_answer_probability_threshold: float = 1.0,
+) -> dict[str, float]:
+    """All figures in percent; those of the best threshold where it is known how likely no answer is."""
+    margins = no_answer_probs or {example.qas_id: 0.0 for example in examples}
+    answerable = {example.qas_id: bool(example.answers) for example in examples}
+    silent = {name: float(not has) for name, has in answerable.items()}
+    result: dict[str, float] = {}
+    kinds = dict(zip(("exact", "f1"), get_raw_scores(examples, predictions), strict=True))
+    groups = {"": list(answerable), "HasAns_": [], "NoAns_": []}
+    for name, has in answerable.items():
+        groups["HasAns_" if has else "NoAns_"].append(name)
+    for prefix, names in groups.items():
+        if not names:
             continue
-
-        prediction = preds[qas_id]
-        exact_scores[qas_id] = max(compute_exact(a, prediction) for a in gold_answers)
-        f1_scores[qas_id] = max(compute_f1(a, prediction) for a in gold_answers)
-
-    return exact_scores, f1_scores
-
-
-def apply_no_ans_threshold(scores, na_probs, qid_to_has_ans, na_prob_thresh):
-    new_scores = {}
-    for qid, s in scores.items():
-        pred_na = na_probs[qid] > na_prob_thresh
-        if pred_na:
-            new_scores[qid] = float(not qid_to_has_ans[qid])
-        else:
-            new_scores[qid] = s
-    return new_scores
-
-
-def make_eval_dict(exact_scores, f1_scores, qid_list=None):
-    if not qid_list:
-        total = len(exact_scores)
-        return collections.OrderedDict(
-            [
-                ("exact", 100.0 * sum(exact_scores.values()) / total),
-                ("f1", 100.0 * sum(f1_scores.values()) / total),
-                ("total", total),
-            ]
-        )
-    else:
-        total = len(qid_list)
-        return collections.OrderedDict(
-            [
-                ("exact", 100.0 * sum(exact_scores[k] for k in qid_list) / total),
-                ("f1", 100.0 * sum(f1_scores[k] for k in qid_list) / total),
-                ("total", total),
-            ]
-        )
-
-
-def merge_eval(main_eval, new_eval, prefix):
-    for k in new_eval:
-        main_eval[f"{prefix}_{k}"] = new_eval[k]
-
-
-def find_best_thresh(preds, scores, na_probs, qid_to_has_ans):
-    num_no_ans = sum(1 for k in qid_to_has_ans if not qid_to_has_ans[k])
-    cur_score = num_no_ans
-    best_score = cur_score
-    best_thresh = 0.0
-    qid_list = sorted(na_probs, key=lambda k: na_probs[k])
-    for _, qid in enumerate(qid_list):
-        if qid not in scores:
-            continue
-        if qid_to_has_ans[qid]:
-            diff = scores[qid]
-        else:
-            if preds[qid]:
-                diff = -1
-            else:
-                diff = 0
-        cur_score += diff
-        if cur_score > best_score:
-            best_score = cur_score
-            best_thresh = na_probs[qid]
-    return 100.0 * best_score / len(scores), best_thresh
-
-
-def find_all_best_thresh(main_eval, preds, exact_raw, f1_raw, na_probs, qid_to_has_ans):
-    best_exact, exact_thresh = find_best_thresh(preds, exact_raw, na_probs, qid_to_has_ans)
-    best_f1, f1_thresh = find_best_thresh(preds, f1_raw, na_probs, qid_to_has_ans)
-
-    main_eval["best_exact"] = best_exact
-    main_eval["best_exact_thresh"] = exact_thresh
-    main_eval["best_f1"] = best_f1
-    main_eval["best_f1_thresh"] = f1_thresh
-
-
-def squad_evaluate(examples, preds, no_answer_probs=None, no_answer_probability_threshold=1.0):
-    qas_id_to_has_answer = {example.qas_id: bool(example.answers) for example in examples}
-    has_answer_qids = [qas_id for qas_id, has_answer in qas_id_to_has_answer.items() if has_answer]
-    no_answer_qids = [qas_id for qas_id, has_answer in qas_id_to_has_answer.items() if not has_answer]
-
-    if no_answer_probs is None:
-        no_answer_probs = dict.fromkeys(preds, 0.0)
-
-    exact, f1 = get_raw_scores(examples, preds)
-
-    exact_threshold = apply_no_ans_threshold(
-        exact, no_answer_probs, qas_id_to_has_answer, no_answer_probability_threshold
-    )
-    f1_threshold = apply_no_ans_threshold(f1, no_answer_probs, qas_id_to_has_answer, no_answer_probability_threshold)
-
-    evaluation = make_eval_dict(exact_threshold, f1_threshold)
-
-    if has_answer_qids:
-        has_ans_eval = make_eval_dict(exact_threshold, f1_threshold, qid_list=has_answer_qids)
-        merge_eval(evaluation, has_ans_eval, "HasAns")
-
-    if no_answer_qids:
-        no_ans_eval = make_eval_dict(exact_threshold, f1_threshold, qid_list=no_answer_qids)
-        merge_eval(evaluation, no_ans_eval, "NoAns")
-
+        for kind, raw in kinds.items():
+            given = [silent[name] if margins[name] > no_answer_probability_threshold else raw[name] for name in names]
+            result[f"{prefix}{kind}"] = 100 * sum(given) / len(names)
+        result[f"{prefix}total"] = len(names)
     if no_answer_probs:
-        find_all_best_thresh(evaluation, preds, exact, f1, no_answer_probs, qas_id_to_has_answer)
-
-    return evaluation
-
-
-def get_best_indexes(logits, n_best_size):
-    index_and_score = sorted(enumerate(logits), key=lambda x: x[1], reverse=True)
-    return [index for index, _ in index_and_score[:n_best_size]]
+        for kind, raw in kinds.items():
+            best, threshold = _best(raw, silent, margins)
+            result |= {f"best_{kind}": 100 * best / len(examples), f"best_{kind}_thresh": threshold}
+    return result
 
 
-def best_non_null(features, n_best_size, max_answer_length):
-    """(feature, start, end) of the best span and the difference of the null score to its score.
-
-    A feature has ``start_logits``, ``end_logits`` and ``token_to_orig_map``.
-    """
-    prelim_predictions = []
-    score_null = 1000000
-    for feature_index, feature in enumerate(features):
-        start_indexes = get_best_indexes(feature.start_logits, n_best_size)
-        end_indexes = get_best_indexes(feature.end_logits, n_best_size)
-        feature_null_score = feature.start_logits[0] + feature.end_logits[0]
-        if feature_null_score < score_null:
-            score_null = feature_null_score
-        for start_index in start_indexes:
-            for end_index in end_indexes:
-                if start_index not in feature.token_to_orig_map:
-                    continue
-                if end_index not in feature.token_to_orig_map:
-                    continue
-                if end_index < start_index:
-                    continue
-                length = end_index - start_index + 1
-                if length > max_answer_length:
-                    continue
-                score = feature.start_logits[start_index] + feature.end_logits[end_index]
-                prelim_predictions.append(((feature_index, start_index, end_index), score))
-    prediction, score = sorted(prelim_predictions, key=lambda x: x[1], reverse=True)[0]
-    return prediction, score_null - score
+def _best(raw: Mapping[str, float], silent: Mapping[str, float], margins: Mapping[str, float]) -> tuple[float, float]:
+    """The best sum over all thresholds, and the lowest threshold that gives it; 0 where none is answered."""
+    best, threshold = sum(silent.values()), 0.0
+    order = sorted(margins, key=lambda name: margins[name])
+    for answered in range(1, len(order) + 1):
+        total = sum(raw[name] for name in order[:answered]) + sum(silent[name] for name in order[answered:])
+        if total > best + 1e-9:
+            best, threshold = total, margins[order[answered - 1]]
+    return best, threshold
