@@ -38,8 +38,6 @@ from nas.space import Subnet
 from nas.task_data import TaskData, prepare
 
 _CALIBRATION_BATCH = 16
-# Of texts, where neither configuration nor checkpoint says.
-_MAX_LENGTH = 128
 # So many quantiles stand for the lengths of the texts.
 _LENGTHS = 16
 
@@ -125,9 +123,8 @@ class Run:
 
     @property
     def max_length(self) -> int:
-        """The most tokens that a text has: as configured, as the checkpoint says, or 128."""
-        configured = self.configuration.data.max_length
-        return configured or self._text_settings["max_length"] or _MAX_LENGTH
+        """The most tokens that a text has: as configured, or as the checkpoint says."""
+        return self.configuration.data.max_length or int(self._text_settings["max_length"])
 
     @cached_property
     def _text_settings(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ __all__ = [
 _LABELLED = ("classification", "token-classification")
 _ROWS = {"regression": 1, "span": 2}
 _DEFAULT_POOLING = "mean"
+# Tokens of a text, where the checkpoint has room for them and says nothing else.
+_MAX_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class TextSettings:
-    """The tokenizer of a checkpoint, and how many tokens of a text it was made for, if it says."""
+    """The tokenizer of a checkpoint, and how many tokens of a text are read where nothing else is asked for."""
 
     tokenizer: CheckpointTokenizer
-    max_length: int | None
+    max_length: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     config = read_config(name, folder)
     sentence = read_sentence_model(config, folder) if head == "embedding" else None
     tokenizer = read_tokenizer(config, folder, head, sentence is not None and sentence.lower)
-    return TextSettings(tokenizer, None if sentence is None else sentence.max_length)
+    return TextSettings(tokenizer, sentence.max_length if sentence else min(_MAX_LENGTH, config.max_positions))
 
 
 def read_checkpoint(

@@ -35,7 +35,15 @@ def write_run(folder: Path, family: str, head: str, data: dict[str, Any]) -> str
         "folder": str(folder / "run"),
         "data": sizes | data,
         "space": SPACE,
-        "training": {"steps": 6, "teacher_steps": 4, "probe_every": 3, "probe_texts": 8, "batch_size": 8},
+        # The head's labels mean nothing.
+        "training": {
+            "steps": 6,
+            "teacher_steps": 4,
+            "probe_every": 3,
+            "probe_texts": 8,
+            "batch_size": 8,
+            "new_head": head == "token-classification",
+        },
         "refinement": {"steps": 4},
         "target": {"sequence": 16},
         "bench": {"subnets": 10, "cap_s": 0.02},

@@ -55,7 +55,7 @@ def test_the_length_is_the_folders_and_within_the_positions(tmp_path: Path) -> N
     assert read_text_settings(str(folder), "embedding").max_length == 40
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 24, "do_lower_case": False}))
     assert read_text_settings(str(folder), "embedding").max_length == 24
-    assert read_text_settings(str(folder), "classification").max_length is None
+    assert read_text_settings(str(folder), "classification").max_length == 40
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 512}))
     assert read_text_settings(str(folder), "embedding").max_length == 40
 
