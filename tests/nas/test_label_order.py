@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
-from nas.label_order import choose_rows, usual_orders
+from nas.checkpoint import read_checkpoint
+from nas.data import Splits
+from nas.failures import CheckpointError
+from nas.label_order import choose_rows, settle_order, usual_orders
+from nas.task_data import TaskData
+from nas.text import Example, encode, load_tokenizer
+from tests.networks import WORDS as VOCABULARY
+from tests.networks import write_checkpoint
 
 CONLL = ("O", "B-LOC", "B-MISC", "B-ORG", "B-PER", "I-LOC", "I-MISC", "I-ORG", "I-PER")
 HUB = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
@@ -80,3 +90,50 @@ def test_orders_that_differ_only_in_labels_that_are_hardly_seen_stay_open() -> N
     counts = counts_of(rows_in(HUB, CONLL), (900, 40, 0, 60, 70, 12, 0, 40, 50), 0.95)
     swapped = tuple({7: 8, 8: 7}.get(row, row) for row in rows_in(HUB, CONLL))
     assert choose_rows(counts, [rows_in(HUB, CONLL), swapped]) is None
+
+
+# Every word has one tag, so that a head can be computed.
+TAG_OF = dict(zip(VOCABULARY, itertools.cycle(HUB), strict=False))
+
+
+def tagged(n: int, seed: int) -> list[Example]:
+    rng = np.random.default_rng(seed)
+    sentences = [tuple(str(word) for word in rng.choice(VOCABULARY, 9)) for _ in range(n)]
+    return [Example("", words=words, tags=tuple(CONLL.index(TAG_OF[word]) for word in words)) for words in sentences]
+
+
+def write_tagger(folder: Path, order: tuple[str, ...]) -> Path:
+    """A checkpoint whose head knows the tags of the words, its rows in this order, and names them LABEL_0 and so on."""
+    write_checkpoint(folder, "bert", "token-classification", num_labels=len(order))
+    model = transformers.BertForTokenClassification.from_pretrained(folder)
+    encoded = encode(load_tokenizer(folder), tagged(150, 5), 32)
+    feeds = {name: torch.from_numpy(array) for name, array in encoded.feeds(range(150)).items()}
+    labels = torch.from_numpy(encoded.label_array(range(150)))
+    with torch.no_grad():
+        hidden = model.bert(**feeds).last_hidden_state[labels >= 0].double()
+        rows = torch.tensor([order.index(CONLL[label]) for label in labels[labels >= 0].tolist()])
+        inputs = torch.cat([hidden, torch.ones(len(hidden), 1)], 1)
+        targets = torch.nn.functional.one_hot(rows, len(order)).double()
+        solution = torch.linalg.lstsq(inputs, targets).solution.float().T
+        model.classifier.weight.copy_(solution[:, :-1])
+        model.classifier.bias.copy_(solution[:, -1])
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("order", [HUB, CONLL])
+def test_a_checkpoint_that_does_not_name_its_tags_gets_them_in_their_order(
+    tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    folder = write_tagger(tmp_path, order)
+    parts = {"training": tagged(200, 1), "calibration": tagged(16, 2), "search": tagged(16, 3), "report": tagged(16, 4)}
+    data = TaskData(Splits(parts, CONLL), folder, 32, 0)
+    checkpoint = read_checkpoint(str(folder), "token-classification", CONLL)
+    assert checkpoint.order_is_open
+    settled, sentence = settle_order(checkpoint, data)
+    expected = checkpoint.tensors["head.classifier.weight"][list(rows_in(order, CONLL))]
+    assert torch.equal(settled.tensors["head.classifier.weight"], expected)
+    assert f"the order {', '.join(order)} is right for" in sentence
+    random_head = write_checkpoint(tmp_path / "random", "bert", "token-classification", num_labels=9)
+    with pytest.raises(CheckpointError, match=r"say which is which as data\.label_names: .*or train a new head"):
+        settle_order(read_checkpoint(str(random_head), "token-classification", CONLL), data)
