@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.checkpoint import Checkpoint, pick_labels
-from nas.failures import CheckpointError, shortened
+from nas.data.failures import listed
+from nas.failures import CheckpointError
 from nas.supernet import Supernet
 from nas.task_data import TaskData
 from nas.text import IGNORED, EncodedExamples
@@ -34,6 +35,8 @@ _LEAST_GAIN = 0.4
 _TOLERANCE = 0.05
 # Where two orders differ, the better one has to be right so many times as often, and so often more.
 _TIMES_BETTER, _MORE_OFTEN = 3, 3
+# Orders of so many labels are told in full.
+_MOST_SAID = 40
 # In the order of CoNLL 2003's label lists on the hub.
 _USUAL_TYPES = ("PER", "ORG", "LOC", "MISC")
 _USUAL_PREFIXES = "BIMLEUSW"
@@ -59,12 +62,13 @@ def settle_order(checkpoint: Checkpoint, data: TaskData) -> tuple[Checkpoint, st
         example = f'"{data.labels[0]}": LABEL_0, ...'
         raise CheckpointError(
             f"checkpoint {checkpoint.name}: {head}, and on {len(texts)} texts no order of "
-            f"{shortened(', '.join(data.labels))} fits them far better than others; say which is which as "
+            f"{listed(data.labels)} fits them far better than others; say which is which as "
             f"data.label_names: {{{example}}}, or train a new head with training.new_head: true"
         )
     order = [data.labels[finding.rows.index(row)] for row in sorted(finding.rows)]
+    in_order = ", ".join(order) if len(order) <= _MOST_SAID else listed(order)
     return pick_labels(checkpoint, finding.rows), (
-        f"{head}: on {len(texts)} texts the order {shortened(', '.join(order))} is right for {finding.recall:.0%} of a "
+        f"{head}: on {len(texts)} texts the order {in_order} is right for {finding.recall:.0%} of a "
         f"label's cases on average, the next best for {finding.next_recall:.0%}; it is used"
     )
 

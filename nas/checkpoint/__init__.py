@@ -14,7 +14,8 @@ from nas.checkpoint.labels import match_labels
 from nas.checkpoint.modules import read_activation, read_sentence_model
 from nas.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from nas.checkpoint.weights import read_weights
-from nas.failures import CheckpointError, shortened
+from nas.data.failures import listed
+from nas.failures import CheckpointError
 from nas.families import ACTIVATIONS, CLASS_SUFFIXES, FAMILIES, checkpoint_names
 from nas.layout import HEAD_NAMES, Dimensions, tensor_axes, tensor_shape
 
@@ -212,7 +213,7 @@ def _choose_head(
         return _Head(own, True, own_rows)
     matched = match_labels(config.name, own, labels, label_names)
     if matched is None:
-        other = f"the checkpoint's head is for other labels: {shortened(', '.join(own))}"
+        other = f"the checkpoint's head is for other labels: {listed(own)}"
         return replace(fresh, notes=(other,))
     return _Head(matched.names, True, own_rows, matched.rows, matched.rows is None, matched.notes)
 
@@ -243,7 +244,7 @@ def _check_weights(
     required = {ours: theirs for ours, theirs in names.items() if head_is_trained or not ours.startswith("head.")}
     if absent := [theirs for theirs in required.values() if theirs not in state]:
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
-        others = shortened(", ".join(sorted(state.keys() - set(required.values()))))
+        others = listed(sorted(state.keys() - set(required.values())))
         # Of a few that are missing, the names of all others would only distract.
         there = f"; they hold {others}" if others and 2 * len(absent) > len(required) else ""
         raise CheckpointError(f"checkpoint {config.name}: its weights lack {absent[0]}{more}{there}")

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.checkpoint.folder import CONFIG_FILE
-from nas.failures import CheckpointError, shortened
+from nas.failures import CheckpointError
 from nas.families import ACTIVATIONS, FAMILIES, Family
+from nas.files import said, shown
 
 # No table or matrix of an encoder is larger than this along one axis.
 _LARGEST_SIZE = 1 << 24
@@ -49,14 +50,14 @@ class CheckpointConfig:
         by_row, by_name = self.document.get("id2label"), self.document.get("label2id")
         for key, value in (("id2label", by_row), ("label2id", by_name)):
             if value is not None and not isinstance(value, dict):
-                raise CheckpointError(f"checkpoint {self.name}: {key} is {shortened(value)}; it should be an object")
+                raise CheckpointError(f"checkpoint {self.name}: {key} is {shown(value)}; it should be an object")
         names = _named_rows(self.name, "id2label", [(row, name) for row, name in (by_row or {}).items()])
         others = _named_rows(self.name, "label2id", [(row, name) for name, row in (by_name or {}).items()])
         if others and (not names or is_generic(names)):
             return others
         if names and others and names != others and not is_generic(others):
             raise CheckpointError(
-                f"checkpoint {self.name}: id2label says {shortened(list(names))}, label2id {shortened(list(others))}; "
+                f"checkpoint {self.name}: id2label says {shown(list(names))}, label2id {shown(list(others))}; "
                 f"correct one of them in {CONFIG_FILE}"
             )
         return names
@@ -75,12 +76,12 @@ def _named_rows(checkpoint: str, key: str, rows: list[tuple[Any, Any]]) -> tuple
         numbers = [-1]
     if sorted(numbers) != list(range(len(rows))) and rows:
         raise CheckpointError(
-            f"checkpoint {checkpoint}: {key} numbers its labels {shortened(sorted(str(row) for row, _ in rows))}; they "
+            f"checkpoint {checkpoint}: {key} numbers its labels {shown(sorted(str(row) for row, _ in rows))}; they "
             f"should be 0 to {len(rows) - 1}, each once"
         )
     names = tuple(str(name) for _, (_, name) in sorted(zip(numbers, rows, strict=True), key=lambda item: item[0]))
     if len(set(names)) < len(names):
-        raise CheckpointError(f"checkpoint {checkpoint}: {key} has one name twice: {shortened(list(names))}")
+        raise CheckpointError(f"checkpoint {checkpoint}: {key} has one name twice: {shown(list(names))}")
     return names
 
 
@@ -91,9 +92,7 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     document = _read_object(name, folder / CONFIG_FILE)
     model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise CheckpointError(
-            f"checkpoint {name}: model_type is {shortened(repr(model_type))}; supported: {', '.join(FAMILIES)}"
-        )
+        raise CheckpointError(f"checkpoint {name}: model_type is {shown(model_type)}; supported: {', '.join(FAMILIES)}")
     if document.get("quantization_config"):
         raise CheckpointError(
             f"checkpoint {name}: its weights are quantized (quantization_config); give the checkpoint before that"
@@ -109,7 +108,7 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     try:
         values = transformers.AutoConfig.for_model(model_type, **plain)
     except Exception as error:  # each release of the library has its own types for values that it refuses
-        raise CheckpointError(f"checkpoint {name}: {CONFIG_FILE}: {shortened(str(error))}") from error
+        raise CheckpointError(f"checkpoint {name}: {CONFIG_FILE}: {said(error)}") from error
     config = CheckpointConfig(name, values, document)
     _check_values(config)
     return config
@@ -119,7 +118,7 @@ def _read_object(name: str, path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"checkpoint {name}: {path.name} is not JSON: {shortened(str(error))}") from error
+        raise CheckpointError(f"checkpoint {name}: {path.name} is not JSON: {said(error)}") from error
     if not isinstance(document, dict):
         raise CheckpointError(f"checkpoint {name}: {path.name} holds no object with keys and values")
     return document
@@ -132,21 +131,21 @@ def _check_document(name: str, family: Family, document: Mapping[str, Any]) -> N
         _check_size(name, own, document.get(own, 1))
     padding = document.get("pad_token_id", 0)
     if padding is not None and (type(padding) is not int or padding < 0):
-        raise CheckpointError(f"checkpoint {name}: pad_token_id = {shortened(padding)}; it should be a token's id")
+        raise CheckpointError(f"checkpoint {name}: pad_token_id = {shown(padding)}; it should be a token's id")
     for key, lowest in (("layer_norm_eps", 0.0), ("initializer_range", 0.0)):
         value = document.get(key, 1.0)
         if type(value) not in (int, float) or not math.isfinite(value) or not lowest < value <= 1:
-            raise CheckpointError(f"checkpoint {name}: {key} = {shortened(value)}; it should be between 0 and 1")
+            raise CheckpointError(f"checkpoint {name}: {key} = {shown(value)}; it should be between 0 and 1")
     architectures = document.get("architectures")
     if architectures is not None and not (
         isinstance(architectures, list) and all(isinstance(item, str) for item in architectures)
     ):
-        raise CheckpointError(f"checkpoint {name}: architectures = {shortened(architectures)}; it should be names")
+        raise CheckpointError(f"checkpoint {name}: architectures = {shown(architectures)}; it should be names")
 
 
 def _check_size(name: str, key: str, value: Any) -> None:
     if type(value) is not int or not 1 <= value <= _LARGEST_SIZE:
-        raise CheckpointError(f"checkpoint {name}: {key} = {shortened(value)}; it should be a positive whole number")
+        raise CheckpointError(f"checkpoint {name}: {key} = {shown(value)}; it should be a positive whole number")
 
 
 def _check_values(config: CheckpointConfig) -> None:

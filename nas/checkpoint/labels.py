@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nas.checkpoint.config import is_generic
-from nas.failures import CheckpointError, shortened
+from nas.data.failures import listed
+from nas.failures import CheckpointError
+from nas.files import shown
 
 _NUMBER = re.compile(r"(?:LABEL_)?(\d+)(?:\.0+)?", re.IGNORECASE)
 
@@ -34,8 +36,8 @@ def match_labels(
     """
     if unknown := [label for label in label_names if label not in labels]:
         raise CheckpointError(
-            f"data.label_names names {shortened(unknown)}, which the data does not have; its labels are "
-            f"{shortened(list(labels))}"
+            f"data.label_names names {shown(unknown)}, which the data does not have; its labels are "
+            f"{shown(list(labels))}"
         )
     wanted = [label_names.get(label, label) for label in labels]
     rows = _by_name(own, wanted) or _by_number(own, wanted, bool(label_names))
@@ -44,7 +46,7 @@ def match_labels(
     if label_names:
         raise CheckpointError(
             f"checkpoint {checkpoint}: data.label_names leaves open which label is which: the checkpoint has "
-            f"{shortened(list(own))}, the data's labels stand for {shortened(wanted)}"
+            f"{shown(list(own))}, the data's labels stand for {shown(wanted)}"
         )
     if is_generic(own):
         return LabelRows(None, tuple(labels)) if len(own) >= len(labels) else None
@@ -54,7 +56,7 @@ def match_labels(
         return None
     missing = [label for label in labels if _plain(label) not in {_plain(name) for name in own}] or list(labels)
     raise CheckpointError(
-        f"checkpoint {checkpoint}: its labels are {shortened(list(own))}, the data's are {shortened(list(labels))}; "
+        f"checkpoint {checkpoint}: its labels are {shown(list(own))}, the data's are {shown(list(labels))}; "
         f"say which is which as data.label_names: {{{_quoted(missing[0])}: {own[0]}, ...}}, or train a new head with "
         f"training.new_head: true"
     )
@@ -107,11 +109,9 @@ def _notes(own: tuple[str, ...], labels: Sequence[str], rows: Sequence[int]) -> 
     notes = []
     renamed = [f"{label} is {own[row]}" for label, row in zip(labels, rows, strict=True) if label != own[row]]
     if renamed and any(number(name) is None for name in own):
-        notes.append(f"labels of the data and of the checkpoint's head: {shortened(', '.join(renamed))}")
+        notes.append(f"labels of the data and of the checkpoint's head: {listed(renamed)}")
     if dropped := [name for row, name in enumerate(own) if row not in rows]:
-        notes.append(
-            f"labels of the checkpoint's head that the data lacks are dropped: {shortened(', '.join(dropped))}"
-        )
+        notes.append(f"labels of the checkpoint's head that the data lacks are dropped: {listed(dropped)}")
     return tuple(notes)
 
 

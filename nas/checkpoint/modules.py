@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.checkpoint.config import CheckpointConfig
-from nas.failures import CheckpointError, shortened
+from nas.data.failures import listed
+from nas.failures import CheckpointError
+from nas.files import said, shortened, shown
 
 MODULES_FILE = "modules.json"
 _MODEL_FILE = "config_sentence_transformers.json"
@@ -68,7 +70,7 @@ def _refusal(kinds: list[str]) -> str:
     strange = next((kind for kind in kinds if kind not in _SERVED), None)
     if strange is not None:
         return f"{MODULES_FILE} has the module {shortened(strange)}, which packages do not reproduce yet"
-    return f"{MODULES_FILE} lists {shortened(', '.join(kinds))}; served are {', '.join(_SERVED)}, in this order"
+    return f"{MODULES_FILE} lists {listed(kinds)}; served are {', '.join(_SERVED)}, in this order"
 
 
 def _pooling(name: str, folder: Path, path: str) -> str:
@@ -92,7 +94,7 @@ def _check_prompt(name: str, folder: Path) -> None:
     prompt = prompts.get(default) if isinstance(prompts, dict) and isinstance(default, str) else None
     if prompt:
         raise CheckpointError(
-            f"checkpoint {name}: {_MODEL_FILE} puts the prompt {shortened(prompt)!r} before every text "
+            f"checkpoint {name}: {_MODEL_FILE} puts the prompt {shown(prompt)} before every text "
             f"(default_prompt_name), which packages do not; set it to null, and put the prompt into your texts"
         )
     if settings.get("truncate_dim") is not None:
@@ -127,7 +129,7 @@ def read_activation(config: CheckpointConfig, folder: Path, head: str) -> str | 
     kind = str(path).rpartition(".")[2].lower()
     if kind not in ("sigmoid", "identity"):
         raise CheckpointError(
-            f"checkpoint {config.name}: its cross-encoder puts {shortened(path)} over its number; packages know "
+            f"checkpoint {config.name}: its cross-encoder puts {shortened(str(path))} over its number; packages know "
             f"Sigmoid and Identity"
         )
     return kind
@@ -137,7 +139,7 @@ def _read(name: str, folder: Path, file: str, kind: type[Any]) -> Any:
     try:
         document = json.loads((folder / file).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"checkpoint {name}: {file} cannot be read: {shortened(str(error))}") from error
+        raise CheckpointError(f"checkpoint {name}: {file} cannot be read: {said(error)}") from error
     if not isinstance(document, kind):
         raise CheckpointError(f"checkpoint {name}: {file} holds no {'list' if kind is list else 'object'}")
     return document

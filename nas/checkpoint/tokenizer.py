@@ -16,8 +16,8 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 
 from nas.checkpoint.config import CheckpointConfig
-from nas.failures import CheckpointError, shortened
-from nas.files import write_json
+from nas.failures import CheckpointError
+from nas.files import said, shortened, write_json
 from nas.text import TOKENIZER_FILE, TokenizerError, load_tokenizer
 
 SETTINGS_FILE = "tokenizer_config.json"
@@ -96,9 +96,7 @@ def read_tokenizer(config: CheckpointConfig, folder: Path, head: str, lower: boo
         try:
             backend = load_tokenizer(folder)
         except TokenizerError as error:
-            raise CheckpointError(
-                f"checkpoint {name}: its tokenizer cannot be read: {shortened(str(error))}"
-            ) from error
+            raise CheckpointError(f"checkpoint {name}: its tokenizer cannot be read: {said(error)}") from error
         roles = _roles(document, backend)
         notes += _other_tokens(folder, backend)
     else:
@@ -137,7 +135,7 @@ def _settings(name: str, folder: Path) -> dict[str, Any]:
         try:
             read = json.loads((folder / file).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"checkpoint {name}: {file} is not JSON: {shortened(str(error))}") from error
+            raise CheckpointError(f"checkpoint {name}: {file} is not JSON: {said(error)}") from error
         if not isinstance(read, dict):
             raise CheckpointError(f"checkpoint {name}: {file} holds no object with keys and values")
         document |= read
@@ -168,7 +166,7 @@ def _converted(name: str, folder: Path) -> tuple[Tokenizer, dict[str, str]]:
     try:
         read = transformers.AutoTokenizer.from_pretrained(str(folder))
     except Exception as error:  # the library raises what its converters raise
-        raise CheckpointError(f"checkpoint {name}: its tokenizer cannot be read: {shortened(str(error))}") from error
+        raise CheckpointError(f"checkpoint {name}: its tokenizer cannot be read: {said(error)}") from error
     backend = getattr(read, "backend_tokenizer", None)
     if backend is None:
         raise CheckpointError(f"checkpoint {name}: its tokenizer has no fast form ({TOKENIZER_FILE})")

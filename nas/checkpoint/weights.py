@@ -12,8 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nas.failures import CheckpointError, shortened
+from nas.data.failures import listed
+from nas.failures import CheckpointError
 from nas.families import FAMILIES, Family
+from nas.files import said, shortened, shown
 
 _WORD_TABLE = "embeddings.word_embeddings.weight"
 # How earlier releases of transformers spelled the layer norms' parameters.
@@ -35,12 +37,11 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
     if not tables:
         raise CheckpointError(
             f"checkpoint {name}: its weights lack {_WORD_TABLE}, the word embeddings of every {model_type}; they hold "
-            f"{shortened(', '.join(sorted(state)) or 'nothing')}"
+            f"{listed(sorted(state)) or 'nothing'}"
         )
     if tables[1:]:
         raise CheckpointError(
-            f"checkpoint {name}: its weights hold more than one encoder: {shortened(', '.join(tables))}; save one of "
-            f"them alone"
+            f"checkpoint {name}: its weights hold more than one encoder: {listed(tables)}; save one of them alone"
         )
     return _full_names(state, tables[0].removesuffix(_WORD_TABLE), FAMILIES[model_type])
 
@@ -82,7 +83,7 @@ def _shards(name: str, index: Path) -> list[str]:
         shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return sorted({str(shard) for shard in shards})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"checkpoint {name}: {index.name} names no shards: {shortened(repr(error))}") from error
+        raise CheckpointError(f"checkpoint {name}: {index.name} names no shards: {said(error)}") from error
 
 
 def _shard(name: str, folder: Path, shard: str) -> Path:
@@ -107,7 +108,7 @@ def _read_file(name: str, path: Path) -> dict[str, Tensor]:
             f"state_dict() alone"
         ) from error
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, SafetensorError) as error:
-        reason = shortened(str(error))
+        reason = said(error)
         raise CheckpointError(f"checkpoint {name}: its weights cannot be read: {path.name}: {reason}") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -122,7 +123,7 @@ def _tensors(name: str, path: Path, items: Iterable[tuple[object, object]]) -> d
     for key, value in items:
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(
-                f"checkpoint {name}: {path.name} holds {shortened(key)}, a {type(value).__name__}; only tensors by "
+                f"checkpoint {name}: {path.name} holds {shown(key)}, a {type(value).__name__}; only tensors by "
                 f"name are loaded"
             )
         tensors[key] = value.detach()

@@ -126,6 +126,24 @@ def test_predict_prints_plain_values(exported: Path) -> None:
     assert failed.stderr.startswith("usage:")
 
 
+@pytest.mark.parametrize("activation", ["sigmoid", "identity", None])
+def test_a_cross_encoder_gives_the_score_of_its_library(
+    tmp_path: Path, sentences: list[str], activation: str | None
+) -> None:
+    content = make_content(tmp_path, "bert", "regression", sentences)
+    provenance = {"checkpoint": "x", "activation": activation}
+    write_package(tmp_path / "package", replace(content, supernet=replace(content.supernet, provenance=provenance)))
+    model = load_predict(tmp_path / "package").Model(tmp_path / "package")
+    logit = float(model([sentences[0]])[0, 0])
+    score = 1 / (1 + np.exp(-logit)) if activation == "sigmoid" else logit
+    assert model.describe(sentences[0]) == pytest.approx(score, abs=1e-5)
+    config = json.loads((tmp_path / "package" / "config.json").read_text())
+    path = "torch.nn.modules.activation.Sigmoid" if activation == "sigmoid" else "torch.nn.modules.linear.Identity"
+    assert config["sentence_transformers"] == {"activation_fn": path}
+    card = (tmp_path / "package" / "README.md").read_text()
+    assert ("1 / (1 + exp(-logit)) is the score" in card) == (activation == "sigmoid")
+
+
 def test_predict_describes_what_the_model_answers(exported: Path, sentences: list[str]) -> None:
     model = load_predict(exported).Model(exported)
     head = model.record["head"]

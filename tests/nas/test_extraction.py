@@ -64,6 +64,20 @@ def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path,
         assert tuple(model.config.id2label.values()) == LABELS[head]
 
 
+@pytest.mark.parametrize("padding", [0, 1, 4])
+def test_positions_are_counted_from_the_checkpoints_own_padding(tmp_path: Path, padding: int) -> None:
+    source = write_checkpoint(tmp_path / "source", "roberta", "embedding", pad_token_id=padding)
+    supernet = open_checkpoint(str(source), "embedding", tmp_path / "net")
+    full = supernet.dimensions.full_subnet
+    extract(supernet, full, tmp_path / "out", max_length=32)
+    before, after = (transformers.AutoModel.from_pretrained(folder).eval() for folder in (source, tmp_path / "out"))
+    assert after.config.pad_token_id == padding
+    batch = {"input_ids": torch.arange(5, 25)[None], "attention_mask": torch.ones(1, 20, dtype=torch.long)}
+    with torch.no_grad():
+        expected, found = before(**batch).last_hidden_state, after(**batch).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
 def test_an_embedding_model_carries_pooling_and_projection_for_sentence_transformers(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source", "bert", "embedding")
     supernet = open_checkpoint(str(source), "embedding", tmp_path / "net", pooling="cls")

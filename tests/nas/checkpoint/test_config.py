@@ -25,14 +25,14 @@ ODD_VALUES += [[], [32], {}, {"a": 1}, "é" * 3000, "gelu", "absolute"]
     [
         ({"hidden_size": 128.5}, r"hidden_size = 128\.5; it should be a positive whole number"),
         ({"num_attention_heads": 0}, "num_attention_heads = 0"),
-        ({"vocab_size": "30522"}, "vocab_size = 30522"),
+        ({"vocab_size": "30522"}, "vocab_size = '30522'"),
         ({"num_attention_heads": 5}, "hidden_size = 32 is no multiple of num_attention_heads = 5"),
         ({"pad_token_id": 4000}, "pad_token_id = 4000, but vocab_size"),
-        ({"pad_token_id": "0"}, "pad_token_id = 0; it should be a token's id"),
+        ({"pad_token_id": "0"}, "pad_token_id = '0'; it should be a token's id"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps = nan"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "weights are quantized"),
         ({"model_type": ["bert"]}, "model_type is"),
-        ({"architectures": "BertModel"}, "architectures = BertModel"),
+        ({"architectures": "BertModel"}, "architectures = 'BertModel'"),
         ({"hidden_act": None}, "hidden_act"),
     ],
 )

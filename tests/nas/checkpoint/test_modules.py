@@ -108,7 +108,7 @@ def test_a_prompt_before_every_text_is_refused(tmp_path: Path) -> None:
     settings.write_text(json.dumps({"prompts": {"query": "query: "}, "default_prompt_name": None}))
     assert read_checkpoint(str(folder), "embedding").dimensions.pooling == "mean"
     settings.write_text(json.dumps({"prompts": {"query": "query: "}, "default_prompt_name": "query"}))
-    with pytest.raises(CheckpointError, match=r"puts the prompt .query:. before every text"):
+    with pytest.raises(CheckpointError, match=r"puts the prompt .query: . before every text"):
         read_checkpoint(str(folder), "embedding")
 
 

@@ -114,7 +114,7 @@ def spoil(folder: Path, case: str) -> None:
         ("safe pointer", "model.safetensors is a Git LFS pointer"),
         ("objects", "holds more than tensors"),
         ("list", "holds a list, not a state dict"),
-        ("numbers", "holds step, a int; only tensors"),
+        ("numbers", "holds 'step', a int; only tensors"),
         ("cut", "weights cannot be read: model.safetensors"),
         ("framework", "tf_model.h5 is of another framework"),
         ("missing", "holds neither model.safetensors nor pytorch_model.bin"),
