@@ -20,6 +20,7 @@ from nas.presets import check_fits, preset
 from nas.recipes import choose_losses
 from nas.run import Run
 from nas.space import SearchSpace, Subnet
+from nas.stages.checkpoint import open_run_checkpoint
 from nas.task_data import TaskData
 
 if TYPE_CHECKING:
@@ -103,29 +104,6 @@ def losses_under(configuration: Configuration, activation: str | None) -> dict[s
         raise ConfigurationError(f"training.losses: {error}") from None
 
 
-def _read_checkpoint(run: Run, data: TaskData) -> Checkpoint:
-    """The checkpoint, with a word on everything about it that a user may not expect."""
-    from nas.checkpoint import read_checkpoint
-    from nas.label_order import settle_order
-
-    configuration = run.configuration
-    checkpoint = read_checkpoint(
-        run.checkpoint,
-        configuration.head,
-        data.labels,
-        configuration.seed,
-        configuration.pooling,
-        configuration.data.label_names,
-        configuration.training.new_head,
-    )
-    for note in checkpoint.notes:
-        run.console.say(f"warning: {note}")
-    if checkpoint.order_is_open:
-        checkpoint, sentence = settle_order(checkpoint, data)
-        run.console.say(f"warning: {sentence}")
-    return checkpoint
-
-
 def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> None:
     # torch and transformers take seconds to load; finished work needs neither.
     from nas.engine import StateFiles
@@ -138,7 +116,7 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
     configuration = run.configuration
     training, seed = configuration.training, configuration.seed
     metric = run.metric  # before hours are spent, whether it suits the labels
-    checkpoint = _read_checkpoint(run, data)
+    checkpoint = open_run_checkpoint(run, data)
     dimensions = checkpoint.dimensions
     if run.max_length > dimensions.max_positions:
         raise ConfigurationError(
