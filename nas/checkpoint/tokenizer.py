@@ -17,7 +17,7 @@ from tokenizers.processors import TemplateProcessing
 
 from nas.checkpoint.config import CheckpointConfig
 from nas.failures import CheckpointError
-from nas.files import said, shortened, write_json
+from nas.files import said, shortened, shown, write_json
 from nas.text import TOKENIZER_FILE, TokenizerError, load_tokenizer
 
 SETTINGS_FILE = "tokenizer_config.json"
@@ -97,7 +97,7 @@ def read_tokenizer(config: CheckpointConfig, folder: Path, head: str, lower: boo
             backend = load_tokenizer(folder)
         except TokenizerError as error:
             raise CheckpointError(f"checkpoint {name}: its tokenizer cannot be read: {said(error)}") from error
-        roles = _roles(document, backend)
+        roles = _roles(name, document, backend)
         notes += _other_tokens(folder, backend)
     else:
         backend, roles = _converted(name, folder)
@@ -142,14 +142,18 @@ def _settings(name: str, folder: Path) -> dict[str, Any]:
     return document
 
 
-def _roles(document: dict[str, Any], backend: Tokenizer) -> dict[str, str]:
+def _roles(name: str, document: dict[str, Any], backend: Tokenizer) -> dict[str, str]:
     """As the settings say; of roles that they do not speak of, the usual token that the vocabulary has."""
     roles = {}
     for role, usual in _ROLES.items():
-        stated = document.get(role, usual)
-        if isinstance(stated, dict):
-            stated = stated.get("content")
-        candidates = [stated] if isinstance(stated, str) else list(stated or ())
+        stated = document.get(role)
+        # A token may be written with its properties.
+        stated = stated.get("content") if isinstance(stated, dict) else stated
+        if stated is not None and not isinstance(stated, str):
+            raise CheckpointError(
+                f"checkpoint {name}: {role} = {shown(stated)} in {SETTINGS_FILE}; it should be a token"
+            )
+        candidates = usual if role not in document else () if stated is None else (stated,)
         for token in candidates:
             if backend.token_to_id(token) is not None:
                 roles[role] = token
