@@ -176,7 +176,7 @@ def _find(
     """The file that is named, or that of the task, or the only one with a usual name."""
     kinds = dict.fromkeys(kind for kinds in _KINDS.values() for kind in kinds) if head is None else _KINDS[head]
     usual = [f"{stem}.{kind}" for kind in kinds for stem in stems]
-    if head == "span" and not any(own):
+    if head in ("span", None) and not any(own):
         versions = [f"{stems[0]}-{version}.json" for version in _SPAN_VERSIONS]
         present = [name for name in versions if _existing(folder, (name,))]
         if len(present) > 1 and not named:

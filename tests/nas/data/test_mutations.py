@@ -211,7 +211,7 @@ def read(folder: Path, kind: str, head: str, content: bytes, original: bytes, to
     (data / f"dev.{kind}").write_bytes(b"\n".join(original.split(b"\n")[:9]) + b"\n")
     sizes = {"source": str(data), "calibration_size": 2, "search_size": 4, "max_length": 16}
     configuration = check_configuration({"checkpoint": "x", "head": head, "data": sizes}, "test")
-    prepared = prepare(configuration, folder / "run", lambda: tokenizer, lambda *_: None).content
+    prepared = prepare(configuration, folder / "run", lambda: tokenizer, lambda *_: None, lambda: 16).content
     assert isinstance(prepared, Splits)
     return rows_of(prepared)
 
