@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from nas.checkpoint import read_checkpoint, read_text_settings
 from nas.failures import CheckpointError
+from nas.supernet import Supernet
+from nas.text import Example, encode
 from tests.nas.test_checkpoint import change_config
 from tests.networks import write_checkpoint
 
@@ -29,6 +33,25 @@ def write_sentence_model(folder: Path, kinds: tuple[str, ...] = PLAIN, **pooling
     settings = {"word_embedding_dimension": 32} | (pooling or {"pooling_mode_mean_tokens": True})
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
     return folder
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("max_length", [None, 12])
+def test_the_vector_is_that_of_encode(tmp_path: Path, pooling: str, max_length: int | None) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = write_sentence_model(tmp_path, pooling_mode=pooling)
+    if max_length is not None:
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_length}))
+    texts = ["he was in it", "The OF and", "they have this from one " * 30]
+    library = SentenceTransformer(str(folder), device="cpu")
+    settings, checkpoint = read_text_settings(str(folder), "embedding"), read_checkpoint(str(folder), "embedding")
+    assert settings.max_length == library.max_seq_length
+    encoded = encode(settings.tokenizer.backend, [Example(text) for text in texts], settings.max_length)
+    batch = {name: torch.from_numpy(array) for name, array in encoded.feeds(range(3)).items()}
+    with torch.no_grad():
+        vectors = Supernet(checkpoint.tensors, checkpoint.dimensions)(batch, checkpoint.dimensions.full_subnet)
+    np.testing.assert_allclose(vectors.numpy(), library.encode(texts), atol=1e-5)
 
 
 @pytest.mark.parametrize(
