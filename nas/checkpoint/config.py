@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.checkpoint.folder import CONFIG_FILE
+from nas.checkpoint.folder import CONFIG_FILE, read_file
 from nas.failures import CheckpointError
 from nas.families import ACTIVATIONS, FAMILIES, Family
 from nas.files import said, shown
@@ -89,7 +88,7 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     """Raises CheckpointError, naming the key, for a configuration that no supported encoder has."""
     import transformers
 
-    document = _read_object(name, folder / CONFIG_FILE)
+    document: dict[str, Any] = read_file(name, folder, CONFIG_FILE)
     model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(f"checkpoint {name}: model_type is {shown(model_type)}; supported: {', '.join(FAMILIES)}")
@@ -112,16 +111,6 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     config = CheckpointConfig(name, values, document)
     _check_values(config)
     return config
-
-
-def _read_object(name: str, path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"checkpoint {name}: {path.name} is not JSON: {said(error)}") from error
-    if not isinstance(document, dict):
-        raise CheckpointError(f"checkpoint {name}: {path.name} holds no object with keys and values")
-    return document
 
 
 def _check_document(name: str, family: Family, document: Mapping[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from nas.failures import CheckpointError
+from nas.files import said
 
 CONFIG_FILE = "config.json"
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*/config.json")
@@ -52,3 +55,15 @@ def _download(name: str, weights: bool) -> Path:
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"checkpoint {name}: the hub has no {CONFIG_FILE} of that name")
     return folder
+
+
+def read_file(name: str, folder: Path, file: str, kind: type[Any] = dict) -> Any:
+    """The object, or the list, that a JSON file of a checkpoint's folder holds. Raises CheckpointError."""
+    try:
+        document = json.loads((folder / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"checkpoint {name}: {file} is not JSON: {said(error)}") from error
+    if not isinstance(document, kind):
+        what = "list" if kind is list else "object with keys and values"
+        raise CheckpointError(f"checkpoint {name}: {file} holds no {what}")
+    return document

@@ -5,16 +5,16 @@ What a package would not reproduce exactly is refused by name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nas.checkpoint.config import CheckpointConfig
+from nas.checkpoint.folder import read_file
 from nas.data.failures import listed
 from nas.failures import CheckpointError
-from nas.files import said, shortened, shown
+from nas.files import shortened, shown
 
 MODULES_FILE = "modules.json"
 _MODEL_FILE = "config_sentence_transformers.json"
@@ -46,7 +46,7 @@ def read_sentence_model(config: CheckpointConfig, folder: Path) -> SentenceModel
     name = config.name
     if not (folder / MODULES_FILE).is_file():
         return None
-    modules = _read(name, folder, MODULES_FILE, list)
+    modules = read_file(name, folder, MODULES_FILE, list)
     try:
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         paths = dict(zip(kinds, [str(module["path"]) for module in modules], strict=True))
@@ -56,7 +56,7 @@ def read_sentence_model(config: CheckpointConfig, folder: Path) -> SentenceModel
         raise CheckpointError(f"checkpoint {name}: {_refusal(kinds)}")
     pooling = _pooling(name, folder, paths["Pooling"])
     _check_prompt(name, folder)
-    text = _read(name, folder, _TEXT_FILE, dict) if (folder / _TEXT_FILE).is_file() else {}
+    text = read_file(name, folder, _TEXT_FILE) if (folder / _TEXT_FILE).is_file() else {}
     return SentenceModel(pooling, _max_length(config, folder, text), bool(text.get("do_lower_case", False)))
 
 
@@ -77,7 +77,7 @@ def _pooling(name: str, folder: Path, path: str) -> str:
     file = f"{path}/config.json"
     if Path(path).name != path:
         raise CheckpointError(f"checkpoint {name}: {MODULES_FILE} has Pooling in {shortened(path)!r}, not in a folder")
-    settings = _read(name, folder, file, dict)
+    settings = read_file(name, folder, file)
     stated = settings.get("pooling_mode", [mode for key, mode in _MODE_KEYS.items() if settings.get(key)] or "mean")
     modes = [stated] if isinstance(stated, str) else list(stated)
     if len(modes) != 1 or modes[0] not in POOLINGS:
@@ -89,7 +89,7 @@ def _pooling(name: str, folder: Path, path: str) -> str:
 
 
 def _check_prompt(name: str, folder: Path) -> None:
-    settings = _read(name, folder, _MODEL_FILE, dict) if (folder / _MODEL_FILE).is_file() else {}
+    settings = read_file(name, folder, _MODEL_FILE) if (folder / _MODEL_FILE).is_file() else {}
     default, prompts = settings.get("default_prompt_name"), settings.get("prompts") or {}
     prompt = prompts.get(default) if isinstance(prompts, dict) and isinstance(default, str) else None
     if prompt:
@@ -106,7 +106,7 @@ def _max_length(config: CheckpointConfig, folder: Path, text: Mapping[str, Any])
     stated = text.get("max_seq_length")
     settings_file = folder / "tokenizer_config.json"
     if stated is None and settings_file.is_file():
-        stated = _read(config.name, folder, settings_file.name, dict).get("model_max_length")
+        stated = read_file(config.name, folder, settings_file.name).get("model_max_length")
     if not isinstance(stated, int) or stated <= 0:
         return config.max_positions
     return min(stated, config.max_positions)
@@ -119,7 +119,7 @@ def read_activation(config: CheckpointConfig, folder: Path, head: str) -> str | 
     """
     if head != "regression":
         return None
-    model = _read(config.name, folder, _MODEL_FILE, dict) if (folder / _MODEL_FILE).is_file() else {}
+    model = read_file(config.name, folder, _MODEL_FILE) if (folder / _MODEL_FILE).is_file() else {}
     inside = config.document.get("sentence_transformers")
     inside = inside if isinstance(inside, dict) else {}
     old = config.document.get("sbert_ce_default_activation_function")
@@ -133,13 +133,3 @@ def read_activation(config: CheckpointConfig, folder: Path, head: str) -> str | 
             f"Sigmoid and Identity"
         )
     return kind
-
-
-def _read(name: str, folder: Path, file: str, kind: type[Any]) -> Any:
-    try:
-        document = json.loads((folder / file).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"checkpoint {name}: {file} cannot be read: {said(error)}") from error
-    if not isinstance(document, kind):
-        raise CheckpointError(f"checkpoint {name}: {file} holds no {'list' if kind is list else 'object'}")
-    return document

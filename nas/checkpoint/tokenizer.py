@@ -6,7 +6,6 @@ that other tokens than the file's.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 
 from nas.checkpoint.config import CheckpointConfig
+from nas.checkpoint.folder import read_file
 from nas.failures import CheckpointError
 from nas.files import said, shortened, shown, write_json
 from nas.text import TOKENIZER_FILE, TokenizerError, load_tokenizer
@@ -130,15 +130,8 @@ def _longest(document: dict[str, Any]) -> int | None:
 def _settings(name: str, folder: Path) -> dict[str, Any]:
     document: dict[str, Any] = {}
     for file in (_MAP_FILE, SETTINGS_FILE):
-        if not (folder / file).is_file():
-            continue
-        try:
-            read = json.loads((folder / file).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"checkpoint {name}: {file} is not JSON: {said(error)}") from error
-        if not isinstance(read, dict):
-            raise CheckpointError(f"checkpoint {name}: {file} holds no object with keys and values")
-        document |= read
+        if (folder / file).is_file():
+            document |= read_file(name, folder, file)
     return document
 
 
