@@ -37,7 +37,7 @@ test-loaders: setup
 	test -d .venv/loaders || $(PYTHON) -m venv .venv/loaders
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) 'optimum-onnx[onnxruntime]' sentence-transformers
-	ORTNAS_LOADERS_PYTHON=$(CURDIR)/.venv/loaders/bin/python $(BIN)/python -m pytest tests/export/test_loaders.py
+	ORTNAS_LOADERS_PYTHON=$(CURDIR)/.venv/loaders/bin/python $(BIN)/python -m pytest tests/export/package/test_loaders.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.fingerprint import fingerprint
-from bench.hosts import Failure
-from bench.timing import Protocol, Samples, Setup, Workload
+from .fingerprint import fingerprint
+from .host import Failure
+from .timing import Protocol, Samples, Setup, Workload
 
 SCHEMA = 1
 _RUN_SCRIPT = '#!/bin/sh\ncd "$(dirname "$0")" && exec "${PYTHON:-python3}" . "$@"\n'

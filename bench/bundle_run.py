@@ -18,10 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.bundle import SCHEMA, BundleError, Results, ResultsError, plan_digest, read_results, seal
-from bench.hosts import Failure, Host, HostError, LocalHost
-from bench.timing import Protocol, Samples, Setup, Workload
-from bench.visits import GROUP_SIZE
+from .bundle import SCHEMA, BundleError, Results, ResultsError, plan_digest, read_results, seal
+from .host import Failure, Host, HostError
+from .timing import Protocol, Samples, Setup, Workload
+from .visits import GROUP_SIZE
+from .worker_host import LocalHost
 
 # What reading a damaged zip file, or the JSON in it, raises.
 _DAMAGE = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bench.timing import Z_TWO_SIDED, Samples, Workload, half_width
+from .timing import Z_TWO_SIDED, Samples, Workload, half_width
 
 # 95 % point of the normal distribution: one tail.
 _Z_ONE_SIDED = 1.645

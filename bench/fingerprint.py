@@ -12,7 +12,7 @@ from typing import Any
 
 import onnxruntime
 
-from bench.conditions import cpu_quota
+from .conditions import cpu_quota
 
 # Flags that decide which integer kernels run, under the names that Linux reports.
 ISA_FLAGS = (

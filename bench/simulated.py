@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from bench.hosts import Failure, HostError
-from bench.timing import PROVIDERS, Protocol, Samples, Session, Setup, Workload, half_width
+from .host import Failure, HostError
+from .timing import PROVIDERS, Protocol, Samples, Session, Setup, Workload, half_width
 
 # Properties of an exported model that say which network it holds, and at which precision.
 SUBNET_PROPERTY = "ortnas.subnet"
@@ -46,7 +46,7 @@ Array = npt.NDArray[np.float64]
 
 
 def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precision: str = "int8") -> float:
-    """Latency in ms of an encoder (``nas.space.Subnet``'s JSON) on a made-up processor with AVX-512 VNNI.
+    """Latency in ms of an encoder (``nas.architecture.subnet.Subnet``'s JSON) on a made-up processor with AVX-512 VNNI.
 
     Every product takes the longer of computing its tiles and fetching its weights (roofline model); attention,
     activations and layer norms are in float at both precisions. Padding changes nothing: dense kernels compute it.

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.hosts import MINIMUM_PYTHON, Failure, HostError, WorkerError, WorkerHost
-from bench.timing import Protocol, Samples, Setup, Workload
+from .host import Failure, HostError
+from .timing import Protocol, Samples, Setup, Workload
+from .worker_host import MINIMUM_PYTHON, WorkerError, WorkerHost
 
 _Answer = TypeVar("_Answer")
 _CONNECTION_TRIES = 3

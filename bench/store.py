@@ -12,9 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from bench.estimates import Reference, Timing, noise_floor, reference_of
-from bench.fingerprint import fingerprint_hash
-from bench.timing import Samples, Setup, Workload
+from .estimates import Reference, Timing, noise_floor, reference_of
+from .fingerprint import fingerprint_hash
+from .timing import Samples, Setup, Workload
 
 _TABLES = """
     CREATE TABLE target (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.estimates import Reference, Timing, reference_of
-from bench.hosts import Failure, Host, HostError, LocalHost
-from bench.timing import Protocol, Samples, Setup, Workload
+from .estimates import Reference, Timing, reference_of
+from .host import Failure, Host, HostError
+from .timing import Protocol, Samples, Setup, Workload
+from .worker_host import LocalHost
 
 # Models that take turns: more share one anchor's time, fewer wait less long for it.
 GROUP_SIZE = 5

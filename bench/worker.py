@@ -1,4 +1,4 @@
-"""The process that times models: ``python -m bench.worker``.
+"""The process that times models: ``python -m ortnas.bench.worker``.
 
 JSON lines on stdin and stdout. Requests name what to ``do``:
 
@@ -27,18 +27,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnxruntime
 
-from bench.conditions import conditions
-from bench.fingerprint import fingerprint
-from bench.timing import (
-    Protocol,
-    Session,
-    Setup,
-    Workload,
-    affinity,
-    make_inputs,
-    make_session,
-    time_interleaved,
-)
+from .conditions import conditions
+from .fingerprint import fingerprint
+from .timing import Protocol, Session, Setup, Workload, affinity, make_inputs, make_session, time_interleaved
 
 PROTOCOL_VERSION = 2
 _BLOCK = 1 << 20

@@ -9,45 +9,30 @@ from typing import Literal
 
 import numpy as np
 import onnx
-import onnxruntime
 
-from bench.conditions import usable_processors
-from export.calibration import Feeds, calibrate
-from export.graph import Graph, build_graph, to_model
-from export.heads import ALIAS
-from export.outputs import Array, split_rows
-from export.quantize import quantize
-from export.recipes import Recipe
-from export.reference import reference_output
-from export.size import subnet_bytes
-from export.slicing import QuantizedSupernet
-from export.weights import SupernetFolder
-from nas.layout import Dimensions
-from nas.space import Subnet
-from nas.text import EncodedExamples
+from ortnas.export.graph.builder import Graph
+from ortnas.export.graph.encoder import build_graph
+from ortnas.export.graph.model import to_model
+from ortnas.export.graph.reference import reference_output
+from ortnas.export.inference import Array, load, run
+from ortnas.export.int8.calibration import Feeds, calibrate
+from ortnas.export.int8.quantize import quantize
+from ortnas.export.int8.recipes import Recipe
+from ortnas.export.int8.slicing import QuantizedSupernet
+from ortnas.export.size import subnet_bytes
+from ortnas.export.weights import SupernetFolder
+from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.subnet import Subnet
 
 Precision = Literal["int8", "fp32"]
 FLOAT_TOLERANCE = 1e-4
 _COMPARED_ROWS = 4
-
-
 # What a protobuf message, and with it an ONNX file without external data, can hold.
 LARGEST_MODEL_BYTES = 2**31 - 1
 
 
 class ExportError(RuntimeError):
     """An export that is impossible, or does not compute what its network computes."""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far INT8 outputs lie from float outputs: largest and mean absolute difference, mean cosine, and the share of
-    rows whose largest entry, the label of logits, is another."""
-
-    largest: float
-    mean: float
-    cosine: float
-    flips: float
 
 
 @dataclass(frozen=True)
@@ -132,42 +117,3 @@ def check_size(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) ->
             f"{subnet.describe()}: the {'FP32' if recipe is None else 'INT8'} model would have {size_bytes / 1e9:.2f} "
             f"GB, and one ONNX file holds {LARGEST_MODEL_BYTES / 1e9:.2f} GB; take {remedy}"
         )
-
-
-def load(model: bytes) -> onnxruntime.InferenceSession:
-    """A session with default optimizations and a thread for each processor that is granted."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_processors()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
-    """The model's output for one batch, given what it asks for; start and end logits of a span on the last axis."""
-    asked = {item.name for item in session.get_inputs()}
-    # A package repeats its first output for other loaders.
-    names = [item.name for item in session.get_outputs() if item.name != ALIAS]
-    outputs: list[Array] = session.run(names, {name: value for name, value in feeds.items() if name in asked})
-    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
-
-
-def model_outputs(model: bytes, examples: EncodedExamples, head: str, batch_size: int = 16) -> list[Array]:
-    """Outputs of an ONNX model row by row, in order, as ``export.outputs.split_rows`` gives them."""
-    if not len(examples):
-        raise ValueError("the split to score on is empty")
-    session = load(model)
-    result: list[Array] = [np.empty(0, np.float32)] * len(examples)
-    for rows, feeds in examples.batches(batch_size):
-        for row, output in zip(rows, split_rows(head, run(session, feeds), examples, rows), strict=True):
-            result[row] = output
-    return result
-
-
-def drift(quantized: Array, float_output: Array) -> Drift:
-    """Both float32 [..., width]."""
-    quantized, float_output = (item.reshape(-1, item.shape[-1]) for item in (quantized, float_output))
-    difference = np.abs(quantized - float_output)
-    norms = np.linalg.norm(quantized, axis=1) * np.linalg.norm(float_output, axis=1)
-    cosine = ((quantized * float_output).sum(1) / np.maximum(norms, 1e-12)).mean()
-    flips = (quantized.argmax(1) != float_output.argmax(1)).mean()
-    return Drift(float(difference.max()), float(difference.mean()), float(cosine), float(flips))

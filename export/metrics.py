@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from export.outputs import Array
-from export.tags import TagScheme, find_scheme
-from nas.text import IGNORED, EncodedExamples, Example
+from ortnas.export.inference import Array
+from ortnas.export.tags import TagScheme, find_scheme
+from ortnas.nas.text import IGNORED, EncodedExamples, Example
 
 Outputs = Sequence[Array]
 _LONGEST_ANSWER = 30

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from export.heads import HEAD_PRODUCTS
-from export.recipes import Recipe
-from nas.layout import LAYER, Axes, Dimensions, top_axes
-from nas.space import LAYER_DIMENSIONS, Population, Subnet
+from ortnas.export.graph.heads import HEAD_PRODUCTS
+from ortnas.export.int8.recipes import Recipe
+from ortnas.nas.architecture.layout import LAYER, Axes, Dimensions, top_axes
+from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Population
+from ortnas.nas.architecture.subnet import Subnet
 
 Vector = npt.NDArray[np.float64]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from export.build import Exporter
-from export.recipes import choose_recipe
-from export.weights import SupernetFolder
-from nas.layout import Dimensions, tensor_axes, tensor_shape
-from nas.space import SearchSpace, Subnet
+from ortnas.export.build import Exporter
+from ortnas.export.int8.recipes import choose_recipe
+from ortnas.export.weights import SupernetFolder
+from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.architecture.subnet import Subnet
 
 # The sizes of all-MiniLM-L6-v2.
 MINILM_L6 = Dimensions(

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.layout import DESCRIPTION_FILE, WEIGHTS_FILE, Dimensions, tensor_axes, tensor_shape
-from nas.space import SearchSpace, SpaceError
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE, WEIGHTS_FILE, Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.architecture.subnet import SpaceError
 
 Array = npt.NDArray[np.float32]
 

@@ -9,3 +9,7 @@ class CheckpointError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training that cannot go on; the message names the step and what to change."""
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the file, the line where there is one, and what is wrong."""

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nas.files import said
+from ortnas.nas.files import said
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
 Feeds = dict[str, npt.NDArray[np.int64]]
 TOKENIZER_FILE = "tokenizer.json"
 # The label of a token that no loss and no metric looks at, as in torch's cross entropy.
@@ -234,3 +233,15 @@ def _answer_tokens(characters: Sequence[tuple[int, int] | None], start: int, tex
     first, last = characters[inside[0]], characters[inside[-1]]
     whole = first is not None and last is not None and first[0] <= start and last[1] >= end
     return (inside[0], inside[-1]) if whole else (0, 0)
+
+
+def take(encoded: EncodedExamples, count: int) -> EncodedExamples:
+    """The first inputs, or all windows of the first contexts."""
+    rows = count
+    windows: Sequence[Window] | None = encoded.windows
+    if windows is not None:
+        rows = sum(window.example < count for window in windows)
+        windows = windows[:rows]
+    labels = None if encoded.labels is None else encoded.labels[:rows]
+    words = None if encoded.words is None else encoded.words[:rows]
+    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows, words)

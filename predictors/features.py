@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bench.timing import Workload
-from nas.space import Population
+from ortnas.bench.timing import Workload
+from ortnas.nas.architecture.space import Population
 
 Matrix = npt.NDArray[np.float64]
 Vector = npt.NDArray[np.float64]

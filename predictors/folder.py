@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from bench.store import Target
-from nas.files import aside, write_json
-from nas.space import SearchSpace
-from predictors.features import PRECISIONS, SIZES, TERMS, Machine
-from predictors.predictor import Model, Predictor, PredictorError
-from predictors.prior import Matrix, Prior, Vector
-from predictors.quality import Quality
-from predictors.residual import TREES
+from ortnas.bench.store import Target
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.files import aside, write_json
+from ortnas.predictors.features import PRECISIONS, SIZES, TERMS, Machine
+from ortnas.predictors.predictor import Model, Predictor, PredictorError
+from ortnas.predictors.prior import Matrix, Prior, Vector
+from ortnas.predictors.quality import Quality
+from ortnas.predictors.residual import TREES
 
 MODEL_FILE, DESCRIPTION_FILE = "model.ubj", "predictor.json"
 

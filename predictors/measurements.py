@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.space import Genomes, SearchSpace
-from predictors.features import PRECISIONS, Machine, analytic_terms, tree_features
-from predictors.predictor import PredictorError
-from predictors.prior import Matrix, Vector, fit_prior
-from predictors.residual import Sizes
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.predictors.features import PRECISIONS, Machine, analytic_terms, tree_features
+from ortnas.predictors.predictor import PredictorError
+from ortnas.predictors.prior import Matrix, Vector, fit_prior
+from ortnas.predictors.residual import Sizes
 
 # Measurements further off than this factor, and than so many deviations of the others, are no latencies.
 _OUTLIER_FACTOR, _OUTLIER_DEVIATIONS = 2.0, 8.0

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from nas.space import Genomes, SearchSpace
-from predictors.features import TERMS, Machine, analytic_terms, tree_features
-from predictors.prior import Matrix, Prior, Vector
-from predictors.quality import Quality
-from predictors.residual import Sizes, tree_output
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.predictors.features import TERMS, Machine, analytic_terms, tree_features
+from ortnas.predictors.prior import Matrix, Prior, Vector
+from ortnas.predictors.quality import Quality
+from ortnas.predictors.residual import Sizes, tree_output
 
 
 class PredictorError(ValueError):

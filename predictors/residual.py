@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
-from predictors.features import SIZES
-from predictors.prior import Matrix, Vector, fit_prior
+from ortnas.predictors.features import SIZES
+from ortnas.predictors.prior import Matrix, Vector, fit_prior
 
 Sizes = npt.NDArray[np.float32]
 

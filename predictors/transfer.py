@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nas.space import Genomes
-from predictors.features import usual_prices
-from predictors.latency import bounded, cross_validate
-from predictors.measurements import Measurements, read_measurements
-from predictors.predictor import Model, Predictor
-from predictors.prior import FREEDOM, Prior, Vector, fit_prior
-from predictors.quality import judge
-from predictors.residual import folds, tree_output
+from ortnas.nas.architecture.space import Genomes
+from ortnas.predictors.features import usual_prices
+from ortnas.predictors.fitting import bounded, cross_validate
+from ortnas.predictors.measurements import Measurements, read_measurements
+from ortnas.predictors.predictor import Model, Predictor
+from ortnas.predictors.prior import FREEDOM, Prior, Vector, fit_prior
+from ortnas.predictors.quality import judge
+from ortnas.predictors.residual import folds, tree_output
 
 # One timing could only scale; fewer than these cannot tell whether that is enough.
 MINIMUM_TIMINGS = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nas.files import append_line, read_lines
+from ortnas.nas.files import append_line, read_lines
 
 Vector = npt.NDArray[np.float64]
 

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from bench.hosts import Failure, HostError, LocalHost
-from bench.timing import Protocol, Samples, Setup, Workload
-from nas.space import Subnet
-from search.cache import Vector
-from search.scoring import Evaluation, Jobs, Outcome, Spread
+from ortnas.bench.host import Failure, HostError
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.worker_host import LocalHost
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.search.cache import Vector
+from ortnas.search.scoring import Evaluation, Jobs, Outcome, Spread
 
 # How often a task whose node was lost is started again.
 _RETRIES = 3
@@ -92,7 +93,7 @@ def _evaluate(evaluation: Evaluation, subnet: Subnet, rival: Vector | None) -> O
 
 
 class ClusterHost:
-    """Times models on nodes that carry a label; see ``bench.hosts.Host``.
+    """Times models on nodes that carry a label; see ``bench.host.Host``.
 
     Nodes of one label have to be alike. Raises HostError where no node carries it, or none answers in time.
     """

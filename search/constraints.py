@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from nas.space import Genomes
+from ortnas.nas.architecture.space import Genomes
 
 Vector = npt.NDArray[np.float64]
 

@@ -13,13 +13,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.space import Genomes, SearchSpace
-from search.acquisition import most_promising
-from search.constraints import Constraint, Proposals, Vector, predict
-from search.methods import METHODS
-from search.operators import enumerate_space, offspring, unseen
-from search.selection import best_first
-from search.surrogate import Surrogate, fit_surrogate
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.search.constraints import Constraint, Proposals, Vector, predict
+from ortnas.search.front import best_first
+from ortnas.search.methods import METHODS
+from ortnas.search.operators import enumerate_space, offspring, unseen
+from ortnas.search.surrogate import Surrogate, fit_surrogate, most_promising
 
 # A space of so few subnets is looked through whole before it counts as exhausted.
 _ENUMERABLE = 100_000

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bench.estimates import Timing
-from search.evolution import Candidate
-from search.front import knee, pareto_rows
+from ortnas.bench.estimates import Timing
+from ortnas.search.evolution import Candidate
+from ortnas.search.front import knee, pareto_rows
 
 Rule = Literal["best", "fastest", "knee"]
 # Scores are sums of floats; a loss of exactly the tolerance is tolerated.

@@ -1,4 +1,7 @@
-"""The Pareto front of score against latency: who is on it, how much it covers, where it bends."""
+"""Pareto fronts: who is on them, how much they cover, where they bend, and who is better than whom under constraints.
+
+Deb et al. 2002, "NSGA-II": constraint domination, Pareto ranks and crowding.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
 
 
 def pareto_rows(scores: Vector, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -44,3 +48,32 @@ def knee(scores: Sequence[float] | Vector, latency_ms: Sequence[float] | Vector)
     scaled = (points - fastest) / span
     above = scaled[:, 1] - scaled[:, 0]
     return int(above.argmax()) if above.max() > 0 else int(points[:, 1].argmax())
+
+
+def crowding(objectives: Matrix) -> Vector:
+    """Distance (n,) to the neighbours along each objective (n, k) of one front; infinite at the ends."""
+    distance = np.zeros(len(objectives))
+    for values in objectives.T:
+        order = np.argsort(values, kind="stable")
+        span = values[order[-1]] - values[order[0]]
+        if span == 0:
+            continue
+        gaps = (values[order[2:]] - values[order[:-2]]) / span
+        distance[order[1:-1]] += gaps
+        distance[order[[0, -1]]] = np.inf
+    return distance
+
+
+def best_first(objectives: Matrix, excess: Vector) -> npt.NDArray[np.int64]:
+    """Rows in order: those within all budgets (``excess`` <= 0, (n,)) by Pareto rank of the objectives (n, k), all to
+    be small, then by crowding, large first; behind them the others by how little they exceed a budget."""
+    within = np.flatnonzero(excess <= 0)
+    order: list[npt.NDArray[np.int64]] = []
+    if len(within):
+        ranks = moocore.pareto_rank(objectives[within])
+        for rank in range(ranks.max() + 1):
+            front = within[ranks == rank]
+            order.append(front[np.argsort(-crowding(objectives[front]), kind="stable")])
+    beyond = np.flatnonzero(excess > 0)
+    order.append(beyond[np.argsort(excess[beyond], kind="stable")])
+    return np.concatenate(order)

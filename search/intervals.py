@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.metrics import METRICS, Outputs, Part
-from nas.text import EncodedExamples, Window
-from search.racing import text_values
+from ortnas.export.metrics import METRICS, Outputs, Part
+from ortnas.nas.text import EncodedExamples, Window
+from ortnas.search.racing import text_values
 
 Vector = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

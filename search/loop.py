@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.files import append_line, read_lines
-from nas.space import SearchSpace, Subnet
-from search.constraints import Proposals
-from search.evolution import Candidate, Evolution
-from search.scoring import Outcome, Scoring, ScoringError
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.files import append_line, read_lines
+from ortnas.search.constraints import Proposals
+from ortnas.search.evolution import Candidate, Evolution
+from ortnas.search.scoring import Outcome, Scoring, ScoringError
 
 Report = Callable[[int, int, str], None]
 # So many failures before the first score are no accident of some subnets.

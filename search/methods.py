@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas.space import Genomes, SearchSpace
-from search.constraints import Constraint, Proposals, predict
-from search.operators import enumerate_space, offspring, unseen
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.search.constraints import Constraint, Proposals, predict
+from ortnas.search.operators import enumerate_space, offspring, unseen
 
 Method = Callable[[SearchSpace, Genomes, int, np.random.Generator], Genomes]
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from nas.space import LAYER_DIMENSIONS, Genomes, SearchSpace
+from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Genomes, SearchSpace
 
 _TOURNAMENT = 3
 

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from export.metrics import Outputs, Part, log_likelihoods
+from ortnas.export.metrics import Outputs, Part, log_likelihoods
 
 Vector = npt.NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from export.metrics import Outputs, Part
-from search.intervals import score_intervals
+from ortnas.export.metrics import Outputs, Part
+from ortnas.search.intervals import score_intervals
 
 
 def resolution_sentence(resolution: Mapping[str, Any]) -> str:

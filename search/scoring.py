@@ -16,17 +16,16 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.conditions import usable_processors
-from export.build import Exporter, Precision
-from export.calibration import Feeds
-from export.graph import LAYOUT_VERSION
-from export.metrics import METRICS, Part
-from export.outputs import Array
-from nas.files import digest
-from nas.space import Subnet
-from search.cache import Known, ScoreCache, Vector
-from search.outputs import open_model, outputs_of
-from search.racing import Race, expected_score, text_values
+from ortnas.bench.conditions import usable_processors
+from ortnas.export.build import Exporter, Precision
+from ortnas.export.graph.model import LAYOUT_VERSION
+from ortnas.export.inference import Array, open_model, outputs_of
+from ortnas.export.int8.calibration import Feeds
+from ortnas.export.metrics import METRICS, Part
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.files import digest
+from ortnas.search.cache import Known, ScoreCache, Vector
+from ortnas.search.racing import Race, expected_score, text_values
 
 Form = Literal["own", "sliced"]
 # Building a model calls ONNX Runtime's quantizer, which is not made for threads; running it is.

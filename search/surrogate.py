@@ -8,10 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
-from nas.space import Genomes, Population, SearchSpace
-
-Matrix = npt.NDArray[np.float64]
-Vector = npt.NDArray[np.float64]
+from ortnas.nas.architecture.space import Genomes, Population, SearchSpace
 
 # With fewer scores, as many subnets spread over the space tell more than a model of them.
 MINIMUM_SCORES = 16
@@ -95,3 +92,31 @@ def _fit(rows: Matrix, wanted: Vector, weights: Vector, seed: int) -> _Member:
     data = xgboost.DMatrix(rows.astype(np.float32), label=residual, weight=weights, nthread=1)
     booster = xgboost.train({**_TREES, "seed": seed, "base_score": 0.0}, data, num_boost_round=_ROUNDS)
     return _Member(coefficients, booster)
+
+
+Matrix = npt.NDArray[np.float64]
+Vector = npt.NDArray[np.float64]
+
+
+def most_promising(
+    expected: Vector, spread: Vector, costs: Matrix, reached: Vector, reached_costs: Matrix, n: int, bonus: float
+) -> npt.NDArray[np.int64]:
+    """n rows of proposals with expected scores (m,), their spread (m,) and costs (m, k), one after the other.
+
+    Each is the one with the largest margin over the best score (``reached``, of subnets with ``reached_costs``) that is
+    had at no more of any cost, where ``bonus`` times its spread counts in its favour. Those chosen before count as
+    reached with what is expected of them, so that a choice is spread along the front. Without costs (k = 0) only the
+    best score counts.
+    """
+    best = np.full(len(expected), reached.min() if len(reached) else 0.0)
+    for score, cost in zip(reached, reached_costs, strict=True):
+        best = np.where((costs >= cost).all(1), np.maximum(best, score), best)
+    hopes = expected + bonus * spread
+    chosen: list[int] = []
+    for _ in range(min(n, len(expected))):
+        margins = hopes - best
+        margins[chosen] = -np.inf
+        row = int(margins.argmax())
+        chosen.append(row)
+        best = np.where((costs >= costs[row]).all(1), np.maximum(best, expected[row]), best)
+    return np.array(chosen, np.int64)

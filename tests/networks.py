@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.fingerprint import fingerprint
-from export.recipes import choose_recipe
-from nas.families import FAMILIES
-from nas.layout import Dimensions, tensor_axes, tensor_shape
-from nas.space import Genomes, SearchSpace, Subnet
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.export.int8.recipes import choose_recipe
+from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.architecture.subnet import Subnet
 
 # The one whose products are exact on the machine that tests run on.
 HOST_RECIPE = choose_recipe(fingerprint()["isa"])

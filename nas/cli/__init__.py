@@ -1,5 +1,5 @@
 """The command line. Heavy imports wait until a command needs them."""
 
-from nas.cli.commands import app
+from ortnas.nas.cli.commands import app
 
 __all__ = ["app"]

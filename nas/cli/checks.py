@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas.cli.execution import command_line, guarded, quoted, say_next
-from nas.cli.options import HostOption, JsonOption
-from nas.limits import MOST_THREADS, MOST_TOKENS, check_request
+from ortnas.nas.cli.execution import command_line, guarded, quoted, say_next
+from ortnas.nas.cli.options import HostOption, JsonOption
+from ortnas.nas.run.limits import MOST_THREADS, MOST_TOKENS, check_request
 
 if TYPE_CHECKING:
-    from export.load_test import LoadRow
-    from export.verify import Check, Verdict
-    from nas.console import Console
+    from ortnas.export.package.throughput import LoadRow
+    from ortnas.export.package.verify import Check, Verdict
+    from ortnas.nas.console import Console
 
 # By verdict; 2 is for wrong options.
 _EXIT_STATUS = {"breaks": 1, "cannot tell": 3}
@@ -42,10 +42,10 @@ def verify(
     """
 
     def action() -> None:
-        from export.load_test import drive
-        from export.verify import verdict_of
-        from export.verify import verify as verify_package
-        from nas.console import Console
+        from ortnas.export.package.throughput import drive
+        from ortnas.export.package.verify import verdict_of
+        from ortnas.export.package.verify import verify as verify_package
+        from ortnas.nas.console import Console
 
         console = Console(to_stderr=as_json)
         checks = verify_package(package)
@@ -102,8 +102,8 @@ def report(
     """Write everything that a run found as one HTML page that works offline."""
 
     def action() -> None:
-        from nas.console import Console
-        from nas.report import write_front_png, write_report
+        from ortnas.nas.console import Console
+        from ortnas.nas.report import write_front_png, write_report
 
         run_folder = folder.parent if folder.is_file() else folder
         path = out or run_folder / ("front.png" if png else "report.html")
@@ -129,8 +129,8 @@ def doctor(
     """Tell what a host does to timings, and measure their noise floor."""
 
     def action() -> None:
-        from nas.console import Console
-        from nas.stages.doctor import examine
+        from ortnas.nas.console import Console
+        from ortnas.nas.stages.doctor import examine
 
         console = Console(to_stderr=as_json)
         result = examine(configuration, host, threads, console)
@@ -163,9 +163,9 @@ def inspect(
         raise typer.BadParameter(str(error), param_hint="--batch, --sequence") from None
 
     def action() -> None:
-        from bench.timing import PROVIDERS, Setup, Workload
-        from nas.console import Console
-        from nas.inspect_model import inspect_model
+        from ortnas.bench.timing import PROVIDERS, Setup, Workload
+        from ortnas.nas.console import Console
+        from ortnas.nas.stages.inspect import inspect_model
 
         workload, setup = Workload(batch, sequence), Setup(PROVIDERS.get(provider, provider), threads)
         result = inspect_model(model, workload, setup, profiled, Console(to_stderr=as_json))

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bench.conditions import usable_processors
-from nas.cli import checks, stages, subnets, timings
+from ortnas.bench.conditions import usable_processors
+from ortnas.nas.cli import checks, stages, subnets, timings
 
 # As in bench, which other imports of onnxruntime may come before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

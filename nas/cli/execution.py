@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from ortnas.nas.run.run import Run
 
 Work = Callable[["Run"], dict[str, Any]]
 # What to do next, given a command's result.
@@ -33,29 +33,28 @@ _OF_ONE_STAGE, _SHARED = ("training", "refinement", "bench", "search"), ("search
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What a user can mend: bad input, a full disk, a host that fails."""
-    from bench.bundle import BundleError, ResultsError
-    from bench.hosts import HostError
-    from bench.latency_files import LatencyFileError
-    from bench.store import StoreError
-    from export.audit import CoverageError
-    from export.build import ExportError
-    from export.calibration import CalibrationError
-    from export.hub import HubError
-    from export.inspection import InspectionError
-    from export.load_test import LoadError
-    from export.package import PackageError
-    from export.weights import SupernetError
-    from nas.configuration import ConfigurationError
-    from nas.data.failures import DataError
-    from nas.failures import CheckpointError, TrainingError
-    from nas.report import ReportError
-    from nas.space import SpaceError
-    from nas.stages.search import SearchError
-    from nas.text import TokenizerError
-    from predictors.latency import PredictorError
-    from search.cluster import ClusterError
-    from search.evolution import InfeasibleBudgetError
-    from search.scoring import ScoringError
+    from ortnas.bench.bundle import BundleError, ResultsError
+    from ortnas.bench.host import HostError
+    from ortnas.bench.store import StoreError
+    from ortnas.export.build import ExportError
+    from ortnas.export.inspect.audit import CoverageError
+    from ortnas.export.inspect.running import InspectionError
+    from ortnas.export.int8.calibration import CalibrationError
+    from ortnas.export.package.package import PackageError
+    from ortnas.export.package.throughput import LoadError
+    from ortnas.export.package.upload import HubError
+    from ortnas.export.weights import SupernetError
+    from ortnas.nas.architecture.subnet import SpaceError
+    from ortnas.nas.failures import CheckpointError, DataError, TrainingError
+    from ortnas.nas.report import ReportError
+    from ortnas.nas.run.configuration import ConfigurationError
+    from ortnas.nas.stages.search import SearchError
+    from ortnas.nas.text import TokenizerError
+    from ortnas.predictors.fitting import PredictorError
+    from ortnas.predictors.latency_files import LatencyFileError
+    from ortnas.search.cluster import ClusterError
+    from ortnas.search.evolution import InfeasibleBudgetError
+    from ortnas.search.scoring import ScoringError
 
     return (
         BundleError,
@@ -120,10 +119,10 @@ def execute(
     """
 
     def action() -> None:
-        from nas.configuration import read_configuration
-        from nas.console import Console
-        from nas.pipeline import STAGES, run_all
-        from nas.run import Run
+        from ortnas.nas.console import Console
+        from ortnas.nas.run.configuration import read_configuration
+        from ortnas.nas.run.run import Run
+        from ortnas.nas.stages.pipeline import STAGES, run_all
 
         run = Run(read_configuration(configuration, _chosen(overrides, assignments)), Console(to_stderr=as_json))
         try:
@@ -144,8 +143,8 @@ def execute(
 
 def _chosen(overrides: Mapping[str, Any], assignments: list[str] | None) -> dict[str, Any]:
     """Keys in place of the configured ones: options that were given and every ``--set``, each key once."""
-    from nas.wrong_keys import shorten
-    from nas.yaml_documents import YamlError, parse_yaml
+    from ortnas.nas.run.wrong_keys import shorten
+    from ortnas.nas.yaml_documents import YamlError, parse_yaml
 
     chosen = {key: value for key, value in overrides.items() if value is not None}
     for assignment in assignments or []:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.execution import execute, guarded, quoted
-from nas.cli.options import (
+from ortnas.nas.cli.execution import execute, guarded, quoted
+from ortnas.nas.cli.options import (
     SUBNET_HELP,
     BudgetOption,
     CheckpointOption,
@@ -23,7 +23,7 @@ from nas.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from ortnas.nas.run.run import Run
 
 
 def init(
@@ -49,8 +49,8 @@ def init(
     """Write a commented run.yaml; head and columns are those that the data tells."""
 
     def action() -> None:
-        from nas.data import Asked
-        from nas.starter import write_starter
+        from ortnas.nas.data import Asked
+        from ortnas.nas.run.starter import write_starter
 
         asked = Asked(head, text, pair, label)
         for sentence in write_starter(path, checkpoint, data, asked, tuple(budget or ("2x",)), force, task):
@@ -117,7 +117,7 @@ def train(
     overrides |= {"refinement.steps": steps, "refinement.quantization_aware": quantization_aware}
 
     def refine(run: Run) -> dict[str, Any]:
-        from nas.stages.refine import refine as refine_subnet
+        from ortnas.nas.stages.refine import refine as refine_subnet
 
         return refine_subnet(run, subnet)
 
@@ -160,7 +160,7 @@ def search(
         return
 
     def listed(run: Run) -> dict[str, Any]:
-        from nas.stages.search import list_within_budget
+        from ortnas.nas.stages.search import list_within_budget
 
         return list_within_budget(run, candidates)
 
@@ -192,7 +192,7 @@ def export(
     overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
 
     def make(run: Run) -> dict[str, Any]:
-        from nas.stages.delivery import deliver
+        from ortnas.nas.stages.export import deliver
 
         return deliver(run, subnet or [], out, push_to_hub)
 

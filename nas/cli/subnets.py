@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.execution import command_line, execute, quoted
-from nas.cli.options import SUBNET_HELP, ConfigurationArgument, FolderOption, JsonOption, SetOption
+from ortnas.nas.cli.execution import command_line, execute, quoted
+from ortnas.nas.cli.options import SUBNET_HELP, ConfigurationArgument, FolderOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from ortnas.nas.run.run import Run
 
 
 def extract(
@@ -25,7 +25,7 @@ def extract(
     """Write a subnet as a plain transformers checkpoint, where its shape allows."""
 
     def write(run: Run) -> dict[str, Any]:
-        from nas.stages.refine import extract_subnet
+        from ortnas.nas.stages.extract import extract_subnet
 
         return extract_subnet(run, subnet, out)
 
@@ -47,7 +47,7 @@ def sensitivity(
     """Measure which weight products lose score in INT8, and which to leave in float."""
 
     def measure(run: Run) -> dict[str, Any]:
-        from nas.stages.sensitivity import sensitivity as search_products
+        from ortnas.nas.stages.sensitivity import sensitivity as search_products
 
         return search_products(run, subnet, tolerance, limit, budget)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nas.cli.execution import command_line, execute, guarded, quoted, say_next
-from nas.cli.options import (
+from ortnas.nas.cli.execution import command_line, execute, guarded, quoted, say_next
+from ortnas.nas.cli.options import (
     CONFIGURATION_HELP,
     ConfigurationArgument,
     FolderOption,
@@ -19,10 +19,10 @@ from nas.cli.options import (
     PrecisionOption,
     SetOption,
 )
-from nas.limits import MOST_THREADS, MOST_TOKENS, SEEDS
+from ortnas.nas.run.limits import MOST_THREADS, MOST_TOKENS, SEEDS
 
 if TYPE_CHECKING:
-    from nas.run import Run
+    from ortnas.nas.run.run import Run
 
 
 def bench(
@@ -68,7 +68,8 @@ def bench(
         raise typer.BadParameter("one at a time", param_hint="--bundle, --import, --export, --list")
 
     def other_work(run: Run) -> dict[str, Any]:
-        from nas.stages import bundles, datasets
+        from ortnas.nas.stages import bundles
+        from ortnas.nas.stages import stored_timings as datasets
 
         if bundle:
             return bundles.bundle(run, bundle)
@@ -164,7 +165,7 @@ def fit(
     assert configuration is not None
 
     def start_from(run: Run) -> dict[str, Any]:
-        from nas.stages.fit import fit_predictor
+        from ortnas.nas.stages.fit import fit_predictor
 
         return fit_predictor(run, source)
 
@@ -183,9 +184,9 @@ def _fit_file(
     """``setting``: threads, batch, sequence, seed."""
 
     def action() -> None:
-        from bench.timing import Setup, Workload
-        from nas.console import Console
-        from nas.stages.latency_files import fit_latency_file
+        from ortnas.bench.timing import Setup, Workload
+        from ortnas.nas.console import Console
+        from ortnas.nas.stages.fit import fit_latency_file
 
         threads, batch, sequence, seed = setting
         setup, workload = Setup(threads=threads or 1), Workload(batch or 1, sequence or 128)

@@ -1,14 +1,14 @@
 """Reading texts and tasks, and cutting them into disjoint parts."""
 
-from nas.data.corpus import PackedCorpus, prepare_corpus, read_corpus
-from nas.data.failures import DataError
-from nas.data.guess import Asked, Guess, guess_source
-from nas.data.identity import source_identity
-from nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, read_sentences
-from nas.data.source import DataSource
-from nas.data.splits import Sizes, Splits, make_splits
-from nas.data.storage import read_splits, write_splits
-from nas.data.tasks import TASKS, Task, find_task
+from ortnas.nas.data.corpus import PackedCorpus, prepare_corpus, read_corpus
+from ortnas.nas.data.guess import Asked, Guess, guess_source
+from ortnas.nas.data.identity import source_identity
+from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, read_sentences
+from ortnas.nas.data.source import DataSource
+from ortnas.nas.data.splits import Sizes, Splits, make_splits
+from ortnas.nas.data.storage import read_splits, write_splits
+from ortnas.nas.data.tasks import TASKS, Task, find_task
+from ortnas.nas.failures import DataError
 
 __all__ = [
     "PYTHON_DOCSTRINGS",

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.data.failures import DataError
-from nas.data.lines import numbered_lines
-from nas.data.tables import Table
-from nas.files import parse_json, shown
+from ortnas.nas.data.lines import numbered_lines
+from ortnas.nas.data.tables import Table
+from ortnas.nas.failures import DataError
+from ortnas.nas.files import parse_json, shown
 
 # Usual columns of such tables, also where they come as JSON Lines or from the hub.
 WORDS_COLUMNS, TAGS_COLUMNS = ("tokens", "words"), ("ner_tags", "tags", "labels", "pos_tags")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, QUESTION_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
-from nas.data.failures import DataError, listed, shown
-from nas.data.rows import Columns
-from nas.data.tables import Table
-from nas.data.tasks import Task
+from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, QUESTION_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
+from ortnas.nas.data.failures import listed, shown
+from ortnas.nas.data.rows import Columns
+from ortnas.nas.data.tables import Table
+from ortnas.nas.data.tasks import Task
+from ortnas.nas.failures import DataError
 
 _TEXTS = ("sentence", "text")
 LABEL_COLUMNS = ("label", "gold_label", "score", "labels", "target", "class", "is_duplicate", "Quality")

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nas.data.annotations import TAGS_COLUMNS, WORDS_COLUMNS
-from nas.data.failures import DataError, shown
-from nas.data.lines import numbered_lines
-from nas.data.tables import Table
+from ortnas.nas.data.annotations import TAGS_COLUMNS, WORDS_COLUMNS
+from ortnas.nas.data.failures import shown
+from ortnas.nas.data.lines import numbered_lines
+from ortnas.nas.data.tables import Table
+from ortnas.nas.failures import DataError
 
 # Columns of CoNLL-U (universaldependencies.org/format.html), and which of them are read.
 _CONLLU_COLUMNS, _FORM, _UPOS = 10, 1, 3

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from nas.data.documents import corpus_files, documents
-from nas.data.failures import DataError
-from nas.data.packing import Ids, Tally, pack, special_ids
-from nas.data.sequences import PackedSequences
-from nas.data.splits import LEAST_TRAINING, Sizes
-from nas.files import aside, write_json
-from nas.text import EncodedExamples, load_tokenizer
+from ortnas.nas.data.documents import corpus_files, documents
+from ortnas.nas.data.packing import Ids, Tally, pack, special_ids
+from ortnas.nas.data.sequences import PackedSequences
+from ortnas.nas.data.splits import LEAST_TRAINING, Sizes
+from ortnas.nas.failures import DataError
+from ortnas.nas.files import aside, write_json
+from ortnas.nas.text import EncodedExamples, load_tokenizer
 
 CORPUS_FILE, SEQUENCES_FILE = "corpus.json", "sequences.arrow"
 _FORMAT = 1

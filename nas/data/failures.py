@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ortnas.nas.failures import DataError
+
 # A file with more rows that do not fit its header than both of these was written in some other way.
 _FEW_ROWS, _FEW = 3, 0.01
 _LISTED, _CHARACTERS, _QUOTED_CHARACTERS = 6, 60, 40
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message names the file, the line where there is one, and what is wrong."""
 
 
 def shown(value: Any) -> str:

@@ -7,16 +7,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
-from nas.data.columns import LABEL_COLUMNS, check_header, choose_columns, has_columns, without_header
-from nas.data.conll import is_tagged
-from nas.data.failures import DataError, listed, shown
-from nas.data.hub import HUB_PREFIX
-from nas.data.lines import kind_of
-from nas.data.rows import Columns
-from nas.data.sentences import PYTHON_DOCSTRINGS
-from nas.data.source import training_file
-from nas.data.tables import TABLE_KINDS, Table, open_table
+from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
+from ortnas.nas.data.columns import LABEL_COLUMNS, check_header, choose_columns, has_columns, without_header
+from ortnas.nas.data.conll import is_tagged
+from ortnas.nas.data.failures import listed, shown
+from ortnas.nas.data.hub import HUB_PREFIX
+from ortnas.nas.data.lines import kind_of
+from ortnas.nas.data.rows import Columns
+from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS
+from ortnas.nas.data.source import training_file
+from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
+from ortnas.nas.failures import DataError
 
 _SAMPLE_ROWS = 500
 _ASK = "say which are meant by --text, --pair and --label, or name a task with --task"

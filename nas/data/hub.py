@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nas.data.failures import DataError, cut
-from nas.data.lines import check_regular, files_below
-from nas.data.tables import Table
+from ortnas.nas.data.failures import cut
+from ortnas.nas.data.lines import check_regular, files_below
+from ortnas.nas.data.tables import Table
+from ortnas.nas.failures import DataError
 
 HUB_PREFIX = "hub:"
 _REASON_CHARACTERS = 300

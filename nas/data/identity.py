@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from nas.data.failures import DataError
-from nas.data.hub import HUB_PREFIX, local_folder
-from nas.data.lines import check_regular, files_below
-from nas.data.sentences import PYTHON_DOCSTRINGS
-from nas.files import digest
+from ortnas.nas.data.hub import HUB_PREFIX, local_folder
+from ortnas.nas.data.lines import check_regular, files_below
+from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS
+from ortnas.nas.failures import DataError
+from ortnas.nas.files import digest
 
 # Larger files are told apart by size and time of change, since reading them would take seconds in every command.
 _LARGEST_READ_BYTES = 64_000_000

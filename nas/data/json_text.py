@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nas.data.failures import DataError, shown
+from ortnas.nas.data.failures import shown
+from ortnas.nas.failures import DataError
 
 
 def parse_json(text: str, place: str) -> Any:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from nas.data.failures import DataError
+from ortnas.nas.failures import DataError
 
 _LINES_PER_REPORT = 1000
 

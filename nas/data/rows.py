@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from nas.data.annotations import IMPOSSIBLE_COLUMN
-from nas.data.failures import DataError, note_left_out, shown
-from nas.data.tables import Table
-from nas.text import Example
+from ortnas.nas.data.annotations import IMPOSSIBLE_COLUMN
+from ortnas.nas.data.failures import note_left_out, shown
+from ortnas.nas.data.tables import Table
+from ortnas.nas.failures import DataError
+from ortnas.nas.text import Example
 
 
 class Row(NamedTuple):

@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from nas.data.lines import numbered_lines
-from nas.data.tables import Table
+from ortnas.nas.data.lines import numbered_lines
+from ortnas.nas.data.tables import Table
 
 PYTHON_DOCSTRINGS = "python-docstrings"
 # Directories of the standard library that hold tests or bundled third-party code.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.text import Feeds
+from ortnas.nas.text import Feeds
 
 
 class PackedSequences:

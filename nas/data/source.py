@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nas.data.annotations import open_squad
-from nas.data.columns import check_header, choose_columns
-from nas.data.conll import open_conll
-from nas.data.failures import DataError, listed, shown
-from nas.data.hub import HUB_PREFIX, open_hub
-from nas.data.lines import check_regular, kind_of
-from nas.data.rows import Columns, Row, table_rows
-from nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, open_sentences
-from nas.data.tables import TABLE_KINDS, Table, open_table
-from nas.data.tasks import Task, find_task
-from nas.text import Example
+from ortnas.nas.data.annotations import open_squad
+from ortnas.nas.data.columns import check_header, choose_columns
+from ortnas.nas.data.conll import open_conll
+from ortnas.nas.data.failures import listed, shown
+from ortnas.nas.data.hub import HUB_PREFIX, open_hub
+from ortnas.nas.data.lines import check_regular, kind_of
+from ortnas.nas.data.rows import Columns, Row, table_rows
+from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, open_sentences
+from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
+from ortnas.nas.data.tasks import Task, find_task
+from ortnas.nas.failures import DataError
+from ortnas.nas.text import Example
 
 HEADS = ("embedding", "classification", "regression", "token-classification", "span")
 # Formats in which a folder may hold a head's files, and stems of their names, in the order in which they are tried.

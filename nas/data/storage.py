@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.data.failures import DataError
-from nas.data.splits import Splits
-from nas.files import aside, write_json
-from nas.text import Example
+from ortnas.nas.data.splits import Splits
+from ortnas.nas.failures import DataError
+from ortnas.nas.files import aside, write_json
+from ortnas.nas.text import Example
 
 SPLITS_FILE = "splits.json"
 _FORMAT = 1

@@ -9,9 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nas.data.failures import DataError, listed, note_left_out
-from nas.data.json_text import parse_json
-from nas.data.lines import kind_of, numbered_lines
+from ortnas.nas.data.failures import listed, note_left_out
+from ortnas.nas.data.json_text import parse_json
+from ortnas.nas.data.lines import kind_of, numbered_lines
+from ortnas.nas.failures import DataError
 
 TABLE_KINDS = ("tsv", "csv", "jsonl")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from nas.data.failures import DataError
+from ortnas.nas.failures import DataError
 
 
 @dataclass(frozen=True)

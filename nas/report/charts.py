@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas.space import Subnet
+from ortnas.nas.architecture.subnet import Subnet
 
 # Colours are names that the page gives a value for in light and in dark.
 COLOURS = tuple(f"var(--series-{number})" for number in range(1, 7))

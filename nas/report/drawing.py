@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from nas.layout import Dimensions
-from nas.space import Layer, Subnet
+from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.subnet import Layer, Subnet
 
 _WIDTH, _LEFT, _BLOCK = 340, 26, 208
 _ROW, _GAP = 34, 6

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.report.charts import (
+from ortnas.nas.report.charts import (
     COLOURS,
     MUTED,
     STRONG,
@@ -23,8 +23,8 @@ from nas.report.charts import (
     vertical,
     words,
 )
-from nas.report.record import Measured, RunRecord, Scored, Search
-from search.front import pareto_rows
+from ortnas.nas.report.record import Measured, RunRecord, Scored, Search
+from ortnas.search.front import pareto_rows
 
 
 def label_of(search: Search, record: RunRecord) -> str:

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from nas.files import write_aside
-from nas.report.record import RunRecord, read_run
-from nas.report.sections import all_sections
+from ortnas.nas.files import write_aside
+from ortnas.nas.report.record import RunRecord, read_run
+from ortnas.nas.report.sections import all_sections
 
 _HERE = Path(__file__).parent
 

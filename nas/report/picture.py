@@ -6,10 +6,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from nas.files import write_aside
-from nas.report.charts import spread_labels, words
-from nas.report.front import label_of, metric_of, pareto, shown_searches
-from nas.report.record import ReportError, RunRecord, read_run
+from ortnas.nas.files import write_aside
+from ortnas.nas.report.charts import spread_labels, words
+from ortnas.nas.report.front import label_of, metric_of, pareto, shown_searches
+from ortnas.nas.report.record import ReportError, RunRecord, read_run
 
 # The page's light colours and marks, in its order.
 _COLOURS = ("#1f5fbf", "#c4500b", "#0b7a55", "#8a3ab9", "#a8730b", "#b3254c")

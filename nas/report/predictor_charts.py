@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.report.charts import COLOURS, MUTED, STRONG, Chart, axis, describe_lines, hover, plain, share, words
-from nas.report.record import Dataset, Measured, RunRecord
-from nas.space import Genomes, SpaceError, Subnet
-from predictors.latency import Predictor, PredictorError, held_out_predictions, learning_curve
+from ortnas.nas.architecture.space import Genomes
+from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.report.charts import COLOURS, MUTED, STRONG, Chart, axis, describe_lines, hover, plain, share, words
+from ortnas.nas.report.record import Dataset, Measured, RunRecord
+from ortnas.predictors.fitting import Predictor, PredictorError, held_out_predictions, learning_curve
 
 Vector = npt.NDArray[np.float64]
 # Around a budget, errors this large decide who is within it.

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nas.report.charts import COLOURS, Chart, axis, plain, words
-from nas.report.front import label_of, metric_of, shown_searches
-from nas.report.record import RunRecord, Scored, Search
-from search.front import hypervolume
+from ortnas.nas.report.charts import COLOURS, Chart, axis, plain, words
+from ortnas.nas.report.front import label_of, metric_of, shown_searches
+from ortnas.nas.report.record import RunRecord, Scored, Search
+from ortnas.search.front import hypervolume
 
 
 def progress_chart(record: RunRecord) -> Chart | None:

@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bench.estimates import Reference, Timing
-from bench.store import Measurement, Store, StoreError, Summary, timings
-from nas.files import read_lines
-from nas.layout import DESCRIPTION_FILE, Dimensions
-from nas.space import SearchSpace, SpaceError, Subnet
-from nas.yaml_documents import read_yaml
-from predictors.features import PRECISIONS
-from predictors.latency import Predictor, PredictorError, load_predictor
+from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.store import Measurement, Store, StoreError, Summary, timings
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.files import read_lines
+from ortnas.nas.yaml_documents import read_yaml
+from ortnas.predictors.features import PRECISIONS
+from ortnas.predictors.fitting import Predictor, PredictorError, load_predictor
 
 Part = TypeVar("Part")
 # What reading a file raises that is damaged, or that another release wrote.

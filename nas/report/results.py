@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nas.report.charts import COLOURS, STRONG, Chart, accuracy_interval, axis, describe_lines, hover, ms, plain, words
-from nas.report.record import RunRecord
+from ortnas.nas.report.charts import (
+    COLOURS,
+    STRONG,
+    Chart,
+    accuracy_interval,
+    axis,
+    describe_lines,
+    hover,
+    ms,
+    plain,
+    words,
+)
+from ortnas.nas.report.record import RunRecord
 
 
 def result_rows(record: RunRecord) -> list[dict[str, Any]]:

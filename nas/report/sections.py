@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import yaml
 from markupsafe import Markup
 
-from nas.report.charts import Chart, share, words
-from nas.report.drawing import draw_subnet
-from nas.report.front import front_chart, label_of
-from nas.report.predictor_charts import predictor_charts
-from nas.report.progress import best_chart, progress_chart
-from nas.report.record import RunRecord
-from nas.report.results import interval_of, result_rows, results_chart
-from nas.report.timing_charts import dataset_chart, noise_charts, training_charts
-from nas.space import Subnet
-from search.resolution import resolution_sentence
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.report.charts import Chart, share, words
+from ortnas.nas.report.drawing import draw_subnet
+from ortnas.nas.report.front import front_chart, label_of
+from ortnas.nas.report.predictor_charts import predictor_charts
+from ortnas.nas.report.progress import best_chart, progress_chart
+from ortnas.nas.report.record import RunRecord
+from ortnas.nas.report.results import interval_of, result_rows, results_chart
+from ortnas.nas.report.timing_charts import dataset_chart, noise_charts, training_charts
+from ortnas.search.resolution import resolution_sentence
 
 _SOFTWARE = ("ortnas", "onnxruntime", "onnx", "numpy", "xgboost", "torch", "transformers", "tokenizers")
 _HOST_FACTS = {

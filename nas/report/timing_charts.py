@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.timing import Z_TWO_SIDED
-from nas.report.charts import COLOURS, Chart, axis, describe_lines, hover, plain
-from nas.report.record import Dataset, RunRecord
+from ortnas.bench.timing import Z_TWO_SIDED
+from ortnas.nas.report.charts import COLOURS, Chart, axis, describe_lines, hover, plain
+from ortnas.nas.report.record import Dataset, RunRecord
 
 # Around a budget, errors this large decide who is within it.
 _BAND = 0.1

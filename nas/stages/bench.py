@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from bench.estimates import Reference, Timing, noise_floor
-from bench.hosts import Failure
-from bench.store import Measurement, Store, StoreError, timings
-from bench.timing import Z_TWO_SIDED, Samples, half_width
-from bench.visits import GROUP_SIZE
-from nas.run import Run
-from nas.space import Genomes, Subnet
-from nas.stages.comparison import coverage
-from nas.stages.fit import budget_in_ms, fit_timings
-from predictors.latency import MINIMUM_MEASUREMENTS, Predictor
-from predictors.sampling import most_useful, stratified
+from ortnas.bench.estimates import Reference, Timing, noise_floor
+from ortnas.bench.host import Failure
+from ortnas.bench.store import Measurement, Store, StoreError, timings
+from ortnas.bench.timing import Z_TWO_SIDED, Samples, half_width
+from ortnas.bench.visits import GROUP_SIZE
+from ortnas.nas.architecture.space import Genomes
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.fit import budget_in_ms, fit_timings
+from ortnas.nas.stages.packaging import coverage
+from ortnas.predictors.fitting import MINIMUM_MEASUREMENTS, Predictor
+from ortnas.predictors.survey import most_useful, stratified
 
 _FAILURES_IN_A_ROW = 5
 # Subnets whose models the host holds at a time: their visits are this far apart.

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
-from bench.store import Store, Target
-from bench.timing import Setup, Workload
-from nas.files import parse_json, said, write_json
-from nas.run import Run
-from nas.space import Subnet
-from nas.stages.bench import measurement_of
-from nas.stages.comparison import coverage
-from predictors.features import PRECISIONS
-from predictors.sampling import stratified
+from ortnas.bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
+from ortnas.bench.store import Store, Target
+from ortnas.bench.timing import Setup, Workload
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.files import parse_json, said, write_json
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.bench import measurement_of
+from ortnas.nas.stages.packaging import coverage
+from ortnas.predictors.features import PRECISIONS
+from ortnas.predictors.survey import stratified
 
 
 def bundle(run: Run, path: Path) -> dict[str, Any]:

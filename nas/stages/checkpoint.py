@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas.run import Run
-from nas.task_data import TaskData
+from ortnas.nas.run.run import Run
+from ortnas.nas.run.task_data import TaskData
 
 if TYPE_CHECKING:
-    from nas.checkpoint import Checkpoint
+    from ortnas.nas.training.checkpoint.reading import Checkpoint
 
 
 def open_run_checkpoint(run: Run, data: TaskData) -> Checkpoint:
@@ -16,8 +16,8 @@ def open_run_checkpoint(run: Run, data: TaskData) -> Checkpoint:
 
     Raises CheckpointError.
     """
-    from nas.checkpoint import read_checkpoint
-    from nas.label_order import settle_order
+    from ortnas.nas.stages.label_order import settle_order
+    from ortnas.nas.training.checkpoint.reading import read_checkpoint
 
     configuration = run.configuration
     checkpoint = read_checkpoint(

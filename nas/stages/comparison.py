@@ -6,25 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from bench.estimates import Reference
-from bench.timing import PROVIDERS, Setup
-from export.audit import audit, check_coverage
-from export.build import Drift, Exporter, ExportError, Precision, drift, load, model_outputs
-from export.build import run as run_model
-from export.heads import FLOAT_PRODUCTS
-from export.metrics import METRICS, all_scores, best_null_threshold, has_unanswerable
-from export.package import PackageContent, Sample, write_package
-from nas.run import Run
-from nas.space import Subnet
-from nas.stages.card_facts import card_facts
-from nas.stages.measuring import time_finally
-from nas.task_data import take
-from search.intervals import score_intervals
+from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.timing import Protocol
+from ortnas.bench.visits import time_models
+from ortnas.export.build import Exporter, ExportError, Precision
+from ortnas.export.inference import model_outputs
+from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.run.run import Run
+from ortnas.search.intervals import score_intervals
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
-_SAMPLE_TEXTS = 48
 
 
 @dataclass(frozen=True)
@@ -167,84 +159,15 @@ def difference(figure: Mapping[str, float]) -> str:
     return f"{figure['value']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f})"
 
 
-def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    """Writes ``packages/NAME``. ``record`` adds what only the caller knows, the budget among it.
-
-    Raises CoverageError where an INT8 model runs too much in floats.
-    """
-    model = entry.exporter.build(entry.subnet, entry.precision)
-    write_package(
-        run.packages_folder / name,
-        PackageContent(
-            name=f"{run.folder.name}-{name}",
-            model=model,
-            supernet=entry.exporter.supernet,
-            subnet=entry.subnet,
-            max_length=run.max_length,
-            sample=_sample(run, model, row["null_threshold"]),
-            record={
-                "precision": entry.precision,
-                "checkpoint": run.configuration.checkpoint,
-                "provenance": entry.exporter.supernet.provenance,
-                "recipe": run.recipe.to_json(),
-                "latency": {
-                    key: row[key]
-                    for key in ("measured_ms", "spread_ms", "p95_ms", "predicted_ms", "speed_up", "visits")
-                },
-                "metric": run.metric,
-                "null_threshold": row["null_threshold"],
-                "report": row["scores"],
-                "report_size": run.trained_data.counts["report"],
-                "drift": vars(_drift(entry, model)),
-                "coverage": coverage(run, model, entry.precision),
-                "target": run.target.to_json(),
-                **card_facts(run, row),
-                **record,
-            },
-        ),
-    )
+# What is shipped is timed longer than what a predictor is fitted to.
+_VISITS, _CAP_S = 3, 2.0
 
 
-def coverage(run: Run, model: bytes, precision: Precision) -> dict[str, Any]:
-    """What of a model runs in integers, and what is demanded of INT8 models (``threshold``, None where nothing is).
-
-    Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
-    """
-    setup = run.target.setup
-    found = audit(model, run.main_workload, Setup(threads=setup.threads))
-    threshold = None
-    if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
-        threshold = run.configuration.quantization.coverage
-        check_coverage(found, threshold, (*run.recipe.keep_float, *FLOAT_PRODUCTS))
-    return {
-        "threshold": threshold,
-        "integer_share": found.integer_share,
-        "weight_integer_share": found.weight_integer_share,
-        "operators": found.operators,
-        "float_weight_products": [item.name for item in found.weight_products if item.kernel == "float"],
-    }
-
-
-def _drift(entry: Entry, model: bytes) -> Drift:
-    """How far the packaged model's outputs lie from the float export's, on calibration texts."""
-    feeds = entry.exporter.calibration[0]
-    float_output = run_model(load(entry.exporter.build(entry.subnet, "fp32")), feeds)
-    return drift(run_model(load(model), feeds), float_output)
-
-
-def _sample(run: Run, model: bytes, null_threshold: float | None) -> Sample:
-    """The first inputs of the report part, with what their outputs are compared with."""
-    head, part = run.configuration.head, run.part("report")
-    encoded = take(part.encoded, _SAMPLE_TEXTS)
-    teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
-    examples = part.examples[:_SAMPLE_TEXTS]
-    part = replace(part, encoded=encoded, examples=examples, teacher=teacher, null_threshold=null_threshold)
-    labels = encoded.labels or ()
-    return Sample(
-        metric=run.metric,
-        score=METRICS[run.metric](model_outputs(model, encoded, head), part),
-        examples=[example.to_json() for example in part.examples],
-        # A corpus has no texts to encode again, only tokens.
-        tokens=[] if part.examples else [[list(ids), tags] for ids, tags in zip(encoded.ids, labels, strict=True)],
-        teacher=None if teacher is None else np.asarray(teacher, np.float64).round(4).tolist(),
-    )
+def time_finally(run: Run, models: Mapping[str, bytes], reference: Reference | None = None) -> dict[str, Timing]:
+    """As ``bench.visits.time_models``, beside the run's anchor. Raises HostError where a model fails."""
+    target = run.target
+    protocol = Protocol(share=run.configuration.bench.confidence, cap_s=_CAP_S)
+    with run.console.progress("timing") as report:
+        return time_models(
+            models, run.anchor, target.setup, target.workloads, run.host, _VISITS, protocol, reference, report
+        )

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from export.tags import describe_scheme
-from nas.data import PackedCorpus
-from nas.run import Run
-from nas.task_data import TaskData
+from ortnas.export.tags import describe_scheme
+from ortnas.nas.data import PackedCorpus
+from ortnas.nas.run.run import Run
+from ortnas.nas.run.task_data import TaskData
 
 
 def data(run: Run) -> dict[str, Any]:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from export.package import PackageError, read_record
-from nas.files import digest, write_json
-from nas.run import Run
-from nas.stages.comparison import Entry, compare, package, show
-from nas.stages.fit import usable_timings
-from nas.stages.search import make_scorer
-from search.scoring import part_digest
+from ortnas.bench.estimates import Reference
+from ortnas.bench.store import StoreError
+from ortnas.export.build import Exporter
+from ortnas.export.package.package import PackageError
+from ortnas.export.package.upload import check_login, push
+from ortnas.export.weights import read_supernet
+from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.files import digest
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.comparison import Entry, compare
+from ortnas.nas.stages.courses import recorded
+from ortnas.nas.stages.find_subnet import find_subnet
+from ortnas.nas.stages.fit import checked_predictor, usable_timings
+from ortnas.nas.stages.further_training import refined_folder
+from ortnas.nas.stages.packaging import conclude, package, package_name
+from ortnas.nas.stages.scoring import make_scorer
+from ortnas.predictors.fitting import PredictorError
+from ortnas.search.scoring import part_digest
 
 
 def export(run: Run) -> dict[str, Any]:
@@ -31,36 +42,7 @@ def export(run: Run) -> dict[str, Any]:
     parts = [part_digest(run.part(name)) for name in run.trained_data.report_parts]
     inputs = digest([search["inputs"] for search in winners.values()], parts, run.target.hash)
     packages = [run.packages_folder / package_name(run, budget) for budget in winners]
-    return conclude(run, run.configuration.precision, inputs, packages, lambda: _make(run, winners))
-
-
-def conclude(
-    run: Run, name: str, inputs: str, packages: list[Path], make: Callable[[], dict[str, Any]]
-) -> dict[str, Any]:
-    """Makes packages and the comparison of that name, or recognises that they are made of ``inputs``; shows them."""
-    # Reports look for comparisons in the run, wherever the packages go.
-    file = run.folder / "packages" / f"comparison-{name}.json"
-    comparison = _recorded(file, inputs, packages)
-    if comparison is None:
-        comparison = make() | {"inputs": inputs}
-        write_json(file, comparison)
-        run.event("export", inputs=inputs, packages=[folder.name for folder in packages])
-    show(run, comparison["rows"])
-    announce(run, packages)
-    return comparison | {"packages": [str(folder) for folder in packages]}
-
-
-def package_name(run: Run, budget: str) -> str:
-    label = budget if budget.endswith("x") else f"{budget}ms"
-    return f"{run.configuration.precision}-{label}"
-
-
-def announce(run: Run, packages: Sequence[Path]) -> None:
-    """Says where the packages are and how to run them."""
-    for folder in packages:
-        run.console.say(f"\npackage: {folder}")
-        run.console.say(f"  session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})")
-        run.console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
+    return conclude(run, run.configuration.precision, inputs, packages, lambda: _compare_winners(run, winners))
 
 
 def _winners(run: Run) -> dict[str, dict[str, Any]]:
@@ -88,7 +70,7 @@ def finished_search(run: Run, budget: str, context: str) -> dict[str, Any] | Non
     return search if search["winner"] is not None else None
 
 
-def _make(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _compare_winners(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Full model at both precisions and every winner, compared; winners packaged."""
     precision, space = run.configuration.precision, run.supernet.space
     entries = {
@@ -115,14 +97,108 @@ def _make(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"rows": rows, "reference_ms": reference.latency_ms, "metric": run.metric, "target": run.target.to_json()}
 
 
-def _recorded(path: Path, inputs: str, packages: list[Path]) -> dict[str, Any] | None:
-    """The comparison already made of these inputs, if its packages are there too."""
+def deliver(run: Run, names: Sequence[str], out: Path | None = None, hub_name: str | None = None) -> dict[str, Any]:
+    """Packages the subnets of these names (see ``find_subnet``), or the winners where none is given.
+
+    Packages become folders of ``out``, or of the run's ``packages``; then they are uploaded as ``hub_name``. Where
+    that cannot work, it is said before any work. Raises HubError, OSError and what ``export`` raises.
+    """
+    if hub_name is not None:
+        run.console.say(f"to the hub as {check_login(hub_name)}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            run.packages_folder = out
+    result = export_subnets(run, names) if names else export(run)
+    if hub_name is not None:
+        result["uploaded"] = push([Path(folder) for folder in result["packages"]], hub_name)
+        for address in result["uploaded"]:
+            run.console.say(f"uploaded: {address}")
+    return result
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A named subnet, the weights that it is built from, and the search that it won, if it was named by a budget."""
+
+    subnet: Subnet
+    exporter: Exporter
+    is_refined: bool
+    search: dict[str, Any] | None
+
+    @property
+    def title(self) -> str:
+        return f"{self.subnet.key} {'trained further' if self.is_refined else 'in the supernet'}"
+
+    def record(self) -> dict[str, Any]:
+        """What a package says of the budget and the search that it comes from; nothing where it comes from none."""
+        if self.search is None:
+            return {"budget": None, "budget_ms": None}
+        found = {"budget": self.search["budget"], "budget_ms": self.search["budget_ms"]}
+        # Its score was that of the weights before.
+        return found if self.is_refined else found | {"search_score": self.search["winner"]["score"]}
+
+
+def export_subnets(run: Run, names: Sequence[str]) -> dict[str, Any]:
+    """Packages any subnets of the supernet as ``PRECISION-KEY``, measured and scored as finalists are.
+
+    Those that were trained further come with those weights. Raises ConfigurationError and SpaceError where a name
+    stands for no subnet of this supernet, PackageError and CoverageError.
+    """
+    run.console.heading(
+        "export: chosen subnets as packages",
+        "They are timed in turn with the full model, and scored on texts that nothing was chosen on.",
+    )
+    precision = run.configuration.precision
+    context = make_scorer(run).context
+    chosen = {choice.subnet.key: choice for choice in (_choose(run, name, context) for name in names)}
+    inputs = digest(
+        [[key, choice.exporter.supernet.digest, choice.record()] for key, choice in chosen.items()],
+        precision,
+        run.recipe.to_json(),
+        [part_digest(run.part(name)) for name in run.trained_data.report_parts],
+        run.target.hash,
+    )
+    packages = {key: run.packages_folder / f"{precision}-{key}" for key in chosen}
+    return conclude(run, f"{precision}-subnets", inputs, list(packages.values()), lambda: _compare_chosen(run, chosen))
+
+
+def _choose(run: Run, name: str, context: str) -> _Choice:
+    subnet = find_subnet(run, name)
+    run.supernet.dimensions.check(subnet)
+    folder = refined_folder(run, subnet, quantization_aware=False)
+    is_refined = recorded(folder, "inputs") is not None
+    exporter = Exporter(read_supernet(folder), run.recipe, run.calibration) if is_refined else run.exporter
+    return _Choice(subnet, exporter, is_refined, finished_search(run, name, context))
+
+
+def _compare_chosen(run: Run, chosen: dict[str, _Choice]) -> dict[str, Any]:
+    precision = run.configuration.precision
+    entries = {
+        key: Entry(choice.title, choice.exporter, choice.subnet, precision, _predicted_ms(run, choice.subnet))
+        for key, choice in chosen.items()
+    }
+    rows = compare(run, list(entries.values()), _reference(run))
+    by_name = {row["name"]: row for row in rows}
+    for key, entry in entries.items():
+        package(run, f"{precision}-{key}", entry, by_name[entry.name], chosen[key].record())
+    return {"rows": rows, "metric": run.metric, "target": run.target.to_json()}
+
+
+def _predicted_ms(run: Run, subnet: Subnet) -> float | None:
+    """None without a predictor of this target, and for a subnet outside its space."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        if document["inputs"] != inputs:
-            return None
-        for folder in packages:
-            read_record(folder)
-    except (OSError, ValueError, KeyError):
+        latency_ms, _ = checked_predictor(run).predict(run.supernet.space.encode(subnet)[None])
+    except (PredictorError, SpaceError):
         return None
-    return document
+    return float(latency_ms[0])
+
+
+def _reference(run: Run) -> Reference | None:
+    """What the run's timings refer to; None where there are none yet."""
+    if not run.store_file.is_file():
+        return None
+    try:
+        return usable_timings(run)[2]
+    except StoreError:
+        return None

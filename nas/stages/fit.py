@@ -9,15 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from bench.estimates import Reference, Timing, noise_floor
-from bench.store import Measurement, Store, timings
-from nas.console import Console
-from nas.files import digest
-from nas.run import Run
-from nas.space import Subnet
-from predictors.latency import Predictor, PredictorError, fit, load_predictor, predictor_folder, save_predictor
-from predictors.quality import Quality
-from predictors.transfer import transfer
+from ortnas.bench.estimates import Reference, Timing, noise_floor
+from ortnas.bench.store import Measurement, Store, timings
+from ortnas.bench.timing import Setup, Workload
+from ortnas.nas.architecture.presets import covering
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
+from ortnas.nas.files import digest
+from ortnas.nas.run.configuration import ConfigurationError
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.stored_timings import imported_target
+from ortnas.predictors.features import PRECISIONS
+from ortnas.predictors.fitting import (
+    MINIMUM_MEASUREMENTS,
+    Predictor,
+    PredictorError,
+    find_predictor,
+    fit,
+    load_predictor,
+    predictor_folder,
+    save_predictor,
+)
+from ortnas.predictors.latency_files import LatencyFileError, read_latency_file
+from ortnas.predictors.quality import Quality, judge
+from ortnas.predictors.transfer import transfer
 
 
 def usable_timings(run: Run) -> tuple[list[Measurement], dict[str, Timing], Reference]:
@@ -113,3 +128,59 @@ def _existing(folder: Path, inputs: str) -> Predictor | None:
     except PredictorError:
         return None
     return predictor if predictor.inputs == inputs else None
+
+
+def fit_latency_file(
+    file: Path,
+    out: Path | None,
+    rows: int | None,
+    precision: str,
+    setup: Setup,
+    workload: Workload,
+    seed: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Fits to ``rows`` random timings of the file, or to all, and tells the errors on the others.
+
+    The predictor is of the smallest space that holds the file's subnets; it is written where ``out`` names a folder.
+    What the file does not tell, ``precision``, ``setup`` and ``workload`` do. Raises LatencyFileError,
+    ConfigurationError and PredictorError.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigurationError(f"precision = {precision!r}; allowed are {', '.join(PRECISIONS)}")
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigurationError(f"{out}: a file with that name exists")
+    read = read_latency_file(file)
+    if rows is not None and not MINIMUM_MEASUREMENTS <= rows <= len(read):
+        raise LatencyFileError(
+            f"rows = {rows}; {MINIMUM_MEASUREMENTS} to {len(read)} can be fitted to, {file} has no more"
+        )
+    subnets = [Subnet.from_json(document) for document, _ in read]
+    space = covering(subnets)
+    genomes = np.stack([space.encode(subnet) for subnet in subnets])
+    latency_ms = np.array([latency for _, latency in read])
+    order = np.random.default_rng(seed).permutation(len(read))
+    known, rest = order[:rows], order[len(read) if rows is None else rows :]
+    target = imported_target(file, setup, workload).to_json()
+    inputs = digest(target, precision, sorted(known.tolist()))
+    predictor = fit(space, genomes[known], latency_ms[known], None, target, precision, inputs=inputs)
+    show_quality(console, predictor.quality, predictor.level)
+    result: dict[str, Any] = {"rows": len(known), "quality": asdict(predictor.quality)}
+    if len(rest):
+        predicted_ms, upper_ms = predictor.predict(genomes[rest])
+        others = judge(latency_ms[rest], predicted_ms, upper_ms, None, 0)
+        show_quality(console, others, predictor.level, f"On the {len(rest)} rows that it was not fitted to")
+        result["rest"] = asdict(others)
+    if out is not None:
+        save_predictor(out, predictor)
+        console.say(f"\nwrote {out}")
+        result["predictor"] = str(out)
+    return result
+
+
+def checked_predictor(run: Run) -> Predictor:
+    """The run's predictor. Raises PredictorError where it belongs to another target, space or precision."""
+    predictor = find_predictor(run.predictors_folder, run.configuration.precision, run.target)
+    if predictor.space != run.supernet.space:
+        raise PredictorError("the predictor was fitted for another search space; run `ortnas bench` and `ortnas fit`")
+    return predictor

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from export.build import model_outputs
-from export.metrics import Outputs
-from nas.files import digest, write_json
-from nas.run import Run
-from nas.space import Subnet
-from search.resolution import half_width
+from ortnas.export.inference import model_outputs
+from ortnas.export.metrics import Outputs
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.files import digest, write_json
+from ortnas.nas.run.run import Run
+from ortnas.search.resolution import half_width
 
 # The middle one of so many random subnets stands for candidates.
 _DRAWN = 101

@@ -10,25 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from bench.estimates import Reference, Timing
-from bench.hosts import StoredHost
-from export.build import model_outputs
-from nas.files import digest, write_json
-from nas.run import Run
-from nas.stages.comparison import difference, null_thresholds
-from nas.stages.fit import budget_in_ms, usable_timings
-from nas.stages.measuring import time_finally
-from nas.stages.resolution import score_resolution
-from predictors.latency import Predictor, PredictorError, find_predictor, load_predictor
-from search.constraints import Constraint
-from search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
-from search.finalists import Budget, Finalist, choose_winner, hit_rate, judge
-from search.intervals import score_intervals
-from search.loop import confirm, run_search
-from search.methods import list_candidates
-from search.racing import Race
-from search.resolution import resolution_sentence
-from search.scoring import FitnessScorer, Scorer, Spread, in_threads
+from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.host import StoredHost
+from ortnas.export.inference import model_outputs
+from ortnas.nas.files import digest, write_json
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.comparison import difference, null_thresholds, time_finally
+from ortnas.nas.stages.fit import budget_in_ms, checked_predictor, usable_timings
+from ortnas.nas.stages.resolution import score_resolution
+from ortnas.nas.stages.scoring import make_scorer
+from ortnas.predictors.fitting import Predictor, PredictorError, load_predictor
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
+from ortnas.search.finalists import Budget, Finalist, choose_winner, hit_rate, judge
+from ortnas.search.intervals import score_intervals
+from ortnas.search.loop import confirm, run_search
+from ortnas.search.methods import list_candidates
+from ortnas.search.resolution import resolution_sentence
+from ortnas.search.scoring import FitnessScorer, Scorer
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
 _CONFIRMED = 4
@@ -132,46 +131,6 @@ def list_within_budget(run: Run, n: int) -> dict[str, Any]:
             for subnet, latency, upper in zip(subnets, found.latency_ms, found.upper_ms, strict=True)
         ],
     }
-
-
-def make_scorer(run: Run, screening: bool = False) -> Scorer | FitnessScorer:
-    """Scores subnets of this run's supernet on its search split; ``context`` names what the scores are of.
-
-    ``screening`` scores models cut from the quantized full network, and ends those that fall behind early. With
-    ``search.fitness_steps`` every candidate is trained first.
-    """
-    settings = run.configuration.search
-    shipped = (run.exporter, run.part("search"), run.configuration.precision, run.search_metric, run.scores_file)
-    if settings.fitness_steps:
-        from nas.stages.refine import fitness_settings, score_after_training, training_identity
-
-        identity = [Scorer(*shipped).context, *training_identity(run, fitness_settings(run))]
-        return FitnessScorer(lambda subnet: score_after_training(run, subnet), identity, run.scores_file)
-    return Scorer(
-        *shipped,
-        "sliced" if screening and settings.screen else "own",
-        Race() if screening and settings.race else None,
-        _spread(run) if screening else None,
-    )
-
-
-def _spread(run: Run) -> Spread:
-    """Where candidates are scored: on this machine, or as tasks of a Ray cluster."""
-    settings = run.configuration.search
-    if settings.engine == "local":
-        return in_threads(settings.workers)
-    from search.cluster import on_cluster
-
-    run.join_cluster()
-    return on_cluster()
-
-
-def checked_predictor(run: Run) -> Predictor:
-    """The run's predictor. Raises PredictorError where it belongs to another target, space or precision."""
-    predictor = find_predictor(run.predictors_folder, run.configuration.precision, run.target)
-    if predictor.space != run.supernet.space:
-        raise PredictorError("the predictor was fitted for another search space; run `ortnas bench` and `ortnas fit`")
-    return predictor
 
 
 def _setting(run: Run) -> _Setting:

@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.build import check_size
-from nas.configuration import Configuration, ConfigurationError
-from nas.files import aside, digest
-from nas.layout import DESCRIPTION_FILE, Dimensions
-from nas.presets import check_fits, preset
-from nas.recipes import choose_losses
-from nas.run import Run
-from nas.space import SearchSpace, Subnet
-from nas.stages.checkpoint import open_run_checkpoint
-from nas.task_data import TaskData
+from ortnas.export.build import check_size
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.architecture.presets import check_fits, preset
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.files import aside, digest
+from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.run import Run
+from ortnas.nas.run.task_data import TaskData
+from ortnas.nas.stages.checkpoint import open_run_checkpoint
+from ortnas.nas.stages.courses import course, load_network, make_batches, prove_equal, recorded
+from ortnas.nas.training.loss_names import choose_losses
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from nas.batches import Batches
-    from nas.checkpoint import Checkpoint
-    from nas.engine import StateFiles
-    from nas.sampling import Costs
-    from nas.supernet import Supernet
-    from nas.training import Course
+    from ortnas.nas.training.checkpoint.reading import Checkpoint
+    from ortnas.nas.training.step_subnets import Costs
+    from ortnas.nas.training.supernet import Supernet
 
 _IMPORTANCE_BATCH = 8
-_EQUALITY = 1e-4
 # Keys that change neither weights nor what they were made of.
 _PRESENTATION = {"checkpoint_every", "probe_every", "probe_texts"}
-Probe = Callable[[], dict[str, float]]
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -69,7 +61,7 @@ def train(run: Run) -> dict[str, Any]:
 
 
 def _accelerator(run: Run) -> Accelerator:
-    from nas.engine import choose_accelerator
+    from ortnas.nas.training.engine import choose_accelerator
 
     accelerator = choose_accelerator(run.configuration.training.mixed_precision)
     with accelerator.main_process_first():
@@ -106,12 +98,12 @@ def losses_under(configuration: Configuration, activation: str | None) -> dict[s
 
 def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> None:
     # torch and transformers take seconds to load; finished work needs neither.
-    from nas.engine import StateFiles
-    from nas.objective import Objective
-    from nas.probes import choose_probes, held_out_probe
-    from nas.sampling import Sampler
-    from nas.supernet import save_supernet
-    from nas.training import compile_encoder, train_supernet
+    from ortnas.nas.training.engine import StateFiles
+    from ortnas.nas.training.objective import Objective
+    from ortnas.nas.training.probes import choose_probes, held_out_probe
+    from ortnas.nas.training.step_subnets import Sampler
+    from ortnas.nas.training.steps import compile_encoder, train_supernet
+    from ortnas.nas.training.supernet import save_supernet
 
     configuration = run.configuration
     training, seed = configuration.training, configuration.seed
@@ -188,75 +180,13 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
         run.event("train", inputs=inputs, steps=training.steps)
 
 
-def make_batches(run: Run, data: TaskData, accelerator: Accelerator, steps: int, learning_rate: float) -> Batches:
-    """The training part in batches, this process's share of them."""
-    from nas.batches import Batches, Schedule
-
-    training = run.configuration.training
-    if training.batch_size < accelerator.num_processes:
-        raise ConfigurationError(
-            f"training.batch_size = {training.batch_size}: less than one text for each of "
-            f"{accelerator.num_processes} processes"
-        )
-    seed, every = run.configuration.seed, training.checkpoint_every
-    return Batches(
-        data.encoded("training"),
-        Schedule(steps, training.batch_size, learning_rate, seed, every),
-        data.masking,
-        training.accumulation,
-        accelerator.process_index,
-        accelerator.num_processes,
-    )
-
-
-@contextmanager
-def course(
-    run: Run,
-    name: str,
-    accelerator: Accelerator,
-    batches: Batches,
-    states: StateFiles,
-    probe: Probe | None,
-    kinds: tuple[str, ...] = ("largest", "smallest"),
-) -> Iterator[Course]:
-    """A training with its progress bar, its curve in ``curves/`` and its table of probes."""
-    from nas.training import Course
-    from nas.training_log import TrainingLog
-
-    training = run.configuration.training
-    with run.console.progress(name) as report:
-        if not accelerator.is_main_process:
-            yield Course(accelerator, batches, states, lambda _step, _losses: None)
-            return
-        log = TrainingLog(
-            run.folder / "curves" / f"{name}.jsonl",
-            batches.schedule.steps,
-            report,
-            run.console.say,
-            probe,
-            training.probe_every,
-            batches.schedule.checkpoint_every,
-            states.inputs,
-        )
-
-        def after_step(step: int, losses: list[tuple[str, float]]) -> None:
-            part = len(losses) // max(1, training.accumulation) or 1
-            roles = [kinds[index % part] if index % part < len(kinds) else "random" for index in range(len(losses))]
-            log(step, losses, roles)
-
-        try:
-            yield Course(accelerator, batches, states, after_step)
-        finally:
-            log.close()
-
-
 def _costs(run: Run, space: SearchSpace) -> Costs | None:
     """By what random subnets are balanced. Raises PredictorError where latencies are asked for and not known."""
-    from nas.sampling import multiply_adds
+    from ortnas.nas.training.step_subnets import multiply_adds
 
     balance = run.configuration.training.balance
     if balance == "latency":
-        from predictors.latency import PredictorError, find_predictor
+        from ortnas.predictors.fitting import PredictorError, find_predictor
 
         predictor = find_predictor(run.predictors_folder, run.configuration.precision, run.target)
         if predictor.space != space:
@@ -287,11 +217,11 @@ def _teacher_inputs(run: Run, data: TaskData) -> str:
 
 def _make_teacher(run: Run, checkpoint: Checkpoint, data: TaskData, accelerator: Accelerator, inputs: str) -> Supernet:
     """The full network, with a trained head, its units in order of importance."""
-    from nas.batches import to_tensors
-    from nas.engine import StateFiles
-    from nas.importance import measure_importance, reorder
-    from nas.supernet import Supernet
-    from nas.training import fine_tune
+    from ortnas.nas.training.batches import to_tensors
+    from ortnas.nas.training.engine import StateFiles
+    from ortnas.nas.training.importance import measure_importance, reorder
+    from ortnas.nas.training.steps import fine_tune
+    from ortnas.nas.training.supernet import Supernet
 
     training, seed = run.configuration.training, run.configuration.seed
     network = Supernet(checkpoint.tensors, checkpoint.dimensions)
@@ -310,19 +240,6 @@ def _make_teacher(run: Run, checkpoint: Checkpoint, data: TaskData, accelerator:
     return reorder(network, importance)
 
 
-def load_network(folder: Path) -> Supernet:
-    """The network of a supernet folder, its weights copied into memory."""
-    import torch
-
-    from export.weights import read_supernet
-    from nas.supernet import Supernet
-
-    read = read_supernet(folder)
-    return Supernet(
-        {name: torch.from_numpy(np.array(tensor)) for name, tensor in read.tensors.items()}, read.dimensions
-    )
-
-
 def choose_space(run: Run, dimensions: Dimensions) -> SearchSpace:
     """The configured preset with the configured choices in place of its own."""
     configured = run.configuration.space
@@ -338,7 +255,7 @@ def _save_outputs(run: Run, teacher: Supernet, data: TaskData) -> None:
     """The teacher's embeddings on the search and report parts: what subnets are compared with, without labels."""
     from safetensors.numpy import save_file
 
-    from nas.training import network_outputs
+    from ortnas.nas.training.steps import network_outputs
 
     if teacher.dimensions.head != "embedding":
         return
@@ -351,32 +268,3 @@ def _save_outputs(run: Run, teacher: Supernet, data: TaskData) -> None:
             },
             temporary,
         )
-
-
-def prove_equal(supernet: Supernet, subnets: Sequence[Subnet], data: TaskData) -> None:
-    """The numpy reference that exports are compared with must itself agree with the trained network."""
-    from export.reference import reference_output
-    from nas.batches import to_tensors
-
-    examples = data.held_out("calibration")
-    rows = list(range(min(4, len(examples))))
-    feeds, batch = examples.feeds(rows), to_tensors(examples, rows)
-    tensors = {name: tensor.detach().numpy() for name, tensor in supernet.tensors.items()}
-    shown = feeds["attention_mask"] == 1
-    for subnet in subnets:
-        expected = supernet(batch, subnet).detach().numpy()
-        found = reference_output(tensors, supernet.dimensions, subnet, feeds)
-        if expected.ndim == 3:
-            expected, found = expected[shown], found[shown]
-        difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
-        if not difference <= _EQUALITY:
-            raise RuntimeError(f"{subnet.describe()}: the reference and the trained network differ by {difference:.2g}")
-
-
-def recorded(folder: Path, key: str) -> str | None:
-    """What the provenance of a supernet folder says; None where the folder is not complete."""
-    try:
-        value: str = json.loads((folder / DESCRIPTION_FILE).read_text())["provenance"][key]
-    except (OSError, ValueError, KeyError):
-        return None
-    return value

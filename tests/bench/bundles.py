@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.bundle import seal
-from bench.timing import Protocol, Workload
+from ortnas.bench.bundle import seal
+from ortnas.bench.timing import Protocol, Workload
 
 WORKLOADS = (Workload(1, 8, 120), Workload(2, 16, 120, (4, 16), 0.5))
 PROTOCOL = Protocol.fixed(6)

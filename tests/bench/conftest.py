@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.bundle import write_bundle
-from bench.timing import Setup
-from export.graph import float_model
+from ortnas.bench.bundle import write_bundle
+from ortnas.bench.timing import Setup
+from ortnas.export.graph.model import float_model
 from tests.bench.bundles import PROTOCOL, VISITS, WORKLOADS, Bundle, run_bundle
 from tests.networks import make_dimensions, make_space, random_subnets, random_tensors
 

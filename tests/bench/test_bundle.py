@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-import bench
-from bench.bundle import BundleError, plan_digest, read_header, read_results, write_bundle
-from bench.fingerprint import fingerprint
-from bench.hosts import Failure
-from bench.timing import Samples, Setup
+from ortnas import bench
+from ortnas.bench.bundle import BundleError, plan_digest, read_header, read_results, write_bundle
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.host import Failure
+from ortnas.bench.timing import Samples, Setup
 from tests.bench.bundles import PROTOCOL, VISITS, WORKLOADS, Bundle, lines_of, run_bundle, write_lines
 from tests.bench.pythons import DIES, old_python, when_opened
 from tests.bench.sshd import wait_until

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from bench.conditions import conditions, usable_processors
-from export.predict import granted_processors
+from ortnas.bench.conditions import conditions, usable_processors
+from ortnas.export.package.predict import granted_processors
 
 PROCESSORS = "sys/devices/system/cpu"
 

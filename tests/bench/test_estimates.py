@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.estimates import Reference, Timing, noise_floor, reference_of
-from bench.timing import Samples, Workload
+from ortnas.bench.estimates import Reference, Timing, noise_floor, reference_of
+from ortnas.bench.timing import Samples, Workload
 
 REFERENCE = Reference((2.0,), (1.0,))
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.bundle import ResultsError, read_results
-from bench.bundle_run import Bundle as ReadBundle
-from bench.bundle_run import BundleError
-from bench.latency_files import LatencyFileError, read_latency_file, write_latency_file
-from bench.store import Measurement, Store, StoreError, Target
-from bench.timing import Samples, Setup, Workload
+from ortnas.bench.bundle import ResultsError, read_results
+from ortnas.bench.bundle_run import Bundle as ReadBundle
+from ortnas.bench.bundle_run import BundleError
+from ortnas.bench.store import Measurement, Store, StoreError, Target
+from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.predictors.latency_files import LatencyFileError, read_latency_file, write_latency_file
 from tests.bench.bundles import Bundle, lines_of, write_lines
 from tests.mutations import assert_sentence, damaged, mutated, seeds
 from tests.networks import make_space, random_subnets

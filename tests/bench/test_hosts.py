@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.fingerprint import fingerprint, fingerprint_hash
-from bench.hosts import Failure, HostError, LocalHost
-from bench.timing import Protocol, Samples, Setup, Workload
-from export.graph import float_model
+from ortnas.bench.fingerprint import fingerprint, fingerprint_hash
+from ortnas.bench.host import Failure, HostError
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.worker_host import LocalHost
+from ortnas.export.graph.model import float_model
 from tests.bench.pythons import DIES, HANGS, when_opened, write_python
 from tests.networks import make_dimensions, make_space, random_tensors
 
@@ -102,7 +103,7 @@ def test_an_anchor_that_kills_the_worker_stops_the_host(tmp_path: Path, models: 
 
 
 def test_a_model_that_hangs_is_stopped(tmp_path: Path, models: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.hosts._SLOW_INFERENCE_S", 0.01)
+    monkeypatch.setattr("ortnas.bench.worker_host._SLOW_INFERENCE_S", 0.01)
     with PatientHost(python=write_python(tmp_path, when_opened(models[2], HANGS))) as host:
         measure(host, models[0], models[1])
         hung = worker_id(host)
@@ -116,7 +117,7 @@ def test_a_model_that_hangs_is_stopped(tmp_path: Path, models: list[bytes], monk
 
 
 def test_a_stopped_worker_is_replaced(host: LocalHost, models: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.hosts._SLOW_INFERENCE_S", 0.01)
+    monkeypatch.setattr("ortnas.bench.worker_host._SLOW_INFERENCE_S", 0.01)
     measure(host, models[0], models[1])
     os.kill(worker_id(host), signal.SIGSTOP)
     host.timeout_s = 0.5

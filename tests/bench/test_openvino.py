@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.build import Exporter, drift, load, run
-from export.recipes import recipe_named
-from export.weights import SupernetFolder
+from ortnas.export.build import Exporter
+from ortnas.export.inference import drift, load, run
+from ortnas.export.int8.recipes import recipe_named
+from ortnas.export.weights import SupernetFolder
 from tests.networks import make_dimensions, make_space, random_feeds, random_tensors
 
 PYTHON = os.environ.get("ORTNAS_OPENVINO_PYTHON", "")

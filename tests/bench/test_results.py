@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.bundle import ResultsError, read_header, read_results
-from bench.hosts import Failure
+from ortnas.bench.bundle import ResultsError, read_header, read_results
+from ortnas.bench.host import Failure
 from tests.bench.bundles import VISITS, Bundle, Document, lines_of, write_lines
 
 

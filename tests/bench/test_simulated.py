@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from bench.conditions import conditions
-from bench.estimates import Timing, reference_of
-from bench.fingerprint import fingerprint
-from bench.hosts import Failure, HostError
-from bench.simulated import SimulatedHost, cost_ms
-from bench.timing import PROVIDERS, Protocol, Samples, Setup, Workload
-from export.graph import float_model
-from export.recipes import choose_recipe
-from nas.space import Layer, Subnet
+from ortnas.bench.conditions import conditions
+from ortnas.bench.estimates import Timing, reference_of
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.host import Failure, HostError
+from ortnas.bench.simulated import SimulatedHost, cost_ms
+from ortnas.bench.timing import PROVIDERS, Protocol, Samples, Setup, Workload
+from ortnas.export.graph.model import float_model
+from ortnas.export.int8.recipes import choose_recipe
+from ortnas.nas.architecture.subnet import Layer, Subnet
 from tests.networks import make_dimensions, make_space, random_subnets, random_tensors
 
 WORKLOAD = Workload()

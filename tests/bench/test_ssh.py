@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.hosts import Failure, HostError
-from bench.ssh import SshHost, bootstrap
-from bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.host import Failure, HostError
+from ortnas.bench.ssh import SshHost, bootstrap
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
 from tests.bench.pythons import DIES, old_python, when_opened, write_python
 from tests.bench.sshd import HOST, Server, running_server, wait_until
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, Target, timings
-from bench.timing import Samples, Setup, Workload
+from ortnas.bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, Target, timings
+from ortnas.bench.timing import Samples, Setup, Workload
 
 ROOT = Path(__file__).parents[2]
 TARGET = Target({"cpu": "one"}, Setup(), (Workload(),))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.timing import (
+from ortnas.bench.timing import (
     PROVIDERS,
     Protocol,
     Samples,
@@ -23,7 +23,7 @@ from bench.timing import (
     make_session,
     time_interleaved,
 )
-from export.graph import float_model
+from ortnas.export.graph.model import float_model
 from tests.networks import make_dimensions, make_space, random_tensors
 
 SHORT = Workload(2, 16, 120)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from bench.bundle import Results, read_results, write_bundle
-from bench.fingerprint import fingerprint
-from bench.hosts import Failure, Host, HostError, LocalHost
-from bench.simulated import SimulatedHost
-from bench.ssh import SshHost
-from bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.bundle import Results, read_results, write_bundle
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.host import Failure, Host, HostError
+from ortnas.bench.simulated import SimulatedHost
+from ortnas.bench.ssh import SshHost
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.worker_host import LocalHost
 from tests.bench.sshd import HOST, running_server
 
 SHORT, LONG = Workload(1, 8, 120), Workload(2, 16, 120, (4, 9, 16), 0.5)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from bench.estimates import Reference
-from bench.hosts import Failure, HostError
-from bench.simulated import SimulatedHost, cost_ms
-from bench.timing import Protocol, Samples, Setup, Workload
-from bench.visits import GROUP_SIZE, time_models
+from ortnas.bench.estimates import Reference
+from ortnas.bench.host import Failure, HostError
+from ortnas.bench.simulated import SimulatedHost, cost_ms
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.visits import GROUP_SIZE, time_models
 from tests.bench.test_simulated import ANCHOR, stating, uniform
 
 ROUNDS = Protocol.fixed(20)

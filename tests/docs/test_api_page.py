@@ -17,7 +17,7 @@ def test_the_page_on_python_runs_as_a_notebook(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # Latencies are no matter here, so they need no moments apart.
-    monkeypatch.setattr("export.verify._PAUSE_S", 0.0)
+    monkeypatch.setattr("ortnas.export.package.verify._PAUSE_S", 0.0)
     Path("texts.txt").write_text("\n".join(sentences[:96]))
     cells = [block for block in find_page("api.md").blocks if block.kind == "python"]
     # The last one is a whole run; tests/e2e does the same by the command line.

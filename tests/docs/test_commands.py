@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from nas.cli import app
+from ortnas.nas.cli import app
 from tests.docs.pages import ROOT, blocks, spans
 
 _SEPARATORS = {"&&", "||", "|", ";", ">", "<"}
@@ -26,12 +26,13 @@ def _options(command: Any) -> set[str]:
 
 
 def _command_lines(text: str) -> Iterator[list[str]]:
-    """The arguments of every ``ortnas`` in a block, also as ``python -m nas.cli``."""
+    """The arguments of every ``ortnas`` in a block, also as ``python -m ortnas``."""
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line.removeprefix("$ "), comments=True)
         for position, word in enumerate(words):
             is_first = position == 0 or words[position - 1] in _SEPARATORS
-            if word == "nas.cli" or (is_first and PurePath(word).name == "ortnas"):
+            is_module = word == "ortnas" and position > 0 and words[position - 1] == "-m"
+            if is_module or (is_first and PurePath(word).name == "ortnas"):
                 rest = words[position + 1 :]
                 end = next((place for place, item in enumerate(rest) if item in _SEPARATORS), len(rest))
                 yield rest[:end]

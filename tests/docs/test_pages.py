@@ -13,10 +13,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from nas.configuration import Configuration, check_configuration
+from ortnas.nas.run.configuration import Configuration, check_configuration
 from tests.docs.pages import ROOT, blocks, find_page, read_pages, spans
 
-_PACKAGES = ("nas", "export", "bench", "predictors", "search")
+_PACKAGES = ("ortnas",)
 # A dotted name of one of the packages or of a section of the configuration, whatever stands around it.
 _DOTTED = re.compile(r"(?<![\w./])(\w+)((?:\.[A-Za-z_]\w*)+)")
 _FILE_TYPES = {"md", "py", "json", "jsonl", "sqlite", "yaml", "onnx", "html", "zip"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from nas.data import docstring_sentences
+from ortnas.nas.data import docstring_sentences
 
 
 def write_task(folder: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
     }
     configuration = tmp_path / "run.yaml"
     configuration.write_text(yaml.safe_dump(document))
-    command = [sys.executable, "-m", "nas.cli", "run", str(configuration), "--json"]
+    command = [sys.executable, "-m", "ortnas", "run", str(configuration), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "it is fine-tuned in full first" in done.stderr
@@ -70,7 +70,7 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
     answers = [json.loads(line)["output"] for line in subprocess.check_output(command, text=True).splitlines()]
     assert answers[0]["1"] > 0.5 > answers[1]["1"]
     # Latency is left out: a fraction of a millisecond on a busy machine says nothing about the package.
-    command = [sys.executable, "-m", "nas.cli", "verify", str(package), "--json"]
+    command = [sys.executable, "-m", "ortnas", "verify", str(package), "--json"]
     checks = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     states = {check["name"]: check["state"] for check in checks}
     assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")

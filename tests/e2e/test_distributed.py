@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from nas.files import read_lines
+from ortnas.nas.files import read_lines
 
 
 def test_two_processes_share_one_run_folder(tmp_path: Path, bert_folder: Path, sentences: list[str]) -> None:
@@ -27,7 +27,7 @@ def test_two_processes_share_one_run_folder(tmp_path: Path, bert_folder: Path, s
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(document))
     # `accelerate launch` starts a process for each GPU, and on a CPU one alone; torch's own launcher starts two.
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29714"]
-    command = [sys.executable, *launch, "-m", "nas.cli", "train", str(tmp_path / "run.yaml"), "--json"]
+    command = [sys.executable, *launch, "-m", "ortnas", "train", str(tmp_path / "run.yaml"), "--json"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -37,7 +37,7 @@ def test_two_processes_share_one_run_folder(tmp_path: Path, bert_folder: Path, s
     curve = read_lines(tmp_path / "run" / "curves" / "supernet.jsonl")
     assert [line["step"] for line in curve if "score" in line] == [3, 6]
     again = subprocess.run(
-        [sys.executable, "-m", "nas.cli", "train", str(tmp_path / "run.yaml"), "--json"],
+        [sys.executable, "-m", "ortnas", "train", str(tmp_path / "run.yaml"), "--json"],
         capture_output=True,
         text=True,
         check=False,

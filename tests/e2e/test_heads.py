@@ -19,7 +19,7 @@ SPACE = {"hidden_size": [16, 32], "depth": [1, 2], "num_heads": [2, 4], "head_si
 
 
 def ortnas(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "nas.cli", *arguments, "--json"]
+    command = [sys.executable, "-m", "ortnas", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
@@ -133,7 +133,7 @@ def test_every_head_goes_from_data_to_a_verified_package(
     assert [line["step"] for line in curve if "score" in line] == [3, 6]
     assert list(folder.glob("curves/supernet/events.out.tfevents.*"))
     checks = subprocess.run(
-        [sys.executable, "-m", "nas.cli", "verify", str(folder / "packages" / "int8-0.2x"), "--json"],
+        [sys.executable, "-m", "ortnas", "verify", str(folder / "packages" / "int8-0.2x"), "--json"],
         capture_output=True,
         text=True,
         check=False,
@@ -170,7 +170,7 @@ def test_questions_without_an_answer_go_from_data_to_a_package_that_gives_none(t
     assert record["null_threshold"] == exported["rows"][-1]["null_threshold"]
     assert record["report"] == exported["rows"][-1]["scores"]
     checks = subprocess.run(
-        [sys.executable, "-m", "nas.cli", "verify", str(package), "--json"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "ortnas", "verify", str(package), "--json"], capture_output=True, text=True, check=False
     )
     states = {check["name"]: check["state"] for check in json.loads(checks.stdout)}
     assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")

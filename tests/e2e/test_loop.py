@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 import yaml
 
-from export.weights import memory_map
+from ortnas.export.weights import memory_map
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def configuration(folder: Path, bert_tiny: Path) -> Path:
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "ortnas", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -31,7 +31,7 @@ def dying(*arguments, **named):
     return result
 setattr(owner, name, dying)
 sys.argv[1:] = sys.argv[5:]
-from nas.cli import app
+from ortnas.nas.cli import app
 app()
 """
 
@@ -66,7 +66,7 @@ def kill(configuration: Path, module: str, path: str, calls: int, when: str = "a
 
 
 def finish(configuration: Path) -> None:
-    command = [sys.executable, "-m", "nas.cli", "run", str(configuration)]
+    command = [sys.executable, "-m", "ortnas", "run", str(configuration)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -78,17 +78,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, sentenc
     (home / "corpus.txt").write_text("\n".join(sentences))
     alone, killed = (write_run(home / name, bert_folder, home / "corpus.txt") for name in ("alone", "killed"))
     finish(alone)
-    kill(killed, "nas.training_log", "TrainingLog.__call__", 13)
-    kill(killed, "nas.training_log", "TrainingLog.__call__", 10)
-    kill(killed, "bench.store", "Store.add", 2)
-    kill(killed, "bench.store", "Store.add", 1)
-    kill(killed, "nas.stages.bench", "_conclude", 1)
-    kill(killed, "nas.stages.fit", "save_predictor", 1)
-    kill(killed, "search.cache", "ScoreCache.put", 5)
+    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 13)
+    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 10)
+    kill(killed, "ortnas.bench.store", "Store.add", 2)
+    kill(killed, "ortnas.bench.store", "Store.add", 1)
+    kill(killed, "ortnas.nas.stages.bench", "_conclude", 1)
+    kill(killed, "ortnas.nas.stages.fit", "save_predictor", 1)
+    kill(killed, "ortnas.search.cache", "ScoreCache.put", 5)
     # Between measuring and what is made of it.
-    kill(killed, "nas.stages.search", "time_finally", 1)
-    kill(killed, "nas.stages.comparison", "time_finally", 1)
-    kill(killed, "nas.stages.comparison", "write_package", 1, "before")
+    kill(killed, "ortnas.nas.stages.search", "time_finally", 1)
+    kill(killed, "ortnas.nas.stages.comparison", "time_finally", 1)
+    kill(killed, "ortnas.nas.stages.comparison", "write_package", 1, "before")
     finish(killed)
     return alone.parent / "run", killed.parent / "run"
 

@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from bench.fingerprint import fingerprint
-from bench.store import Target
-from bench.timing import Setup, Workload
-from export.build import Exporter, model_outputs
-from export.metrics import METRICS, suitable_metrics
-from export.package import PackageContent, Sample, write_package
-from export.recipes import recipe_named
-from export.verify import sample_part
-from nas.supernet import open_checkpoint
-from nas.text import IGNORED, Example, encode, load_tokenizer
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.store import Target
+from ortnas.bench.timing import Setup, Workload
+from ortnas.export.build import Exporter
+from ortnas.export.inference import model_outputs
+from ortnas.export.int8.recipes import recipe_named
+from ortnas.export.metrics import METRICS, suitable_metrics
+from ortnas.export.package.package import PackageContent, Sample, write_package
+from ortnas.export.package.verify import sample_part
+from ortnas.nas.text import IGNORED, Example, encode, load_tokenizer
+from ortnas.nas.training.supernet import open_checkpoint
 from tests.networks import make_space, write_checkpoint
 
 LABELS = ("<b>no</b>", "yes & no", "yes")

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 
-from export.metrics import (
+from ortnas.export.metrics import (
     HEAD_METRICS,
     Part,
     accuracy,
@@ -26,7 +26,7 @@ from export.metrics import (
     spearman,
     token_accuracy,
 )
-from nas.text import IGNORED, EncodedExamples, Example, Window
+from ortnas.nas.text import IGNORED, EncodedExamples, Example, Window
 
 
 def rows(n: int, width: int, seed: int = 0) -> list[np.ndarray]:

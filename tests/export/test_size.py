@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from export.build import Exporter, ExportError
-from export.recipes import recipe_named
-from export.size import model_bytes, subnet_bytes
-from export.weights import SupernetFolder
+from ortnas.export.build import Exporter, ExportError
+from ortnas.export.int8.recipes import recipe_named
+from ortnas.export.size import model_bytes, subnet_bytes
+from ortnas.export.weights import SupernetFolder
 from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
 RECIPE = recipe_named("avx512_vnni")

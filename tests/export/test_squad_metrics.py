@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.metrics import (
+from ortnas.export.metrics import (
     Part,
     all_scores,
     answer_texts,
@@ -20,8 +20,8 @@ from export.metrics import (
     no_answer_accuracy,
     span_f1,
 )
-from nas.text import EncodedExamples, Example, Window
-from search.intervals import score_intervals
+from ortnas.nas.text import EncodedExamples, Example, Window
+from ortnas.search.intervals import score_intervals
 from tests.export import squad_reference
 
 # No article stands alone: of an answer that normalisation leaves nothing of, the script thinks two ways.

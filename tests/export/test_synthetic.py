@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.timing import Setup, Workload, make_inputs, make_session
-from export.audit import audit
-from export.synthetic import MINILM_L6, synthetic_models
+from ortnas.bench.timing import Setup, Workload, make_inputs, make_session
+from ortnas.export.inspect.audit import audit
+from ortnas.export.synthetic import MINILM_L6, synthetic_models
 from tests.networks import make_dimensions
 
 WORKLOAD = Workload(2, 16, 120)

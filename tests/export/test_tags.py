@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from seqeval.metrics import f1_score
 from seqeval.scheme import BILOU, IOB2, IOBES, Entities
 
-from export.metrics import Part, all_scores, entity_f1, suitable_metrics, token_accuracy
-from export.tags import describe_scheme, find_scheme
-from nas.text import IGNORED, EncodedExamples, Example
+from ortnas.export.metrics import Part, all_scores, entity_f1, suitable_metrics, token_accuracy
+from ortnas.export.tags import describe_scheme, find_scheme
+from ortnas.nas.text import IGNORED, EncodedExamples, Example
 
 Sentences = list[list[str]]
 

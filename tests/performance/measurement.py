@@ -24,12 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.estimates import Timing, noise_floor, reference_of
-from bench.hosts import LocalHost
-from bench.timing import Protocol, Samples, Setup, Workload, make_inputs, make_session
-from export.build import Exporter
-from nas.console import Console
-from nas.space import Subnet
+from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload, make_inputs, make_session
+from ortnas.bench.worker_host import LocalHost
+from ortnas.export.build import Exporter
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
 from tests.performance.export_speed import make_exporter, random_subnets, write_minilm
 
 SETUP, WORKLOADS = Setup(), (Workload(1, 128),)

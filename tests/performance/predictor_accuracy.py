@@ -28,15 +28,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import kendalltau
 
-from bench.hosts import LocalHost
-from bench.latency_files import write_latency_file
-from nas.console import Console
-from nas.space import LAYER_DIMENSIONS, SearchSpace
-from predictors.predictor import Model
-from predictors.quality import mean_window_kendall
-from predictors.residual import MOST_ROUNDS, fit_trees
-from predictors.sampling import spread_rows
-from predictors.transfer import transfer
+from ortnas.bench.worker_host import LocalHost
+from ortnas.nas.architecture.space import LAYER_DIMENSIONS, SearchSpace
+from ortnas.nas.console import Console
+from ortnas.predictors.latency_files import write_latency_file
+from ortnas.predictors.predictor import Model
+from ortnas.predictors.quality import mean_window_kendall
+from ortnas.predictors.residual import MOST_ROUNDS, fit_trees
+from ortnas.predictors.survey import spread_rows
+from ortnas.predictors.transfer import transfer
 from tests.performance.export_speed import make_exporter, write_minilm
 from tests.performance.latency_datasets import Dataset, Setting, read_file, record, simulate
 from tests.performance.rival_predictors import RIVALS, Array

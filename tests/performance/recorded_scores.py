@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.files import append_line, read_lines, write_aside
-from nas.run import Run
-from nas.space import Genomes, SearchSpace
-from search.constraints import LatencyBound
-from search.operators import enumerate_space
-from search.outputs import open_model, outputs_of
+from ortnas.export.inference import open_model, outputs_of
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.files import append_line, read_lines, write_aside
+from ortnas.nas.run.run import Run
+from ortnas.search.constraints import LatencyBound
+from ortnas.search.operators import enumerate_space
 
 # All of a kind's choices would be more subnets than can be scored: 3,240 of them take about 20 minutes.
 CHOICES: dict[str, Any] = {

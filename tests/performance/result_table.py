@@ -27,18 +27,17 @@ from typing import Any
 
 import numpy as np
 
-from export.build import model_outputs
-from nas.configuration import read_configuration
-from nas.console import Console
-from nas.run import Run
-from nas.space import Genomes, SearchSpace
-from nas.stages.comparison import Entry, compare, difference, show
-from nas.stages.fit import budget_in_ms, usable_timings
-from nas.stages.search import checked_predictor
-from predictors.latency import Predictor
-from search.front import pareto_rows
-from search.intervals import SAMPLES, score_intervals
-from search.racing import text_values
+from ortnas.export.inference import model_outputs
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import read_configuration
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.comparison import Entry, compare, difference, show
+from ortnas.nas.stages.fit import budget_in_ms, checked_predictor, usable_timings
+from ortnas.predictors.fitting import Predictor
+from ortnas.search.front import pareto_rows
+from ortnas.search.intervals import SAMPLES, score_intervals
+from ortnas.search.racing import text_values
 
 RIVALS = {"shrunk evenly": "shrunk", "fewer layers": "fewer_layers", "fp32-searched": "fp32"}
 

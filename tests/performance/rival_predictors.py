@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import xgboost
 
-from nas.space import Genomes, SearchSpace
+from ortnas.nas.architecture.space import Genomes, SearchSpace
 
 Array = np.ndarray
 Rival = Callable[[SearchSpace, Genomes, Array, Genomes, int], Array]

@@ -14,9 +14,9 @@ from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
-from nas.space import Genomes, SearchSpace
-from search.constraints import Constraint
-from search.evolution import Candidate, Evolution, Settings
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Candidate, Evolution, Settings
 
 Vector = npt.NDArray[np.float64]
 BATCH = 16

@@ -18,9 +18,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
-from export.build import FLOAT_TOLERANCE, load, run
-from nas.layout import Dimensions, cut_layers, cut_top
-from nas.space import Subnet
+from ortnas.export.build import FLOAT_TOLERANCE
+from ortnas.export.inference import load, run
+from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.subnet import Subnet
 
 Array = npt.NDArray[np.float32]
 Feeds = Mapping[str, npt.NDArray[np.int64]]

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.fingerprint import fingerprint
-from bench.simulated import cost_ms
-from bench.timing import Setup, Workload
-from export.build import Exporter, model_outputs
-from export.metrics import Part
-from nas.console import Console
-from nas.space import SearchSpace
-from nas.text import EncodedExamples
-from predictors.latency import Predictor, fit
-from search.constraints import Constraint, Proposals
-from search.evolution import Candidate, Evolution, Settings
-from search.loop import run_search
-from search.scoring import Scorer, in_threads
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.simulated import cost_ms
+from ortnas.bench.timing import Setup, Workload
+from ortnas.export.build import Exporter
+from ortnas.export.inference import model_outputs
+from ortnas.export.metrics import Part
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.console import Console
+from ortnas.nas.text import EncodedExamples
+from ortnas.predictors.fitting import Predictor, fit
+from ortnas.search.constraints import Constraint, Proposals
+from ortnas.search.evolution import Candidate, Evolution, Settings
+from ortnas.search.loop import run_search
+from ortnas.search.scoring import Scorer, in_threads
 from tests.performance.export_speed import make_exporter, write_minilm
 
 TIMED_SUBNETS, CANDIDATES, ROUNDS = 150, 96, 20

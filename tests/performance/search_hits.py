@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas.run import Run
-from nas.stages.fit import usable_timings
-from nas.stages.measuring import time_finally
-from nas.stages.search import checked_predictor
-from search.constraints import Constraint
-from search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
-from search.finalists import Budget, judge
-from search.loop import run_search
-from search.racing import Race
-from search.scoring import Scorer
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.comparison import time_finally
+from ortnas.nas.stages.fit import checked_predictor, usable_timings
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
+from ortnas.search.finalists import Budget, judge
+from ortnas.search.loop import run_search
+from ortnas.search.racing import Race
+from ortnas.search.scoring import Scorer
 
 CANDIDATES, FINALISTS, SPEEDS = 48, 4, (1.2, 5.0)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from nas.run import Run
-from nas.space import Genomes
-from predictors.latency import find_predictor
-from search.scoring import Scorer, ScoringError
+from ortnas.nas.architecture.space import Genomes
+from ortnas.nas.run.run import Run
+from ortnas.predictors.fitting import find_predictor
+from ortnas.search.scoring import Scorer, ScoringError
 
 Vector = npt.NDArray[np.float64]
 

@@ -29,12 +29,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nas.configuration import read_configuration
-from nas.console import Console
-from nas.run import Run
-from nas.space import Genomes
-from predictors.latency import find_predictor
-from search.front import hypervolume, pareto_rows
+from ortnas.nas.architecture.space import Genomes
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import read_configuration
+from ortnas.nas.run.run import Run
+from ortnas.predictors.fitting import find_predictor
+from ortnas.search.front import hypervolume, pareto_rows
 from tests.performance.recorded_scores import Recording, read_recording, score_all, write_recording
 from tests.performance.rival_searches import LABELS, SEARCHES, Field
 from tests.performance.search_cost import measure_cost

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.console import Console
-from nas.space import Subnet
-from search.constraints import Constraint
-from search.evolution import Evolution, Settings
-from search.loop import run_search
-from search.racing import Race, expected_score
-from search.scoring import Outcome
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Evolution, Settings
+from ortnas.search.loop import run_search
+from ortnas.search.racing import Race, expected_score
+from ortnas.search.scoring import Outcome
 from tests.performance.recorded_scores import Recording
 
 CANDIDATES, BUDGETS = 100, 5

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
-from export.build import model_outputs
-from export.metrics import METRICS
-from nas.configuration import read_configuration
-from nas.console import Console
-from nas.run import Run
-from nas.space import Subnet
-from predictors.sampling import stratified
+from ortnas.bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from ortnas.export.inference import model_outputs
+from ortnas.export.metrics import METRICS
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import read_configuration
+from ortnas.nas.run.run import Run
+from ortnas.predictors.survey import stratified
 
 SEED = 1
 FORMS = ("own", "sliced", "own again")

@@ -16,17 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from export.build import model_outputs
-from export.metrics import METRICS, Part
-from nas.configuration import read_configuration
-from nas.console import Console
-from nas.run import Run
-from nas.sampling import multiply_adds
-from nas.space import Subnet
-from nas.stages.train import load_network
-from nas.supernet import Supernet
-from nas.task_data import take
-from nas.training import network_outputs
+from ortnas.export.inference import model_outputs
+from ortnas.export.metrics import METRICS, Part
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import read_configuration
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.courses import load_network
+from ortnas.nas.text import take
+from ortnas.nas.training.step_subnets import multiply_adds
+from ortnas.nas.training.steps import network_outputs
+from ortnas.nas.training.supernet import Supernet
 
 POOL, SEED = 20_000, 0
 

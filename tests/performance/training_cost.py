@@ -26,19 +26,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nas.batches import Batch, Batches, Schedule
-from nas.checkpoint import read_checkpoint
-from nas.console import Console
-from nas.engine import StateFiles, choose_accelerator
-from nas.layout import cut, tensor_axes
-from nas.objective import Objective
-from nas.presets import default_space
-from nas.recipes import choose_losses
-from nas.sampling import Sampler, multiply_adds
-from nas.space import Subnet
-from nas.supernet import Supernet
-from nas.text import EncodedExamples
-from nas.training import Course, fine_tune, train_supernet
+from ortnas.nas.architecture.layout import cut, tensor_axes
+from ortnas.nas.architecture.presets import default_space
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
+from ortnas.nas.text import EncodedExamples
+from ortnas.nas.training.batches import Batch, Batches, Schedule
+from ortnas.nas.training.checkpoint.reading import read_checkpoint
+from ortnas.nas.training.engine import StateFiles, choose_accelerator
+from ortnas.nas.training.loss_names import choose_losses
+from ortnas.nas.training.objective import Objective
+from ortnas.nas.training.step_subnets import Sampler, multiply_adds
+from ortnas.nas.training.steps import Course, fine_tune, train_supernet
+from ortnas.nas.training.supernet import Supernet
 
 BATCH, SEQUENCE, SEED = 32, 64, 0
 KINDS = ("plain", "sandwich", "naive")

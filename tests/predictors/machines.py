@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.simulated import cost_ms
-from bench.timing import Setup, Workload
-from nas.space import Genomes, SearchSpace
-from predictors.latency import Predictor, fit
+from ortnas.bench.simulated import cost_ms
+from ortnas.bench.timing import Setup, Workload
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.predictors.fitting import Predictor, fit
 from tests.networks import make_space
 
 WIDE = make_space(

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.timing import Workload
-from predictors.features import SIZES, TERMS, Machine, analytic_terms, kernels_of, tree_features, usual_prices
+from ortnas.bench.timing import Workload
+from ortnas.predictors.features import SIZES, TERMS, Machine, analytic_terms, kernels_of, tree_features, usual_prices
 from tests.networks import make_space
 from tests.predictors.machines import WIDE, make_target
 

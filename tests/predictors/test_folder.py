@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import xgboost
 
-from bench.store import Target
-from bench.timing import Workload
-from predictors.latency import (
+from ortnas.bench.store import Target
+from ortnas.bench.timing import Workload
+from ortnas.predictors.fitting import (
     Predictor,
     PredictorError,
     find_predictor,

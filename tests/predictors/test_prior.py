@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predictors.prior import fit_prior
+from ortnas.predictors.prior import fit_prior
 
 
 def make_rows(n: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

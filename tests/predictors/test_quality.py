@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from predictors.quality import bound_factor, judge, mean_window_kendall, window_kendall
+from ortnas.predictors.quality import bound_factor, judge, mean_window_kendall, window_kendall
 
 
 def test_window_kendall_sees_order_only_near_the_budget() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.timing import Workload
-from predictors.latency import PredictorError, fit, load_predictor, save_predictor
-from predictors.sampling import spread_rows
-from predictors.transfer import transfer
+from ortnas.bench.timing import Workload
+from ortnas.predictors.fitting import PredictorError, fit, load_predictor, save_predictor
+from ortnas.predictors.survey import spread_rows
+from ortnas.predictors.transfer import transfer
 from tests.predictors.machines import WIDE, fitted, make_target, measure
 
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nas.space import Genomes, SearchSpace, Subnet
-from search.constraints import Constraint
-from search.evolution import Candidate, Evolution, Settings
-from search.scoring import Outcome
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Candidate, Evolution, Settings
+from ortnas.search.scoring import Outcome
 from tests.networks import SizePredictor, make_space
 
 

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from bench.hosts import HostError
-from bench.timing import Protocol, Samples, Setup, Workload
-from nas.space import Layer, Subnet
-from search.cluster import ClusterError, ClusterHost, connected, on_cluster
-from search.constraints import Constraint
-from search.evolution import Evolution, Settings
-from search.loop import Found, run_search
-from search.racing import Race
-from search.scoring import Outcome, Scorer, Spread, in_threads
+from ortnas.bench.host import HostError
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.nas.architecture.subnet import Layer, Subnet
+from ortnas.search.cluster import ClusterError, ClusterHost, connected, on_cluster
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Evolution, Settings
+from ortnas.search.loop import Found, run_search
+from ortnas.search.racing import Race
+from ortnas.search.scoring import Outcome, Scorer, Spread, in_threads
 from tests.networks import SizePredictor, make_space, random_subnets
 from tests.search.landscape import capacity
 from tests.search.test_scoring import make_exporter, make_part, part_labelled_by

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.space import Genomes, SearchSpace
-from search.constraints import Constraint
-from search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
-from search.front import hypervolume
-from search.methods import METHODS
-from search.operators import enumerate_space
+from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
+from ortnas.search.front import hypervolume
+from ortnas.search.methods import METHODS
+from ortnas.search.operators import enumerate_space
 from tests.networks import SizePredictor, make_space
 from tests.search.landscape import capacities, deep_space, evolve, small_space
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.estimates import Reference, Timing
-from bench.timing import Samples
-from search.evolution import Candidate
-from search.finalists import Budget, Finalist, choose_winner, hit_rate, judge
+from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.timing import Samples
+from ortnas.search.evolution import Candidate
+from ortnas.search.finalists import Budget, Finalist, choose_winner, hit_rate, judge
 
 
 def timing(ms: float, noise_ms: float = 0.0, tail_ms: float = 0.0) -> Timing:

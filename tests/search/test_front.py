@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.front import hypervolume, knee, pareto_rows
+from ortnas.search.front import hypervolume, knee, pareto_rows
 
 
 @given(n=st.integers(1, 60), seed=st.integers(0, 1000))

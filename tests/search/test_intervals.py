@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from export.metrics import METRICS, Part
-from nas.text import EncodedExamples, Example, Window
-from search.intervals import score_intervals
+from ortnas.export.metrics import METRICS, Part
+from ortnas.nas.text import EncodedExamples, Example, Window
+from ortnas.search.intervals import score_intervals
 
 
 def part_of(labels: list[float] | list[int]) -> Part:

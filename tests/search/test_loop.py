@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas.files import read_lines
-from nas.space import Subnet
-from search.constraints import Constraint
-from search.evolution import Evolution, Settings
-from search.loop import Found, confirm, run_search
-from search.racing import Race
-from search.scoring import Outcome, Scorer, ScoringError
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.files import read_lines
+from ortnas.search.constraints import Constraint
+from ortnas.search.evolution import Evolution, Settings
+from ortnas.search.loop import Found, confirm, run_search
+from ortnas.search.racing import Race
+from ortnas.search.scoring import Outcome, Scorer, ScoringError
 from tests.networks import SizePredictor, make_space
 from tests.search.landscape import Landscape, capacity, deep_space, evolve, small_space
 from tests.search.test_scoring import make_exporter, part_labelled_by

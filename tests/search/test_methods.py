@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nas.presets import default_space, preset
-from nas.space import SearchSpace
-from search.constraints import Constraint
-from search.methods import FFN_SHARE, METHODS, QKV_SHARE, evolved, fast, list_candidates
-from search.operators import enumerate_space
+from ortnas.nas.architecture.presets import default_space, preset
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.search.constraints import Constraint
+from ortnas.search.methods import FFN_SHARE, METHODS, QKV_SHARE, evolved, fast, list_candidates
+from ortnas.search.operators import enumerate_space
 from tests.networks import SizePredictor, make_dimensions, make_space
 from tests.search.landscape import deep_space, small_space
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas.space import SearchSpace
-from search.operators import complete, cross, enumerate_space, offspring, tournament, unseen
+from ortnas.nas.architecture.space import SearchSpace
+from ortnas.search.operators import complete, cross, enumerate_space, offspring, tournament, unseen
 from tests.networks import make_space
 from tests.search.landscape import deep_space, small_space
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.metrics import METRICS, Part
-from nas.text import EncodedExamples
-from search.racing import Race, expected_score, text_values
+from ortnas.export.metrics import METRICS, Part
+from ortnas.nas.text import EncodedExamples
+from ortnas.search.racing import Race, expected_score, text_values
 
 TEXTS = 1000
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from export.metrics import Part
-from nas.text import EncodedExamples
-from search.resolution import half_width, resolution_sentence
+from ortnas.export.metrics import Part
+from ortnas.nas.text import EncodedExamples
+from ortnas.search.resolution import half_width, resolution_sentence
 
 
 def answers(labels: np.ndarray, right: np.ndarray) -> list[np.ndarray]:

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.build import Exporter, model_outputs
-from export.metrics import METRICS, Part
-from export.recipes import recipe_named
-from export.weights import SupernetFolder
-from nas.space import Layer, Subnet
-from nas.text import EncodedExamples
-from search.outputs import open_model, outputs_of
-from search.racing import Race
-from search.scoring import FitnessScorer, Scorer, ScoringError, in_threads
+from ortnas.export.build import Exporter
+from ortnas.export.inference import model_outputs, open_model, outputs_of
+from ortnas.export.int8.recipes import recipe_named
+from ortnas.export.metrics import METRICS, Part
+from ortnas.export.weights import SupernetFolder
+from ortnas.nas.architecture.subnet import Layer, Subnet
+from ortnas.nas.text import EncodedExamples
+from ortnas.search.racing import Race
+from ortnas.search.scoring import FitnessScorer, Scorer, ScoringError, in_threads
 from tests.networks import make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import kendalltau
 
-from search.acquisition import most_promising
-from search.surrogate import MINIMUM_SCORES, features, fit_surrogate
+from ortnas.search.surrogate import MINIMUM_SCORES, features, fit_surrogate, most_promising
 from tests.search.landscape import capacities, deep_space
 
 

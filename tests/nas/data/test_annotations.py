@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from nas.data import DataError
-from nas.data.annotations import open_squad
-from nas.data.columns import choose_columns
-from nas.data.rows import Row, table_rows
-from nas.data.tables import Table
-from nas.text import Example
+from ortnas.nas.data import DataError
+from ortnas.nas.data.annotations import open_squad
+from ortnas.nas.data.columns import choose_columns
+from ortnas.nas.data.rows import Row, table_rows
+from ortnas.nas.data.tables import Table
+from ortnas.nas.text import Example
 
 
 def rows_of(table: Table, head: str) -> tuple[list[Row], list[str]]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError
-from nas.data.conll import is_tagged, open_conll
+from ortnas.nas.data import DataError
+from ortnas.nas.data.conll import is_tagged, open_conll
 
 Tagged = list[tuple[str, str]]
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.data import DataError, PackedCorpus, Sizes, prepare_corpus, read_corpus
-from nas.data.packing import Tally, pack
-from nas.text import load_tokenizer
+from ortnas.nas.data import DataError, PackedCorpus, Sizes, prepare_corpus, read_corpus
+from ortnas.nas.data.packing import Tally, pack
+from ortnas.nas.text import load_tokenizer
 
 SIZES = Sizes(calibration=3, search=5, report=7)
 WORDS = 300
@@ -163,7 +163,7 @@ def test_rows_of_many_record_batches_are_found(
     arguments = (str(tmp_path / "books.txt"), tokenizer_folder, tmp_path / "corpus", 24, SIZES, 0)
     whole = prepare_corpus(*arguments)
     rows = all_rows(whole)
-    monkeypatch.setattr("nas.data.corpus._BATCH_ROWS", 7)
+    monkeypatch.setattr("ortnas.nas.data.corpus._BATCH_ROWS", 7)
     pieces = prepare_corpus(*arguments)
     assert all_rows(pieces) == rows
     np.testing.assert_array_equal(pieces.training.lengths, whole.training.lengths)

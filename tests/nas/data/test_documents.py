@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError
-from nas.data.documents import documents
+from ortnas.nas.data import DataError
+from ortnas.nas.data.documents import documents
 
 
 def test_blank_lines_part_the_documents_of_one_file(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from nas.data import Asked, DataError, DataSource, guess_source
-from nas.data.source import read_source
+from ortnas.nas.data import Asked, DataError, DataSource, guess_source
+from ortnas.nas.data.source import read_source
 
 QNLI = ["index\tquestion\tsentence\tlabel", "0\tWhere is Ulm?\tIt is at the Danube.\tentailment"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError, DataSource, Sizes, make_splits, source_identity
-from nas.text import Example
+from ortnas.nas.data import DataError, DataSource, Sizes, make_splits, source_identity
+from ortnas.nas.text import Example
 
 
 @pytest.fixture(autouse=True)

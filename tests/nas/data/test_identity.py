@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError, source_identity
+from ortnas.nas.data import DataError, source_identity
 
 
 def edited(path: Path) -> None:

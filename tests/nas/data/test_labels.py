@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError, DataSource, Sizes, Splits, make_splits
+from ortnas.nas.data import DataError, DataSource, Sizes, Splits, make_splits
 
 
 def splits_of(folder: Path, labels: list[object], dev: list[object] | None = None) -> Splits:

@@ -15,11 +15,11 @@ from random import Random
 
 import pytest
 
-from nas.configuration import ConfigurationError, check_configuration
-from nas.data import DataError, Sizes, Splits, prepare_corpus
-from nas.data.documents import documents
-from nas.task_data import prepare
-from nas.text import Example
+from ortnas.nas.data import DataError, Sizes, Splits, prepare_corpus
+from ortnas.nas.data.documents import documents
+from ortnas.nas.run.configuration import ConfigurationError, check_configuration
+from ortnas.nas.run.task_data import prepare
+from ortnas.nas.text import Example
 from tests.nas.data.test_corpus import write_tokenizer
 
 SEEDS = range(int(os.environ.get("ORTNAS_MUTATIONS", "100")))

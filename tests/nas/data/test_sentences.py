@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError, docstring_sentences, read_sentences
+from ortnas.nas.data import DataError, docstring_sentences, read_sentences
 
 
 def test_sentences_are_distinct_and_stripped(tmp_path: Path) -> None:

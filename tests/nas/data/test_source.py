@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError, DataSource
-from nas.data.documents import corpus_files
-from nas.data.lines import numbered_lines
-from nas.data.source import read_source
-from nas.text import Example
+from ortnas.nas.data import DataError, DataSource
+from ortnas.nas.data.documents import corpus_files
+from ortnas.nas.data.lines import numbered_lines
+from ortnas.nas.data.source import read_source
+from ortnas.nas.text import Example
 
 ROWS = [(Example("one"), "0"), (Example("two"), "1")]
 

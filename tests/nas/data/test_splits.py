@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nas.data import DataError, DataSource, Sizes, Splits, make_splits
-from nas.text import Example
+from ortnas.nas.data import DataError, DataSource, Sizes, Splits, make_splits
+from ortnas.nas.text import Example
 
 SIZES = Sizes(calibration=10, search=20, report=30)
 

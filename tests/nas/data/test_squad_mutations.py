@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from nas.data import DataError, DataSource
-from nas.data.source import read_source
-from nas.text import Example
+from ortnas.nas.data import DataError, DataSource
+from ortnas.nas.data.source import read_source
+from ortnas.nas.text import Example
 from tests.mutations import assert_sentence, mutated, seeds
 
 

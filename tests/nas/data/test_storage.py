@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import DataError, Splits, read_splits, write_splits
-from nas.text import Example
+from ortnas.nas.data import DataError, Splits, read_splits, write_splits
+from ortnas.nas.text import Example
 
 EXAMPLES = {
     "plain": [Example("sentence \u00e4 1"), Example("two\nlines")],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.data import TASKS, Asked, DataError, DataSource, Sizes, Splits, find_task, guess_source, make_splits
+from ortnas.nas.data import TASKS, Asked, DataError, DataSource, Sizes, Splits, find_task, guess_source, make_splits
 
 NAMES = ("cola", "sst-2", "mrpc", "sts-b", "qqp", "mnli", "qnli", "rte", "wnli", "squad", "squad_v2")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from nas.configuration import check_configuration
-from nas.console import Console
-from nas.run import Run
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import check_configuration
+from ortnas.nas.run.run import Run
 
 
 def open_run(folder: Path, **changes: dict[str, Any]) -> Run:

@@ -15,22 +15,22 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from bench.bundle import ResultsError
-from bench.hosts import Failure, HostError
-from bench.latency_files import write_latency_file
-from bench.simulated import SimulatedHost
-from bench.store import Store, StoreError
-from bench.timing import Protocol, Samples, Setup, Workload
-from nas.cli import app
-from nas.configuration import ConfigurationError, check_configuration
-from nas.console import Console
-from nas.run import Run
-from nas.space import Layer, Subnet
-from nas.stages.bench import bench
-from nas.stages.bundles import bundle, import_results
-from nas.stages.datasets import import_latencies
-from nas.stages.fit import fit_predictor
-from nas.stages.search import SearchError, search
+from ortnas.bench.bundle import ResultsError
+from ortnas.bench.host import Failure, HostError
+from ortnas.bench.simulated import SimulatedHost
+from ortnas.bench.store import Store, StoreError
+from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.nas.architecture.subnet import Layer, Subnet
+from ortnas.nas.cli import app
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import ConfigurationError, check_configuration
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.bench import bench
+from ortnas.nas.stages.bundles import bundle, import_results
+from ortnas.nas.stages.fit import fit_predictor
+from ortnas.nas.stages.search import SearchError, search
+from ortnas.nas.stages.stored_timings import import_latencies
+from ortnas.predictors.latency_files import write_latency_file
 from tests.nas.stages.small_runs import open_run
 
 

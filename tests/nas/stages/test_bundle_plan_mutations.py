@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.bundle import BundleError, ResultsError, plan_digest, write_bundle
-from bench.timing import Protocol, Setup, Workload
-from nas.cli.execution import guarded
-from nas.stages.bundles import read_plan
+from ortnas.bench.bundle import BundleError, ResultsError, plan_digest, write_bundle
+from ortnas.bench.timing import Protocol, Setup, Workload
+from ortnas.nas.cli.execution import guarded
+from ortnas.nas.stages.bundles import read_plan
 from tests.mutations import assert_sentence, mutated, seeds
 from tests.networks import make_space, random_subnets
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from nas.run import Run
-from nas.stages.bench import bench
-from nas.stages.export import export
-from nas.stages.fit import fit_predictor, folder_of
-from nas.stages.search import SearchError, list_within_budget, make_scorer, search
-from predictors.latency import PredictorError
-from search.resolution import resolution_sentence
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.bench import bench
+from ortnas.nas.stages.export import export
+from ortnas.nas.stages.fit import fit_predictor, folder_of
+from ortnas.nas.stages.scoring import make_scorer
+from ortnas.nas.stages.search import SearchError, list_within_budget, search
+from ortnas.predictors.fitting import PredictorError
+from ortnas.search.resolution import resolution_sentence
 from tests.nas.stages.small_runs import open_run
 
 SMALL = {"budgets": ["1.1x"], "candidates": 8, "finalists": 2, "population": 4}

@@ -16,12 +16,13 @@ import torch
 import transformers
 import yaml
 
-from nas.configuration import ConfigurationError, check_configuration
-from nas.console import Console
-from nas.files import read_lines
-from nas.run import Run
-from nas.stages.sensitivity import Variants, added_ms, error_ms, sensitivity
-from nas.stages.train import train
+from ortnas.nas.console import Console
+from ortnas.nas.files import read_lines
+from ortnas.nas.run.configuration import ConfigurationError, check_configuration
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.sensitivity import sensitivity
+from ortnas.nas.stages.train import train
+from ortnas.nas.stages.variants import Variants, added_ms, error_ms
 from tests.networks import write_bert
 
 SENSITIVE = "layers/1/ffn/out"
@@ -211,7 +212,7 @@ def test_the_error_of_added_time_is_that_of_two_noisy_medians() -> None:
 
 
 def test_the_command_prints_one_json_object(folder: Path) -> None:
-    command = [sys.executable, "-m", "nas.cli", "sensitivity", str(folder / "run.yaml"), "--json"]
+    command = [sys.executable, "-m", "ortnas", "sensitivity", str(folder / "run.yaml"), "--json"]
     done = subprocess.run(
         [*command, "--tolerance", "0.02", "--limit", "3"], capture_output=True, text=True, check=False
     )

@@ -1,0 +1,119 @@
+"""A subnet as a plain transformers checkpoint where its shape allows, embedding ones for sentence-transformers too."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from ortnas.export.weights import Array, SupernetFolder
+from ortnas.nas.architecture.families import FAMILIES, checkpoint_config, checkpoint_names
+from ortnas.nas.architecture.layout import LAYER, Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.files import write_json
+
+_NOT_TOKENIZER = {"model.safetensors", "supernet.json", "outputs.safetensors"}
+
+
+def obstacles(dimensions: Dimensions, subnet: Subnet) -> list[str]:
+    """Why transformers cannot express the subnet; empty where it can."""
+    reasons = []
+    for name, plain in (("num_heads", "heads"), ("head_size", "head size"), ("ffn_size", "FFN size")):
+        values = [getattr(layer, name) for layer in subnet.layers]
+        if len(set(values)) > 1:
+            reasons.append(
+                f"its layers differ in {plain} ({', '.join(map(str, values))}), transformers has one for all"
+            )
+    widths = {layer.num_heads * layer.head_size for layer in subnet.layers}
+    if widths != {subnet.hidden_size}:
+        shown = ", ".join(map(str, sorted(widths)))
+        reasons.append(
+            f"its query, key and value are {shown} wide (heads x head size), transformers needs the hidden size "
+            f"{subnet.hidden_size}"
+        )
+    if dimensions.token_types > 1 and "type_vocab_size" in FAMILIES[dimensions.family].fixed:
+        reasons.append(f"{dimensions.family} has no token types")
+    return reasons
+
+
+def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: int) -> None:
+    """Writes config, weights and tokenizer for ``AutoModel...from_pretrained``.
+
+    An embedding model gets the files of sentence-transformers too: pooling, its projection, and normalisation. Raises
+    SpaceError with every reason where transformers has no such shape.
+    """
+    dimensions = supernet.dimensions
+    dimensions.check(subnet)
+    if reasons := obstacles(dimensions, subnet):
+        raise SpaceError(f"{subnet.describe()} is no transformers model: {'; '.join(reasons)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_tensors(supernet, subnet), folder / "model.safetensors", metadata={"format": "pt"})
+    for path in supernet.path.iterdir():
+        if path.is_file() and path.name not in _NOT_TOKENIZER:
+            shutil.copyfile(path, folder / path.name)
+    if dimensions.head == "embedding":
+        _write_sentence_transformer(supernet, subnet, folder, max_length)
+    activation = supernet.provenance.get("activation")
+    write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels, activation))
+
+
+def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
+    """The subnet's weights under transformers' names."""
+    dimensions = supernet.dimensions
+    own = dict(cut_top(supernet.tensors, subnet, dimensions))
+    for position, (_, weights) in enumerate(cut_layers(supernet.tensors, subnet)):
+        for name, tensor in weights.items():
+            own[f"layers.{position}.{name}"] = _flat(name, tensor)
+    names = checkpoint_names(dimensions)
+    if "embeddings.token_type" not in names:
+        own["embeddings.position"] = own["embeddings.position"] + own["embeddings.token_type"][0]
+    config = checkpoint_config(dimensions, subnet, supernet.labels)
+    unused = config["max_position_embeddings"] - dimensions.max_positions
+    own["embeddings.position"] = np.pad(own["embeddings.position"], ((unused, 0), (0, 0)))
+    return {names[name]: np.array(tensor, np.float32, order="C") for name, tensor in own.items() if name in names}
+
+
+def _flat(name: str, tensor: Array) -> Array:
+    """Heads and their entries on one axis, as transformers has them."""
+    axes = LAYER[name]
+    if "heads" not in axes:
+        return tensor
+    first = axes.index("heads")
+    shape = (*tensor.shape[:first], -1, *tensor.shape[first + 2 :])
+    flat: Array = np.ascontiguousarray(tensor).reshape(shape)
+    return flat
+
+
+def _write_sentence_transformer(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: int) -> None:
+    hidden, width = subnet.hidden_size, supernet.dimensions.embedding_size
+    pooling = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}[supernet.dimensions.pooling]
+    modules: Sequence[tuple[str, str, dict[str, Any]]] = (
+        ("1_Pooling", "Pooling", {"word_embedding_dimension": hidden, pooling: True}),
+        (
+            "2_Dense",
+            "Dense",
+            {
+                "in_features": hidden,
+                "out_features": width,
+                "bias": False,
+                "activation_function": "torch.nn.modules.linear.Identity",
+            },
+        ),
+        ("3_Normalize", "Normalize", {}),
+    )
+    listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+    for number, (path, kind, settings) in enumerate(modules, start=1):
+        (folder / path).mkdir(exist_ok=True)
+        write_json(folder / path / "config.json", settings)
+        listed.append(
+            {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        )
+    projection = supernet.tensors["head.projection.weight"][:, :hidden]
+    weight = {"linear.weight": np.array(projection, np.float32, order="C")}
+    save_file(weight, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "modules.json", listed)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})

@@ -1,0 +1,107 @@
+"""A growing ONNX graph, with what its initializers' axes are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+Array = npt.NDArray[np.float32]
+# What an axis of a graph's tensor is made of: a label of nas.architecture.layout, several flattened into one, or a
+# fixed size.
+Axis = str | tuple[str, ...] | int
+_ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "gelu": ("Gelu", {}),
+    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
+    "relu": ("Relu", {}),
+    "tanh": ("Tanh", {}),
+}
+
+
+class Graph:
+    """Nodes and initializers in the making; every method returns the name of the tensor that it adds.
+
+    Initializers are views of the supernet's tensors wherever they hold the same values.
+
+    ``axes`` says of every initializer whose shape depends on the subnet what its axes are made of, ``sizes`` the same
+    of the entries of those that hold sizes.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, npt.NDArray[np.generic]] = {}
+        self.value_info: list[onnx.ValueInfoProto] = []
+        self.axes: dict[str, tuple[Axis, ...]] = {}
+        self.sizes: dict[str, tuple[Axis, ...]] = {}
+
+    def constant(self, name: str, value: npt.NDArray[np.generic], axes: tuple[Axis, ...] = ()) -> str:
+        self.initializers.setdefault(name, value)
+        if axes:
+            self.axes[name] = axes
+        return name
+
+    def integers(self, *values: int) -> str:
+        return self.constant("integers." + "_".join(map(str, values)), np.array(values, np.int64))
+
+    def sizes_of(self, name: str, entries: tuple[Axis, ...], sizes: Mapping[str, int]) -> str:
+        self.sizes[name] = entries
+        return self.constant(name, entry_sizes(entries, sizes))
+
+    def node(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str,
+        shape: Sequence[int | str] | None = None,
+        name: str = "",
+        **attributes: object,
+    ) -> str:
+        """``shape`` is stated for inner tensors whose width the quantizer needs; ``name`` is the output's if empty."""
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=name or output, **attributes))
+        if shape is not None:
+            self.value_info.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
+        return output
+
+    def linear(
+        self, name: str, x: str, weight: Array, bias: Array, axes: tuple[Axis, Axis], rows: str = "tokens"
+    ) -> str:
+        """``x @ weight.T + bias`` for x [rows, in] and weight [out, in]; ``axes`` are the weight's."""
+        width, depth = axes
+        operands = [x, self.constant(f"{name}.weight", weight.T, (depth, width))]
+        operands.append(self.constant(f"{name}.bias", bias, (width,)))
+        return self.node("Gemm", operands, name, (rows, weight.shape[0]))
+
+    def layer_norm(self, name: str, x: str, weight: Array, bias: Array, epsilon: float, axis: Axis = "hidden") -> str:
+        operands = [x, self.constant(f"{name}.weight", weight, (axis,)), self.constant(f"{name}.bias", bias, (axis,))]
+        return self.node("LayerNormalization", operands, name, ("tokens", weight.shape[0]), axis=-1, epsilon=epsilon)
+
+    def activation(self, kind: str, name: str, x: str, shape: Sequence[int | str]) -> str:
+        operator, attributes = _ACTIVATIONS[kind]
+        return self.node(operator, [x], name, shape, **attributes)
+
+
+def entry_sizes(entries: tuple[Axis, ...], sizes: Mapping[str, int]) -> npt.NDArray[np.int64]:
+    """Each entry's size, given those of the labels it is made of."""
+    labels = [(entry,) if isinstance(entry, str) else entry for entry in entries]
+    return np.array(
+        [entry if isinstance(entry, int) else math.prod(sizes[label] for label in entry) for entry in labels], np.int64
+    )
+
+
+def add_initializer(
+    target: onnx.GraphProto, name: str, values: npt.NDArray[np.generic], external: bool = False
+) -> None:
+    """Writes values, of any memory layout, where they will stay: a tensor made apart would be copied once more."""
+    tensor = target.initializer.add()
+    tensor.name = name
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(values.dtype)
+    tensor.dims.extend(values.shape)
+    if external:
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=name)
+    else:
+        tensor.raw_data = values.tobytes()

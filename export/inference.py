@@ -1,0 +1,123 @@
+"""Running models with ONNX Runtime, and what they answer row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from ortnas.bench.conditions import usable_processors
+from ortnas.bench.timing import Session, Setup, make_session
+from ortnas.export.graph.heads import ALIAS
+from ortnas.export.int8.calibration import Feeds
+from ortnas.nas.text import IGNORED, EncodedExamples
+
+Array = npt.NDArray[np.float32]
+_TOKEN_HEADS = ("token-classification", "span")
+
+
+def split_rows(head: str, output: Array, examples: EncodedExamples, rows: Sequence[int]) -> list[Array]:
+    """One float32 array per row of a batch.
+
+    [width] for heads with one output a text; [tokens, width] without padding for heads with one a token; for masked-lm
+    [masked tokens, 2]: log-probability of the true token, and 1 where it ranks first. Masked-lm takes logits of all
+    tokens [batch, sequence, vocabulary] or of the masked ones [masked tokens, vocabulary].
+    """
+    if head == "masked-lm":
+        return _masked_rows(output, examples, rows)
+    if head in _TOKEN_HEADS:
+        return [output[position, : examples.lengths[row]] for position, row in enumerate(rows)]
+    return list(output)
+
+
+def _masked_rows(output: Array, examples: EncodedExamples, rows: Sequence[int]) -> list[Array]:
+    labels = examples.label_array(rows)
+    assert labels is not None
+    masked = labels != IGNORED
+    logits = output if output.ndim == 2 else output[:, : masked.shape[1]][masked]
+    truth = labels[masked]
+    largest = logits.max(1, keepdims=True)
+    normaliser = largest[:, 0] + np.log(np.exp(logits - largest).sum(1))
+    chosen = logits[np.arange(len(truth)), truth]
+    answers = np.stack([chosen - normaliser, logits.argmax(1) == truth], axis=1).astype(np.float32)
+    return np.split(answers, np.cumsum(masked.sum(1))[:-1])
+
+
+BATCH_SIZE = 16
+
+
+def open_model(model: bytes) -> Session:
+    """A session of one thread: candidates are spread over the processors, one each."""
+    return make_session(model, Setup())
+
+
+def outputs_of(
+    session: Session, examples: EncodedExamples, head: str, rows: npt.NDArray[np.int64] | Sequence[int]
+) -> list[Array]:
+    """Outputs of the chosen rows, in their order, as ``export.inference.split_rows`` gives them.
+
+    Rows of similar length share a batch, so that little of it is padding.
+    """
+    chosen = np.asarray(rows, np.int64)
+    found: list[Array] = [np.empty(0, np.float32)] * len(chosen)
+    order = np.argsort(examples.lengths[chosen], kind="stable")
+    for start in range(0, len(order), BATCH_SIZE):
+        places = order[start : start + BATCH_SIZE].tolist()
+        batch = chosen[places].tolist()
+        outputs = split_rows(head, run(session, examples.feeds(batch)), examples, batch)
+        for place, output in zip(places, outputs, strict=True):
+            found[place] = output
+    return found
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far INT8 outputs lie from float outputs: largest and mean absolute difference, mean cosine, and the share of
+    rows whose largest entry, the label of logits, is another."""
+
+    largest: float
+    mean: float
+    cosine: float
+    flips: float
+
+
+def load(model: bytes) -> onnxruntime.InferenceSession:
+    """A session with default optimizations and a thread for each processor that is granted."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_processors()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
+    """The model's output for one batch, given what it asks for; start and end logits of a span on the last axis."""
+    asked = {item.name for item in session.get_inputs()}
+    # A package repeats its first output for other loaders.
+    names = [item.name for item in session.get_outputs() if item.name != ALIAS]
+    outputs: list[Array] = session.run(names, {name: value for name, value in feeds.items() if name in asked})
+    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+
+
+def model_outputs(model: bytes, examples: EncodedExamples, head: str, batch_size: int = 16) -> list[Array]:
+    """Outputs of an ONNX model row by row, in order, as ``export.inference.split_rows`` gives them."""
+    if not len(examples):
+        raise ValueError("the split to score on is empty")
+    session = load(model)
+    result: list[Array] = [np.empty(0, np.float32)] * len(examples)
+    for rows, feeds in examples.batches(batch_size):
+        for row, output in zip(rows, split_rows(head, run(session, feeds), examples, rows), strict=True):
+            result[row] = output
+    return result
+
+
+def drift(quantized: Array, float_output: Array) -> Drift:
+    """Both float32 [..., width]."""
+    quantized, float_output = (item.reshape(-1, item.shape[-1]) for item in (quantized, float_output))
+    difference = np.abs(quantized - float_output)
+    norms = np.linalg.norm(quantized, axis=1) * np.linalg.norm(float_output, axis=1)
+    cosine = ((quantized * float_output).sum(1) / np.maximum(norms, 1e-12)).mean()
+    flips = (quantized.argmax(1) != float_output.argmax(1)).mean()
+    return Drift(float(difference.max()), float(difference.mean()), float(cosine), float(flips))

@@ -1,0 +1,1 @@
+"""What a model holds and what ONNX Runtime makes of it."""

@@ -1,0 +1,61 @@
+"""Quantization recipes: which integer types an instruction set multiplies fast and exactly. Data, not branches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a float graph becomes INT8.
+
+    ``isa`` is the flag that a host must report. ``reduce_range`` keeps weights to 7 bits where the 16-bit
+    accumulation of u8 x s8 products would saturate. ``calibration`` is a method of ``export.int8.calibration``;
+    ``embeddings`` stores the word table as int8 rows; ``keep_float`` are patterns (fnmatch) of the float graph's weight
+    products that stay as they are, such as ``head/*`` or ``layers/3/ffn/out``.
+    """
+
+    name: str
+    isa: str
+    activation_type: str
+    weight_type: str
+    reduce_range: bool
+    per_channel: bool = True
+    calibration: str = "minmax"
+    embeddings: bool = True
+    keep_float: tuple[str, ...] = ()
+
+    def keeps_float(self, product: str) -> bool:
+        """Whether the weight product of that name stays in float."""
+        return any(fnmatchcase(product, pattern) for pattern in self.keep_float)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# First match wins, so the stronger instruction set comes first.
+RECIPES = (
+    Recipe("amx", "amx_int8", "uint8", "int8", reduce_range=False),
+    Recipe("avx512_vnni", "avx512_vnni", "uint8", "int8", reduce_range=False),
+    Recipe("avx_vnni", "avx_vnni", "uint8", "int8", reduce_range=False),
+    Recipe("arm64_i8mm", "i8mm", "uint8", "int8", reduce_range=False),
+    Recipe("arm64_dotprod", "asimddp", "uint8", "int8", reduce_range=False),
+    Recipe("avx2", "avx2", "uint8", "int8", reduce_range=True),
+)
+FALLBACK = Recipe("generic", "", "uint8", "int8", reduce_range=True)
+
+
+def choose_recipe(isa: Collection[str]) -> Recipe:
+    """The recipe for a host with these instruction-set flags."""
+    return next((recipe for recipe in RECIPES if recipe.isa in isa), FALLBACK)
+
+
+def recipe_named(name: str) -> Recipe:
+    """Raises ValueError for a name that is no recipe."""
+    known = {recipe.name: recipe for recipe in (*RECIPES, FALLBACK)}
+    if name not in known:
+        raise ValueError(f"unknown quantization recipe {name!r}; allowed are {', '.join(known)}")
+    return known[name]

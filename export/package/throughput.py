@@ -1,0 +1,147 @@
+"""A package under load: concurrent requests with its bundled texts, throughput and latency against concurrency."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ortnas.bench.store import Target
+from ortnas.bench.timing import Feeds, Session, make_session
+from ortnas.export.package.package import PackageError, read_record, read_sample
+from ortnas.export.package.verify import sample_part
+from ortnas.nas.text import load_tokenizer
+
+_WARM_RUNS = 3
+
+
+class LoadError(RuntimeError):
+    """A load that cannot be driven; the message says why."""
+
+
+@dataclass(frozen=True)
+class LoadRow:
+    """What ``concurrency`` clients saw, each of which sends its next request when the last one is answered.
+
+    ``requests`` were answered in ``elapsed_s``; ``throughput`` is requests per second. Latencies are the clients', so
+    they include waiting for processors and for the session's threads. With more clients than processors the system's
+    time slices show: many requests are answered as if alone, some much later.
+    """
+
+    concurrency: int
+    sessions: int
+    threads: int
+    requests: int
+    elapsed_s: float
+    throughput: float
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def drive(package: Path, concurrency: Sequence[int], seconds: float = 5.0, sessions: int = 1) -> list[LoadRow]:
+    """One row per number of concurrent clients, each driven for ``seconds``.
+
+    A request holds as many of the bundled inputs as the package's first workload has sequences, padded to the longest
+    of them. ``sessions`` (with the threads that the package was timed with, each) share the clients. Raises LoadError
+    and PackageError.
+    """
+    if not concurrency or min(concurrency) < 1:
+        raise LoadError(f"concurrency {list(concurrency)}: give one or more numbers of clients, each at least 1")
+    if not (0 < seconds < math.inf) or sessions < 1:
+        raise LoadError(f"seconds {seconds:g}, sessions {sessions}: both have to be above 0")
+    record = read_record(package)
+    try:
+        target = Target.from_json(record["target"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise PackageError(f"{package}: its record names no target that can be read: {error!r}") from error
+    requests = _requests(package, record, target.workloads[0].batch)
+    opened = [_warm_session(package, target, requests[:_WARM_RUNS]) for _ in range(sessions)]
+    return [_row(opened, requests, clients, seconds, target.setup.threads) for clients in concurrency]
+
+
+def _requests(package: Path, record: dict[str, Any], batch: int) -> list[Feeds]:
+    encoded = sample_part(read_sample(package), load_tokenizer(package), record).encoded
+    if not len(encoded):
+        raise PackageError(f"{package}: its bundled sample is empty")
+    numbers = list(range(len(encoded)))
+    # The last request begins again at the first input where there are not enough.
+    return [encoded.feeds((numbers * batch)[start : start + batch]) for start in range(0, len(encoded), batch)]
+
+
+def _warm_session(package: Path, target: Target, requests: list[Feeds]) -> Session:
+    try:
+        session = make_session(package / "model.onnx", target.setup)
+        for feeds in requests:
+            session.run(None, _asked(session, feeds))
+    except Exception as error:  # ONNX Runtime's own exception types share no public base
+        raise LoadError(f"{package / 'model.onnx'} cannot be run: {error}") from error
+    return session
+
+
+def _asked(session: Session, feeds: Feeds) -> Feeds:
+    return {item.name: feeds[item.name] for item in session.get_inputs()}
+
+
+def _row(sessions: list[Session], requests: list[Feeds], clients: int, seconds: float, threads: int) -> LoadRow:
+    latencies_ns: list[list[int]] = [[] for _ in range(clients)]
+    failures: list[Exception] = []
+    barrier = threading.Barrier(clients + 1)
+    ends_ns = [0] * clients
+
+    def client(number: int) -> None:
+        session = sessions[number % len(sessions)]
+        own = [_asked(session, feeds) for feeds in requests]
+        taken = latencies_ns[number]
+        barrier.wait()
+        try:
+            # Clients begin with different texts.
+            for position in count(number):
+                start = time.perf_counter_ns()
+                if start >= deadline_ns[0]:
+                    return
+                session.run(None, own[position % len(own)])
+                ends_ns[number] = time.perf_counter_ns()
+                taken.append(ends_ns[number] - start)
+        except Exception as error:  # as above; a thread's own end is heard by nobody
+            failures.append(error)
+
+    deadline_ns = [0]
+    workers = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(clients)]
+    for worker in workers:
+        worker.start()
+    began_ns = time.perf_counter_ns()
+    deadline_ns[0] = began_ns + round(seconds * 1e9)
+    barrier.wait()
+    for worker in workers:
+        worker.join()
+    if failures:
+        raise LoadError(f"a request failed with {clients} clients: {failures[0]}")
+    found_ms = np.fromiter(chain(*latencies_ns), np.float64) / 1e6
+    if not len(found_ms):
+        raise LoadError(f"no request was answered within {seconds:g} s; give more seconds")
+    elapsed_s = (max(ends_ns) - began_ns) / 1e9
+    p50_ms, p95_ms, p99_ms = (float(value) for value in np.percentile(found_ms, [50, 95, 99]))
+    return LoadRow(
+        concurrency=clients,
+        sessions=len(sessions),
+        threads=threads,
+        requests=len(found_ms),
+        elapsed_s=elapsed_s,
+        throughput=len(found_ms) / elapsed_s,
+        mean_ms=float(found_ms.mean()),
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
+        p99_ms=p99_ms,
+    )

@@ -1,0 +1,259 @@
+"""Checking a package on the host where it lies: is it whole, does it run, is it as fast and as good as it says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnxruntime
+
+from ortnas.bench.estimates import reference_of
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.store import Target
+from ortnas.bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from ortnas.export.graph.heads import FLOAT_PRODUCTS
+from ortnas.export.inference import model_outputs
+from ortnas.export.inspect.audit import CoverageError, audit, check_coverage
+from ortnas.export.inspect.running import InspectionError
+from ortnas.export.metrics import METRICS, Part
+from ortnas.export.package.package import (
+    RECORD_FILE,
+    PackageError,
+    Sample,
+    checksum,
+    read_record,
+    read_sample,
+    token_digest,
+)
+from ortnas.nas.files import said, shortened
+from ortnas.nas.text import EncodedExamples, Example, TokenizerError, encode, load_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+State = Literal["pass", "warn", "unknown", "fail"]
+# What a package does to what was promised of it, by the worst state of its checks.
+Verdict = Literal["keeps", "cannot tell", "breaks"]
+_VERDICTS: dict[State, Verdict] = {"pass": "keeps", "warn": "keeps", "unknown": "cannot tell", "fail": "breaks"}
+# Integer kernels of other instruction sets round differently; a broken model is off by far more.
+SCORE_TOLERANCE = 0.02
+# A shared host has slow seconds: latency is taken at several moments.
+_MOMENTS, _PAUSE_S = 6, 1.0
+_UNBUDGETED = 1.1
+# Above this, sessions differ by more than most subnets of one budget do.
+_STEADY = 0.1
+# No load that leaves sessions together at all makes them so many times slower.
+_BEYOND_LOAD = 3
+_PROTOCOL = Protocol.fixed(40)
+
+
+@dataclass(frozen=True)
+class Check:
+    """``unknown``: this machine, as it is now, cannot tell."""
+
+    name: str
+    state: State
+    detail: str
+
+    @property
+    def verdict(self) -> Verdict:
+        return _VERDICTS[self.state]
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "state": self.state, "verdict": self.verdict, "detail": self.detail}
+
+
+def verdict_of(checks: Sequence[Check]) -> Verdict:
+    """The worst of their verdicts: what a package breaks counts before what cannot be told."""
+    states = {check.state for check in checks}
+    return _VERDICTS["fail" if "fail" in states else "unknown" if "unknown" in states else "pass"]
+
+
+def verify(folder: Path) -> list[Check]:
+    """All checks in order. Raises PackageError where the folder is no package, or one of another format."""
+    record = read_record(folder)
+    target = _target(folder, record)
+    checks = [
+        Check("format", "pass", f"package format {record['format']}, written by ortnas {record.get('ortnas', '?')}"),
+        *_files(folder, record),
+    ]
+    # A changed file is not loaded: nothing else about it can be trusted.
+    if all(check.state != "fail" for check in checks):
+        checks += _running(folder, record, target)
+    return checks
+
+
+def _target(folder: Path, record: dict[str, Any]) -> Target:
+    try:
+        target = Target.from_json(record["target"])
+        if not target.workloads:
+            raise ValueError("no workloads")
+        return target
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PackageError(f"{folder}: its record names no target that can be read: {said(error)}") from error
+
+
+def _files(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
+    """Missing files fail; others than were exported only warn, since nothing reads them."""
+    expected = record["checksums"]
+    missing = [name for name in expected if not (folder / name).is_file()]
+    strangers = sorted(name for name in _visible_files(folder) if name not in expected and name != RECORD_FILE)
+    changed = [name for name in expected if name not in missing and checksum(folder / name) != expected[name]]
+    if missing:
+        yield Check("files", "fail", ", ".join(f"{name} is missing" for name in missing))
+    elif strangers:
+        yield Check("files", "warn", ", ".join(f"{name} was not exported" for name in strangers))
+    else:
+        yield Check("files", "pass", f"{len(expected) + 1} files, none missing, none added")
+    if changed:
+        yield Check("checksums", "fail", ", ".join(f"{name} was changed" for name in changed))
+    else:
+        yield Check("checksums", "pass", f"{len(expected) - len(missing)} files are as exported")
+
+
+def _visible_files(folder: Path) -> Iterator[str]:
+    """Without hidden ones, as version control leaves them, and without what Python compiles."""
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in parts):
+            yield "/".join(parts)
+
+
+def _latency(
+    model: bytes, setup: Setup, workloads: tuple[Workload, ...], budget_ms: float, same_host: bool
+) -> Iterator[Check]:
+    """The median of sessions at several moments, and how far two of them lie apart here: the noise floor.
+
+    The fastest and the slowest of six sessions enclose the median of all 19 times in 20. On another host than the
+    package was measured on, what exceeds the budget only warns.
+    """
+    sessions_ms = []
+    for moment in range(_MOMENTS):
+        if moment:
+            time.sleep(_PAUSE_S)
+        sessions_ms.append(_session_ms(model, setup, workloads))
+    differences = [max(pair) / min(pair) - 1 for pair in combinations(sessions_ms, 2)]
+    latency_ms, noise = float(np.median(sessions_ms)), float(np.percentile(differences, 95))
+    seen = f"{latency_ms:.2f} ms ({min(sessions_ms):.2f} to {max(sessions_ms):.2f} in {_MOMENTS} sessions)"
+    seen += f" against {budget_ms:.2f} ms"
+    if max(sessions_ms) <= budget_ms:
+        yield Check("latency", "pass", seen)
+    elif not same_host:
+        yield Check("latency", "pass" if latency_ms <= budget_ms else "warn", seen)
+    elif doubt := _doubt(sessions_ms, budget_ms, noise):
+        yield Check("latency", "unknown", f"{seen}: this machine cannot tell now, since {doubt}")
+    else:
+        yield Check("latency", "fail", seen)
+    is_steady = noise <= _STEADY
+    detail = f"two sessions differ by up to {noise:.1%} here"
+    advice = "" if is_steady else "; something else runs, or the clock moves: `ortnas doctor` names what it sees"
+    yield Check("noise floor", "pass" if is_steady else "warn", detail + advice)
+
+
+def _doubt(sessions_ms: Sequence[float], budget_ms: float, noise: float) -> str:
+    """Why sessions that are not all within the budget do not show that it is broken; empty where they do."""
+    fastest_ms, latency_ms = min(sessions_ms), float(np.median(sessions_ms))
+    if fastest_ms <= budget_ms:
+        return "sessions lie on both sides of the budget"
+    if latency_ms <= budget_ms * (1 + noise):
+        return f"two sessions differ by more than what is too much ({noise:.1%})"
+    if noise > _STEADY and fastest_ms <= _BEYOND_LOAD * budget_ms:
+        return f"two sessions differ by up to {noise:.1%}: something else keeps it busy"
+    return ""
+
+
+def _session_ms(model: bytes, setup: Setup, workloads: tuple[Workload, ...]) -> float:
+    """Latency in a session of its own: memory falls differently in every one."""
+    session = make_session(model, setup)
+    samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL)["model"]
+    return reference_of([samples], workloads).latency_ms
+
+
+def _coverage(model: bytes, record: dict[str, Any], workload: Workload, setup: Setup) -> Check:
+    """Another ONNX Runtime may run in floats what the one that the package was made with ran in integers."""
+    try:
+        found = audit(model, workload, setup)
+        check_coverage(found, record["coverage"]["threshold"], (*record["recipe"]["keep_float"], *FLOAT_PRODUCTS))
+    except (CoverageError, InspectionError) as error:
+        return Check("integer kernels", "fail", str(error))
+    share = found.weight_integer_share
+    return Check("integer kernels", "pass", f"{share:.1%} of the weight products' multiply-adds")
+
+
+def _running(folder: Path, record: dict[str, Any], recorded: Target) -> Iterator[Check]:
+    setup, workloads = recorded.setup, recorded.workloads
+    yield _runtime(recorded)
+    model = (folder / "model.onnx").read_bytes()
+    try:
+        make_session(model, setup)
+    except Exception as error:  # ONNX Runtime's own exception types share no public base
+        yield Check("load", "fail", f"ONNX Runtime {onnxruntime.__version__} refuses the model: {said(error)}")
+        return
+    yield Check("load", "pass", f"a session with {setup.provider} and {setup.threads} thread(s)")
+
+    if record["coverage"]["threshold"] is not None:
+        yield from _guarded("integer kernels", lambda: [_coverage(model, record, workloads[0], setup)])
+    differences = Target(fingerprint(), setup, workloads).differences(record["target"])
+    other_hosts = [difference for difference in differences if not difference.startswith("onnxruntime:")]
+    yield (
+        Check("host", "warn", "measured elsewhere; " + "; ".join(other_hosts))
+        if other_hosts
+        else Check("host", "pass", "the host that the package was measured on, or one like it")
+    )
+    # A package that was made for no budget is held to what it took where it was made.
+    budget_ms = record["budget_ms"] or record["latency"]["measured_ms"] * _UNBUDGETED
+    yield from _guarded("latency", lambda: _latency(model, setup, workloads, budget_ms, same_host=not differences))
+
+    sample = read_sample(folder)
+    yield from _guarded("tokenizer", lambda: [_tokens(folder, sample, record)])
+    yield from _guarded("score", lambda: [_score(folder, sample, model, record)])
+
+
+def _guarded(name: str, checks: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """The checks; a record or a sample that was changed to fit no model makes a library raise whatever it raises."""
+    try:
+        yield from checks()
+    except (PackageError, TokenizerError):
+        raise
+    except Exception as error:
+        yield Check(name, "fail", f"the record or the sample does not fit the model: {said(error)}")
+
+
+def _score(folder: Path, sample: Sample, model: bytes, record: dict[str, Any]) -> Check:
+    part = sample_part(sample, load_tokenizer(folder), record)
+    score = METRICS[sample.metric](model_outputs(model, part.encoded, record["head"]), part)
+    detail = f"{sample.metric} {score:.4f} on {len(part.encoded)} bundled inputs, {sample.score:.4f} when exported"
+    return Check("score", "pass" if abs(score - sample.score) <= SCORE_TOLERANCE else "fail", detail)
+
+
+def _runtime(recorded: Target) -> Check:
+    """Kernels, and with them latencies and the last digits of scores, change between releases."""
+    here, there = onnxruntime.__version__, shortened(str(recorded.fingerprint.get("onnxruntime", "another release")))
+    if here == there:
+        return Check("ONNX Runtime", "pass", f"{here}, as when exported")
+    return Check("ONNX Runtime", "warn", f"{here} here, {there} when exported: latency and rounding may differ")
+
+
+def _tokens(folder: Path, sample: Sample, record: dict[str, Any]) -> Check:
+    here = version("tokenizers")
+    if token_digest(load_tokenizer(folder), sample, record["max_length"]) == record["token_digest"]:
+        return Check("tokenizer", "pass", f"tokenizers {here} makes the ids that it made when exported")
+    return Check("tokenizer", "fail", f"tokenizers {here} makes other ids of the same texts than when exported")
+
+
+def sample_part(sample: Sample, tokenizer: Tokenizer, record: dict[str, Any]) -> Part:
+    """The bundled sample as inputs of the model."""
+    examples = [Example.from_json(document) for document in sample.examples]
+    if examples:
+        encoded = encode(tokenizer, examples, record["max_length"])
+    else:
+        ids, labels = ([entry[column] for entry in sample.tokens] for column in (0, 1))
+        encoded = EncodedExamples(ids, [[0] * len(row) for row in ids], labels)
+    teacher = None if sample.teacher is None else np.asarray(sample.teacher, np.float32)
+    return Part(encoded, examples, tuple(record["labels"]), teacher, record.get("null_threshold"))

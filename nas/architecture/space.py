@@ -1,0 +1,243 @@
+"""The search space: subnets, genomes and vectorised operations on populations of genomes.
+
+A genome is a row of choice indices: ``hidden_size``, ``depth``, then ``num_heads``, ``head_size`` and ``ffn_size``,
+each with one gene (uniform) or one gene per layer. Genes of absent layers are zero, so that one network has one
+genome and one key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
+from ortnas.nas.files import shortened
+
+Genomes = npt.NDArray[np.int16]
+LAYER_DIMENSIONS = ("num_heads", "head_size", "ffn_size")
+
+
+@dataclass(frozen=True)
+class Population:
+    """Decoded genomes as arrays; entries of absent layers are zero.
+
+    ``hidden_size`` and ``depth`` have shape (n,), the others (n, layers) with the layer's position in the supernet
+    as column.
+    """
+
+    hidden_size: npt.NDArray[np.int64]
+    depth: npt.NDArray[np.int64]
+    num_heads: npt.NDArray[np.int64]
+    head_size: npt.NDArray[np.int64]
+    ffn_size: npt.NDArray[np.int64]
+
+    @property
+    def multiply_adds(self) -> npt.NDArray[np.int64]:
+        """As ``Subnet.multiply_adds``, shape (n,)."""
+        width: npt.NDArray[np.int64] = (4 * self.num_heads * self.head_size + 2 * self.ffn_size).sum(1)
+        return self.hidden_size * width
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The choices for every dimension, ascending.
+
+    ``head_size=()`` ties the head size to ``hidden_size // num_heads``. Dimensions named in ``uniform`` have one
+    value for all layers. ``depth_order`` says which source layers a depth keeps: the ``first`` ones, or some
+    ``spread`` evenly over the supernet, first and last included.
+    """
+
+    num_layers: int
+    hidden_size: tuple[int, ...]
+    depth: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    head_size: tuple[int, ...]
+    ffn_size: tuple[int, ...]
+    uniform: tuple[str, ...] = ()
+    depth_order: Literal["first", "spread"] = "spread"
+    columns: dict[str, slice] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "depth", *LAYER_DIMENSIONS):
+            choices = tuple(int(choice) for choice in getattr(self, name))
+            object.__setattr__(self, name, choices)
+            if not choices and name != "head_size":
+                raise SpaceError(f"space: {name} has no choices")
+            if any(low >= high for low, high in pairwise(choices)) or any(choice < 1 for choice in choices):
+                raise SpaceError(f"space: {name} must be positive and strictly ascending, got {list(choices)}")
+        if self.depth[-1] > self.num_layers:
+            raise SpaceError(f"space: depth {self.depth[-1]} exceeds the supernet's {self.num_layers} layers")
+        if unknown := set(self.uniform) - set(LAYER_DIMENSIONS):
+            raise SpaceError(f"space: uniform names {sorted(unknown)}; allowed are {list(LAYER_DIMENSIONS)}")
+        if self.depth_order not in ("first", "spread"):
+            raise SpaceError(f"space: depth_order is {self.depth_order!r}; allowed are 'first' and 'spread'")
+        if not self.head_size and any(size % heads for size in self.hidden_size for heads in self.num_heads):
+            raise SpaceError("space: a tied head size needs hidden sizes divisible by every number of heads")
+        start = 2
+        for name in LAYER_DIMENSIONS:
+            width = 0 if not getattr(self, name) else 1 if name in self.uniform else self.num_layers
+            self.columns[name] = slice(start, start + width)
+            start += width
+
+    @property
+    def genes(self) -> int:
+        return int(self.columns["ffn_size"].stop)
+
+    @cached_property
+    def bounds(self) -> npt.NDArray[np.int16]:
+        """Number of choices per gene, shape (genes,)."""
+        counts = np.empty(self.genes, np.int16)
+        counts[0], counts[1] = len(self.hidden_size), len(self.depth)
+        for name, columns in self.columns.items():
+            counts[columns] = len(getattr(self, name))
+        return counts
+
+    @cached_property
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """Source layers for each choice of depth."""
+        if self.depth_order == "first":
+            return tuple(tuple(range(depth)) for depth in self.depth)
+        return tuple(
+            tuple(int(position + 0.5) for position in np.linspace(0, self.num_layers - 1, depth))
+            for depth in self.depth
+        )
+
+    @cached_property
+    def presence(self) -> npt.NDArray[np.bool_]:
+        """Which source layers each choice of depth keeps, shape (depths, layers)."""
+        table = np.zeros((len(self.depth), self.num_layers), bool)
+        for row, sources in enumerate(self.sources):
+            table[row, list(sources)] = True
+        return table
+
+    @property
+    def count(self) -> int:
+        """Exact number of distinct subnets."""
+        total = 0
+        for depth in self.depth:
+            ways = len(self.hidden_size)
+            for name in LAYER_DIMENSIONS:
+                ways *= max(1, len(getattr(self, name))) ** (1 if name in self.uniform else depth)
+            total += ways
+        return total
+
+    def repair(self, genomes: npt.NDArray[Any]) -> Genomes:
+        """Clips every gene into its range and zeroes the genes of absent layers."""
+        repaired: Genomes = np.clip(genomes, 0, self.bounds - 1).astype(np.int16)
+        present = self.presence[repaired[:, 1]]
+        for name, columns in self.columns.items():
+            if name not in self.uniform and columns.stop > columns.start:
+                repaired[:, columns] *= present
+        return repaired
+
+    def sample(self, n: int, rng: np.random.Generator) -> Genomes:
+        """n random genomes.
+
+        Each row draws a centre and a width per dimension and its layers around them, so that narrow, wide and mixed
+        subnets all occur; independent genes would crowd around the middle.
+        """
+        unit = rng.random((n, self.genes))
+        for columns in self.columns.values():
+            if columns.stop - columns.start > 1:
+                centre, width = rng.random((n, 1)), rng.random((n, 1))
+                unit[:, columns] = np.clip(centre + width * (unit[:, columns] - 0.5), 0, 1 - 1e-9)
+        return self.repair(np.floor(unit * self.bounds))
+
+    def mutate(self, genomes: Genomes, rng: np.random.Generator, rate: float = 0.15) -> Genomes:
+        """Changes each gene with probability ``rate``: mostly by one step, sometimes to any choice."""
+        step = rng.choice(np.array([-1, 1], np.int16), genomes.shape)
+        anywhere = rng.integers(0, self.bounds, genomes.shape, dtype=np.int16)
+        moved = np.where(rng.random(genomes.shape) < 0.25, anywhere, genomes + step)
+        return self.repair(np.where(rng.random(genomes.shape) < rate, moved, genomes))
+
+    def cross(self, first: Genomes, second: Genomes, rng: np.random.Generator) -> Genomes:
+        """Uniform crossover, row by row; both (n, genes)."""
+        return self.repair(np.where(rng.random(first.shape) < 0.5, first, second))
+
+    def expand(self, genomes: Genomes) -> Population:
+        """Genomes (n, genes) to the sizes they stand for."""
+        hidden_size = np.asarray(self.hidden_size)[genomes[:, 0]]
+        present = self.presence[genomes[:, 1]]
+        sizes: dict[str, npt.NDArray[np.int64]] = {}
+        for name in LAYER_DIMENSIONS:
+            if choices := getattr(self, name):
+                sizes[name] = np.asarray(choices)[genomes[:, self.columns[name]]] * present
+            else:
+                sizes[name] = hidden_size[:, None] // np.maximum(sizes["num_heads"], 1) * present
+        return Population(hidden_size, np.asarray(self.depth)[genomes[:, 1]], **sizes)
+
+    def decode(self, genome: npt.NDArray[Any]) -> Subnet:
+        """One genome (genes,) to its subnet. Raises SpaceError for a row that is no canonical genome."""
+        row = np.asarray(genome, np.int16)[None]
+        if row.shape[1] != self.genes or not np.array_equal(row, self.repair(row)):
+            raise SpaceError(f"not a genome of this space: {np.asarray(genome).tolist()}")
+        population = self.expand(row)
+        layers = tuple(
+            Layer(source, *(int(getattr(population, name)[0, source]) for name in LAYER_DIMENSIONS))
+            for source in self.sources[row[0, 1]]
+        )
+        return Subnet(int(population.hidden_size[0]), layers)
+
+    def encode(self, subnet: Subnet) -> Genomes:
+        """The genome (genes,) of a subnet. Raises SpaceError where the subnet is not in the space."""
+
+        def outside(why: str) -> SpaceError:
+            return SpaceError(f"subnet {shortened(subnet.describe())} is not in the space: {why}")
+
+        sizes = [("hidden_size", 0, subnet.hidden_size), ("depth", 1, len(subnet.layers))]
+        for layer in subnet.layers:
+            if not 0 <= layer.source < self.num_layers:
+                raise outside(f"layer {layer.source} is none of the supernet's {self.num_layers}")
+            for name, columns in self.columns.items():
+                if columns.stop > columns.start:
+                    position = 0 if name in self.uniform else layer.source
+                    sizes.append((name, columns.start + position, getattr(layer, name)))
+        genome = np.zeros(self.genes, np.int16)
+        for name, gene, size in sizes:
+            choices = getattr(self, name)
+            if size not in choices:
+                raise outside(f"{name} {size} is none of its {len(choices)} choices from {choices[0]} to {choices[-1]}")
+            genome[gene] = choices.index(size)
+        if self.decode(genome) != subnet:
+            raise outside("its layers do not follow its rules")
+        return genome
+
+    def __contains__(self, subnet: Subnet) -> bool:
+        try:
+            self.encode(subnet)
+        except SpaceError:
+            return False
+        return True
+
+    @property
+    def largest(self) -> Subnet:
+        return self.decode(self.repair(self.bounds[None] - 1)[0])
+
+    @property
+    def smallest(self) -> Subnet:
+        return self.decode(np.zeros(self.genes, np.int16))
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("num_layers", "hidden_size", "depth", *LAYER_DIMENSIONS, "uniform", "depth_order")
+        return {name: value if isinstance(value := getattr(self, name), int | str) else list(value) for name in names}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> SearchSpace:
+        """Raises SpaceError where the document does not describe a space."""
+        try:
+            values: dict[str, Any] = {
+                key: tuple(item) if isinstance(item, list) else item for key, item in document.items()
+            }
+            return cls(**values)
+        except TypeError as error:
+            raise SpaceError(f"not a search space: {error}") from error
+
+    def restrict(self, **choices: tuple[int, ...]) -> SearchSpace:
+        """The same space with other choices for the named dimensions."""
+        return replace(self, **choices)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""One architecture of the space."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ortnas.nas.files import shown
+
+# Sizes of networks are below it; larger numbers are slips.
+MAXIMUM_SIZE = 10**9
+
+
+class SpaceError(ValueError):
+    """A subnet, genome or space that cannot exist."""
+
+
+def read_size(entry: Mapping[str, Any], name: str) -> int:
+    """A size in an entry of a document. Raises KeyError or TypeError."""
+    value = entry[name]
+    if type(value) is not int or not 0 <= value < MAXIMUM_SIZE:
+        raise TypeError(f"{name} is {shown(value)}, no whole number of up to nine digits")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One encoder layer of a subnet, cut from layer ``source`` of the supernet."""
+
+    source: int
+    num_heads: int
+    head_size: int
+    ffn_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subnet:
+    """One architecture: the width of the residual stream and its layers, first to last."""
+
+    hidden_size: int
+    layers: tuple[Layer, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "hidden_size": self.hidden_size,
+            "layers": [{name: getattr(layer, name) for name in Layer.__slots__} for layer in self.layers],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Subnet:
+        """Raises SpaceError where the document does not describe a subnet."""
+        try:
+            layers = tuple(Layer(*(read_size(entry, name) for name in Layer.__slots__)) for entry in document["layers"])
+            return cls(read_size(document, "hidden_size"), layers)
+        except (KeyError, TypeError) as error:
+            raise SpaceError(f"not a subnet: {error!r} while reading {shown(document)}") from error
+
+    @property
+    def key(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of the canonical JSON."""
+        canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds per token of the encoder's weight matrices (attention products excluded)."""
+        per_layer = (4 * layer.num_heads * layer.head_size + 2 * layer.ffn_size for layer in self.layers)
+        return self.hidden_size * sum(per_layer)
+
+    def describe(self) -> str:
+        """One short line, with runs of equal values folded."""
+        parts = [f"hidden {self.hidden_size}", f"layers {len(self.layers)}"]
+        for label, values in (
+            ("heads", [f"{layer.num_heads}x{layer.head_size}" for layer in self.layers]),
+            ("ffn", [str(layer.ffn_size) for layer in self.layers]),
+        ):
+            parts.append(f"{label} {values[0] if len(set(values)) == 1 else ','.join(values)}")
+        return " · ".join(parts)

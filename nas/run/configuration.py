@@ -1,0 +1,389 @@
+"""``run.yaml``: one configuration for all stages, checked key by key."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ortnas.bench.timing import PROVIDERS
+from ortnas.nas.architecture.presets import PRESETS
+from ortnas.nas.data.tasks import find_task
+from ortnas.nas.failures import DataError
+from ortnas.nas.run.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
+from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
+from ortnas.nas.run.wrong_keys import explain, shorten
+from ortnas.nas.training.loss_names import choose_losses
+from ortnas.nas.yaml_documents import YamlError, read_yaml
+
+_BUDGET = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?x?")
+_PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+Head = Literal["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
+
+
+class ConfigurationError(ValueError):
+    """A configuration that cannot be used; the message names the key and what is allowed."""
+
+
+class Data(Section):
+    """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
+
+    ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric. ``label_names`` says
+    which of the checkpoint's labels a label of the data is, where names do not tell. ``max_length`` in tokens is by
+    default that of a sentence-transformers checkpoint, else 128.
+    """
+
+    source: str
+    task: str | None = None
+    train_file: str | None = None
+    report_file: str | None = None
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+    label_names: dict[str, str] = Field(default={})
+    lower: bool = False
+    max_length: int | None = Field(None, ge=8, le=MOST_TOKENS)
+    calibration_size: int = Field(64, ge=1, le=MOST_ROWS)
+    search_size: int = Field(256, ge=2, le=MOST_ROWS)
+    report_size: int | None = Field(None, ge=2, le=MOST_ROWS)
+
+    @field_validator("task")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        return None if name is None else find_task(name).name
+
+
+class Space(Section):
+    """A preset, with choices that replace the preset's own."""
+
+    preset: str = "default"
+    hidden_size: Sizes | None = None
+    depth: Sizes | None = None
+    num_heads: Sizes | None = None
+    head_size: Sizes | None = None
+    ffn_size: Sizes | None = None
+    uniform: Texts | None = None
+    depth_order: Literal["first", "spread"] | None = None
+
+    @field_validator("preset")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in PRESETS:
+            raise ValueError(f"allowed are {', '.join(PRESETS)}")
+        return name
+
+
+class Training(Section):
+    """``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation).
+
+    ``new_head`` trains a head from the start where the checkpoint has one for other labels.
+    """
+
+    steps: int = Field(2000, ge=0, le=MOST_STEPS)
+    batch_size: int = Field(32, ge=2, le=MOST_TOKENS)
+    accumulation: int = Field(1, ge=1)
+    learning_rate: LearningRate = 3e-4
+    sampling: Literal["sandwich", "uniform", "progressive"] = "sandwich"
+    random_subnets: int = Field(2, ge=0, le=1000)
+    balance: Literal["multiply_adds", "latency", "genome"] = "multiply_adds"
+    teacher: Literal["checkpoint", "largest"] = "checkpoint"
+    losses: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = None
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    importance_texts: int = Field(128, ge=1, le=MOST_ROWS)
+    teacher_steps: int = Field(1500, ge=0, le=MOST_STEPS)
+    teacher_learning_rate: LearningRate = 5e-5
+    new_head: bool = False
+    checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS)
+    probe_every: int = Field(200, ge=0, le=MOST_STEPS)
+    probe_texts: int = Field(256, ge=2, le=MOST_ROWS)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Training:
+        if self.teacher == "largest" and self.sampling == "uniform":
+            raise ValueError("teacher 'largest' needs the largest subnet in every step; sampling 'uniform' lacks it")
+        if self.accumulation > self.batch_size:
+            raise ValueError(f"accumulation {self.accumulation} exceeds batch_size {self.batch_size}")
+        return self
+
+
+class Refinement(Section):
+    """Further training of one subnet. ``quantization_aware`` puts the quantizer's rounding into the loop."""
+
+    steps: int = Field(1000, ge=1, le=MOST_STEPS)
+    learning_rate: LearningRate = 5e-5
+    quantization_aware: bool = False
+
+
+class RequestKind(Section):
+    """One kind of request among several; ``weight`` is its share, relative to the others'."""
+
+    batch: Size = 1
+    sequence: Size = 128
+    weight: float = Field(1.0, ge=1e-6, le=1e6)
+
+    @model_validator(mode="after")
+    def _fits(self) -> RequestKind:
+        check_request(self.batch, self.sequence)
+        return self
+
+
+class TargetHost(Section):
+    """Where and how the package will be run; timings are taken like that.
+
+    ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
+    cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
+    ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace ``batch`` and ``sequence`` by several.
+    ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
+    """
+
+    host: str = "local"
+    python: str = "python3"
+    ssh: str = "ssh"
+    provider: str = PROVIDERS["cpu"]
+    provider_options: dict[str, str] = Field({}, max_length=100)
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
+    spinning: bool = True
+    affinity: Annotated[tuple[Processor, ...], Field(max_length=MOST_THREADS)] = ()
+    batch: Size = 1
+    sequence: Size = 128
+    workloads: Annotated[tuple[RequestKind, ...], Field(max_length=100)] = ()
+    lengths: Literal["data", "full"] | Sizes = "data"
+
+    @property
+    def requests(self) -> tuple[RequestKind, ...]:
+        return self.workloads or (RequestKind(batch=self.batch, sequence=self.sequence),)
+
+    @field_validator("provider")
+    @classmethod
+    def _full_name(cls, name: str) -> str:
+        return PROVIDERS.get(name.lower(), name)
+
+    @field_validator("ssh")
+    @classmethod
+    def _is_command(cls, command: str) -> str:
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise ValueError(f"is no command as a shell would take it: {error}") from None
+        return command
+
+    @field_validator("affinity")
+    @classmethod
+    def _once(cls, processors: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(processors)) < len(processors):
+            raise ValueError("names a processor twice")
+        return processors
+
+    @model_validator(mode="after")
+    def _fits(self) -> TargetHost:
+        check_request(self.batch, self.sequence)
+        return self
+
+
+class Quantization(Section):
+    """``recipe``: types and ranges that suit an instruction set; ``auto`` asks the host. The other keys change it.
+
+    ``keep_float``: patterns of weight products that stay in float, such as ``head/*`` or ``layers/3/ffn/out``.
+    ``coverage``: the share of the other weight products' multiply-adds that has to run in integer kernels.
+    """
+
+    recipe: str = "auto"
+    calibration: Literal["minmax", "entropy", "percentile"] = "minmax"
+    per_channel: bool = True
+    embeddings: bool = True
+    keep_float: Texts = ()
+    coverage: float = Field(0.99, ge=0, le=1)
+
+
+class Bench(Section):
+    """``subnets`` are timed in ``visits`` sessions each.
+
+    A visit ends when the median is known within ± ``confidence``, or after ``cap_s`` seconds a subnet. ``until_error``
+    and ``minutes`` time more where the predictor is least sure, until its error on held-out timings (``0.03`` or
+    ``3%``) or the time is reached. ``new_target`` allows a second host of the same name in the store.
+    """
+
+    subnets: int = Field(120, ge=10, le=10**6)
+    visits: int = Field(2, ge=1, le=1000)
+    confidence: float = Field(0.01, gt=0, lt=1)
+    cap_s: float = Field(0.4, gt=0, le=86_400)
+    until_error: float | None = Field(None, gt=0, lt=1)
+    minutes: float | None = Field(None, gt=0, le=10**6)
+    new_target: bool = False
+
+    @field_validator("until_error", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.endswith("%"):
+            try:
+                return float(value[:-1]) / 100
+            except ValueError:
+                return value
+        return value
+
+
+class OtherTarget(Section):
+    """A second target that winners have to suit: the folder of its predictor, and its budget in ms."""
+
+    predictor: str
+    budget_ms: float = Field(gt=0, le=1e9)
+
+
+class Search(Section):
+    """Budgets are ms (``6.5``) or speed-ups over the full model at the same precision (``2x``).
+
+    ``goal``: one search per budget, or one over the whole ``front`` of score against latency, of which every budget
+    takes its winner. ``method`` proposes: ``evolution``, or ``random``, ``fast`` and ``evolved`` as in earlier systems.
+    ``screen`` scores INT8 candidates cut from the quantized full network and the best of them again as they would be
+    shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
+    ``score_by``: candidates are ranked by the task's metric, or, for classification, by the ``log_likelihood`` of their
+    labels, which tells near candidates apart. ``percentile``: what of the latency the budget holds. ``workers``: how
+    many candidates are scored at a time, as many as there are processors by default. ``fitness_steps``: train each
+    candidate alone for so long before it is scored (slow; earlier systems did). ``engine``: where candidates are
+    scored; ``cluster`` is the address of a Ray cluster, and without it one of this machine alone is started.
+    ``targets``: others that have to be met as well, by prediction.
+    """
+
+    budgets: tuple[str, ...] = ("2x",)
+    candidates: int = Field(100, ge=1, le=10**6)
+    population: int = Field(16, ge=2, le=10**5)
+    finalists: int = Field(4, ge=1, le=1000)
+    metric: str | None = None
+    score_by: Literal["metric", "log_likelihood"] = "metric"
+    goal: Literal["budget", "front"] = "budget"
+    method: Literal["evolution", "random", "fast", "evolved"] = "evolution"
+    surrogate: bool = True
+    screen: bool = True
+    race: bool = True
+    rule: Literal["best", "fastest", "knee"] = "best"
+    tolerance: float = Field(0.0, ge=0, le=1e6)
+    percentile: Literal[50, 95] = 50
+    workers: int | None = Field(None, ge=1, le=MOST_THREADS)
+    fitness_steps: int = Field(0, ge=0, le=MOST_STEPS)
+    engine: Literal["local", "ray"] = "local"
+    cluster: str | None = None
+    targets: Annotated[tuple[OtherTarget, ...], Field(max_length=100)] = ()
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _budgets(cls, value: Any) -> tuple[str, ...]:
+        budgets = tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
+        for budget in budgets:
+            if not _BUDGET.fullmatch(budget) or float(budget.removesuffix("x")) <= 0:
+                raise ValueError(f"{shorten(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
+        if not budgets:
+            raise ValueError("at least one budget is needed")
+        if len(set(budgets)) < len(budgets):
+            raise ValueError("the same budget twice; name each once")
+        return budgets
+
+
+class Configuration(Section):
+    """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package).
+
+    ``pooling`` makes one vector of a text; by default as a sentence-transformers checkpoint says, else the mean.
+    """
+
+    checkpoint: str
+    head: Head = "embedding"
+    pooling: Literal["mean", "cls"] | None = None
+    data: Data
+    folder: str = "runs/default"
+    seed: int = Field(0, ge=0, lt=SEEDS)
+    precision: Literal["int8", "fp32"] = "int8"
+    space: Space = Space()
+    training: Training = Training()
+    refinement: Refinement = Refinement()
+    target: TargetHost = TargetHost()
+    quantization: Quantization = Quantization()
+    bench: Bench = Bench()
+    search: Search = Search()
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _is_place(cls, name: str) -> str:
+        if not name.startswith("package:"):
+            return name
+        package, _, inside = name.removeprefix("package:").partition("/")
+        if not _PACKAGE.fullmatch(package):
+            raise ValueError("write package:NAME/FOLDER, where NAME is what Python imports, such as a_package.models")
+        if inside.startswith("/") or ".." in PurePosixPath(inside.replace("\\", "/")).parts:
+            raise ValueError("the folder has to be inside the package; leave out '..' and a leading '/'")
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _head_of_task(cls, document: Any) -> Any:
+        """The head is the task's, or has to be named."""
+        if not isinstance(document, dict):
+            return document
+        data = document.get("data")
+        task = data.get("task") if isinstance(data, dict) else None
+        if task is None:
+            if "head" not in document:
+                raise ValueError(f"the key 'head' is missing; it is one of {', '.join(get_args(Head))}")
+            return document
+        try:
+            own = find_task(str(task)).head
+        except DataError:
+            return document  # the key itself reports it
+        if document.get("head", own) != own:
+            raise ValueError(
+                f"head {shorten(document['head'])} does not fit task {shorten(task)}, whose head is {own!r}"
+            )
+        return document | {"head": own}
+
+    @model_validator(mode="after")
+    def _losses_and_metric_fit(self) -> Configuration:
+        try:
+            losses = choose_losses(self.head, self.training.losses)
+        except ValueError as error:
+            raise ValueError(f"training.losses: {error}") from None
+        if self.training.teacher == "largest" and self.head == "embedding":
+            raise ValueError("training.teacher 'largest' needs labels, and head 'embedding' has none")
+        if self.search.score_by == "log_likelihood" and self.head != "classification":
+            raise ValueError(f"search.score_by 'log_likelihood' is for head 'classification', not {self.head!r}")
+        if self.training.teacher == "largest" and losses.keys() == {"labels"}:
+            raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
+        if self.refinement.quantization_aware and self.quantization.calibration != "minmax":
+            calibration = self.quantization.calibration
+            raise ValueError(f"refinement.quantization_aware rounds by minmax ranges, not by {calibration!r} ones")
+        return self
+
+
+def read_configuration(path: Path, overrides: Mapping[str, Any]) -> Configuration:
+    """Reads YAML and applies overrides given as dotted keys. Raises ConfigurationError."""
+    try:
+        document = read_yaml(path)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file; `ortnas init` writes one") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except YamlError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{path}: expected keys and values")
+    for key, value in overrides.items():
+        section = document
+        *parents, last = key.split(".")
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise ConfigurationError(f"{shorten(key)}: {parent[:40]} is a value, not a section")
+        section[last] = value
+    return check_configuration(document, str(path))
+
+
+def check_configuration(document: Mapping[str, Any], origin: str) -> Configuration:
+    """Raises ConfigurationError with one line that names the wrong keys."""
+    try:
+        return Configuration.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(f"{origin}: {explain(error, Configuration)}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{origin}: nested without end") from None

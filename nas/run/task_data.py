@@ -1,0 +1,163 @@
+"""The data of a run: prepared once, read back by every stage, encoded by the checkpoint's tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ortnas.nas.data import (
+    DataError,
+    DataSource,
+    PackedCorpus,
+    Sizes,
+    Splits,
+    make_splits,
+    prepare_corpus,
+    read_corpus,
+    read_splits,
+    source_identity,
+    write_splits,
+)
+from ortnas.nas.files import digest, write_json
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
+
+if TYPE_CHECKING:
+    from ortnas.nas.data.masking import Masking
+    from ortnas.nas.training.batches import Encoded
+
+Report = Callable[[int, int, str], None]
+# Parts of a corpus that are masked once, so that every subnet is scored on the same tokens.
+_MASKED_PARTS = ("calibration", "search", "report")
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """Disjoint parts, as texts or as packed sequences of a corpus."""
+
+    content: Splits | PackedCorpus
+    tokenizer_folder: Path
+    max_length: int
+    seed: int
+    _encoded: dict[str, EncodedExamples] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.content.labels if isinstance(self.content, Splits) else ()
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the parts, not how they are encoded."""
+        return self.content.digest
+
+    @property
+    def report_parts(self) -> list[str]:
+        """``report`` and, where a task has several dev sets, the others."""
+        if isinstance(self.content, PackedCorpus):
+            return ["report"]
+        return [name for name in self.content.parts if name.startswith("report")]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        if isinstance(self.content, Splits):
+            return {name: len(examples) for name, examples in self.content.parts.items()}
+        return {name: len(getattr(self.content, name)) for name in ("training", *_MASKED_PARTS)}
+
+    def examples(self, part: str) -> Sequence[Example]:
+        """The texts of a part; empty for a packed corpus."""
+        return self.content.parts[part] if isinstance(self.content, Splits) else ()
+
+    def encoded(self, part: str) -> Encoded:
+        """A part as token ids with labels; of a corpus, parts other than training are masked."""
+        if isinstance(self.content, PackedCorpus) and part == "training":
+            return self.content.training
+        return self.held_out(part)
+
+    def held_out(self, part: str) -> EncodedExamples:
+        """As ``encoded``, in memory."""
+        if part not in self._encoded:
+            self._encoded[part] = self._encode(part) if isinstance(self.content, Splits) else self._masked(part)
+        return self._encoded[part]
+
+    def _encode(self, part: str) -> EncodedExamples:
+        return encode(load_tokenizer(self.tokenizer_folder), self.examples(part), self.max_length)
+
+    @cached_property
+    def masking(self) -> Masking | None:
+        """How a corpus is masked; None for tasks."""
+        if isinstance(self.content, Splits):
+            return None
+        from ortnas.nas.data.masking import Masking
+
+        tokenizer = load_tokenizer(self.tokenizer_folder)
+        mask_id = next((tokenizer.token_to_id(name) for name in ("[MASK]", "<mask>") if tokenizer.token_to_id(name)), 0)
+        if not mask_id:
+            raise DataError("the checkpoint's tokenizer has no mask token, so masked-lm cannot be trained with it")
+        special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+        return Masking(mask_id, tuple(sorted(special)), tokenizer.get_vocab_size())
+
+    def _masked(self, part: str) -> EncodedExamples:
+        assert isinstance(self.content, PackedCorpus)
+        assert self.masking is not None
+        plain: EncodedExamples = getattr(self.content, part)
+        rng = np.random.default_rng([self.seed, _MASKED_PARTS.index(part), 5])
+        ids, labels = [], []
+        for row in range(len(plain)):
+            feeds = plain.feeds([row])
+            labels.append(self.masking.apply(feeds, rng)[0].tolist())
+            ids.append(feeds["input_ids"][0].tolist())
+        return EncodedExamples(ids, plain.type_ids, labels)
+
+
+def prepare(
+    configuration: Configuration,
+    folder: Path,
+    tokenizer: Callable[[], Path],
+    report: Report,
+    max_length: Callable[[], int],
+) -> TaskData:
+    """Reads what an earlier call prepared in ``folder`` from the same source, or prepares it. Raises DataError.
+
+    ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has.
+    """
+    data, head, seed = configuration.data, configuration.head, configuration.seed
+    is_corpus = head == "masked-lm"
+    marker = folder / "inputs.json"
+    asked = digest(data.model_dump(exclude={"max_length", "label_names"}), head, seed)
+    if is_corpus:
+        asked = digest(asked, max_length(), (tokenizer() / "tokenizer.json").read_text(encoding="utf-8"))
+    recorded = json.loads(marker.read_text()) if marker.is_file() else {}
+    try:
+        inputs = {"asked": asked, "source": source_identity(data.source)}
+    except DataError:
+        if recorded.get("asked") != asked:
+            raise
+        inputs = recorded  # the source is gone; what was made of it is not
+    content: Splits | PackedCorpus
+    sizes = Sizes(data.calibration_size, data.search_size, data.report_size)
+    if recorded == inputs:
+        content = read_corpus(folder / "corpus") if is_corpus else read_splits(folder / "splits")
+    elif is_corpus:
+        content = prepare_corpus(
+            data.source,
+            tokenizer(),
+            folder / "corpus",
+            max_length(),
+            sizes,
+            seed,
+            lower=data.lower,
+            text_field=data.text or "text",
+            report=report,
+        )
+    else:
+        source = DataSource(data.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
+        content = make_splits(source, head, sizes, seed)
+        write_splits(content, folder / "splits")
+    write_json(marker, inputs)
+    return TaskData(content, tokenizer(), max_length(), seed)

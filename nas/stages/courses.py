@@ -1,0 +1,132 @@
+"""What the trainings of a supernet, a teacher and a subnet share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.run.configuration import ConfigurationError
+from ortnas.nas.run.run import Run
+from ortnas.nas.run.task_data import TaskData
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ortnas.nas.training.batches import Batches
+    from ortnas.nas.training.engine import StateFiles
+    from ortnas.nas.training.steps import Course
+    from ortnas.nas.training.supernet import Supernet
+
+_EQUALITY = 1e-4
+Probe = Callable[[], dict[str, float]]
+
+
+def make_batches(run: Run, data: TaskData, accelerator: Accelerator, steps: int, learning_rate: float) -> Batches:
+    """The training part in batches, this process's share of them."""
+    from ortnas.nas.training.batches import Batches, Schedule
+
+    training = run.configuration.training
+    if training.batch_size < accelerator.num_processes:
+        raise ConfigurationError(
+            f"training.batch_size = {training.batch_size}: less than one text for each of "
+            f"{accelerator.num_processes} processes"
+        )
+    seed, every = run.configuration.seed, training.checkpoint_every
+    return Batches(
+        data.encoded("training"),
+        Schedule(steps, training.batch_size, learning_rate, seed, every),
+        data.masking,
+        training.accumulation,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+
+
+@contextmanager
+def course(
+    run: Run,
+    name: str,
+    accelerator: Accelerator,
+    batches: Batches,
+    states: StateFiles,
+    probe: Probe | None,
+    kinds: tuple[str, ...] = ("largest", "smallest"),
+) -> Iterator[Course]:
+    """A training with its progress bar, its curve in ``curves/`` and its table of probes."""
+    from ortnas.nas.training.log import TrainingLog
+    from ortnas.nas.training.steps import Course
+
+    training = run.configuration.training
+    with run.console.progress(name) as report:
+        if not accelerator.is_main_process:
+            yield Course(accelerator, batches, states, lambda _step, _losses: None)
+            return
+        log = TrainingLog(
+            run.folder / "curves" / f"{name}.jsonl",
+            batches.schedule.steps,
+            report,
+            run.console.say,
+            probe,
+            training.probe_every,
+            batches.schedule.checkpoint_every,
+            states.inputs,
+        )
+
+        def after_step(step: int, losses: list[tuple[str, float]]) -> None:
+            part = len(losses) // max(1, training.accumulation) or 1
+            roles = [kinds[index % part] if index % part < len(kinds) else "random" for index in range(len(losses))]
+            log(step, losses, roles)
+
+        try:
+            yield Course(accelerator, batches, states, after_step)
+        finally:
+            log.close()
+
+
+def load_network(folder: Path) -> Supernet:
+    """The network of a supernet folder, its weights copied into memory."""
+    import torch
+
+    from ortnas.export.weights import read_supernet
+    from ortnas.nas.training.supernet import Supernet
+
+    read = read_supernet(folder)
+    return Supernet(
+        {name: torch.from_numpy(np.array(tensor)) for name, tensor in read.tensors.items()}, read.dimensions
+    )
+
+
+def prove_equal(supernet: Supernet, subnets: Sequence[Subnet], data: TaskData) -> None:
+    """The numpy reference that exports are compared with must itself agree with the trained network."""
+    from ortnas.export.graph.reference import reference_output
+    from ortnas.nas.training.batches import to_tensors
+
+    examples = data.held_out("calibration")
+    rows = list(range(min(4, len(examples))))
+    feeds, batch = examples.feeds(rows), to_tensors(examples, rows)
+    tensors = {name: tensor.detach().numpy() for name, tensor in supernet.tensors.items()}
+    shown = feeds["attention_mask"] == 1
+    for subnet in subnets:
+        expected = supernet(batch, subnet).detach().numpy()
+        found = reference_output(tensors, supernet.dimensions, subnet, feeds)
+        if expected.ndim == 3:
+            expected, found = expected[shown], found[shown]
+        difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+        if not difference <= _EQUALITY:
+            raise RuntimeError(f"{subnet.describe()}: the reference and the trained network differ by {difference:.2g}")
+
+
+def recorded(folder: Path, key: str) -> str | None:
+    """What the provenance of a supernet folder says; None where the folder is not complete."""
+    try:
+        value: str = json.loads((folder / DESCRIPTION_FILE).read_text())["provenance"][key]
+    except (OSError, ValueError, KeyError):
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""Supernets and their training: all that knows torch."""

@@ -1,0 +1,118 @@
+"""Reordering a network by importance, so that the first n heads, neurons and channels are the best n.
+
+Importance is the first-order Taylor term of a gate of 1 on each unit: ``|dL/dgate|`` summed over real batches
+(Michel et al. 2019, "Are Sixteen Heads Really Better than One?"; Molchanov et al. 2019). The gate's gradient is read
+off the gradient of the weights behind it, so one backward pass serves every unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ortnas.nas.architecture.layout import Dimensions, tensor_axes
+from ortnas.nas.text import IGNORED
+from ortnas.nas.training.supernet import Supernet
+
+
+def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, Tensor]:
+    """Gradient of the loss with respect to a gate on every unit, from the gradients of the weights."""
+
+    def product(name: str) -> Tensor:
+        gradient = tensors[name].grad
+        return tensors[name].detach() * gradient if gradient is not None else torch.zeros_like(tensors[name])
+
+    if dimensions.table_size:
+        entry = product("embeddings.projection.weight").sum(1) + product("embeddings.projection.bias")
+    else:
+        entry = product("embeddings.norm.weight") + product("embeddings.norm.bias")
+    gates = {"hidden": entry.abs()}
+    for index in range(dimensions.num_layers):
+        layer = f"layers.{index}"
+        output = product(f"{layer}.output.weight")
+        gates[f"{layer}.heads"] = output.sum((0, 2))
+        gates[f"{layer}.value"] = output.sum(0)
+        gates[f"{layer}.query"] = product(f"{layer}.query.weight").sum(-1) + product(f"{layer}.query.bias")
+        gates[f"{layer}.ffn"] = product(f"{layer}.ffn_out.weight").sum(0)
+        for norm in ("attention_norm", "ffn_norm"):
+            gates["hidden"] += (product(f"{layer}.{norm}.weight") + product(f"{layer}.{norm}.bias")).abs()
+    if "head.pooler.weight" in tensors:
+        gates["pooled"] = product("head.classifier.weight").sum(0)
+    return gates
+
+
+def _loss(supernet: Supernet, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
+    head, full = supernet.dimensions.head, supernet.dimensions.full_subnet
+    if head == "masked-lm":
+        embedded = supernet.look_up(batch["input_ids"], batch["token_type_ids"])
+        hidden = supernet.encode(embedded, batch["attention_mask"], full).hidden
+        return _probe(hidden * batch["attention_mask"][..., None], generator)
+    output: Tensor = supernet(batch, full)
+    if head == "embedding":
+        return _probe(output, generator)
+    labels = batch["labels"]
+    if head == "regression":
+        return F.mse_loss(output[:, 0], labels.to(output.dtype))
+    if head == "span":
+        padding = ~batch["attention_mask"].bool()
+        start, end = output.masked_fill(padding[..., None], torch.finfo(output.dtype).min).unbind(-1)
+        return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
+    # Not torch's own mean, which is not finite where no token has a label.
+    total = F.cross_entropy(output.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def _probe(output: Tensor, generator: torch.Generator) -> Tensor:
+    """Without labels, the change of the output itself is what counts: a random direction per vector of the output
+    [batch, ..., size] probes the norm of its Jacobian without bias."""
+    return (output * torch.randn(output.shape, generator=generator)).sum() / len(output)
+
+
+def measure_importance(supernet: Supernet, batches: Iterable[Mapping[str, Tensor]], seed: int) -> dict[str, Tensor]:
+    """Importance of every head, FFN neuron, head dimension and residual channel; small batches resolve more.
+
+    Keys are ``hidden``, ``pooled`` (classification, regression) and ``layers.N.{heads,value,query,ffn}``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    total: dict[str, Tensor] = {}
+    for batch in batches:
+        supernet.zero_grad()
+        _loss(supernet, batch, generator).backward()  # type: ignore[no-untyped-call]
+        for name, gate in _gates(supernet.tensors, supernet.dimensions).items():
+            total[name] = total.get(name, torch.zeros_like(gate)) + gate.abs()
+    supernet.zero_grad()
+    return total
+
+
+def reorder(supernet: Supernet, importance: Mapping[str, Tensor]) -> Supernet:
+    """The same function with every axis in order of importance, most important first.
+
+    Heads, neurons and residual channels are permuted consistently in all tensors that carry them; inside a head,
+    query and key share one order, value and output another. The embedding projection keeps its rows, so embeddings
+    come out in the checkpoint's channel order.
+    """
+    order = {name: value.argsort(dim=-1, descending=True, stable=True) for name, value in importance.items()}
+    tensors = {}
+    for name, axes in tensor_axes(supernet.dimensions).items():
+        tensor = supernet.tensors[name].detach()
+        layer, part = ".".join(name.split(".")[:2]), name.split(".")[-2]
+        kind = "query" if part in ("query", "key") else "value"
+        for axis, label in enumerate(axes):
+            if label == "head":
+                tensor = _permute_inside_heads(tensor, axis, order[f"{layer}.{kind}"])
+        for axis, label in enumerate(axes):
+            chosen = order.get(label, order.get(f"{layer}.{label}"))
+            if chosen is not None:
+                tensor = tensor.index_select(axis, chosen)
+        tensors[name] = tensor
+    return Supernet(tensors, supernet.dimensions)
+
+
+def _permute_inside_heads(tensor: Tensor, axis: int, order: Tensor) -> Tensor:
+    """Reorders the head dimension at ``axis`` by ``order`` [heads, head_size]; heads are the axis before it."""
+    shape = [1] * tensor.ndim
+    shape[axis - 1], shape[axis] = order.shape
+    return tensor.gather(axis, order.reshape(shape).expand(tensor.shape))

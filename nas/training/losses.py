@@ -1,0 +1,120 @@
+"""Losses between a subnet's signals and labels or a teacher's signals; each returns a scalar."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ortnas.nas.text import IGNORED
+
+_MASKED = -1e4
+
+
+def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
+    """Cross entropy with the labels, or squared error for regression (Devlin et al. 2019, "BERT", section 4).
+
+    Shapes by head: classification [batch, labels] and [batch]; regression [batch, 1] and [batch]; token
+    classification [batch, sequence, labels] and [batch, sequence]; span [batch, sequence, 2] and [batch, 2]; masked LM
+    [masked tokens, vocabulary] and [batch, sequence]. Entries of IGNORED do not count.
+    """
+    if head == "regression":
+        return F.mse_loss(output.squeeze(-1), labels.to(output.dtype))
+    if head == "span":
+        return F.cross_entropy(span_scores(output, attention_mask).flatten(0, 1), labels.flatten())
+    if head == "masked-lm":
+        return F.cross_entropy(output, labels[labels != IGNORED])
+    return F.cross_entropy(output.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+
+
+def soft_label_loss(head: str, output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
+    """KL divergence to the teacher's softened labels, squared error for regression (Hinton et al. 2015).
+
+    Shapes as in ``label_loss``.
+    """
+    if head == "regression":
+        return F.mse_loss(output, teacher)
+    if head == "span":
+        output, teacher = (span_scores(item, attention_mask).flatten(0, 1) for item in (output, teacher))
+    elif head == "token-classification":
+        output, teacher = output[attention_mask.bool()], teacher[attention_mask.bool()]
+    student, target = (F.log_softmax(item / temperature, -1) for item in (output, teacher))
+    return temperature**2 * F.kl_div(student, target, log_target=True, reduction="batchmean")
+
+
+def span_scores(output: Tensor, attention_mask: Tensor) -> Tensor:
+    """Start and end scores [batch, 2, sequence] with padding out of the running, from logits [batch, sequence, 2]."""
+    return output.transpose(1, 2).masked_fill(~attention_mask.bool()[:, None], _MASKED)
+
+
+def hidden_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean squared error of last hidden states [batch, sequence, size] over tokens that are not padding.
+
+    Jiao et al. 2020, "TinyBERT"; Yin et al. 2021, "AutoTinyBERT". The student's are projected to the teacher's size.
+    """
+    mask = attention_mask.to(student.dtype)
+    return ((student - teacher).square().mean(-1) * mask).sum() / mask.sum()
+
+
+def attention_loss(
+    student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], attention_mask: Tensor, num_heads: int
+) -> Tensor:
+    """Mean squared error of attention scores before the softmax (Yin et al. 2021, "AutoTinyBERT").
+
+    Query and key, each [batch, heads, sequence, head_size]. The subnet's heads are the teacher's first ``num_heads``.
+    """
+    ours, theirs = (
+        query[:, :num_heads] @ key[:, :num_heads].transpose(2, 3) / math.sqrt(query.shape[-1])
+        for query, key in (student, teacher)
+    )
+    mask = attention_mask.to(ours.dtype)
+    pairs = mask[:, None, :, None] * mask[:, None, None, :]
+    return ((ours - theirs).square() * pairs).sum() / (pairs.sum() * num_heads)
+
+
+def relation_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor, relation_heads: int = 12) -> Tensor:
+    """KL divergence of the relations between tokens' vectors (Wang et al. 2021, "MiniLMv2", equations 2 to 4).
+
+    Queries, keys or values, [batch, heads, sequence, head_size]; the vectors of all heads are joined and split anew
+    into relation heads, as many as both widths allow, so that neither heads nor widths need agree.
+    """
+    widths = [tensor.shape[1] * tensor.shape[3] for tensor in (student, teacher)]
+    common = math.gcd(*widths)
+    heads = max(count for count in range(1, relation_heads + 1) if common % count == 0)
+    padding = ~attention_mask.bool()[:, None, None, :]
+
+    def relations(vectors: Tensor) -> Tensor:
+        joined = vectors.transpose(1, 2).flatten(2)
+        split = joined.view(*joined.shape[:2], heads, -1).transpose(1, 2)
+        scores = split @ split.transpose(2, 3) / math.sqrt(split.shape[-1])
+        return F.log_softmax(scores.masked_fill(padding, _MASKED), -1)
+
+    ours, theirs = relations(student), relations(teacher)
+    divergence = (theirs.exp() * (theirs - ours)).sum(-1)
+    mask = attention_mask.to(ours.dtype)[:, None, :]
+    return (divergence * mask).sum() / (mask.sum() * heads)
+
+
+def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean cosine distance of unit embeddings [batch, size]; for unit vectors that is half the squared error."""
+    return 1 - (student * teacher).sum(-1).mean()
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared error of the batch's similarity matrix; unit embeddings [batch, size].
+
+    Matching similarities (Park et al. 2019, "Relational Knowledge Distillation") keeps neighbours together where a
+    small subnet cannot match every embedding.
+    """
+    return F.mse_loss(student @ student.T, teacher @ teacher.T)
+
+
+def token_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean cosine distance of last hidden states [batch, sequence, size] over the tokens that are not padding.
+
+    Many more targets per sentence than the sentence's own output (hidden-state distillation: Jiao et al. 2020,
+    "TinyBERT").
+    """
+    mask = attention_mask.to(student.dtype)
+    return ((1 - F.cosine_similarity(student, teacher, dim=-1)) * mask).sum() / mask.sum()

@@ -1,0 +1,122 @@
+"""What training minimises: a weighted sum of losses between a subnet's signals, its teacher's and the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.text import IGNORED
+from ortnas.nas.training.loss_names import LABEL_LOSSES, OUTPUT_LOSSES
+from ortnas.nas.training.losses import (
+    attention_loss,
+    embedding_loss,
+    hidden_loss,
+    label_loss,
+    relation_loss,
+    similarity_loss,
+    soft_label_loss,
+    token_loss,
+)
+from ortnas.nas.training.supernet import Encoded, Linear, Supernet, plain_linear
+
+Batch = dict[str, Tensor]
+_TEMPERATURE = 2.0
+
+
+class Signals(NamedTuple):
+    """What losses compare: the head's output and the last layer's tensors, and hidden states in the teacher's channels,
+    [batch, sequence, full hidden size]. What no loss needs is not computed."""
+
+    output: Tensor | None
+    encoded: Encoded
+    projected: Tensor | None
+
+    def detach(self) -> Signals:
+        encoded = Encoded(*(tensor.detach() for tensor in self.encoded))
+        output, projected = (None if item is None else item.detach() for item in (self.output, self.projected))
+        return Signals(output, encoded, projected)
+
+
+class Objective(nn.Module):
+    """The sum named by ``losses`` (name to weight). Its projection of hidden states is trained along.
+
+    The projection starts as the identity: subnets keep the teacher's first channels.
+    """
+
+    def __init__(self, losses: Mapping[str, float], dimensions: Dimensions) -> None:
+        super().__init__()
+        self.losses, self.dimensions = dict(losses), dimensions
+        self.projection: nn.Parameter | None = None
+        if dimensions.head != "embedding" and "hidden" in losses:
+            self.projection = nn.Parameter(torch.eye(dimensions.hidden_size))
+
+    @property
+    def needs_teacher(self) -> bool:
+        return bool(self.losses.keys() - LABEL_LOSSES)
+
+    def signals(
+        self,
+        network: Supernet,
+        embedded: Tensor,
+        batch: Batch,
+        subnet: Subnet,
+        linear: Linear = plain_linear,
+        is_teacher: bool = False,
+        learns_labels: bool = False,
+    ) -> Signals:
+        """Forward pass of one subnet from ``Supernet.look_up``'s result.
+
+        ``learns_labels``: labels will be compared with the output, whatever the sum says.
+        """
+        mask = batch["attention_mask"]
+        encoded = network.encode(embedded, mask, subnet, linear)
+        output: Tensor | None = None
+        if learns_labels or self.losses.keys() & (OUTPUT_LOSSES - LABEL_LOSSES if is_teacher else OUTPUT_LOSSES):
+            positions = batch["labels"] != IGNORED if self.dimensions.head == "masked-lm" else None
+            output = network.apply_head(encoded.hidden, mask, subnet, positions, linear)
+        projected: Tensor | None = None
+        if self.dimensions.head == "embedding":
+            if self.losses.keys() & {"tokens", "hidden"}:
+                projected = network.project(encoded.hidden, subnet)
+        elif is_teacher:
+            projected = encoded.hidden
+        elif self.projection is not None:
+            projected = F.linear(encoded.hidden, self.projection[:, : subnet.hidden_size])
+        return Signals(output, encoded, projected)
+
+    def forward(self, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
+        total = student.encoded.hidden.new_zeros(())
+        for name, weight in self.losses.items():
+            total = total + weight * self._loss(name, student, teacher, batch)
+        return total
+
+    def _loss(self, name: str, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
+        head, mask = self.dimensions.head, batch["attention_mask"]
+        if name == "labels":
+            assert student.output is not None
+            return label_loss(head, student.output, batch["labels"], mask)
+        assert teacher is not None
+        if name in OUTPUT_LOSSES:
+            assert student.output is not None
+            assert teacher.output is not None
+            if name == "soft_labels":
+                return soft_label_loss(head, student.output, teacher.output, mask, _TEMPERATURE)
+            compare_outputs = embedding_loss if name == "embedding" else similarity_loss
+            return compare_outputs(student.output, teacher.output)
+        ours, theirs = student.encoded, teacher.encoded
+        if name == "attention":
+            scores = (ours.query, ours.key), (theirs.query, theirs.key)
+            return attention_loss(*scores, mask, min(ours.query.shape[1], theirs.query.shape[1]))
+        if name == "relations":
+            kinds = ((ours.query, theirs.query), (ours.key, theirs.key), (ours.value, theirs.value))
+            return torch.stack([relation_loss(own, other, mask) for own, other in kinds]).sum()
+        assert student.projected is not None
+        assert teacher.projected is not None
+        compare = token_loss if name == "tokens" else hidden_loss
+        return compare(student.projected, teacher.projected, mask)

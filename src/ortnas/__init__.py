@@ -1,0 +1,1 @@
+"""Hardware-aware neural architecture search for INT8 BERT encoders on ONNX Runtime."""

@@ -1,0 +1,121 @@
+"""Sliced INT8 graphs against those that the quantizer makes of the subnet itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from ortnas.export.build import Exporter
+from ortnas.export.inference import drift, load, run
+from ortnas.export.int8.recipes import FALLBACK, Recipe
+from ortnas.export.weights import SupernetFolder
+from ortnas.nas.architecture.layout import HEAD_NAMES
+from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
+from tests.networks import (
+    HOST_RECIPE,
+    SHAPES,
+    make_dimensions,
+    make_space,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+)
+
+
+def make_exporter(head: str, shape: str = "bert", recipe: Recipe = HOST_RECIPE) -> Exporter:
+    dimensions = make_dimensions(head, **SHAPES[shape])
+    folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
+    return Exporter(folder, recipe, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)])
+
+
+def structure(model: bytes) -> tuple[object, ...]:
+    """Everything that ONNX Runtime's choice of kernels can depend on: nodes, and initializers without their values."""
+    graph = onnx.load_from_string(model).graph
+    nodes = sorted(node.SerializeToString(deterministic=True) for node in graph.node)
+    initializers = sorted((item.name, item.data_type, tuple(item.dims)) for item in graph.initializer)
+    sizes = {item.name: numpy_helper.to_array(item).tolist() for item in graph.initializer if item.data_type == 7}
+    return nodes, initializers, sizes, list(map(str, graph.input)), list(map(str, graph.output)), graph.name
+
+
+@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sliced_graph_is_the_graph_that_the_quantizer_makes(shape: str, head: str) -> None:
+    exporter = make_exporter(head, shape)
+    for subnet in random_subnets(exporter.supernet.space, 3):
+        sliced = exporter.sliced(subnet)
+        onnx.checker.check_model(onnx.load_from_string(sliced), full_check=True)
+        assert structure(sliced) == structure(exporter.build(subnet, "int8"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"per_channel": False},
+        {"embeddings": False},
+        {"keep_float": ("head/*", "layers/1/ffn/*", "layers/2/attention/query")},
+    ],
+)
+def test_sliced_graphs_follow_the_recipe(changes: dict[str, object]) -> None:
+    exporter = make_exporter("classification", recipe=dataclasses.replace(FALLBACK, **changes))  # type: ignore[arg-type]
+    for subnet in random_subnets(exporter.supernet.space, 3):
+        assert structure(exporter.sliced(subnet)) == structure(exporter.build(subnet, "int8"))
+
+
+@pytest.mark.parametrize("head", HEAD_NAMES)
+def test_the_full_slice_is_the_quantized_network_itself(head: str) -> None:
+    exporter = make_exporter(head)
+    full = exporter.supernet.dimensions.full_subnet
+    feeds = random_feeds(exporter.supernet.dimensions, batch=4, sequence=20, seed=99)
+    outputs = [run(load(model), feeds) for model in (exporter.sliced(full), exporter.build(full, "int8"))]
+    np.testing.assert_array_equal(*outputs)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_slice_computes_its_subnet(shape: str) -> None:
+    """Also where layers are left out and heads are narrower, which changes biases' units and the softmax scale."""
+    exporter = make_exporter("embedding", shape)
+    feeds = random_feeds(exporter.supernet.dimensions, batch=16, sequence=20, seed=99)
+    subnets = [
+        Subnet(24, (Layer(0, 3, 4, 48), Layer(2, 4, 8, 32))),
+        Subnet(32, (Layer(1, 4, 8, 64), Layer(2, 2, 4, 64))),
+        Subnet(16, (Layer(2, 4, 8, 64),)),
+        *random_subnets(exporter.supernet.space, 4),
+    ]
+    for subnet in subnets:
+        exact = run(load(exporter.build(subnet, "fp32")), feeds)
+        assert drift(run(load(exporter.sliced(subnet)), feeds), exact).cosine > 0.99, subnet.describe()
+
+
+def test_layers_out_of_order_are_refused() -> None:
+    exporter = make_exporter("embedding")
+    for sources in ((1, 0), (1, 1)):
+        subnet = Subnet(16, tuple(Layer(source, 2, 4, 16) for source in sources))
+        with pytest.raises(SpaceError, match="should ascend"):
+            exporter.sliced(subnet)
+
+
+def test_weights_of_a_slice_are_those_of_the_full_network() -> None:
+    exporter = make_exporter("classification")
+    full, part = (
+        {item.name: numpy_helper.to_array(item) for item in onnx.load_from_string(model).graph.initializer}
+        for model in (
+            exporter.sliced(exporter.supernet.dimensions.full_subnet),
+            exporter.sliced(Subnet(24, (Layer(1, 3, 4, 48),))),
+        )
+    )
+    assert part["layers/1/ffn/in.weight_quantized"].dtype == np.int8
+    np.testing.assert_array_equal(
+        part["layers/1/ffn/in.weight_quantized"], full["layers/1/ffn/in.weight_quantized"][:24, :48]
+    )
+    heads = full["layers/1/attention/output.weight_quantized"].reshape(4, 8, 32)[:3, :4, :24]
+    np.testing.assert_array_equal(part["layers/1/attention/output.weight_quantized"], heads.reshape(12, 24))
+    biases = full["layers/1/attention/query.bias_quantized"].reshape(4, 8)[:3, :4]
+    np.testing.assert_array_equal(part["layers/1/attention/query.bias_quantized"], biases.ravel())
+    scales = full["layers/1/attention/query.weight_scale"].reshape(4, 8)[:3, :4] * np.float32(np.sqrt(2))
+    np.testing.assert_allclose(part["layers/1/attention/query.weight_scale"], scales.ravel(), rtol=1e-6)
+    # The first layer of the subnet reads the embeddings in the units of the layer that it read in the full network.
+    assert part["embeddings/norm_scale"] == full["layers/0/ffn/norm_scale"]

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import transformers
+
+from ortnas.bench.conditions import usable_processors
+from ortnas.export.inference import load, model_outputs, run
+from ortnas.export.metrics import Part, answer_texts, best_spans
+from ortnas.export.package.package import ODD_TEXTS, checksum, read_record, write_package
+from ortnas.nas.architecture.families import FAMILIES, checkpoint_config
+from ortnas.nas.architecture.layout import HEAD_NAMES
+from ortnas.nas.architecture.subnet import Layer, Subnet
+from ortnas.nas.text import Example, encode, load_tokenizer
+from tests.export.packages import LABELS, MAX_LENGTH, change_record, make_content, write_exported
+from tests.networks import make_dimensions
+
+
+def load_predict(folder: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("packaged_predict", folder / "predict.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, sentences: list[str]) -> None:
+    folder, content = tmp_path / "package", make_content(tmp_path, "bert", "classification", sentences)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_package(folder, content)
+    before = {path.name: checksum(path) for path in folder.iterdir()}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(content.model) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_package(folder, content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: checksum(path) for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, sentences: list[str]) -> None:
+    content = make_content(tmp_path, "bert", "classification", sentences)
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file" / "package", Path("/proc/package")):
+        with pytest.raises(OSError, match=str(folder.parent)):
+            write_package(folder, content)
+
+
+def test_a_record_of_the_least_makes_a_package_that_claims_no_more(tmp_path: Path, sentences: list[str]) -> None:
+    content = make_content(tmp_path, "bert", "classification", sentences)
+    record = {key: content.record[key] for key in ("precision", "recipe", "target")}
+    record["latency"] = {"measured_ms": 1.0, "spread_ms": 0.1}
+    write_package(tmp_path / "package", replace(content, record=record))
+    read = read_record(tmp_path / "package")
+    assert read["checkpoint"] == str(tmp_path / "checkpoint")
+    assert (read["budget_ms"], read["coverage"]) == (None, {"threshold": None})
+    card = (tmp_path / "package" / "README.md").read_text()
+    assert "* latency: 1.00 ± 0.10 ms (median and half the interquartile\n  range)\n" in card
+    assert "* quantization: recipe `avx512_vnni`\n" in card
+    for claim in ("budget", "score", "report", "predicted", "None", "Training data"):
+        assert claim not in card
+
+
+def test_a_bare_session_loads_the_model(exported: Path) -> None:
+    session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
+    feeds = {item.name: np.ones((2, 5), np.int64) for item in session.get_inputs()}
+    assert session.run(None, feeds)[0].shape[0] == 2
+
+
+def test_predict_runs_alone_and_gives_the_same_outputs(exported: Path, sentences: list[str]) -> None:
+    """In an interpreter that can import neither the project nor torch."""
+    script = (
+        "import sys, json; sys.path.insert(0, sys.argv[1]); import predict\n"
+        "print(json.dumps(predict.Model()(list(zip(sys.argv[2::2], sys.argv[3::2]))).tolist()))\n"
+        "assert not {'torch', 'transformers', 'onnx', 'nas', 'export'} & set(sys.modules)"
+    )
+    texts = sentences[:6]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-c", script, str(exported), *texts]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=exported)
+    pairs = [Example(text, pair) for text, pair in zip(texts[::2], texts[1::2], strict=True)]
+    encoded = encode(load_tokenizer(exported), pairs, MAX_LENGTH)
+    feeds = encoded.feeds(range(3))
+    found, expected = np.array(json.loads(answer.stdout)), run(load((exported / "model.onnx").read_bytes()), feeds)
+    if found.ndim == 3:
+        found, expected = found[feeds["attention_mask"] == 1], expected[feeds["attention_mask"] == 1]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_predict_prints_plain_values(exported: Path) -> None:
+    head = read_record(exported)["head"]
+    text = "he was in [MASK] and it was the [MASK]." if head == "masked-lm" else "he was in it, with them."
+    command = [sys.executable, str(exported / "predict.py"), *(["he was?", text] if head == "span" else [text])]
+    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    output = answer["output"]
+    if head == "embedding":
+        assert np.linalg.norm(output) == pytest.approx(1, abs=1e-3)
+    elif head == "classification":
+        assert set(output) == set(LABELS)
+        assert sum(output.values()) == pytest.approx(1, abs=1e-3)
+    elif head == "regression":
+        assert isinstance(output, float)
+    elif head == "token-classification":
+        assert [word for word, _ in output] == ["he", "was", "in", "it", ",", "with", "them", "."]
+        assert {label for _, label in output} <= set(LABELS)
+    elif head == "span":
+        assert output
+        assert output in text
+    else:
+        assert [len(words) for words in output] == [5, 5]
+    failed = subprocess.run(command[:2], capture_output=True, text=True, check=False)
+    assert failed.returncode != 0
+    assert failed.stderr.startswith("usage:")
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "identity", None])
+def test_a_cross_encoder_gives_the_score_of_its_library(
+    tmp_path: Path, sentences: list[str], activation: str | None
+) -> None:
+    content = make_content(tmp_path, "bert", "regression", sentences)
+    provenance = {"checkpoint": "x", "activation": activation}
+    write_package(tmp_path / "package", replace(content, supernet=replace(content.supernet, provenance=provenance)))
+    model = load_predict(tmp_path / "package").Model(tmp_path / "package")
+    logit = float(model([sentences[0]])[0, 0])
+    score = 1 / (1 + np.exp(-logit)) if activation == "sigmoid" else logit
+    assert model.describe(sentences[0]) == pytest.approx(score, abs=1e-5)
+    config = json.loads((tmp_path / "package" / "config.json").read_text())
+    path = "torch.nn.modules.activation.Sigmoid" if activation == "sigmoid" else "torch.nn.modules.linear.Identity"
+    assert config["sentence_transformers"] == {"activation_fn": path}
+    card = (tmp_path / "package" / "README.md").read_text()
+    assert ("1 / (1 + exp(-logit)) is the score" in card) == (activation == "sigmoid")
+
+
+def test_predict_describes_what_the_model_answers(exported: Path, sentences: list[str]) -> None:
+    model = load_predict(exported).Model(exported)
+    head = model.record["head"]
+    for question, text in zip(sentences[:4], sentences[4:8], strict=True):
+        question = question[:9]
+        if head == "span":
+            (output,) = model([(question, text)])
+            encoding = model.tokenizer.encode(question, text)
+            context = [token for token, part in enumerate(encoding.sequence_ids) if part == 1]
+            pairs = [(low, high) for low in context for high in context if low <= high < low + 30]
+            low, high = max(pairs, key=lambda pair: output[pair[0], 0] + output[pair[1], 1])
+            assert model.describe((question, text)) == text[encoding.offsets[low][0] : encoding.offsets[high][1]]
+        elif head == "masked-lm":
+            (found,) = model.describe(f"{text[:12]} [MASK]")
+            (output,) = model([f"{text[:12]} [MASK]"])
+            ids = model.tokenizer.encode(f"{text[:12]} [MASK]").ids
+            order = np.argsort(-output[ids.index(model.tokenizer.token_to_id("[MASK]"))])[:5]
+            assert found == [model.tokenizer.id_to_token(int(token)) for token in order]
+        elif head == "token-classification":
+            (output,) = model([text])
+            encoding = model.tokenizer.encode(text)
+            first = [encoding.word_ids.index(word) for word in sorted(set(encoding.word_ids) - {None})]
+            assert [label for _, label in model.describe(text)] == [LABELS[output[token].argmax()] for token in first]
+        else:
+            (output,) = model([text])
+            found = model.describe(text)
+            if head == "classification":
+                assert max(found, key=found.get) == LABELS[output.argmax()]
+            else:
+                np.testing.assert_allclose(np.ravel(found), output, atol=1e-5)
+
+
+def test_predict_pads_with_the_tokenizers_own_token(exported: Path, sentences: list[str]) -> None:
+    model = load_predict(exported).Model(exported)
+    short, long = model.tokenizer.encode_batch([sentences[0][:4], sentences[1]])
+    assert len(short.ids) == len(long.ids)
+    roberta_like = read_record(exported)["head"] in ("regression", "token-classification")
+    assert short.ids[-1] == (1 if roberta_like else 0)
+    assert short.attention_mask[-1] == 0
+
+
+def test_predict_finds_answers_in_contexts_longer_than_the_model_reads(tmp_path: Path, sentences: list[str]) -> None:
+    package = write_exported(tmp_path, "distilbert", "span", sentences)
+    model = load_predict(package).Model(package)
+    context = " ".join(sentences[:8])
+    answers = {model.describe((sentences[number], context)) for number in range(20, 40)}
+    positions = [context.index(answer) for answer in answers if answer]
+    assert max(positions) > 60
+    assert model.describe((context, context)) in context
+
+
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_predict_gives_the_answers_that_the_scores_are_of(tmp_path: Path, family: str, sentences: list[str]) -> None:
+    package = write_exported(tmp_path, family, "span", sentences)
+    long = " ".join(sentences[:12])
+    texts = [(sentences[row][:20], " ".join(sentences[row : row + row % 5 + 1])) for row in range(30)]
+    texts += [(long, long), (long, "the of"), ("the", long)]
+    examples = [Example(question, context, answers=()) for question, context in texts]
+    encoded = encode(load_tokenizer(package), examples, MAX_LENGTH)
+    outputs = model_outputs((package / "model.onnx").read_bytes(), encoded, "span")
+    margins = sorted(span.null_margin for span in best_spans(outputs, Part(encoded, examples)))
+    for threshold in (None, margins[-1] + 1, (margins[15] + margins[16]) / 2, margins[0] - 1):
+        change_record(package, null_threshold=threshold)
+        model = load_predict(package).Model(package)
+        # What has a threshold higher than any margin answers all, as what has none.
+        part = Part(encoded, examples, null_threshold=1e9 if threshold is None else threshold)
+        expected = answer_texts(outputs, part)
+        assert [model.describe(text) for text in texts] == expected
+        assert expected.count("") == (0 if threshold is None else sum(margin > threshold for margin in margins))
+
+
+def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentences: list[str]) -> None:
+    texts = [*ODD_TEXTS, *sentences[:20], " ".join(sentences)]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported.parent / "checkpoint")
+    expected = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+    found = encode(load_tokenizer(exported), [Example(text) for text in texts], MAX_LENGTH)
+    assert [list(row) for row in found.ids] == expected
+    assert {len(row) for row in expected} >= {2, MAX_LENGTH}
+    model = load_predict(exported).Model(exported)
+    assert [model.tokenizer.encode(text).ids for text in texts] == expected
+    again = transformers.AutoTokenizer.from_pretrained(exported)
+    assert again(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"] == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("head", HEAD_NAMES)
+def test_transformers_understands_the_configuration(tmp_path: Path, family: str, head: str) -> None:
+    sizes = {"max_positions": 50, "table_size": 20 if family == "electra" else 0, "padding_id": 1}
+    dimensions = make_dimensions(head, family=family, **sizes)
+    labels = LABELS if "classification" in head else ()
+    settings = checkpoint_config(dimensions, Subnet(24, (Layer(0, 2, 8, 40), Layer(2, 3, 8, 48))), labels)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    state = getattr(transformers, config.architectures[0])(config).state_dict()
+    base = "" if head == "embedding" else FAMILIES[family].base + "."
+    positions = 52 if FAMILIES[family].positions_follow_padding else 50
+    width = 20 if family == "electra" else 24
+    assert state[f"{base}embeddings.position_embeddings.weight"].shape == (positions, width)
+    assert config.pad_token_id == 1
+    assert config.num_labels == (dimensions.num_labels or 2)
+    layers = {key for key in state if f".{FAMILIES[family].layers}.1." in f".{key}"}
+    assert len(layers) == 16
+    assert any(tuple(state[key].shape) == (48, 24) for key in layers)
+    if labels:
+        assert tuple(config.id2label.values()) == LABELS
+
+
+def test_predict_takes_a_thread_for_each_processor_that_is_granted(exported: Path) -> None:
+    model = load_predict(exported).Model
+    threads = [model(exported, asked).session.get_session_options().intra_op_num_threads for asked in (0, 3)]
+    assert threads == [usable_processors(), 3]

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xgboost
+
+from ortnas.nas.run.configuration import ConfigurationError, check_configuration, read_configuration
+
+MINIMAL: dict[str, Any] = {"checkpoint": "x", "head": "embedding", "data": {"source": "texts.txt"}}
+
+
+def test_defaults_fill_a_minimal_document() -> None:
+    configuration = check_configuration(MINIMAL, "run.yaml")
+    assert configuration.precision == "int8"
+    assert configuration.search.budgets == ("2x",)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chekpoint": "y"}, r"unknown key 'chekpoint'; did you mean 'checkpoint'\?"),
+        ({"training": {"step": 3}}, r"unknown key 'training.step'; did you mean 'steps'\?"),
+        ({"data": {"source": "x", "zzzz": 3}}, "unknown key 'data.zzzz'; known keys are source"),
+        ({"training": {"steps": "many"}}, "training.steps = 'many': input should be a valid integer"),
+        ({"head": "ranking"}, "head = 'ranking': input should be 'embedding', 'classification', 'regression'"),
+        ({"search": {"budgets": ["fast"]}}, "'fast' is no budget; write ms as 6.5 or a speed-up as 2x"),
+        ({"search": {"budgets": ["0x"]}}, "is no budget"),
+        ({"search": {"budgets": []}}, "at least one budget"),
+        ({"search": {"score_by": "log_likelihood"}}, "score_by 'log_likelihood' is for head 'classification'"),
+        ({"space": {"preset": "tiny"}}, "allowed are default, autotinybert-kd"),
+        ({"data": {}}, "the key 'data.source' is missing"),
+    ],
+)
+def test_wrong_keys_get_a_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        check_configuration(MINIMAL | change, "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 2**70}, "seed = 1180591620717411303424: input should be less than 4294967296"),
+        ({"seed": -1}, "seed = -1: input should be greater than or equal to 0"),
+        ({"seed": True}, "seed = True: true and false"),
+        ({"training": {"losses": {"tokens": -1}}}, "training.losses.tokens = -1: input should be greater than"),
+        ({"training": {"losses": {"tokens": math.nan}}}, "training.losses.tokens = nan: input should be a finite"),
+        ({"training": {"losses": {"tokns": 1}}}, "training.losses: no loss is called tokns"),
+        ({"training": {"learning_rate": math.inf}}, "training.learning_rate = inf: input should be a finite"),
+        ({"training": {"learning_rate": "nan"}}, "training.learning_rate = 'nan': input should be a finite"),
+        ({"bench": {"until_error": "nan%"}}, "bench.until_error = nan: input should be a finite"),
+        ({"bench": {"minutes": math.inf}}, "bench.minutes = inf: input should be a finite"),
+        ({"search": {"tolerance": math.nan}}, "search.tolerance = nan: input should be a finite"),
+        ({"search": {"budgets": ["nan"]}}, "'nan' is no budget"),
+        ({"search": {"budgets": [math.inf]}}, "'inf' is no budget"),
+        ({"search": {"budgets": ["9" * 400]}}, "is no budget"),
+        ({"search": {"budgets": ["\u0663x"]}}, "is no budget"),
+        ({"search": {"budgets": ["2x", "2x"]}}, "the same budget twice"),
+        ({"search": {"targets": [{"predictor": "x", "budget": 1}]}}, "unknown key 'search.targets.0.budget'; did you"),
+        ({"target": {"threads": 100_000}}, "target.threads = 100000: input should be less than or equal to 1024"),
+        ({"target": {"affinity": [0, -1]}}, "target.affinity.1 = -1"),
+        ({"target": {"affinity": [10**9]}}, "target.affinity.0 = 1000000000: input should be less than 4096"),
+        ({"target": {"affinity": [3, 3]}}, "names a processor twice"),
+        ({"target": {"batch": 65_536, "sequence": 512}}, "target: batch 65536 x sequence 512 is more than 4194304"),
+        ({"target": {"workloads": [{"batch": 10**9}]}}, "target.workloads.0.batch = 1000000000"),
+        ({"target": {"workloads": [{"bach": 1}]}}, "unknown key 'target.workloads.0.bach'; did you mean 'batch'"),
+        ({"target": {"lengths": [0]}}, "target.lengths.0 = 0"),
+        ({"target": {"ssh": "ssh 'a"}}, "is no command as a shell would take it"),
+        ({"checkpoint": "package:../x"}, "checkpoint = 'package:../x': write package:NAME/FOLDER"),
+        ({"checkpoint": "package:a/../../b"}, "the folder has to be inside the package"),
+        ({"checkpoint": "package:a//b"}, "the folder has to be inside the package"),
+        ({"checkpoint": ""}, "checkpoint = '': empty text"),
+        ({"folder": ""}, "folder = '': empty text"),
+        ({"folder": "a\0b"}, r"folder = 'a\x00b': holds a character that is no text"),
+        ({"folder": "a\udc00b"}, r"folder = 'a\udc00b': holds a character that is no text"),
+        ({"data": {"source": " "}}, "data.source = ' ': empty text"),
+        ({"data": {"source": "x", "label": ""}}, "data.label = '': empty text"),
+        ({"data": {"source": "x", "text": 5}}, "data.text = 5: input should be a valid string; put it in quotes"),
+        ({"data": {"source": "x", "task": False}}, "data.task = False: true and false (in YAML also yes, no, on"),
+        ({"quantization": {"keep_float": [""]}}, "quantization.keep_float = ['']: empty text"),
+        ({"space": {"depth": []}}, "space.depth = []: 0 entries"),
+        ({"space": {"depth": 3}}, "space.depth = 3: input should be a list"),
+        ({"training": None}, "training: the section is empty"),
+        ({5: 1}, "5 = 5: keys should be strings"),
+    ],
+)
+def test_values_that_nothing_could_use_get_a_sentence(change: dict[Any, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        check_configuration(MINIMAL | change, "run.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 2**32 - 1},
+        {"target": {"threads": 1024, "spinning": False, "lengths": [8, 16], "provider_options": {"a": "b"}}},
+        {"training": {"compile": True, "losses": {"tokens": 0, "embedding": 1}}},
+        {"data": {"source": "x", "lower": True}},
+        {"checkpoint": "package:a_package.models/the/folder"},
+        {"checkpoint": "package:a_package"},
+    ],
+)
+def test_values_at_the_limits_are_taken(change: dict[str, Any]) -> None:
+    check_configuration(MINIMAL | change, "run.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"folder": ["x" * 50_000]},
+        {"x" * 50_000: 1},
+        {"data": {"source": "x", "task": "y" * 50_000}},
+        {"search": {"budgets": ["z\n" * 50_000]}},
+        {"training": {"losses": {"x\n" * 50_000: 1.0}}},
+        {"training": {f"key{number}": 1 for number in range(500)}},
+        {"head": list(range(50_000))},
+    ],
+)
+def test_a_sentence_stays_one_line_whatever_was_written(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        check_configuration(MINIMAL | change, "run.yaml")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_the_largest_seed_serves_every_generator() -> None:
+    seed = check_configuration(MINIMAL | {"seed": 2**32 - 1}, "run.yaml").seed
+    np.random.seed(seed)
+    np.random.default_rng([seed, 1])
+    torch.Generator().manual_seed(seed)
+    data = xgboost.DMatrix(np.zeros((2, 1)), label=np.zeros(2))
+    xgboost.train({"seed": seed, "subsample": 0.5}, data, num_boost_round=1)
+
+
+def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("checkpoint: x\nhead: embedding\ndata: {source: a}\n")
+    configuration = read_configuration(path, {"training.steps": 7, "data.source": "b", "search.budgets": ["3x", 5]})
+    assert (configuration.training.steps, configuration.data.source) == (7, "b")
+    assert configuration.search.budgets == ("3x", "5")
+    with pytest.raises(ConfigurationError, match="checkpoint is a value"):
+        read_configuration(path, {"checkpoint.name": 1})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a list", "expected keys"),
+        ("a: [", "line"),
+        ("!!python/object:os.system {}", "not used here"),
+        ("a: 1\na: 2", "run.yaml: line 2"),
+    ],
+)
+def test_unreadable_files_get_a_sentence(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=message):
+        read_configuration(path, {})
+    with pytest.raises(ConfigurationError, match="no such file"):
+        read_configuration(tmp_path / "none.yaml", {})
+
+
+def test_providers_have_short_names() -> None:
+    document = {"checkpoint": "x", "head": "embedding", "data": {"source": "x"}}
+    for name, full in (("openvino", "OpenVINOExecutionProvider"), ("MyExecutionProvider", "MyExecutionProvider")):
+        assert check_configuration(document | {"target": {"provider": name}}, "run.yaml").target.provider == full
+
+
+def test_a_task_brings_its_head_and_contradictions_are_refused() -> None:
+    document = {"checkpoint": "x", "data": {"source": "glue/STS-B", "task": "STS-B"}}
+    configuration = check_configuration(document, "run.yaml")
+    assert (configuration.head, configuration.data.task) == ("regression", "sts-b")
+    for change, message in (
+        ({"head": "span"}, "head 'span' does not fit task 'STS-B', whose head is 'regression'"),
+        ({"data": {"source": "x"}}, "the key 'head' is missing; it is one of embedding, classification"),
+        ({"data": {"source": "x", "task": "sts"}}, "data.task = 'sts'"),
+        ({"quantization": {"calibration": "entropy"}, "refinement": {"quantization_aware": True}}, "minmax ranges"),
+        ({"quantization": {"calibration": "best"}}, "quantization.calibration = 'best'"),
+        ({"training": {"losses": {"tokens": 1}}}, "tokens does not fit head regression"),
+        ({"training": {"teacher": "largest", "sampling": "uniform"}}, "needs the largest subnet in every step"),
+        ({"training": {"accumulation": 64}}, "accumulation 64 exceeds batch_size 32"),
+        ({"training": {"teacher": "largest", "losses": {"labels": 1}}}, "needs a distillation loss beside"),
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
+            check_configuration(document | change, "run.yaml")

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ortnas.export.int8.recipes import Recipe, recipe_named
+from ortnas.export.metrics import Part, token_accuracy
+from ortnas.nas.console import Console
+from ortnas.nas.data import DataError
+from ortnas.nas.run.configuration import ConfigurationError, check_configuration
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages.data import data as show_data
+from ortnas.nas.text import IGNORED
+from ortnas.search.intervals import score_intervals
+from tests.networks import make_dimensions, write_bert
+
+
+def open_run(folder: Path, source: Path, bert: Path, **changes: Any) -> Run:
+    data = {"source": str(source), "calibration_size": 10, "search_size": 20, "report_size": 20}
+    document = {"checkpoint": str(bert), "head": "embedding", "folder": str(folder / "run"), "data": data}
+    return Run(check_configuration(document | changes, "test"), Console(to_stderr=True))
+
+
+def digest_of(run: Run) -> str:
+    try:
+        return run.data.digest
+    finally:
+        run.close()
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, sentences: list[str]) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text("\n".join(sentences))
+    return path
+
+
+def test_recorded_splits_outlive_their_source(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
+    first = digest_of(open_run(tmp_path, corpus, bert_folder))
+    corpus.unlink()
+    assert digest_of(open_run(tmp_path, corpus, bert_folder)) == first
+
+
+def test_recorded_splits_do_not_stand_in_for_another_source_or_seed(
+    tmp_path: Path, corpus: Path, bert_folder: Path
+) -> None:
+    assert digest_of(open_run(tmp_path, corpus, bert_folder))
+    with pytest.raises(DataError, match="no such file"):
+        digest_of(open_run(tmp_path, tmp_path / "corpus.text", bert_folder))
+    corpus.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        digest_of(open_run(tmp_path, corpus, bert_folder, seed=1))
+
+
+def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
+    tmp_path: Path, corpus: Path, bert_folder: Path
+) -> None:
+    def recipe_of(**settings: Any) -> Recipe:
+        run = open_run(tmp_path, corpus, bert_folder, quantization=settings)
+        run.__dict__["teacher"] = SimpleNamespace(dimensions=make_dimensions())
+        try:
+            return run.recipe
+        finally:
+            run.close()
+
+    settings = {"per_channel": False, "embeddings": False, "keep_float": ("layers/2/ffn/*",)}
+    assert recipe_of(recipe="avx2", **settings) == replace(recipe_named("avx2"), **settings)
+    with pytest.raises(ConfigurationError, match=r"'layers/3/ffn/out' fits no weight product; .* layers/0/attention"):
+        recipe_of(recipe="avx2", keep_float=("layers/3/ffn/out",))
+    with pytest.raises(ConfigurationError, match=r"quantization\.recipe: unknown"):
+        recipe_of(recipe="sse")
+
+
+def test_a_changed_source_or_seed_makes_new_splits(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
+    first = digest_of(open_run(tmp_path, corpus, bert_folder))
+    assert digest_of(open_run(tmp_path, corpus, bert_folder)) == first
+    second = digest_of(open_run(tmp_path, corpus, bert_folder, seed=1))
+    corpus.write_text(corpus.read_text() + "\none more sentence that was not there before\n")
+    assert len({first, second, digest_of(open_run(tmp_path, corpus, bert_folder))}) == 3
+
+
+def test_one_run_folder_serves_one_command_at_a_time(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
+    first = open_run(tmp_path, corpus, bert_folder)
+    with pytest.raises(ConfigurationError, match="another ortnas command is at work in it"):
+        open_run(tmp_path, corpus, bert_folder)
+    first.close()
+    open_run(tmp_path, corpus, bert_folder).close()
+
+
+def test_the_tokenizer_follows_the_checkpoint_and_outlives_it(tmp_path: Path, corpus: Path) -> None:
+    bert = write_bert(tmp_path / "bert")
+    run = open_run(tmp_path, corpus, bert)
+    first = (run.tokenizer_folder / "tokenizer.json").read_text()
+    run.close()
+    write_bert(bert, vocabulary=("zebra",))
+    run = open_run(tmp_path, corpus, bert)
+    second = (run.tokenizer_folder / "tokenizer.json").read_text()
+    run.close()
+    assert "zebra" in second
+    assert "zebra" not in first
+    shutil.rmtree(bert)
+    run = open_run(tmp_path, corpus, bert)
+    assert (run.tokenizer_folder / "tokenizer.json").read_text() == second
+    run.close()
+
+
+def test_a_corpus_is_masked_once_for_scoring_and_anew_for_training(
+    tmp_path: Path, corpus: Path, bert_folder: Path
+) -> None:
+    data = {"source": str(corpus), "calibration_size": 4, "search_size": 8, "report_size": 8, "max_length": 24}
+    run = open_run(tmp_path, corpus, bert_folder, head="masked-lm", data=data)
+    first, again = run.data.held_out("search"), run.data._masked("search")
+    assert first.ids == again.ids
+    assert first.labels == again.labels
+    share = sum(tag != IGNORED for row in first.labels or () for tag in row) / first.lengths.sum()
+    assert 0.05 < share < 0.3
+    assert run.data.encoded("training").label_array([0]) is None
+    assert run.data.masking is not None
+    run.close()
+
+
+def write_tags(folder: Path, first: str, other: str, words: int = 3) -> Path:
+    """A folder of CoNLL files in which the words of every sentence carry two tags in turn."""
+    folder.mkdir()
+    for name, count in (("train", 120), ("dev", 30)):
+        sentences = [
+            "\n".join(f"{name}{row}x{word} {(first, other)[word % 2]}" for word in range(words)) for row in range(count)
+        ]
+        (folder / f"{name}.txt").write_text("\n\n".join(sentences))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tags", "metric"),
+    [(("B-PER", "O"), "entity_f1"), (("PER", "O"), "entity_f1"), (("DET", "NOUN"), "token_accuracy")],
+)
+def test_the_metric_of_tags_follows_their_scheme(
+    tmp_path: Path, bert_folder: Path, tags: tuple[str, str], metric: str
+) -> None:
+    source = write_tags(tmp_path / "tags", *tags)
+    run = open_run(tmp_path, source, bert_folder, head="token-classification")
+    assert run.metric == metric
+    run.close()
+    asked = open_run(tmp_path, source, bert_folder, head="token-classification", search={"metric": "entity_f1"})
+    if metric == "entity_f1":
+        assert asked.metric == metric
+    else:
+        with pytest.raises(ConfigurationError, match="'entity_f1': the tags follow no scheme of entities"):
+            asked.metric  # noqa: B018
+    asked.close()
+
+
+def test_words_beyond_the_longest_length_are_told_and_count_as_missed(
+    tmp_path: Path, bert_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_tags(tmp_path / "tags", "B-PER", "O", words=20)
+    sizes = {"source": str(source), "calibration_size": 10, "search_size": 20, "max_length": 16}
+    run = open_run(tmp_path, source, bert_folder, head="token-classification", data=sizes)
+    facts = show_data(run)["parts"]["report"]
+    part = Part(run.data.held_out("report"), run.data.examples("report"), run.data.labels)
+    run.close()
+    assert part.encoded.labels is not None
+    kept = [[label for label in labels if label != IGNORED] for labels in part.encoded.labels]
+    total = 30 * 20
+    assert 0 < facts["words_cut_off"] == total - sum(map(len, kept)) < total
+    assert f"report: {facts['words_cut_off']} words lie beyond data.max_length = 16" in capsys.readouterr().err
+    right = [np.eye(2, dtype=np.float32)[[max(label, 0) for label in labels]] for labels in part.encoded.labels]
+    assert token_accuracy(right, part) == pytest.approx(sum(map(len, kept)) / total)
+    intervals = score_intervals("token_accuracy", {"right": right}, part, "right")["right"]["score"]
+    assert intervals.low <= intervals.value == token_accuracy(right, part) <= intervals.high < 1

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ortnas.nas.data.masking import Masking
+from ortnas.nas.text import IGNORED, EncodedExamples
+from ortnas.nas.training.batches import Batches, Schedule
+
+
+def make_examples(n: int = 40, labelled: bool = True) -> EncodedExamples:
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(5, 120, rng.integers(3, 12)).tolist() for _ in range(n)]
+    return EncodedExamples(ids, [[0] * len(row) for row in ids], list(range(n)) if labelled else None)
+
+
+def make_schedule(steps: int = 20, batch_size: int = 8) -> Schedule:
+    return Schedule(steps, batch_size, 1e-3, seed=3)
+
+
+def test_batches_are_a_function_of_seed_and_step() -> None:
+    first, second = (Batches(make_examples(), make_schedule()) for _ in range(2))
+    for step in (13, 2, 7, 13):
+        torch.testing.assert_close(first[step][0]["input_ids"], second[step][0]["input_ids"])
+
+
+def test_an_epoch_shows_every_text_once() -> None:
+    batches = Batches(make_examples(), make_schedule())
+    seen = torch.cat([batches[step][0]["labels"] for step in range(batches.per_epoch)])
+    assert sorted(seen.tolist()) == list(range(40))
+
+
+@pytest.mark.parametrize(("world_size", "accumulation"), [(1, 4), (2, 1), (2, 2), (4, 2)])
+def test_processes_and_parts_together_see_the_whole_batch(world_size: int, accumulation: int) -> None:
+    whole = Batches(make_examples(), make_schedule())[3][0]["labels"]
+    parts = [
+        part["labels"]
+        for rank in range(world_size)
+        for part in Batches(make_examples(), make_schedule(), None, accumulation, rank, world_size)[3]
+    ]
+    assert len(parts) == world_size * accumulation
+    assert sorted(torch.cat(parts).tolist()) == sorted(whole.tolist())
+
+
+def test_masks_hide_a_share_of_the_tokens_and_tell_what_was_there() -> None:
+    rng = np.random.default_rng(0)
+    masking = Masking(4, (0, 1, 2, 3, 4), 120)
+    ids = rng.integers(5, 120, (200, 50))
+    ids[:, 0], ids[:, -10:] = 2, 0
+    mask = (np.arange(50) < 40).astype(np.int64) * np.ones((200, 1), np.int64)
+    feeds = {"input_ids": ids.copy(), "attention_mask": mask}
+    labels = masking.apply(feeds, rng)
+    chosen = labels != IGNORED
+    assert not chosen[:, 0].any()
+    assert not chosen[:, 40:].any()
+    assert chosen[:, 1:40].mean() == pytest.approx(0.15, abs=0.015)
+    assert (labels[chosen] == ids[chosen]).all()
+    assert (feeds["input_ids"][~chosen] == ids[~chosen]).all()
+    hidden = feeds["input_ids"][chosen]
+    assert (hidden == 4).mean() == pytest.approx(0.8, abs=0.04)
+    assert (hidden == ids[chosen]).mean() == pytest.approx(0.1, abs=0.04)
+
+
+def test_even_a_tiny_batch_has_a_masked_token() -> None:
+    masking = Masking(4, (0, 1, 2, 3, 4), 120)
+    for seed in range(20):
+        feeds = {"input_ids": np.array([[2, 50, 3]]), "attention_mask": np.array([[1, 1, 1]])}
+        assert (masking.apply(feeds, np.random.default_rng(seed)) != IGNORED).tolist() == [[False, True, False]]
+
+
+def test_a_resumed_run_masks_the_same_tokens() -> None:
+    masking = Masking(4, (0, 1, 2, 3, 4), 120)
+    first, second = (Batches(make_examples(labelled=False), make_schedule(), masking) for _ in range(2))
+    first[0], first[1]
+    torch.testing.assert_close(first[9][0], second[9][0])
+
+
+def test_learning_rate_warms_up_and_falls() -> None:
+    rates = [make_schedule(100).rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) == pytest.approx(9, abs=1)
+    assert rates[99] < 2e-5

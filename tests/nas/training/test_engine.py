@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from ortnas.nas.failures import TrainingError
+from ortnas.nas.training.engine import StateFiles
+from ortnas.nas.training.objective import Objective
+from ortnas.nas.training.step_subnets import Sampler, multiply_adds
+from ortnas.nas.training.steps import fine_tune, train_supernet
+from ortnas.nas.training.supernet import Supernet
+from tests.nas.training.courses import KilledError, make_batches, make_course, make_network
+from tests.networks import make_space
+
+
+def train(folder: Path, stop: int | None = None, steps: int = 12, **changes: object) -> Supernet:
+    network, teacher = make_network("classification"), make_network("classification")
+    space = make_space()
+    sampler = Sampler(space, "sandwich", 2, steps, 0, multiply_adds(space))
+    losses = {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0}
+    if steps == 1:
+        # Losses that weigh every text alike, however a batch is parted; hidden states are averaged over tokens.
+        del losses["hidden"]
+    objective = Objective(losses, network.dimensions)
+    train_supernet(network, teacher, objective, sampler, make_course(folder, steps, stop, "classification", **changes))
+    return network
+
+
+@pytest.mark.parametrize("stop_after", [5, 8, 11])
+def test_resumed_training_ends_with_the_same_weights(tmp_path: Path, stop_after: int) -> None:
+    whole = train(tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(tmp_path / "killed", stop_after)
+    resumed = train(tmp_path / "killed")
+    untrained = make_network("classification")
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, resumed.tensors[name]), name
+        assert name == "embeddings.position" or not torch.equal(tensor, untrained.tensors[name]), f"{name} never moved"
+
+
+def test_accumulated_parts_train_like_one_batch(tmp_path: Path) -> None:
+    whole, parts = train(tmp_path / "one", steps=1), train(tmp_path / "four", steps=1, accumulation=4)
+    for name, tensor in whole.tensors.items():
+        torch.testing.assert_close(parts.tensors[name].grad, tensor.grad, atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_the_newest_two_states_are_kept_and_those_of_other_inputs_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "supernet-other-00000004.safetensors"
+    other.write_bytes(b"of another training")
+    train(tmp_path)
+    names = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert names == ["supernet-inputs-00000008.safetensors", "supernet-inputs-00000012.safetensors", other.name]
+    with safe_open(tmp_path / names[1], "pt") as state:
+        assert state.metadata()["step"] == "12"
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    whole = train(tmp_path)
+    (tmp_path / "supernet-inputs-00000012.safetensors").write_bytes(b"\x10" * 40)
+    resumed = train(tmp_path)
+    assert all(torch.equal(whole.tensors[name], tensor) for name, tensor in resumed.tensors.items())
+
+
+def test_finished_training_computes_no_step_again(tmp_path: Path) -> None:
+    train(tmp_path)
+    steps: list[int] = []
+    fine_tune(
+        make_network("classification"), make_course(tmp_path, 4, head="classification", name="x", steps_seen=steps)
+    )
+    fine_tune(
+        make_network("classification"), make_course(tmp_path, 4, head="classification", name="x", steps_seen=steps)
+    )
+    assert steps == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_subnet(tmp_path: Path) -> None:
+    network, space = make_network("classification"), make_space()
+    with torch.no_grad():
+        network.tensors["layers.0.ffn_in.bias"][0] = torch.nan
+    sampler = Sampler(space, "sandwich", 1, 4, 0, None)
+    objective = Objective({"labels": 1.0}, network.dimensions)
+    with pytest.raises(TrainingError, match=r"step 0 for the subnet hidden 32.*learning rate"):
+        train_supernet(network, None, objective, sampler, make_course(tmp_path, 4, head="classification"))
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_gradients_that_are_not_finite_stop_before_they_reach_the_weights(tmp_path: Path) -> None:
+    network = make_network("classification")
+    network.tensors["head.classifier.weight"].register_hook(lambda gradient: gradient * torch.inf)
+    before = {name: tensor.detach().clone() for name, tensor in network.tensors.items()}
+    with pytest.raises(TrainingError, match="gradients are not finite at step 0"):
+        fine_tune(network, make_course(tmp_path, 4, head="classification"))
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.tensors.items())
+
+
+_OUT_OF_MEMORY = """
+import resource, sys
+import torch
+from pathlib import Path
+from nas.failures import TrainingError
+from nas.training import fine_tune
+from tests.nas.training.courses import make_course, make_network
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+fine_tune(make_network("classification", ffn_size=16384), make_course(folder / "warm", 1, head="classification"))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+network = make_network("classification", ffn_size=16384)
+course = make_course(folder, 4, head="classification", batch_size=512, texts=512)
+resource.setrlimit(resource.RLIMIT_AS, (used + 700_000_000,) * 2)
+try:
+    fine_tune(network, course)
+except TrainingError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits address space by Linux's means")
+def test_out_of_memory_names_a_batch_that_fits(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _OUT_OF_MEMORY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3])
+    assert "out of memory at step 0 for 512 texts" in done.stdout, done.stderr[-2000:]
+    accumulation = int(done.stdout.split("training.accumulation to ")[1].split()[0])
+    assert accumulation in (2, 4, 8, 16, 32, 64)
+
+
+_TWO_PROCESSES = """
+import os, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from tests.nas.training.test_engine import train
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+once, often = (train(folder / str(steps), steps=steps, distributed=True) for steps in (1, 6))
+tensors = {f"gradient:{name}": tensor.grad for name, tensor in once.tensors.items()}
+tensors |= {f"weights:{name}": tensor.detach() for name, tensor in often.tensors.items()}
+save_file(tensors, folder / f"rank{os.environ['RANK']}.safetensors")
+"""
+
+
+def test_two_processes_train_like_one(tmp_path: Path) -> None:
+    """Data parallel over gloo: the ranks' weights stay equal, and their averaged gradients are those of one process."""
+    script = tmp_path / "train.py"
+    script.write_text(_TWO_PROCESSES)
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29713"]
+    environment = {
+        "PYTHONPATH": str(root),
+        "ACCELERATE_USE_CPU": "true",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [*command, str(script), str(tmp_path)], capture_output=True, text=True, check=False, cwd=root, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    alone = train(tmp_path / "alone", steps=1)
+    with (
+        safe_open(tmp_path / "rank0.safetensors", "pt") as first,
+        safe_open(tmp_path / "rank1.safetensors", "pt") as second,
+    ):
+        for name, tensor in alone.tensors.items():
+            assert torch.equal(first.get_tensor(f"weights:{name}"), second.get_tensor(f"weights:{name}")), name
+            gradient = first.get_tensor(f"gradient:{name}")
+            torch.testing.assert_close(gradient, tensor.grad, atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_bf16_trains_and_keeps_float32_weights(tmp_path: Path) -> None:
+    network = train(tmp_path, mixed_precision="bf16")
+    exact = train(tmp_path / "exact")
+    assert {tensor.dtype for tensor in network.tensors.values()} == {torch.float32}
+    differences = [(network.tensors[name] - tensor).abs().max().item() for name, tensor in exact.tensors.items()]
+    assert 0 < max(differences) < 0.05
+
+
+def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(TrainingError, match="mixed_precision = 'fp16'"):
+        train(tmp_path, mixed_precision="fp16")
+
+
+def test_states_of_a_step_hold_the_loss_scale(tmp_path: Path) -> None:
+    network = make_network("classification")
+    parameters = dict(network.weights.items())
+    optimizer = torch.optim.AdamW(parameters.values())
+    states = StateFiles(tmp_path, "a", "b")
+    states.save(parameters, optimizer, {"scale": 1024.0}, 7)
+    with safe_open(states.paths()[0], "pt") as state:
+        assert json.loads(state.metadata()["scaler"]) == {"scale": 1024.0}
+    assert states.load(parameters, optimizer) == (7, {"scale": 1024.0})
+    assert len(make_batches("classification", 3)[0]) == 1

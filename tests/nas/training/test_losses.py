@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ortnas.nas.text import IGNORED
+from ortnas.nas.training.losses import (
+    attention_loss,
+    embedding_loss,
+    hidden_loss,
+    label_loss,
+    relation_loss,
+    similarity_loss,
+    soft_label_loss,
+    token_loss,
+)
+
+MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+
+
+def heads(count: int, size: int, seed: int) -> torch.Tensor:
+    return torch.randn(2, count, 4, size, generator=torch.Generator().manual_seed(seed))
+
+
+def hidden(size: int = 6, seed: int = 0) -> torch.Tensor:
+    return torch.randn(2, 4, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_hidden_and_token_losses_do_not_see_padding() -> None:
+    student, teacher = hidden(), hidden(seed=1)
+    changed = student.clone()
+    changed[0, 3] = 100
+    for loss in (hidden_loss, token_loss):
+        torch.testing.assert_close(loss(student, teacher, MASK), loss(changed, teacher, MASK))
+        assert loss(teacher, teacher, MASK).item() == pytest.approx(0, abs=1e-6)
+    counted = MASK.bool()
+    torch.testing.assert_close(hidden_loss(student, teacher, MASK), F.mse_loss(student[counted], teacher[counted]))
+
+
+def test_attention_loss_compares_the_first_heads_of_the_teacher() -> None:
+    query, key, other_query, other_key = (heads(4, 8, seed) for seed in range(4))
+    assert attention_loss((query[:, :2], key[:, :2]), (query, key), MASK, 2).item() == pytest.approx(0, abs=1e-6)
+    ours, theirs = (q @ k.transpose(2, 3) / 8**0.5 for q, k in ((query, key), (other_query, other_key)))
+    pairs = (MASK[:, None, :, None] * MASK[:, None, None, :]).expand(2, 4, 4, 4).bool()
+    expected = F.mse_loss(ours[pairs], theirs[pairs])
+    torch.testing.assert_close(attention_loss((query, key), (other_query, other_key), MASK, 4), expected)
+
+
+@pytest.mark.parametrize(("count", "size"), [(4, 8), (2, 8), (3, 4), (5, 7)])
+def test_relations_need_no_equal_heads_or_width(count: int, size: int) -> None:
+    teacher, student = heads(4, 8, 0), heads(count, size, 1)
+    loss = relation_loss(student, teacher, MASK)
+    assert loss.item() > 0
+    padded = student.clone()
+    padded[0, :, 3] = 50
+    torch.testing.assert_close(relation_loss(padded, teacher, MASK), loss)
+    assert relation_loss(teacher, teacher, MASK).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_relations_are_the_divergence_of_attention_among_equals() -> None:
+    """One relation head, no padding: KL between rows of softmax(A A' / sqrt(width))."""
+    student, teacher = heads(1, 6, 0), heads(1, 6, 1)
+    ours, theirs = (F.log_softmax(x @ x.transpose(2, 3) / 6**0.5, -1) for x in (student, teacher))
+    expected = F.kl_div(ours, theirs, log_target=True, reduction="sum") / 8
+    torch.testing.assert_close(relation_loss(student, teacher, torch.ones(2, 4), relation_heads=1), expected)
+
+
+def test_label_losses_follow_their_heads() -> None:
+    logits, labels = torch.randn(3, 5), torch.tensor([1, 4, 0])
+    torch.testing.assert_close(
+        label_loss("classification", logits, labels, torch.ones(3, 2)), F.cross_entropy(logits, labels)
+    )
+    numbers = torch.tensor([1.0, 2.0, 3.0])
+    expected = ((logits[:, 0] - numbers) ** 2).mean()
+    torch.testing.assert_close(label_loss("regression", logits[:, :1], numbers, torch.ones(3, 2)), expected)
+    tags = torch.tensor([[IGNORED, 1, IGNORED, IGNORED], [IGNORED, 0, 2, IGNORED]])
+    tokens = torch.randn(2, 4, 3)
+    expected = F.cross_entropy(tokens[tags != IGNORED], tags[tags != IGNORED])
+    torch.testing.assert_close(label_loss("token-classification", tokens, tags, MASK), expected)
+    vocabulary = torch.randn(3, 11)
+    torch.testing.assert_close(
+        label_loss("masked-lm", vocabulary, tags, MASK), F.cross_entropy(vocabulary, tags[tags != IGNORED])
+    )
+
+
+def test_a_span_never_ends_in_padding() -> None:
+    output, labels = torch.randn(2, 4, 2), torch.tensor([[1, 2], [0, 3]])
+    loss = label_loss("span", output, labels, MASK)
+    starts = F.cross_entropy(output[1:, :, 0], labels[1:, 0])
+    ends = F.cross_entropy(output[1:, :, 1], labels[1:, 1])
+    short = [F.cross_entropy(output[:1, :3, part], labels[:1, part]) for part in (0, 1)]
+    torch.testing.assert_close(loss, (starts + ends + short[0] + short[1]) / 4)
+
+
+@pytest.mark.parametrize("head", ["classification", "regression", "token-classification", "span", "masked-lm"])
+def test_soft_labels_vanish_where_student_and_teacher_agree(head: str) -> None:
+    shape = {"classification": (2, 3), "regression": (2, 1), "masked-lm": (5, 9), "span": (2, 4, 2)}.get(
+        head, (2, 4, 3)
+    )
+    teacher, student = torch.randn(shape), torch.randn(shape, requires_grad=True)
+    assert soft_label_loss(head, teacher, teacher, MASK, 2.0).item() == pytest.approx(0, abs=1e-5)
+    loss = soft_label_loss(head, student, teacher, MASK, 2.0)
+    loss.backward()
+    assert loss.item() > 0
+    assert student.grad is not None
+    assert torch.isfinite(student.grad).all()
+
+
+def test_embedding_and_similarity_losses_are_zero_only_for_equal_embeddings() -> None:
+    ours, theirs = (F.normalize(torch.randn(6, 8), dim=-1) for _ in range(2))
+    for loss in (embedding_loss, similarity_loss):
+        assert loss(theirs, theirs).item() == pytest.approx(0, abs=1e-6)
+        assert loss(ours, theirs).item() > 0.01
+    torch.testing.assert_close(embedding_loss(ours, theirs), (ours - theirs).square().sum(-1).mean() / 2)
