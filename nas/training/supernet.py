@@ -219,8 +219,9 @@ def open_checkpoint(
 ) -> SupernetFolder:
     """A supernet folder of the checkpoint as it is: untrained, its units in the order in which they are.
 
-    ``name``, ``head``, ``labels``, ``pooling`` and ``label_names`` are those of ``read_checkpoint``; ``space`` may be a preset's name. What the folder held of these files is replaced. Raises CheckpointError, and
-    SpaceError where the space is unknown or does not fit.
+    ``name``, ``head``, ``labels``, ``pooling`` and ``label_names`` are those of ``read_checkpoint``; ``space`` may be a
+    preset's name. What the folder held of these files is replaced. Raises CheckpointError, and SpaceError where the
+    space is unknown or does not fit.
     """
     checkpoint = read_checkpoint(name, head, labels, pooling=pooling, label_names=label_names)
     if checkpoint.order_is_open:
