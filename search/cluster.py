@@ -16,6 +16,7 @@ from ortnas.bench.host import Failure, HostError
 from ortnas.bench.timing import Protocol, Samples, Setup, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.failures import OrtnasError
 from ortnas.search.cache import Vector
 from ortnas.search.scoring import Evaluation, Jobs, Outcome, Spread
 
@@ -23,7 +24,7 @@ from ortnas.search.scoring import Evaluation, Jobs, Outcome, Spread
 _RETRIES = 3
 
 
-class ClusterError(RuntimeError):
+class ClusterError(OrtnasError):
     """A cluster that cannot be used; the message says what to do."""
 
 

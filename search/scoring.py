@@ -23,6 +23,7 @@ from ortnas.export.inference import Array, open_model, outputs_of
 from ortnas.export.int8.calibration import Feeds
 from ortnas.export.metrics import METRICS, Part
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import digest
 from ortnas.search.cache import Known, ScoreCache, Vector
 from ortnas.search.racing import Race, expected_score, text_values
@@ -32,7 +33,7 @@ Form = Literal["own", "sliced"]
 _building = threading.Lock()
 
 
-class ScoringError(ValueError):
+class ScoringError(OrtnasError):
     """Scores that cannot be computed at all; one candidate that fails is an Outcome."""
 
 
