@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .errors import BenchError
 from .fingerprint import fingerprint
 from .host import Failure
 from .timing import Protocol, Samples, Setup, Workload
@@ -33,11 +34,11 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _NEVER_ALL_EQUAL = 6
 
 
-class BundleError(ValueError):
+class BundleError(BenchError):
     """A bundle that cannot be written, or is not as it was written."""
 
 
-class ResultsError(ValueError):
+class ResultsError(BenchError):
     """A results file that is not what the bundle wrote."""
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .errors import BenchError
 from .timing import Protocol as TimingProtocol
 from .timing import Samples, Setup, Workload
 
 
-class HostError(RuntimeError):
+class HostError(BenchError):
     """The host cannot be reached, or cannot time even the anchor."""
 
 

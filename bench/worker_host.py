@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .errors import BenchError
 from .host import Failure, HostError
 from .timing import Protocol as TimingProtocol
 from .timing import Samples, Setup, Workload
@@ -26,7 +27,7 @@ _STDERR_LINES = 20
 _SLOW_INFERENCE_S = 1.0
 
 
-class WorkerError(RuntimeError):
+class WorkerError(BenchError):
     """The worker crashed, hung or was killed: the model that it worked on may be to blame."""
 
 
