@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .errors import BenchError
 from .estimates import Reference, Timing, noise_floor, reference_of
 from .fingerprint import fingerprint_hash
 from .timing import Samples, Setup, Workload
@@ -81,7 +82,7 @@ def _several_workloads(connection: sqlite3.Connection) -> None:
 _MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _several_workloads)
 
 
-class StoreError(RuntimeError):
+class StoreError(BenchError):
     """A store that cannot be used."""
 
 
