@@ -16,7 +16,7 @@ from ortnas.bench.host import Failure, HostError
 from ortnas.bench.timing import Protocol, Samples, Setup, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.search.cache import Vector
+from ortnas.nas.arrays import Vector
 from ortnas.search.scoring import Evaluation, Jobs, Outcome, Spread
 
 # How often a task whose node was lost is started again.
