@@ -33,12 +33,10 @@ _OF_ONE_STAGE, _SHARED = ("training", "refinement", "bench", "search"), ("search
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What a user can mend: bad input, a full disk, a host that fails."""
-    from ortnas.bench.bundle import BundleError, ResultsError
-    from ortnas.bench.host import HostError
-    from ortnas.bench.store import StoreError
+    from ortnas.bench.errors import BenchError
     from ortnas.nas.failures import OrtnasError
 
-    return OrtnasError, BundleError, ResultsError, HostError, StoreError, OSError
+    return OrtnasError, BenchError, OSError
 
 
 def guarded(action: Callable[[], None]) -> None:
