@@ -7,25 +7,28 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.tags import describe_scheme
+from ortnas.nas.console import Console
 from ortnas.nas.data import PackedCorpus
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
+from ortnas.nas.run.texts import Texts
 
 
-def data(run: Run) -> dict[str, Any]:
+def data(configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts) -> dict[str, Any]:
     """Prepares the data, or recognises that it is prepared, and shows it."""
-    run.console.heading(
+    console.heading(
         "data: texts in disjoint parts",
         "Training teaches, calibration sets integer ranges, search chooses, report is looked at once, at the end.",
     )
-    content = run.data
+    content = texts.data
     for note in content.content.notes:
-        run.console.say(f"note: {note}")
-    metric = run.metric  # refused here where it does not suit the labels
-    if run.configuration.head == "token-classification":
-        run.console.say(f"note: {describe_scheme(content.labels)}")
+        console.say(f"note: {note}")
+    metric = texts.metric  # refused here where it does not suit the labels
+    if configuration.head == "token-classification":
+        console.say(f"note: {describe_scheme(content.labels)}")
     rows = []
-    longest = run.max_length
+    longest = texts.max_length
     facts: dict[str, dict[str, float]] = {}
     for part, count in content.counts.items():
         lengths = content.encoded(part).lengths
@@ -37,7 +40,7 @@ def data(run: Run) -> dict[str, Any]:
         }
         if missed := _words_cut_off(content, part):
             facts[part]["words_cut_off"] = missed
-            run.console.say(
+            console.say(
                 f"note: {part.replace('_', ' ')}: {missed:,} words lie beyond data.max_length = {longest}; training "
                 f"does not see them, and scores count them as missed"
             )
@@ -58,10 +61,10 @@ def data(run: Run) -> dict[str, Any]:
             )
         )
     columns = ("part", "rows", "median tokens", "longest", f"at {longest} or cut", "labels")
-    run.console.table("Parts (no text is in two of them)", columns, rows)
+    console.table("Parts (no text is in two of them)", columns, rows)
     if isinstance(content.content, PackedCorpus):
-        run.console.say("rows are packed sequences of the corpus")
-    run.event("data", digest=content.digest, counts=content.counts)
+        console.say("rows are packed sequences of the corpus")
+    run_folder.event("data", digest=content.digest, counts=content.counts)
     return {"parts": facts, "labels": list(content.labels), "metric": metric, "notes": list(content.content.notes)}
 
 

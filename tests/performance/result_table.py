@@ -65,7 +65,7 @@ def fewer_layers(space: SearchSpace) -> Genomes:
 def searched_in_fp32(run: Run) -> Genomes | None:
     """The Pareto front of all that a search of this run scored in fp32, from the best score down."""
     scored: dict[tuple[int, ...], Mapping[str, Any]] = {}
-    for path in sorted(run.folder.glob("search/fp32-*/search.json")):
+    for path in sorted(run.folder.path.glob("search/fp32-*/search.json")):
         for candidate in json.loads(path.read_text())["candidates"]:
             if not candidate.get("estimated"):
                 scored[tuple(candidate["genome"])] = candidate
@@ -90,27 +90,27 @@ def first_within(predictor: Predictor, genomes: Genomes, budget_ms: float) -> tu
 
 def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
     """Budget and entry, winners first under each budget."""
-    space, predictor = run.supernet.space, checked_predictor(run)
-    _, _, reference = usable_timings(run)
+    space, predictor = run.models.supernet.space, checked_predictor(run.configuration, run.folder, run.models)
+    _, _, reference = usable_timings(run.folder, run.models)
     lists = {"shrunk evenly": slowest_first(predictor, shrunk_evenly(space)), "fewer layers": fewer_layers(space)}
     searched = searched_in_fp32(run)
     if searched is not None:
         lists["fp32-searched"] = searched
     for budget in run.configuration.search.budgets:
-        winner = json.loads((run.search_folder(budget) / "search.json").read_text())["winner"]
+        winner = json.loads((run.folder.search(budget) / "search.json").read_text())["winner"]
         if winner is None:
             continue
         subnet = space.decode(np.array(winner["genome"]))
-        yield budget, Entry(f"winner {budget}", run.exporter, subnet, "int8", winner["predicted_ms"])
+        yield budget, Entry(f"winner {budget}", run.models.exporter, subnet, "int8", winner["predicted_ms"])
         for name, genomes in lists.items():
             found = first_within(predictor, genomes, budget_in_ms(budget, reference.latency_ms))
             if found:
-                yield budget, Entry(f"{name}, {budget}", run.exporter, space.decode(found[0]), "int8", found[1])
+                yield budget, Entry(f"{name}, {budget}", run.models.exporter, space.decode(found[0]), "int8", found[1])
 
 
 def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, float]]:
     """How far each winner's score lies above the others of its budget, and the ``mean`` over the budgets."""
-    part, head = run.part("report"), run.configuration.head
+    part, head = run.models.part("report"), run.configuration.head
     outputs = {
         entry.name: model_outputs(entry.exporter.build(entry.subnet, "int8"), part.encoded, head)
         for _, entry in entries
@@ -119,14 +119,14 @@ def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, flo
     for budget in dict.fromkeys(budget for budget, _ in entries):
         group = {entry.name: outputs[entry.name] for one, entry in entries if one == budget}
         # Differences to the winner: the other way round.
-        intervals = score_intervals(run.metric, group, part, f"winner {budget}", run.configuration.seed)
+        intervals = score_intervals(run.texts.metric, group, part, f"winner {budget}", run.configuration.seed)
         found[budget] = {}
         for rival, key in RIVALS.items():
             if f"{rival}, {budget}" in intervals:
                 one = intervals[f"{rival}, {budget}"]["difference"]
                 found[budget] |= named(key, -one.value, -one.high, -one.low)
     everything = np.arange(len(part.encoded))
-    values = {name: text_values(run.metric, rows, part, everything) for name, rows in outputs.items()}
+    values = {name: text_values(run.texts.metric, rows, part, everything) for name, rows in outputs.items()}
     found["mean"] = {}
     for rival, key in RIVALS.items():
         pairs = [
@@ -156,9 +156,17 @@ def main() -> None:
     run = Run(read_configuration(arguments.run / "run.yaml", overrides), Console(to_stderr=arguments.json))
     try:
         entries = list(entries_of(run))
-        _, _, reference = usable_timings(run)
-        rows = compare(run, [entry for _, entry in entries], reference)
-        show(run, rows)
+        _, _, reference = usable_timings(run.folder, run.models)
+        rows = compare(
+            run.configuration,
+            run.console,
+            run.texts,
+            run.target,
+            run.models,
+            [entry for _, entry in entries],
+            reference,
+        )
+        show(run.configuration, run.console, run.texts, run.target, run.models, rows)
         by_budget = gains(run, entries)
     finally:
         run.close()
@@ -168,7 +176,7 @@ def main() -> None:
             if f"gain_{key}" in found:
                 ends = {end: found[f"gain_{key}_{end}"] for end in ("low", "high")}
                 lines.append((budget, rival, difference({"value": found[f"gain_{key}"], **ends})))
-    run.console.table(f"The winner's {run.metric} above", ("budget", "of", "difference (95 %)"), lines)
+    run.console.table(f"The winner's {run.texts.metric} above", ("budget", "of", "difference (95 %)"), lines)
     if arguments.json:
         for row in rows:
             del row["visits"]

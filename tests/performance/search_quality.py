@@ -128,7 +128,8 @@ def live(run: Run, seeds: int, console: Console) -> dict[str, float]:
     }
     figures = tabulate(shares, LIVE_SIZES, "live")
     title = (
-        f"Share of the hypervolume of all {len(everything[0])} together, in a space of {run.supernet.space.count:.2g}"
+        f"Share of the hypervolume of all {len(everything[0])} together, in a space of "
+        f"{run.models.supernet.space.count:.2g}"
     )
     show(figures, LIVE_SIZES, "live", title, console)
     return figures
@@ -139,10 +140,10 @@ def open_run(folder: Path, console: Console) -> Run:
 
 
 def record(run: Run, console: Console) -> None:
-    scored = run.folder / "search" / "recording.jsonl"
+    scored = run.folder.path / "search" / "recording.jsonl"
     with console.progress("subnets") as report:
         score_all(run, scored, report)
-    write_recording(run, find_predictor(run.predictors_folder, "int8", run.target), scored, RECORDING)
+    write_recording(run, find_predictor(run.folder.predictors, "int8", run.models.target), scored, RECORDING)
 
 
 def main() -> None:
