@@ -202,8 +202,7 @@ class _Survey:
             key: exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
             for key, subnet in group.items()
         }
-        target = run.target
-        found = run.host.measure(models, run.anchor, target.setup, target.workloads, run.protocol, number)
+        found = run.host.measure(models, run.request, number)
         measurements = [measurement_of(group[key], result, run.protocol.share) for key, result in found.items()]
         self.store.add(run.target, run.host.name, precision, run.timed_model, measurements)
         return measurements

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost, cost_ms
 from ortnas.bench.store import Target
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.export.graph.model import LAYOUT_VERSION
@@ -87,14 +88,14 @@ def record(
         visits[line["row"]].append(Samples.from_json(line))
     rng = np.random.default_rng(SAMPLE_SEED)
     anchor = exporter.sliced(exporter.supernet.dimensions.full_subnet)
-    protocol = Protocol(cap_s=cap_s)
+    request = Request(anchor, setup, workloads, TimingProtocol(cap_s=cap_s))
     with console.progress(f"timing, {setting.threads} thread(s), {setting.sequence} tokens") as report:
         # Both visits far apart, and in other company: what drifts slowly is noise of a timing, too.
         for visit in range(VISITS):
             order = [row for row in rng.permutation(len(genomes)).tolist() if len(visits[row]) <= visit]
             for start in range(0, len(order), GROUP):
                 group = {str(row): exporter.sliced(space.decode(genomes[row])) for row in order[start : start + GROUP]}
-                for name, found in host.measure(group, anchor, setup, workloads, protocol, visit).items():
+                for name, found in host.measure(group, request, visit).items():
                     if not isinstance(found, Samples):
                         raise SystemExit(f"subnet {name} could not be timed: {found.reason}")
                     visits[int(name)].append(found)
