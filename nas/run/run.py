@@ -23,7 +23,8 @@ from filelock import FileLock, Timeout
 from ortnas.bench.host import Host, StoredHost
 from ortnas.bench.hosts import open_host
 from ortnas.bench.request import Request
-from ortnas.bench.store import Measurement, Store, Target
+from ortnas.bench.store import Measurement, Store
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, TimingProtocol, Workload
 from ortnas.export.build import Exporter
 from ortnas.export.graph.encoder import weight_products

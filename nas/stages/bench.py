@@ -71,7 +71,7 @@ def check_target(run: Run, store: Store) -> None:
     ]
     if not alike or any(target.hash == run.target.hash for target in known):
         return
-    differences = min((run.target.differences(target.to_json()) for target in alike), key=len)
+    differences = min((run.target.differences(target) for target in alike), key=len)
     workloads = {"batch", "sequence", "weight", "vocab_size"}
     if all(difference.split(":")[0].split()[-1] in workloads for difference in differences):
         return

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
-from ortnas.bench.store import Store, Target
+from ortnas.bench.store import Store
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.files import parse_json, said, write_json
