@@ -72,6 +72,8 @@ def write_bundle(
 
     Returns the plan, JSON-ready, that results are read with. Raises BundleError.
     """
+    if os.path.isdir(path):  # unlike Path.is_dir, silent on names that are too long
+        raise BundleError(f"{path} is a folder; name the file that the bundle is to be")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

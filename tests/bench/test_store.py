@@ -112,25 +112,6 @@ def test_targets_precisions_and_models_never_mix(tmp_path: Path) -> None:
             assert store.measurements(target, precision, model) == []
 
 
-def test_a_target_is_named_by_all_that_it_is() -> None:
-    variants = {
-        TARGET.hash,
-        MIX.hash,
-        Target({"cpu": "two"}, Setup(), (Workload(),)).hash,
-        Target({"cpu": "one"}, Setup(threads=2), (Workload(),)).hash,
-        Target({"cpu": "one"}, Setup(spinning=False), (Workload(),)).hash,
-        Target({"cpu": "one"}, Setup(affinity=(0,)), (Workload(),)).hash,
-        Target({"cpu": "one"}, Setup(), (Workload(sequence=64),)).hash,
-    }
-    assert len(variants) == 7
-    padded = Target({"cpu": "one"}, Setup(), (Workload(lengths=(7, 9)),))
-    assert padded.hash == TARGET.hash
-    assert TARGET.differences(padded.to_json()) == []
-    other = Target({"cpu": "two"}, Setup(threads=2), (Workload(),))
-    assert TARGET.differences(other.to_json()) == ["cpu: 'two', here 'one'", "threads: 2, here 1"]
-    assert "workload 2 batch: 4, here None" in TARGET.differences(MIX.to_json())
-
-
 def test_timings_gather_all_visits_and_leave_failures_out() -> None:
     rows = [
         measurement("a", samples=visit(1)),
