@@ -14,6 +14,7 @@ import numpy as np
 
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.arrays import Matrix, Rows, Vector
+from ortnas.nas.failures import OrtnasError
 from ortnas.search.constraints import Constraint, Proposals, predict
 from ortnas.search.front import best_first
 from ortnas.search.methods import METHODS
@@ -30,7 +31,7 @@ _NEAR_BUDGET = 0.85
 SizeBytes = Callable[[Genomes], Vector]
 
 
-class InfeasibleBudgetError(ValueError):
+class InfeasibleBudgetError(OrtnasError):
     """No subnet of the space meets a budget; ``fastest_ms`` is the lowest upper bound found."""
 
     def __init__(self, budget_ms: float, fastest_ms: float, target: str = "") -> None:

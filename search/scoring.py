@@ -22,6 +22,7 @@ from ortnas.export.inference import open_model, outputs_of
 from ortnas.export.metrics import METRICS, Part
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds, Rows, Vector
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import digest
 from ortnas.search.cache import Known, ScoreCache
 from ortnas.search.racing import Race, expected_score, text_values
@@ -31,7 +32,7 @@ Form = Literal["own", "sliced"]
 _building = threading.Lock()
 
 
-class ScoringError(ValueError):
+class ScoringError(OrtnasError):
     """Scores that cannot be computed at all; one candidate that fails is an Outcome."""
 
 

@@ -24,13 +24,14 @@ from ortnas.export.inspect.running import (
     read_model,
     type_name,
 )
+from ortnas.nas.failures import OrtnasError
 
 _NAMED_PRODUCTS = 3
 # Types that pack several values in a byte.
 _BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
 
 
-class CoverageError(RuntimeError):
+class CoverageError(OrtnasError):
     """A model in which too little runs in integers; the message names what does not."""
 
 
