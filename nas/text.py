@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.files import said
+from ortnas.nas.wording import said
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

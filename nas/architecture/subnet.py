@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ortnas.nas.files import shown
+from ortnas.nas.wording import shown
 
 # Sizes of networks are below it; larger numbers are slips.
 MAXIMUM_SIZE = 10**9

@@ -12,10 +12,11 @@ from ortnas.bench.bundle import ResultsError, plan_digest, read_header, read_res
 from ortnas.bench.store import Store, Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.files import parse_json, said, write_json
+from ortnas.nas.files import parse_json, write_json
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.bench import measurement_of
 from ortnas.nas.stages.packaging import coverage
+from ortnas.nas.wording import said
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.survey import stratified
 
