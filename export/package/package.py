@@ -20,8 +20,9 @@ from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.families import checkpoint_config
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
-from ortnas.nas.files import digest, parse_json, said, shown, write_json
+from ortnas.nas.files import digest, parse_json, write_json
 from ortnas.nas.text import Example, encode, load_tokenizer
+from ortnas.nas.wording import said, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -11,7 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Protocol, TypeVar
 
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
-from ortnas.nas.files import shown
+from ortnas.nas.wording import shown
 
 Axes = tuple[str, ...]
 

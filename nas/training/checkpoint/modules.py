@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ortnas.nas.data.failures import listed
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import shortened, shown
 from ortnas.nas.training.checkpoint.config import CheckpointConfig
 from ortnas.nas.training.checkpoint.folder import read_file
+from ortnas.nas.wording import listed, shortened, shown
 
 MODULES_FILE = "modules.json"
 _MODEL_FILE = "config_sentence_transformers.json"

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ortnas.nas.architecture.families import ACTIVATIONS, CLASS_SUFFIXES, FAMILIES, checkpoint_names
 from ortnas.nas.architecture.layout import HEAD_NAMES, Dimensions, tensor_axes, tensor_shape
-from ortnas.nas.data.failures import listed
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.folder import find_folder
@@ -18,6 +17,7 @@ from ortnas.nas.training.checkpoint.labels import match_labels
 from ortnas.nas.training.checkpoint.modules import read_activation, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
+from ortnas.nas.wording import listed
 
 __all__ = [
     "Checkpoint",

@@ -15,10 +15,11 @@ from tokenizers import Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import said, shortened, shown, write_json
+from ortnas.nas.files import write_json
 from ortnas.nas.text import TOKENIZER_FILE, TokenizerError, load_tokenizer
 from ortnas.nas.training.checkpoint.config import CheckpointConfig
 from ortnas.nas.training.checkpoint.folder import read_file
+from ortnas.nas.wording import said, shortened, shown
 
 SETTINGS_FILE = "tokenizer_config.json"
 _MAP_FILE = "special_tokens_map.json"
