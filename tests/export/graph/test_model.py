@@ -17,7 +17,6 @@ from ortnas.export.graph.encoder import input_names, weight_products
 from ortnas.export.graph.model import float_model, output_names
 from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run
-from ortnas.export.inspect.running import optimized_graph
 from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.nas.architecture.heads import HEADS
@@ -26,6 +25,7 @@ from ortnas.nas.architecture.presets import default_space
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from ortnas.nas.training.supernet import Supernet
+from tests.export.models import optimized_graph
 from tests.networks import (
     HOST_RECIPE,
     SHAPES,
