@@ -13,9 +13,7 @@ import numpy.typing as npt
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.space import Population
-
-Matrix = npt.NDArray[np.float64]
-Vector = npt.NDArray[np.float64]
+from ortnas.nas.arrays import Matrix, Vector
 
 
 class Term(NamedTuple):

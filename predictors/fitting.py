@@ -8,11 +8,12 @@ import numpy as np
 
 from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.arrays import Vector
 from ortnas.predictors.features import usual_prices
 from ortnas.predictors.folder import find_predictor, load_predictor, predictor_folder, save_predictor
 from ortnas.predictors.measurements import Measurements, read_measurements
 from ortnas.predictors.predictor import Model, Predictor, PredictorError
-from ortnas.predictors.prior import Vector, fit_prior
+from ortnas.predictors.prior import fit_prior
 from ortnas.predictors.quality import Quality, bound_factor, judge, window_kendall
 from ortnas.predictors.residual import choose_rounds, fit_trees, folds
 

@@ -13,10 +13,11 @@ import xgboost
 
 from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.arrays import Matrix, Vector
 from ortnas.nas.files import aside, write_json
 from ortnas.predictors.features import PRECISIONS, SIZES, TERMS, Machine
 from ortnas.predictors.predictor import Model, Predictor, PredictorError
-from ortnas.predictors.prior import Matrix, Prior, Vector
+from ortnas.predictors.prior import Prior
 from ortnas.predictors.quality import Quality
 from ortnas.predictors.residual import TREES
 

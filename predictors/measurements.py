@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.arrays import Matrix, Vector
 from ortnas.predictors.features import PRECISIONS, Machine, analytic_terms, tree_features
 from ortnas.predictors.predictor import PredictorError
-from ortnas.predictors.prior import Matrix, Vector, fit_prior
+from ortnas.predictors.prior import fit_prior
 from ortnas.predictors.residual import Sizes
 
 # Measurements further off than this factor, and than so many deviations of the others, are no latencies.

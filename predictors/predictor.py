@@ -10,13 +10,15 @@ import xgboost
 
 from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.arrays import Matrix, Vector
+from ortnas.nas.failures import OrtnasError
 from ortnas.predictors.features import TERMS, Machine, analytic_terms, tree_features
-from ortnas.predictors.prior import Matrix, Prior, Vector
+from ortnas.predictors.prior import Prior
 from ortnas.predictors.quality import Quality
 from ortnas.predictors.residual import Sizes, tree_output
 
 
-class PredictorError(ValueError):
+class PredictorError(OrtnasError):
     """Measurements or a predictor folder that cannot be used."""
 
 

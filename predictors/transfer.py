@@ -9,11 +9,12 @@ import numpy as np
 
 from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes
+from ortnas.nas.arrays import Vector
 from ortnas.predictors.features import usual_prices
 from ortnas.predictors.fitting import bounded, cross_validate
 from ortnas.predictors.measurements import Measurements, read_measurements
 from ortnas.predictors.predictor import Model, Predictor
-from ortnas.predictors.prior import FREEDOM, Prior, Vector, fit_prior
+from ortnas.predictors.prior import FREEDOM, Prior, fit_prior
 from ortnas.predictors.quality import judge
 from ortnas.predictors.residual import folds, tree_output
 

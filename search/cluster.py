@@ -17,14 +17,15 @@ from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples
 from ortnas.bench.worker_host import LocalHost
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.search.cache import Vector
+from ortnas.nas.arrays import Vector
+from ortnas.nas.failures import OrtnasError
 from ortnas.search.scoring import Evaluation, Jobs, Outcome, Spread
 
 # How often a task whose node was lost is started again.
 _RETRIES = 3
 
 
-class ClusterError(RuntimeError):
+class ClusterError(OrtnasError):
     """A cluster that cannot be used; the message says what to do."""
 
 

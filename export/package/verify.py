@@ -31,8 +31,8 @@ from ortnas.export.package.package import (
     read_sample,
     token_digest,
 )
-from ortnas.nas.files import said, shortened
 from ortnas.nas.text import EncodedExamples, Example, TokenizerError, encode, load_tokenizer
+from ortnas.nas.wording import said, shortened
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -16,6 +16,7 @@ from ortnas.bench.target import Target
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import read_lines
 from ortnas.nas.yaml_documents import read_yaml
 from ortnas.predictors.features import PRECISIONS
@@ -29,7 +30,7 @@ _DAMAGE = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
 _LONGEST_REASON = 300
 
 
-class ReportError(ValueError):
+class ReportError(OrtnasError):
     """A folder that no report can be made of."""
 
 

@@ -13,10 +13,11 @@ from ortnas.bench.store import Store
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.files import parse_json, said, write_json
+from ortnas.nas.files import parse_json, write_json
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.bench import measurement_of
 from ortnas.nas.stages.packaging import coverage
+from ortnas.nas.wording import said
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.survey import stratified
 
