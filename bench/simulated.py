@@ -213,10 +213,11 @@ class SimulatedHost:
         began_ns = self._elapsed_ns
         for rounds in range(1, protocol.max_rounds + 1):
             running = [0, *active]
-            drawn = noise.round(costs_ns[running])
-            self._elapsed_ns += int(drawn.sum())
-            for model, values in zip(running, drawn, strict=True):
-                taken[model].append(values)
+            for _ in range(protocol.runs):
+                drawn = noise.round(costs_ns[running])
+                self._elapsed_ns += int(drawn.sum())
+                for model, values in zip(running, drawn, strict=True):
+                    taken[model].append(values)
             if rounds < protocol.min_rounds:
                 continue
             if self._elapsed_ns - began_ns >= cap_ns:

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ortnas.bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, timings
+from ortnas.bench.store import Measurement, Store, StoreError, timings
 from ortnas.bench.target import Target
+from ortnas.bench.testing.stores import Opening, StoreSuite
 from ortnas.bench.timing import Samples, Setup, Workload
 
 ROOT = Path(__file__).parents[2]
@@ -105,11 +106,10 @@ def test_what_goes_in_comes_out(tmp_path: Path, batches: list[list[Measurement]]
             assert document in [row.subnet for row in added]
 
 
-def test_targets_precisions_and_models_never_mix(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.sqlite") as store:
-        store.add(TARGET, "here", "int8", "m", [measurement()])
-        for target, precision, model in ((MIX, "int8", "m"), (TARGET, "fp32", "m"), (TARGET, "int8", "n")):
-            assert store.measurements(target, precision, model) == []
+class TestStore(StoreSuite):
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> Opening:
+        return lambda: Store(tmp_path / "folder" / "s.sqlite")
 
 
 def test_timings_gather_all_visits_and_leave_failures_out() -> None:
@@ -125,60 +125,6 @@ def test_timings_gather_all_visits_and_leave_failures_out() -> None:
     assert usable["a"].visits_ms == pytest.approx([1.0, 2.0])
     with pytest.raises(StoreError, match="no usable measurement"):
         timings(rows[1:2], TARGET.workloads)
-
-
-def test_the_summary_tells_what_there_is(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.sqlite") as store:
-        assert store.summary() == []
-        rows = [
-            measurement("a", samples=visit(1.0), at=50),
-            measurement("a", samples=visit(1.1), at=70),
-            measurement("b", "unstable", visit(3.0), at=20),
-            measurement("c", "failed", at=60),
-        ]
-        store.add(TARGET, "here", "int8", "m", rows)
-        store.add(MIX, "there", "fp32", "n", [measurement("c", "failed", at=5)])
-        store.add(TARGET, "here", "fp32", "m", [measurement("a", samples=visit(2.0), at=90)])
-        first, second, third = store.summary()
-    assert (first.target, first.host, first.precision, first.model, first.subnets) == (TARGET, "here", "int8", "m", 3)
-    assert first.visits == {"ok": 2, "unstable": 1, "failed": 1}
-    assert (first.fastest_ms, first.slowest_ms) == pytest.approx((1.05, 3.0))
-    assert first.noise_floor == pytest.approx((1 - 1 / 1.1) / 2**0.5)
-    assert (first.first_at, first.last_at) == (20, 70)
-    assert (second.target, second.precision, second.noise_floor) == (TARGET, "fp32", None)
-    assert (third.target, third.host, third.fastest_ms, third.slowest_ms, third.noise_floor) == (
-        MIX,
-        "there",
-        None,
-        None,
-        None,
-    )
-    assert third.visits == {"ok": 0, "unstable": 0, "failed": 1}
-
-
-def test_imported_latencies_come_out_as_they_were(tmp_path: Path) -> None:
-    target = Target({"imported": "cpu.lat", "sha256": "0"}, Setup(), (Workload(),))
-    given_ms = {"a": 12.345678, "b": 0.001, "c": 987.654321}
-    with Store(tmp_path / "s.sqlite") as store:
-        store.add_latencies(target, "cpu.lat", "fp32", [(key, {"hidden_size": 8}, ms) for key, ms in given_ms.items()])
-        store.add_latencies(target, "cpu.lat", "fp32", [("c", {"hidden_size": 8}, 987.654321 * 1.1)])
-        usable, _ = timings(store.measurements(target, "fp32", IMPORTED_MODEL), target.workloads)
-    assert {key: round(usable[key].latency_ms, 9) for key in "ab"} == {key: given_ms[key] for key in "ab"}
-    assert usable["c"].visits_ms == pytest.approx([987.654321, 987.654321 * 1.1], rel=1e-9)
-    # One figure tells nothing of its error; two that differ do.
-    assert usable["a"].error == 0
-    assert usable["c"].error == pytest.approx(0.05 / 1.05, rel=1e-6)
-    assert usable["c"].upper_ms > usable["c"].latency_ms
-
-
-def test_a_clock_that_jumps_changes_no_order(tmp_path: Path) -> None:
-    path = tmp_path / "s.sqlite"
-    with Store(path) as store:
-        for key, at in (("a", 2e9), ("b", 1e9), ("c", None), ("d", 0.0)):
-            store.add(TARGET, "here", "int8", "m", [measurement(key, at=at)])
-        (summary,) = store.summary()
-        assert (summary.first_at, summary.last_at) == (0, 2e9)
-    assert keys(path) == ["a", "b", "c", "d"]
 
 
 def test_every_measurement_survives_a_kill(tmp_path: Path) -> None:
