@@ -18,7 +18,8 @@ VISIT = Samples(((1_000_000,) * 8,), ((2_000_000,) * 8,))
 PROGRAM = """
 import json, os, resource, sys
 from pathlib import Path
-from bench.store import *
+from bench.store import Measurement, Store, StoreError
+from bench.target import Target
 from bench.timing import Samples, Setup, Workload
 target = Target({"cpu": "one"}, Setup(), (Workload(),))
 path = Path(sys.argv[1])
