@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.wording import shown
 
 _LARGEST_BYTES = 256 * 1024
@@ -22,7 +23,7 @@ _PLAIN = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-class YamlError(ValueError):
+class YamlError(OrtnasError, ValueError):
     """A document that cannot be read, or not in one way only; the message is one sentence with the line."""
 
 

@@ -19,6 +19,7 @@ from ortnas.export.package.card import example_ids, model_card
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.families import checkpoint_config
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import digest, parse_json, write_json
 from ortnas.nas.text import Example, encode, load_tokenizer
 from ortnas.nas.wording import said, shown
@@ -65,7 +66,7 @@ _MISSING = object()
 _LONGEST_NAME = 200
 
 
-class PackageError(ValueError):
+class PackageError(OrtnasError, ValueError):
     """A folder that is no usable package."""
 
 

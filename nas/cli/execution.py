@@ -33,57 +33,10 @@ _OF_ONE_STAGE, _SHARED = ("training", "refinement", "bench", "search"), ("search
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What a user can mend: bad input, a full disk, a host that fails."""
-    from ortnas.bench.bundle import BundleError, ResultsError
-    from ortnas.bench.host import HostError
-    from ortnas.bench.store import StoreError
-    from ortnas.export.build import ExportError
-    from ortnas.export.inspect.audit import CoverageError
-    from ortnas.export.inspect.running import InspectionError
-    from ortnas.export.int8.calibration import CalibrationError
-    from ortnas.export.package.package import PackageError
-    from ortnas.export.package.throughput import LoadError
-    from ortnas.export.package.upload import HubError
-    from ortnas.export.weights import SupernetError
-    from ortnas.nas.architecture.subnet import SpaceError
-    from ortnas.nas.failures import CheckpointError, DataError, TrainingError
-    from ortnas.nas.report import ReportError
-    from ortnas.nas.run.configuration import ConfigurationError
-    from ortnas.nas.stages.search import SearchError
-    from ortnas.nas.text import TokenizerError
-    from ortnas.predictors.fitting import PredictorError
-    from ortnas.predictors.latency_files import LatencyFileError
-    from ortnas.search.cluster import ClusterError
-    from ortnas.search.evolution import InfeasibleBudgetError
-    from ortnas.search.scoring import ScoringError
+    from ortnas.bench.errors import BenchError
+    from ortnas.nas.failures import OrtnasError
 
-    return (
-        BundleError,
-        CalibrationError,
-        CheckpointError,
-        ClusterError,
-        ConfigurationError,
-        CoverageError,
-        DataError,
-        ExportError,
-        HostError,
-        HubError,
-        InfeasibleBudgetError,
-        InspectionError,
-        LatencyFileError,
-        LoadError,
-        OSError,
-        ReportError,
-        PackageError,
-        PredictorError,
-        ResultsError,
-        ScoringError,
-        SearchError,
-        SpaceError,
-        StoreError,
-        SupernetError,
-        TokenizerError,
-        TrainingError,
-    )
+    return OrtnasError, BenchError, OSError
 
 
 def guarded(action: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ortnas.bench.timing import PROVIDERS
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.tasks import find_task
-from ortnas.nas.failures import DataError
+from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
 from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
 from ortnas.nas.run.wrong_keys import explain
@@ -26,7 +26,7 @@ _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 Head = Literal["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(OrtnasError):
     """A configuration that cannot be used; the message names the key and what is allowed."""
 
 
