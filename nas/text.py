@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ortnas.nas.failures import OrtnasError
-from ortnas.nas.files import said
+from ortnas.nas.wording import said
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

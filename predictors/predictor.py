@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import xgboost
 
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.arrays import Matrix, Vector
 from ortnas.nas.failures import OrtnasError
@@ -42,12 +42,12 @@ class Model:
 class Predictor:
     """Latency of the subnets of one space on one target.
 
-    ``target`` is the target's JSON, ``inputs`` names the measurements. A prediction raised by ``factor`` of its own
+    ``inputs`` names the measurements. A prediction raised by ``factor`` of its own
     standard deviations bounds the latency with probability ``level``.
     """
 
     space: SearchSpace
-    target: dict[str, Any]
+    target: Target
     precision: str
     inputs: str
     model: Model

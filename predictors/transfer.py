@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes
 from ortnas.nas.arrays import Vector
 from ortnas.predictors.features import usual_prices
@@ -38,7 +39,7 @@ def transfer(
     genomes: Genomes,
     latency_ms: Vector,
     errors: Vector | None,
-    target: dict[str, Any],
+    target: Target,
     noise_floor: float | None = None,
     inputs: str = "",
     precision: str | None = None,

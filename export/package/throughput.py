@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Feeds, Session, make_session
 from ortnas.export.package.package import PackageError, read_record, read_sample
 from ortnas.export.package.verify import sample_part

@@ -15,7 +15,7 @@ import onnxruntime
 
 from ortnas.bench.estimates import reference_of
 from ortnas.bench.fingerprint import fingerprint
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
 from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inference import model_outputs
@@ -31,8 +31,8 @@ from ortnas.export.package.package import (
     read_sample,
     token_digest,
 )
-from ortnas.nas.files import said, shortened
 from ortnas.nas.text import EncodedExamples, Example, TokenizerError, encode, load_tokenizer
+from ortnas.nas.wording import said, shortened
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -199,7 +199,7 @@ def _running(folder: Path, record: dict[str, Any], recorded: Target) -> Iterator
 
     if record["coverage"]["threshold"] is not None:
         yield from _guarded("integer kernels", lambda: [_coverage(model, record, workloads[0], setup)])
-    differences = Target(fingerprint(), setup, workloads).differences(record["target"])
+    differences = Target(fingerprint(), setup, workloads).differences(Target.from_json(record["target"]))
     other_hosts = [difference for difference in differences if not difference.startswith("onnxruntime:")]
     yield (
         Check("host", "warn", "measured elsewhere; " + "; ".join(other_hosts))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ortnas.nas.failures import OrtnasError
-from ortnas.nas.files import shown
+from ortnas.nas.wording import shown
 
 # Sizes of networks are below it; larger numbers are slips.
 MAXIMUM_SIZE = 10**9

@@ -96,7 +96,7 @@ def execute(
 
 def _chosen(overrides: Mapping[str, Any], assignments: list[str] | None) -> dict[str, Any]:
     """Keys in place of the configured ones: options that were given and every ``--set``, each key once."""
-    from ortnas.nas.run.wrong_keys import shorten
+    from ortnas.nas.wording import shown
     from ortnas.nas.yaml_documents import YamlError, parse_yaml
 
     chosen = {key: value for key, value in overrides.items() if value is not None}
@@ -104,13 +104,13 @@ def _chosen(overrides: Mapping[str, Any], assignments: list[str] | None) -> dict
         key, separator, value = assignment.partition("=")
         key = key.strip()
         if not separator:
-            raise typer.BadParameter(f"{shorten(assignment)} is not KEY=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{shown(assignment)} is not KEY=VALUE", param_hint="--set")
         if key in chosen:
             raise typer.BadParameter(f"{key} is given twice; its options and --set name it once", param_hint="--set")
         try:
             chosen[key] = parse_yaml(value)
         except YamlError as error:
-            raise typer.BadParameter(f"{key}: {shorten(value)} is no YAML value: {error}", param_hint="--set") from None
+            raise typer.BadParameter(f"{key}: {shown(value)} is no YAML value: {error}", param_hint="--set") from None
     return chosen
 
 

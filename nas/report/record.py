@@ -12,6 +12,7 @@ import numpy as np
 
 from ortnas.bench.estimates import Reference, Timing
 from ortnas.bench.store import Measurement, Store, StoreError, Summary, timings
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
@@ -115,7 +116,7 @@ class RunRecord:
     def precision(self) -> str:
         return str(self.configuration.get("precision") or "int8")
 
-    def dataset_of(self, target: dict[str, Any], precision: str) -> Dataset | None:
+    def dataset_of(self, target: Target, precision: str) -> Dataset | None:
         """The newest timings of a target."""
         alike = [
             item

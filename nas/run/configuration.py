@@ -6,23 +6,29 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ortnas.bench.timing import PROVIDERS
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.tasks import find_task
 from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
 from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
-from ortnas.nas.run.wrong_keys import explain, shorten
+from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
+from ortnas.nas.wording import shown
 from ortnas.nas.yaml_documents import YamlError, read_yaml
 
 _BUDGET = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?x?")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-Head = Literal["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
+# A choice among the rows of the table, which a type checker cannot read.
+if TYPE_CHECKING:
+    HeadName = str
+else:
+    HeadName = Literal[tuple(HEADS)]
 
 
 class ConfigurationError(OrtnasError):
@@ -275,7 +281,7 @@ class Search(Section):
         budgets = tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
         for budget in budgets:
             if not _BUDGET.fullmatch(budget) or float(budget.removesuffix("x")) <= 0:
-                raise ValueError(f"{shorten(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
+                raise ValueError(f"{shown(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
         if not budgets:
             raise ValueError("at least one budget is needed")
         if len(set(budgets)) < len(budgets):
@@ -290,7 +296,7 @@ class Configuration(Section):
     """
 
     checkpoint: str
-    head: Head = "embedding"
+    head: HeadName = "embedding"
     pooling: Literal["mean", "cls"] | None = None
     data: Data
     folder: str = "runs/default"
@@ -326,16 +332,14 @@ class Configuration(Section):
         task = data.get("task") if isinstance(data, dict) else None
         if task is None:
             if "head" not in document:
-                raise ValueError(f"the key 'head' is missing; it is one of {', '.join(get_args(Head))}")
+                raise ValueError(f"the key 'head' is missing; it is one of {', '.join(HEADS)}")
             return document
         try:
             own = find_task(str(task)).head
         except DataError:
             return document  # the key itself reports it
         if document.get("head", own) != own:
-            raise ValueError(
-                f"head {shorten(document['head'])} does not fit task {shorten(task)}, whose head is {own!r}"
-            )
+            raise ValueError(f"head {shown(document['head'])} does not fit task {shown(task)}, whose head is {own!r}")
         return document | {"head": own}
 
     @model_validator(mode="after")
@@ -344,10 +348,11 @@ class Configuration(Section):
             losses = choose_losses(self.head, self.training.losses)
         except ValueError as error:
             raise ValueError(f"training.losses: {error}") from None
-        if self.training.teacher == "largest" and self.head == "embedding":
-            raise ValueError("training.teacher 'largest' needs labels, and head 'embedding' has none")
-        if self.search.score_by == "log_likelihood" and self.head != "classification":
-            raise ValueError(f"search.score_by 'log_likelihood' is for head 'classification', not {self.head!r}")
+        if self.training.teacher == "largest" and not HEADS[self.head].has_labels:
+            raise ValueError(f"training.teacher 'largest' needs labels, and head {self.head!r} has none")
+        served = [repr(name) for name, head in HEADS.items() if "log_likelihood" in head.metrics]
+        if self.search.score_by == "log_likelihood" and repr(self.head) not in served:
+            raise ValueError(f"search.score_by 'log_likelihood' is for head {', '.join(served)}, not {self.head!r}")
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
         if self.refinement.quantization_aware and self.quantization.calibration != "minmax":
@@ -374,7 +379,7 @@ def read_configuration(path: Path, overrides: Mapping[str, Any]) -> Configuratio
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ConfigurationError(f"{shorten(key)}: {parent[:40]} is a value, not a section")
+                raise ConfigurationError(f"{shown(key)}: {parent[:40]} is a value, not a section")
         section[last] = value
     return check_configuration(document, str(path))
 

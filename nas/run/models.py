@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 
 from ortnas.bench.request import Request
-from ortnas.bench.store import Measurement, Store, Target
+from ortnas.bench.store import Measurement, Store
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
 from ortnas.export.graph.encoder import weight_products

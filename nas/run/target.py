@@ -10,7 +10,8 @@ import numpy as np
 
 from ortnas.bench.host import Host, StoredHost
 from ortnas.bench.hosts import open_host
-from ortnas.bench.store import Store, Target
+from ortnas.bench.store import Store
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, TimingProtocol, Workload
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.console import Console

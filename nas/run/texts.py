@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ortnas.export.metrics import HEAD_METRICS, Part, suitable_metrics
+from ortnas.export.metrics import Part, suitable_metrics
 from ortnas.export.tags import describe_scheme
 from ortnas.export.weights import memory_map
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.data import find_task
 from ortnas.nas.files import write_json
@@ -100,7 +101,7 @@ class Texts:
         Whether the supernet was trained with this data is not asked; ``Models.part`` does.
         """
         teacher = None
-        if self._configuration.head == "embedding":
+        if not HEADS[self._configuration.head].has_labels:
             teacher = memory_map(self._folder.teacher / "outputs.safetensors")[name]
         return Part(self.data.held_out(name), self.data.examples(name), self.data.labels, teacher)
 
@@ -111,10 +112,10 @@ class Texts:
         Raises ConfigurationError for one of another head, or that does not suit the labels.
         """
         head, metric = self._configuration.head, self._configuration.search.metric
-        of_head = [item.__name__ for item in HEAD_METRICS[head]]
+        of_head = HEADS[head].metrics
         if metric is not None and metric not in of_head:
             raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}; {', '.join(of_head)} do")
-        if head == "token-classification":
+        if HEADS[head].labels == "tags":
             suitable = suitable_metrics(head, self.data.labels)
             if metric is not None and metric not in suitable:
                 raise ConfigurationError(f"search.metric = {metric!r}: {describe_scheme(self.data.labels)}")

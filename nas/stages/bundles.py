@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
-from ortnas.bench.store import Store, Target
+from ortnas.bench.store import Store
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
-from ortnas.nas.files import parse_json, said, write_json
+from ortnas.nas.files import parse_json, write_json
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.stages.bench import measurement_of
 from ortnas.nas.stages.packaging import coverage
+from ortnas.nas.wording import said
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.survey import stratified
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.tags import describe_scheme
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.data import PackedCorpus
 from ortnas.nas.run.configuration import Configuration
@@ -25,7 +26,7 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
     for note in content.content.notes:
         console.say(f"note: {note}")
     metric = texts.metric  # refused here where it does not suit the labels
-    if configuration.head == "token-classification":
+    if HEADS[configuration.head].labels == "tags":
         console.say(f"note: {describe_scheme(content.labels)}")
     rows = []
     longest = texts.max_length

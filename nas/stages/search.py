@@ -189,7 +189,7 @@ def _other(run_models: Models, folder: Path, budget_ms: float) -> Constraint:
     predictor = load_predictor(folder)
     if predictor.space != run_models.supernet.space:
         raise PredictorError(f"{folder}: the predictor of a second target has to be of the same search space")
-    return Constraint(predictor, budget_ms, f"{predictor.target['fingerprint'].get('cpu', 'the second target')}")
+    return Constraint(predictor, budget_ms, f"{predictor.target.fingerprint.get('cpu', 'the second target')}")
 
 
 def _tail(timings: Any, percent: int) -> float:

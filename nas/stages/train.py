@@ -10,6 +10,7 @@ import numpy as np
 
 from ortnas.export.build import check_size
 from ortnas.export.weights import read_supernet
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.presets import check_fits, preset
 from ortnas.nas.architecture.space import SearchSpace
@@ -288,7 +289,7 @@ def _save_outputs(run_folder: RunFolder, teacher: Supernet, data: TaskData) -> N
 
     from ortnas.nas.training.steps import network_outputs
 
-    if teacher.dimensions.head != "embedding":
+    if HEADS[teacher.dimensions.head].has_labels:
         return
     full = teacher.dimensions.full_subnet
     with aside(run_folder.teacher / "outputs.safetensors") as temporary:
