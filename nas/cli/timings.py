@@ -109,7 +109,8 @@ def bench(
         named = {"target.host": f"stored:{result['host']}"} if imported else {}
         return command_line("fit", configuration, overrides | named, assignments)
 
-    execute("timings", configuration, overrides, assignments, as_json, other_work, following)
+    only_looks = bool(exported or listed)
+    execute("timings", configuration, overrides, assignments, as_json, other_work, following, only_looks)
 
 
 def fit(

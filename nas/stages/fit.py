@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.estimates import Reference, Timing, noise_floor
-from ortnas.bench.store import Measurement, Store, timings
+from ortnas.bench.store import Measurement, timings
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.presets import covering
 from ortnas.nas.architecture.subnet import Subnet
@@ -19,7 +19,7 @@ from ortnas.nas.files import digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
-from ortnas.nas.stages.stored_timings import imported_target
+from ortnas.nas.stages.stored_timings import imported_target, open_store
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.fitting import (
     MINIMUM_MEASUREMENTS,
@@ -38,7 +38,7 @@ from ortnas.predictors.transfer import transfer
 
 def usable_timings(run_folder: RunFolder, run_models: Models) -> tuple[list[Measurement], dict[str, Timing], Reference]:
     """The store's rows of this run's target and space, usable timings by subnet key, and what they refer to."""
-    with Store(run_folder.store_file) as store:
+    with open_store(run_folder.store_file) as store:
         rows = run_models.measurements(store)
     usable, reference = timings(rows, run_models.target.workloads)
     return rows, usable, reference
