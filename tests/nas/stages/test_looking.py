@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from ortnas.nas.cli.commands import app
@@ -38,7 +39,7 @@ def test_commands_that_look_change_nothing(trained: Path, package: Path, tmp_pat
         ("search", folder, "--candidates", "3", "--set", "search.budgets=[1.1x]"),
         ("doctor", folder),
         ("doctor", own, "--threads", "1"),
-        ("inspect", str(package)),
+        ("inspect", str(package), "--sequence", "16"),
         ("verify", str(package)),
     ]
     before = snapshot(trained)
@@ -49,13 +50,11 @@ def test_commands_that_look_change_nothing(trained: Path, package: Path, tmp_pat
 
 
 def test_looking_at_a_run_that_was_never_made_leaves_no_trace(trained: Path, tmp_path: Path) -> None:
-    for command in (("bench", "--list"), ("search", "--candidates", "3"), ("doctor",), ("bench", "--export", "a.csv")):
-        name, *options = command
-        done = (
-            CliRunner().invoke(app, [name, str(trained / "run.yaml"), *options, "--set", f"folder={tmp_path / 'new'}"])
-            if name != "doctor"
-            else CliRunner().invoke(app, ["doctor", str(tmp_path / "new")])
-        )
-        assert done.exit_code == 1, done.output
-        assert "error: " in done.output
+    document = yaml.safe_load((trained / "run.yaml").read_text()) | {"folder": str(tmp_path / "new")}
+    own = tmp_path / "run.yaml"
+    own.write_text(yaml.safe_dump(document))
+    looks = (("bench", "--list"), ("bench", "--export", "a.csv"), ("search", "--candidates", "3"), ("doctor",))
+    for name, *options in (*looks, ("report",)):
+        done = CliRunner().invoke(app, [name, str(own), *options])
+        assert (done.exit_code, "error: " in done.output) == (1, True), (name, done.output)
         assert not (tmp_path / "new").exists()
