@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing, noise_floor
+from ortnas.bench.estimates import AnchorLatency, Timing, noise_floor
 from ortnas.bench.host import Failure
 from ortnas.bench.store import Measurement, Store, StoreError, timings
 from ortnas.bench.timing import Z_TWO_SIDED, Samples, half_width
@@ -219,7 +219,7 @@ def measurement_of(subnet: Subnet, found: Samples | Failure, share: float) -> Me
 
 
 def _conclude(
-    run: Run, usable: dict[str, Timing], reference: Reference, survey: _Survey, ending: str
+    run: Run, usable: dict[str, Timing], reference: AnchorLatency, survey: _Survey, ending: str
 ) -> dict[str, Any]:
     latencies = [timing.latency_ms for timing in usable.values()]
     floor = noise_floor(usable.values())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
@@ -49,7 +49,7 @@ def full_models(run: Run) -> list[Entry]:
     return entries
 
 
-def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = None) -> list[dict[str, Any]]:
+def compare(run: Run, entries: Sequence[Entry], reference: AnchorLatency | None = None) -> list[dict[str, Any]]:
     """One row per entry after the two full models, measured interleaved with the anchor.
 
     ``reference`` is the anchor's latency that speed-ups and drift refer to; by default its latency here.
@@ -162,7 +162,7 @@ def difference(figure: Mapping[str, float]) -> str:
 _VISITS, _CAP_S = 3, 2.0
 
 
-def time_finally(run: Run, models: Mapping[str, bytes], reference: Reference | None = None) -> dict[str, Timing]:
+def time_finally(run: Run, models: Mapping[str, bytes], reference: AnchorLatency | None = None) -> dict[str, Timing]:
     """As ``bench.visits.time_models``, beside the run's anchor. Raises HostError where a model fails."""
     request = replace(run.request, protocol=replace(run.protocol, cap_s=_CAP_S))
     with run.console.progress("timing") as report:
