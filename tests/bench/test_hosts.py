@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ortnas.bench.fingerprint import fingerprint, fingerprint_hash
+from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
@@ -61,8 +61,6 @@ def measure(host: LocalHost, anchor: bytes, *models: bytes, setup: Setup | None 
 def test_the_worker_sees_the_host_as_this_process_does(host: LocalHost) -> None:
     facts = host.hello()["fingerprint"]
     assert facts == fingerprint()
-    assert len(fingerprint_hash(facts)) == 12
-    assert fingerprint_hash(facts) != fingerprint_hash(facts | {"cores": 999})
 
 
 def test_a_refused_model_leaves_the_worker_as_it_is(host: LocalHost, models: list[bytes]) -> None:

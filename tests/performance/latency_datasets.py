@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.estimates import Timing, anchor_latency_of, noise_floor
 from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost, cost_ms
 from ortnas.bench.target import Target
@@ -102,7 +102,7 @@ def record(
                     append_line(path, {"row": int(name), **found.to_json()})
                 host.forget()
                 report(sum(map(len, visits.values())), VISITS * len(genomes), "")
-    reference = reference_of([one for found in visits.values() for one in found], workloads)
+    reference = anchor_latency_of([one for found in visits.values() for one in found], workloads)
     timings = [Timing(tuple(visits[row]), reference) for row in range(len(genomes))]
     latency_ms, errors = (np.array([getattr(one, name) for one in timings]) for name in ("latency_ms", "error"))
     return Dataset(space, genomes, latency_ms, errors, target, noise_floor(timings))

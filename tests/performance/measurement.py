@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.estimates import Timing, anchor_latency_of, noise_floor
 from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload, make_inputs, make_session
 from ortnas.bench.worker_host import LocalHost
@@ -79,8 +79,8 @@ def repeat(models: Models, anchor: bytes) -> dict[str, float]:
     both = [one for found in (first, second) for visits in found.values() for one in visits]
     together, apart = [], []
     for run in (first, second):
-        own = reference_of([one for visits in run.values() for one in visits], WORKLOADS)
-        together.append(_timings(run, reference_of(both, WORKLOADS)))
+        own = anchor_latency_of([one for visits in run.values() for one in visits], WORKLOADS)
+        together.append(_timings(run, anchor_latency_of(both, WORKLOADS)))
         apart.append(_timings(run, own))
     floor = noise_floor([timing for found in together for timing in found.values()])
     assert floor is not None
@@ -143,7 +143,7 @@ def throughput(folder: Path, count: int) -> dict[str, float]:
     anchor = exporter.sliced(exporter.supernet.dimensions.full_subnet)
     visits = time_ours({subnet.key: exporter.sliced(subnet) for subnet in subnets}, anchor, 1)
     elapsed_s = time.monotonic() - start
-    reference = reference_of([one for found in visits.values() for one in found], WORKLOADS)
+    reference = anchor_latency_of([one for found in visits.values() for one in found], WORKLOADS)
     latencies = [timing.latency_ms for timing in _timings(visits, reference).values()]
     return {"subnets_per_minute": 60 * len(visits) / elapsed_s, "throughput_latency_ms": float(np.median(latencies))}
 
