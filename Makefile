@@ -33,7 +33,8 @@ check: setup
 fast: setup
 	$(PYTEST) -m "not slow"
 
-test: setup lint docs
+test: setup
+	@$(MAKE) --no-print-directory --jobs 2 lint docs
 	$(PYTEST)
 
 # OpenVINO's build of ONNX Runtime takes the place of the plain one, so it has an environment of its own.

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from ortnas.nas.data import docstring_sentences
+
+pytestmark = pytest.mark.slow
 
 
 def write_task(folder: Path) -> None:

@@ -20,6 +20,8 @@ import yaml
 
 from ortnas.export.weights import memory_map
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
