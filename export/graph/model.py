@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from ortnas.export.graph.builder import Array, Graph, add_initializer
 from ortnas.export.graph.encoder import build_graph, input_names
-from ortnas.export.graph.heads import OUTPUT_NAMES, output_shape
+from ortnas.export.graph.heads import output_shape
+from ortnas.nas.architecture.head_passes import OUTPUT_NAMES
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ortnas.nas.architecture.families import ACTIVATIONS, CLASS_SUFFIXES, FAMILIES, checkpoint_names
+from ortnas.nas.architecture.families import CLASS_SUFFIXES, FAMILIES
 from ortnas.nas.architecture.layout import HEAD_NAMES, Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
 from ortnas.nas.data.failures import listed
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config

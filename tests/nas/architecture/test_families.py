@@ -6,8 +6,9 @@ import pytest
 import torch
 import transformers
 
-from ortnas.nas.architecture.families import FAMILIES, checkpoint_names
+from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.layout import HEAD_NAMES, tensor_axes
+from ortnas.nas.architecture.spelling import checkpoint_names
 from tests.networks import make_dimensions
 
 CASES = [(family, head) for family in FAMILIES for head in HEAD_NAMES]
