@@ -1,4 +1,7 @@
-"""Task metrics on model outputs, by the definitions of scikit-learn, SciPy and the tasks' own scorers."""
+"""Task metrics on model outputs, by the definitions of scikit-learn, SciPy and the tasks' own scorers.
+
+In numpy alone: hosts that check packages have neither library.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from ortnas.export.tags import TagScheme, find_scheme
 from ortnas.nas.text import IGNORED, EncodedExamples, Example
 
 Outputs = Sequence[Array]
+Counts = npt.NDArray[np.float64]
 _LONGEST_ANSWER = 30
 _STARTS_CONSIDERED = 20
 
@@ -50,24 +54,39 @@ def accuracy(outputs: Outputs, part: Part) -> float:
 
 def f1(outputs: Outputs, part: Part) -> float:
     """F1 of the second label where there are two, mean F1 of all labels where there are more."""
-    from sklearn.metrics import f1_score
-
-    average = "binary" if len(part.label_names) == 2 else "macro"
-    return float(f1_score(part.labels, np.stack(outputs).argmax(1), average=average, zero_division=0))
+    hits, predicted, true = _label_counts(outputs, part)
+    if len(part.label_names) == 2:
+        hits, predicted, true = hits[1:2], predicted[1:2], true[1:2]
+    # A label that neither the texts nor the answers have is no label of this part.
+    occurs = predicted + true > 0
+    return float((2 * hits[occurs] / (predicted + true)[occurs]).mean()) if occurs.any() else 0.0
 
 
 def matthews(outputs: Outputs, part: Part) -> float:
-    """Matthews correlation coefficient."""
-    from sklearn.metrics import matthews_corrcoef
+    """Matthews correlation coefficient, of several labels by Gorodkin (2004); 0 where all answers or labels are one."""
+    hits, predicted, true = _label_counts(outputs, part)
+    texts = len(outputs)
+    covariance = hits.sum() * texts - predicted @ true
+    spread = (texts**2 - predicted @ predicted) * (texts**2 - true @ true)
+    return float(covariance / np.sqrt(spread)) if spread > 0 else 0.0
 
-    return float(matthews_corrcoef(part.labels, np.stack(outputs).argmax(1)))
+
+def _label_counts(outputs: Outputs, part: Part) -> tuple[Counts, Counts, Counts]:
+    """By label, float64 [labels]: how often it is answered rightly, answered, and right."""
+    logits, labels = np.stack(outputs), part.labels
+    answers, size = logits.argmax(1), logits.shape[1]
+    hits, predicted, true = (
+        np.bincount(rows, minlength=size).astype(np.float64) for rows in (labels[answers == labels], answers, labels)
+    )
+    return hits, predicted, true
 
 
 def log_likelihoods(outputs: Outputs, labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Logarithm of the probability that each text's label gets, [n]."""
-    from scipy.special import log_softmax
-
-    return np.asarray(log_softmax(np.stack(outputs).astype(np.float64), axis=1)[np.arange(len(labels)), labels])
+    logits = np.stack(outputs).astype(np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    normalised = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return np.asarray(normalised[np.arange(len(labels)), labels])
 
 
 def log_likelihood(outputs: Outputs, part: Part) -> float:
@@ -83,10 +102,17 @@ def pearson(outputs: Outputs, part: Part) -> float:
 
 def spearman(outputs: Outputs, part: Part) -> float:
     """Spearman rank correlation with the numbers; 0 where all outputs are equal."""
-    from scipy.stats import spearmanr
-
     predicted = np.stack(outputs)[:, 0]
-    return float(spearmanr(predicted, part.labels).statistic) if np.ptp(predicted) > 0 else 0.0
+    # Above and below the diagonal the last digit may differ; SciPy takes the one below.
+    return float(np.corrcoef(_ranks(predicted), _ranks(part.labels))[1, 0]) if np.ptp(predicted) > 0 else 0.0
+
+
+def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Ranks from 1 on, [n]; equal values share their mean rank, and a NaN leaves no rank to any."""
+    if np.isnan(values).any():
+        return np.full(len(values), np.nan)
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places.reshape(-1)]
 
 
 def pearson_spearman(outputs: Outputs, part: Part) -> float:
@@ -279,11 +305,9 @@ def mean_cosine(outputs: Outputs, part: Part) -> float:
 
 def similarity_spearman(outputs: Outputs, part: Part) -> float:
     """Spearman correlation of all pairwise similarities with the teacher's."""
-    from scipy.stats import rankdata
-
     assert part.teacher is not None
     pairs = np.triu_indices(len(outputs), 1)
-    ours, theirs = (rankdata((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
+    ours, theirs = (_ranks((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 

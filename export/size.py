@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.export.graph.heads import HEAD_PRODUCTS
 from ortnas.export.int8.recipes import Recipe
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, top_axes
 from ortnas.nas.architecture.ops import Axes, group_axes
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Population
@@ -29,7 +29,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     total: Vector = fixed + per_layer * present.sum(1)
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
-    if dimensions.head == "masked-lm":
+    if HEADS[dimensions.head].has_decoder:
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
@@ -63,7 +63,7 @@ def _top_product(dimensions: Dimensions, name: str) -> str | None:
     if product := dimensions.network.entry_of(dimensions).product_of(name):
         return product.name
     path = name.rsplit(".", 1)[0].replace(".", "/")
-    return path if path in HEAD_PRODUCTS[dimensions.head] else None
+    return path if path in HEADS[dimensions.head].products else None
 
 
 def _tensor_bytes(

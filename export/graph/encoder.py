@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ortnas.export.graph.builder import Array, Graph
-from ortnas.export.graph.heads import HEAD_PRODUCTS
 from ortnas.export.graph.operations import GraphOps
 from ortnas.nas.architecture.head_passes import apply_head
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -39,7 +39,7 @@ def weight_products(dimensions: Dimensions) -> list[str]:
     layers = [
         f"layers/{index}/{product.name}" for index in range(dimensions.num_layers) for product in network.layer.products
     ]
-    return [*entry, *layers, *HEAD_PRODUCTS[dimensions.head]]
+    return [*entry, *layers, *HEADS[dimensions.head].products]
 
 
 def residual_stream(dimensions: Dimensions, layer: int) -> str:

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
+from ortnas.nas.architecture.heads import HEADS, Output
 from ortnas.nas.architecture.layout import Dimensions
 
 # The embedding once more, as a sequence of one token: what loaders of hidden states ask packages for.
 ALIAS = "last_hidden_state"
-# The weight products of each head that run in integers, and those that never do: one row a text is not worth it.
-HEAD_PRODUCTS: dict[str, tuple[str, ...]] = {
-    "embedding": (),
-    "classification": ("head/pooler", "head/classifier"),
-    "regression": ("head/pooler", "head/classifier"),
-    "token-classification": ("head/classifier",),
-    "span": ("head/classifier",),
-    "masked-lm": ("head/transform", "head/decoder"),
-}
-FLOAT_PRODUCTS = ("head/projection",)
+FLOAT_PRODUCTS = tuple(name for head in HEADS.values() for name in head.float_products)
 
 
-def output_shape(dimensions: Dimensions) -> tuple[int | str, ...]:
-    """Shape of every output, with the names of its dynamic axes."""
-    return {
-        "embedding": ("batch", dimensions.embedding_size),
-        "classification": ("batch", dimensions.num_labels),
-        "regression": ("batch", 1),
-        "token-classification": ("batch", "sequence", dimensions.num_labels),
-        "span": ("batch", "sequence"),
-        "masked-lm": ("batch", "sequence", dimensions.vocab_size),
-    }[dimensions.head]
+def output_shape(output: Output, dimensions: Dimensions) -> tuple[int | str, ...]:
+    """Lengths of an output's axes, or names of those that are dynamic."""
+    return tuple(dimensions.sizes.get(label, label) for label in output.axes)

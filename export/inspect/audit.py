@@ -10,27 +10,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from ortnas.bench.timing import Setup, Workload
+from ortnas.export.inspect.messages import EXTERNAL_DATA, Message, element_type, parse_model
 from ortnas.export.inspect.products import Product, Shape, Uncounted, find_products, inner_graphs, tensors_to_measure
 from ortnas.export.inspect.running import (
     Model,
     graph_inputs,
     make_up_inputs,
     measured_shapes,
-    numpy_type,
     optimized_file,
     read_model,
-    type_name,
 )
+from ortnas.nas.failures import OrtnasError
 
 _NAMED_PRODUCTS = 3
-# Types that pack several values in a byte.
-_BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
 
 
-class CoverageError(RuntimeError):
+class CoverageError(OrtnasError):
     """A model in which too little runs in integers; the message names what does not."""
 
 
@@ -94,22 +90,22 @@ def audit(model: Model, workload: Workload, setup: Setup) -> Audit:
 
     Raises InspectionError where the model cannot be read, loaded, or run at this batch and sequence.
     """
-    given = read_model(model)
+    in_file = read_model(model)
     with optimized_file(model, setup) as path:
-        feeds = make_up_inputs(given, workload)
-        optimized = onnx.load(path, load_external_data=False)
+        feeds = make_up_inputs(in_file, workload)
+        optimized = parse_model(path.read_bytes())
         shapes = measured_shapes(path, tensors_to_measure(optimized.graph), feeds, setup)
-    products, uncounted = find_products(optimized.graph, shapes, {node.name for node in given.graph.node})
+    products, uncounted = find_products(optimized.graph, shapes, {node.name for node in in_file.graph.node})
     return Audit(
-        file_bytes=_file_bytes(model, given),
-        ir_version=given.ir_version,
-        opset=next((item.version for item in given.opset_import if item.domain in ("", "ai.onnx")), 0),
-        inputs=tuple(map(_port, graph_inputs(given.graph))),
-        outputs=tuple(map(_port, given.graph.output)),
+        file_bytes=_file_bytes(model, in_file),
+        ir_version=in_file.ir_version,
+        opset=next((item.version for item in in_file.opset_import if item.domain in ("", "ai.onnx")), 0),
+        inputs=tuple(map(_port, graph_inputs(in_file.graph))),
+        outputs=tuple(map(_port, in_file.graph.output)),
         input_shapes={name: value.shape for name, value in feeds.items()},
-        operators_in_file=_count_operators(given),
+        operators_in_file=_count_operators(in_file),
         operators=_count_operators(optimized),
-        weight_bytes=_weight_bytes(given),
+        weight_bytes=_weight_bytes(in_file),
         products=products,
         uncounted=uncounted,
     )
@@ -127,11 +123,11 @@ def check_coverage(audit: Audit, threshold: float, allowed: Collection[str] = ()
 
     weights = audit.weight_products
     considered = [product for product in weights if product.kernel == "integer" or not is_allowed(product.name)]
-    unknown = [node for node in audit.uncounted if not is_allowed(node.name)]
-    if unknown:
+    not_counted = [node for node in audit.uncounted if not is_allowed(node.name)]
+    if not_counted:
         raise CoverageError(
             "integer coverage cannot be told, as these products could not be counted: "
-            + _listed([f"{node.name} ({node.operator}: {node.reason})" for node in unknown])
+            + _listed([f"{node.name} ({node.operator}: {node.reason})" for node in not_counted])
         )
     if not weights:
         raise CoverageError("integer coverage cannot be told: the model has no product with a weight")
@@ -147,8 +143,8 @@ def check_coverage(audit: Audit, threshold: float, allowed: Collection[str] = ()
 
 
 def _listed(entries: list[str]) -> str:
-    rest = len(entries) - _NAMED_PRODUCTS
-    return ", ".join(entries[:_NAMED_PRODUCTS]) + (f" and {rest} more" if rest > 0 else "")
+    unnamed = len(entries) - _NAMED_PRODUCTS
+    return ", ".join(entries[:_NAMED_PRODUCTS]) + (f" and {unnamed} more" if unnamed > 0 else "")
 
 
 def _integer_share(products: Collection[Product]) -> float:
@@ -156,21 +152,21 @@ def _integer_share(products: Collection[Product]) -> float:
     return sum(product.multiply_adds for product in products if product.kernel == "integer") / total if total else 0.0
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def _graphs(graph: Message) -> Iterator[Message]:
     yield graph
     for node in graph.node:
         for body in inner_graphs(node):
             yield from _graphs(body)
 
 
-def _count_operators(model: onnx.ModelProto) -> dict[str, int]:
+def _count_operators(model: Message) -> dict[str, int]:
     """Bodies of control flow and local functions included."""
     counts: Counter[str] = Counter(node.op_type for function in model.functions for node in function.node)
     counts.update(node.op_type for graph in _graphs(model.graph) for node in graph.node)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
-def _weights(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def _weights(model: Message) -> Iterator[Message]:
     for graph in _graphs(model.graph):
         yield from graph.initializer
         for node in graph.node:
@@ -178,33 +174,32 @@ def _weights(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from (item.t for item in node.attribute if item.name == "value")
 
 
-def _weight_bytes(model: onnx.ModelProto) -> dict[str, int]:
+def _weight_bytes(model: Message) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     for tensor in _weights(model):
-        kind = numpy_type(tensor.data_type)
-        bits = math.prod(tensor.dims) * _BITS.get(kind.name, 8 * kind.itemsize)
-        sizes[kind.name] += math.ceil(bits / 8)
+        name, bits = element_type(tensor.data_type)
+        sizes[name] += math.ceil(math.prod(tensor.dims) * bits / 8)
     return dict(sizes.most_common())
 
 
-def _file_bytes(model: Model, given: onnx.ModelProto) -> int:
+def _file_bytes(model: Model, in_file: Message) -> int:
     """Size of the file and of the files beside it that hold its weights."""
     if not isinstance(model, Path):
         return len(model)
     beside = {
         entry.value
-        for tensor in _weights(given)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for tensor in _weights(in_file)
+        if tensor.data_location == EXTERNAL_DATA
         for entry in tensor.external_data
         if entry.key == "location"
     }
     return sum(path.stat().st_size for path in (model, *(model.parent / name for name in beside)))
 
 
-def _port(item: onnx.ValueInfoProto) -> Port:
+def _port(item: Message) -> Port:
     kind = item.type.WhichOneof("value")
     if kind != "tensor_type":
         return Port(item.name, kind or "?", ())
     dimensions = item.type.tensor_type.shape.dim
     shape = tuple(size.dim_value if size.HasField("dim_value") else size.dim_param or "?" for size in dimensions)
-    return Port(item.name, type_name(item.type.tensor_type.elem_type), shape)
+    return Port(item.name, element_type(item.type.tensor_type.elem_type)[0], shape)

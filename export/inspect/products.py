@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import onnx
-from onnx import helper
+from ortnas.export.inspect.messages import GRAPH_ATTRIBUTE, Message, attribute_value
 
 Shape = tuple[int, ...]
 Kernel = Literal["integer", "float"]
@@ -173,15 +172,15 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
 }
 
 
-def _rules(node: onnx.NodeProto) -> tuple[_Rule, ...]:
+def _rules(node: Message) -> tuple[_Rule, ...]:
     return _RULES.get(f"{node.domain}.{node.op_type}") or _RULES.get(node.op_type, ())
 
 
-def _is_custom(node: onnx.NodeProto) -> bool:
+def _is_custom(node: Message) -> bool:
     return bool(node.domain) and not node.domain.startswith(_KNOWN_DOMAINS)
 
 
-def _name(node: onnx.NodeProto) -> str:
+def _name(node: Message) -> str:
     return str(node.name or next(filter(None, node.output), node.op_type))
 
 
@@ -193,29 +192,29 @@ def _given_name(name: str, given_names: Collection[str]) -> str:
     return candidate or name
 
 
-def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def inner_graphs(node: Message) -> Iterator[Message]:
     """Bodies of a control flow node."""
     for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
+        if attribute.type == GRAPH_ATTRIBUTE:
             yield attribute.g
         yield from attribute.graphs
 
 
-def tensors_to_measure(graph: onnx.GraphProto) -> list[str]:
+def tensors_to_measure(graph: Message) -> list[str]:
     """Names of the tensors whose shapes ``find_products`` needs."""
-    known = {item.name for item in graph.initializer}
+    initializers = {item.name for item in graph.initializer}
     names = {
         name
         for node in graph.node
         if _rules(node) and not _is_custom(node)
         for name in (*node.input, node.output[0])
-        if name and name not in known
+        if name and name not in initializers
     }
     return sorted(names)
 
 
 def find_products(
-    graph: onnx.GraphProto, shapes: Mapping[str, Shape], given_names: Collection[str] = ()
+    graph: Message, shapes: Mapping[str, Shape], given_names: Collection[str] = ()
 ) -> tuple[tuple[Product, ...], tuple[Uncounted, ...]]:
     """The products of a graph in its order, and the nodes that could not be counted.
 
@@ -238,7 +237,7 @@ def find_products(
             if _PRODUCT_NAMES.search(operator):
                 uncounted.append(Uncounted(name, operator, "no rule for this operator"))
             continue
-        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        attributes = {item.name: attribute_value(item) for item in node.attribute}
         inputs = tuple(shapes[tensor] if tensor else None for tensor in node.input)
         for rule in rules:
             factors = [node.input[position] for position in (rule.left, rule.right) if position < len(node.input)]
@@ -260,7 +259,7 @@ def find_products(
     return tuple(products), tuple(uncounted)
 
 
-def _inside(graph: onnx.GraphProto, where: str) -> Iterator[Uncounted]:
+def _inside(graph: Message, where: str) -> Iterator[Uncounted]:
     for node in graph.node:
         if _rules(node) or _is_custom(node) or _PRODUCT_NAMES.search(node.op_type):
             yield Uncounted(_name(node), node.op_type, where)
@@ -268,7 +267,7 @@ def _inside(graph: onnx.GraphProto, where: str) -> Iterator[Uncounted]:
             yield from _inside(body, where)
 
 
-def _constants(graph: onnx.GraphProto) -> set[str]:
+def _constants(graph: Message) -> set[str]:
     """Tensors that are the same in every run: initializers and what is computed from them alone."""
     constants = {item.name for item in graph.initializer}
     for node in graph.node:
@@ -277,7 +276,7 @@ def _constants(graph: onnx.GraphProto) -> set[str]:
     return constants
 
 
-def _why_float(factors: Collection[str], constants: set[str], producers: Mapping[str, onnx.NodeProto]) -> str:
+def _why_float(factors: Collection[str], constants: set[str], producers: Mapping[str, Message]) -> str:
     is_quantized = {name in constants: _is_dequantized(name, producers) for name in factors}
     weight, activation = is_quantized[True], is_quantized.get(False, True)
     if weight and activation:
@@ -289,7 +288,7 @@ def _why_float(factors: Collection[str], constants: set[str], producers: Mapping
     return "neither its input nor its weight is quantized"
 
 
-def _is_dequantized(name: str, producers: Mapping[str, onnx.NodeProto]) -> bool:
+def _is_dequantized(name: str, producers: Mapping[str, Message]) -> bool:
     while (node := producers.get(name)) is not None and node.op_type in _RESHAPERS:
         name = node.input[0]
     return node is not None and node.op_type == "DequantizeLinear"

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
-from onnx import helper
 
 from ortnas.bench.timing import Setup, Workload
+from ortnas.export.inspect.messages import INT64, Message, element_type, parse_model
 from ortnas.export.inspect.products import Shape
+from ortnas.nas.failures import OrtnasError
 
 Model = bytes | Path
 Feeds = dict[str, npt.NDArray[np.generic]]
@@ -35,7 +35,7 @@ _UNKNOWN_ROWS = 2
 _CARRIERS = ("Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
 
-class InspectionError(ValueError):
+class InspectionError(OrtnasError):
     """A model that cannot be looked at; the message says why and what to do."""
 
 
@@ -47,37 +47,25 @@ def find_model(path: Path) -> Path:
     return file
 
 
-def read_model(model: Model) -> onnx.ModelProto:
+def read_model(model: Model) -> Message:
     """The model without data that lies outside its file. Raises InspectionError for what is not ONNX."""
     content = model.read_bytes() if isinstance(model, Path) else model
     try:
-        read = onnx.load_model_from_string(content)
-    except Exception:  # protobuf's exception type is no part of onnx's interface
+        read = parse_model(content)
+    except Exception:  # protobuf's exception types have changed between releases
         raise InspectionError(f"{_label(model)}: not an ONNX model, or one that is cut short or damaged") from None
     if not read.graph.node:
         raise InspectionError(f"{_label(model)}: not an ONNX model: it holds no operators")
     return read
 
 
-def numpy_type(element_type: int) -> np.dtype[Any]:
-    """The numpy type of an ONNX element type (``onnx.TensorProto.DataType``)."""
-    kind: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(element_type)
-    return kind
-
-
-def type_name(element_type: int) -> str:
-    """Numpy's name of an ONNX element type, and ``string``."""
-    kind = numpy_type(element_type)
-    return "string" if kind.hasobject else kind.name
-
-
-def graph_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+def graph_inputs(graph: Message) -> list[Message]:
     """Inputs that must be fed; until IR version 4 weights are listed among the inputs."""
     weights = {item.name for item in graph.initializer}
     return [item for item in graph.input if item.name not in weights]
 
 
-def make_up_inputs(model: onnx.ModelProto, workload: Workload, seed: int = 1) -> Feeds:
+def make_up_inputs(model: Message, workload: Workload, seed: int = 1) -> Feeds:
     """Values for every input of a model, by its type and name.
 
     Sizes that the model leaves open are the batch on the first axis, the sequence on axes named for it and on second
@@ -98,7 +86,7 @@ def make_up_inputs(model: onnx.ModelProto, workload: Workload, seed: int = 1) ->
     return feeds
 
 
-def _table_rows(graph: onnx.GraphProto) -> dict[str, int]:
+def _table_rows(graph: Message) -> dict[str, int]:
     """Rows of the smallest constant table that each input's values are looked up in, by input name."""
     tables = {item.name: tuple(item.dims) for item in graph.initializer}
     origin = {item.name: item.name for item in graph_inputs(graph)}
@@ -124,7 +112,7 @@ def _table_rows(graph: onnx.GraphProto) -> dict[str, int]:
     return rows
 
 
-def _input_shape(item: onnx.ValueInfoProto, workload: Workload, named_sizes: dict[str, int]) -> Shape:
+def _input_shape(item: Message, workload: Workload, named_sizes: dict[str, int]) -> Shape:
     if not item.type.tensor_type.HasField("shape"):
         raise InspectionError(f"input {item.name!r} has no declared shape; export the model with one")
     shape = []
@@ -152,13 +140,11 @@ def _input_shape(item: onnx.ValueInfoProto, workload: Workload, named_sizes: dic
     return tuple(shape)
 
 
-def _input_values(
-    item: onnx.ValueInfoProto, shape: Shape, limit: int, rng: np.random.Generator
-) -> npt.NDArray[np.generic]:
-    kind, name = numpy_type(item.type.tensor_type.elem_type), item.name.lower()
-    if kind.kind not in "biuf":
-        called = type_name(item.type.tensor_type.elem_type)
-        raise InspectionError(f"input {item.name!r} is of type {called}, for which no values can be made up")
+def _input_values(item: Message, shape: Shape, limit: int, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+    type_name, name = element_type(item.type.tensor_type.elem_type)[0], item.name.lower()
+    if not re.fullmatch(r"bool|u?int(8|16|32|64)|float(16|32|64)", type_name):
+        raise InspectionError(f"input {item.name!r} is of type {type_name}, for which no values can be made up")
+    kind = np.dtype(type_name)
     if "mask" in name or kind.kind == "b":
         return np.ones(shape, kind)
     if kind.kind == "f":
@@ -243,12 +229,6 @@ def optimized_file(model: Model, setup: Setup) -> Iterator[Path]:
         yield path
 
 
-def optimized_graph(model: Model, setup: Setup) -> onnx.ModelProto:
-    """The graph that ONNX Runtime really runs under default options, weights included. Raises InspectionError."""
-    with optimized_file(model, setup) as path:
-        return onnx.load(path)
-
-
 def measured_shapes(path: Path, tensors: Collection[str], feeds: Feeds, setup: Setup) -> dict[str, Shape]:
     """Shapes of inner tensors of an optimized model, found by running it once as it is.
 
@@ -256,11 +236,11 @@ def measured_shapes(path: Path, tensors: Collection[str], feeds: Feeds, setup: S
     """
     if not tensors:
         return {}
-    model = onnx.load(path, load_external_data=False)
+    model = parse_model(path.read_bytes())
     outputs = {f"shape of {tensor}": tensor for tensor in tensors}
     for output, tensor in outputs.items():
-        model.graph.node.append(helper.make_node("Shape", [tensor], [output]))
-        model.graph.output.append(helper.make_tensor_value_info(output, onnx.TensorProto.INT64, None))
+        model.graph.node.add(op_type="Shape", input=[tensor], output=[output])
+        model.graph.output.add(name=output).type.tensor_type.elem_type = INT64
     with_shapes = path.with_name("with_shapes.onnx")
     with_shapes.write_bytes(model.SerializeToString())
     options = _options(setup)

@@ -19,8 +19,10 @@ from ortnas.export.package.card import example_ids, model_card
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.spelling import checkpoint_config
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.files import digest, parse_json, said, shown, write_json
+from ortnas.nas.failures import OrtnasError
+from ortnas.nas.files import digest, parse_json, write_json
 from ortnas.nas.text import Example, encode, load_tokenizer
+from ortnas.nas.wording import said, shown
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,7 +66,7 @@ _MISSING = object()
 _LONGEST_NAME = 200
 
 
-class PackageError(ValueError):
+class PackageError(OrtnasError, ValueError):
     """A folder that is no usable package."""
 
 

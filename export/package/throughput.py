@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Feeds, Session, make_session
 from ortnas.export.package.package import PackageError, read_record, read_sample
 from ortnas.export.package.verify import sample_part
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.text import load_tokenizer
 
 _WARM_RUNS = 3
 
 
-class LoadError(RuntimeError):
+class LoadError(OrtnasError):
     """A load that cannot be driven; the message says why."""
 
 

@@ -15,8 +15,8 @@ import onnxruntime
 
 from ortnas.bench.estimates import reference_of
 from ortnas.bench.fingerprint import fingerprint
-from ortnas.bench.store import Target
-from ortnas.bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
 from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inference import model_outputs
 from ortnas.export.inspect.audit import CoverageError, audit, check_coverage
@@ -31,8 +31,8 @@ from ortnas.export.package.package import (
     read_sample,
     token_digest,
 )
-from ortnas.nas.files import said, shortened
 from ortnas.nas.text import EncodedExamples, Example, TokenizerError, encode, load_tokenizer
+from ortnas.nas.wording import said, shortened
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,7 +50,7 @@ _UNBUDGETED = 1.1
 _STEADY = 0.1
 # No load that leaves sessions together at all makes them so many times slower.
 _BEYOND_LOAD = 3
-_PROTOCOL = Protocol.fixed(40)
+_PROTOCOL = TimingProtocol.fixed(40)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _running(folder: Path, record: dict[str, Any], recorded: Target) -> Iterator
 
     if record["coverage"]["threshold"] is not None:
         yield from _guarded("integer kernels", lambda: [_coverage(model, record, workloads[0], setup)])
-    differences = Target(fingerprint(), setup, workloads).differences(record["target"])
+    differences = Target(fingerprint(), setup, workloads).differences(Target.from_json(record["target"]))
     other_hosts = [difference for difference in differences if not difference.startswith("onnxruntime:")]
     yield (
         Check("host", "warn", "measured elsewhere; " + "; ".join(other_hosts))

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.ops import Ops, Weight
 
 T = TypeVar("T")
 W = TypeVar("W")
-
-# Named as in the ONNX models of sentence-transformers and of transformers' exporter.
-OUTPUT_NAMES = {
-    "embedding": ("sentence_embedding",),
-    "classification": ("logits",),
-    "regression": ("logits",),
-    "token-classification": ("logits",),
-    "span": ("start_logits", "end_logits"),
-    "masked-lm": ("logits",),
-}
 
 
 class HeadPass(Protocol):
@@ -32,7 +23,7 @@ def apply_head(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: D
     Unit embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
     [batch, sequence, 2] (span: start, end) or [batch, sequence, vocab].
     """
-    return _PASSES[dimensions.head](ops, x, top, dimensions)
+    return PASSES[dimensions.head](ops, x, top, dimensions)
 
 
 def project(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]]) -> T:
@@ -43,7 +34,7 @@ def project(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]]) -> T:
 def _sentence_embedding(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
     """Mean of the tokens or the first one, projected to the checkpoint's width and scaled to length one."""
     pooled = ops.first_token("head", x) if dimensions.pooling == "cls" else ops.mean("head", x)
-    return ops.unit(OUTPUT_NAMES[dimensions.head][0], project(ops, pooled, top))
+    return ops.unit(HEADS[dimensions.head].output_names[0], project(ops, pooled, top))
 
 
 def _text_logits(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
@@ -52,17 +43,17 @@ def _text_logits(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions:
     dense = ops.linear("head/pooler", first, top["head.pooler.weight"], top["head.pooler.bias"])
     pooled = ops.activation(dimensions.head_activation, "head/pooled", dense)
     classifier = top["head.classifier.weight"], top["head.classifier.bias"]
-    return ops.linear("head/classifier", pooled, *classifier, output=OUTPUT_NAMES[dimensions.head][0])
+    return ops.linear("head/classifier", pooled, *classifier, output=HEADS[dimensions.head].output_names[0])
 
 
 def _token_labels(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
     flat = ops.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
-    return ops.by_text("head", flat, OUTPUT_NAMES[dimensions.head][0])
+    return ops.by_text("head", flat, HEADS[dimensions.head].output_names[0])
 
 
 def _span(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
     flat = ops.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
-    return ops.columns("head", flat, OUTPUT_NAMES[dimensions.head])
+    return ops.columns("head", flat, HEADS[dimensions.head].output_names)
 
 
 def _token_logits(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
@@ -72,10 +63,10 @@ def _token_logits(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions
     norm = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
     normed = ops.layer_norm("head/transform/norm", active, *norm, dimensions.layer_norm_epsilon)
     flat = ops.linear("head/decoder", normed, top["embeddings.word"], top["head.decoder.bias"])
-    return ops.by_text("head", flat, OUTPUT_NAMES[dimensions.head][0])
+    return ops.by_text("head", flat, HEADS[dimensions.head].output_names[0])
 
 
-_PASSES: dict[str, HeadPass] = {
+PASSES: dict[str, HeadPass] = {
     "embedding": _sentence_embedding,
     "classification": _text_logits,
     "regression": _text_logits,

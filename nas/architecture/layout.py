@@ -12,40 +12,14 @@ from typing import Any, Protocol, TypeVar
 
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.families.family import Network
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import Axes, Weight
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
-from ortnas.nas.files import shown
+from ortnas.nas.wording import shown
 
 # The two files of a supernet folder beside the tokenizer's.
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "supernet.json"
-
-_POOLED_HEAD: dict[str, Axes] = {
-    "head.pooler.weight": ("pooled", "hidden"),
-    "head.pooler.bias": ("pooled",),
-    "head.classifier.weight": ("label", "pooled"),
-    "head.classifier.bias": ("label",),
-}
-_TOKEN_HEAD: dict[str, Axes] = {
-    "head.classifier.weight": ("label", "hidden"),
-    "head.classifier.bias": ("label",),
-}
-# The decoder of the masked-LM head is the word table.
-HEADS: dict[str, dict[str, Axes]] = {
-    "embedding": {"head.projection.weight": ("embedding", "hidden")},
-    "classification": _POOLED_HEAD,
-    "regression": _POOLED_HEAD,
-    "token-classification": _TOKEN_HEAD,
-    "span": _TOKEN_HEAD,
-    "masked-lm": {
-        "head.transform.weight": ("table", "hidden"),
-        "head.transform.bias": ("table",),
-        "head.transform_norm.weight": ("table",),
-        "head.transform_norm.bias": ("table",),
-        "head.decoder.bias": ("vocab",),
-    },
-}
-HEAD_NAMES = tuple(HEADS)
 
 
 @dataclass(frozen=True)
@@ -90,7 +64,7 @@ class Dimensions:
         if wrong := names.symmetric_difference(document) - optional:
             raise SpaceError(f"dimensions: missing or unknown keys {sorted(wrong)}")
         if document["head"] not in HEADS:
-            raise SpaceError(f"dimensions: head is {document['head']!r}; allowed are {', '.join(HEAD_NAMES)}")
+            raise SpaceError(f"dimensions: head is {document['head']!r}; allowed are {', '.join(HEADS)}")
         return cls(**document)
 
     @property
@@ -139,7 +113,7 @@ class Dimensions:
 
 def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of the embeddings and the head, by canonical name."""
-    axes = HEADS[dimensions.head]
+    axes = dict(HEADS[dimensions.head].tensors)
     if not dimensions.table_size:
         axes = {
             name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()

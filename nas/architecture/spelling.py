@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -43,11 +44,11 @@ def checkpoint_config(
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
     config |= family.spell_settings(settings)
-    names = list(labels) or ["LABEL_0"] * (dimensions.head == "regression")
+    names = list(labels) or ["LABEL_0"] * HEADS[dimensions.head].gives_number
     if names:
         config["id2label"] = dict(enumerate(names))
         config["label2id"] = {label: index for index, label in enumerate(names)}
-    if dimensions.head == "regression":
+    if HEADS[dimensions.head].gives_number:
         # Without it the CrossEncoder of sentence-transformers takes a sigmoid.
         config["sentence_transformers"] = {"activation_fn": _ACTIVATION_PATHS[activation or "identity"]}
     return config
@@ -59,7 +60,7 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     The embedding head's projection and a family's missing token types have no counterpart; no two names share one.
     """
     family = FAMILIES[dimensions.family]
-    base = "" if dimensions.head == "embedding" else f"{family.base}."
+    base = "" if HEADS[dimensions.head].is_bare_encoder else f"{family.base}."
     entry = {}
     for ours, theirs in family.embeddings.items():
         entry.update(_tensors(ours, f"{base}{theirs}"))

@@ -1,4 +1,4 @@
-"""ONNX models that ortnas did not make."""
+"""ONNX models that ortnas did not make, and what ONNX Runtime makes of models."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from ortnas.bench.timing import Setup
+from ortnas.export.inspect.running import optimized_file
 
 Sizes = Sequence[int | str]
 
@@ -45,6 +48,12 @@ def make_model(
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=list(functions))
     content: bytes = model.SerializeToString()
     return content
+
+
+def optimized_graph(model: bytes | Path, setup: Setup) -> onnx.ModelProto:
+    """The graph that ONNX Runtime really runs under default options, weights included."""
+    with optimized_file(model, setup) as path:
+        return onnx.load(path)
 
 
 def two_gemms() -> bytes:

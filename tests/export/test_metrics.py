@@ -60,6 +60,24 @@ def test_regression_metrics_are_scipys() -> None:
     assert pearson_spearman([np.zeros(1, np.float32)] * 50, part) == 0
 
 
+def test_metrics_of_few_labels_and_equal_numbers_are_the_libraries_to_the_last_digit() -> None:
+    rng = np.random.default_rng(3)
+    for texts in range(2, 60):
+        names = ("no", "yes") if texts % 2 else ("a", "b", "c", "d")
+        used = rng.integers(1, len(names) + 1, 2)
+        labels, predicted = (rng.integers(0, highest, texts) for highest in used)
+        outputs = list(np.eye(len(names), dtype=np.float32)[predicted])
+        part = labelled(labels.tolist(), names)
+        average = "binary" if len(names) == 2 else "macro"
+        assert f1(outputs, part) == f1_score(labels, predicted, average=average, zero_division=0)
+        if max(used) > 1:
+            assert matthews(outputs, part) == matthews_corrcoef(labels, predicted)
+        numbers = (rng.integers(0, 4, texts) / 2).tolist()
+        answers = [np.array([value], np.float32) for value in rng.integers(0, 4, texts)]
+        if np.ptp(numbers) > 0 and np.ptp(answers) > 0:
+            assert spearman(answers, labelled(numbers)) == spearmanr(np.stack(answers)[:, 0], numbers).statistic
+
+
 def test_an_entity_counts_only_when_type_and_both_ends_agree() -> None:
     names = ("O", "B-PER", "I-PER", "B-LOC")
     part = labelled([[IGNORED, 1, 2, IGNORED, 0, 3]], names)

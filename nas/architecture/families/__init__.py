@@ -5,10 +5,10 @@ from __future__ import annotations
 from ortnas.nas.architecture.families.bert import BERT
 from ortnas.nas.architecture.families.distilbert import DISTILBERT
 from ortnas.nas.architecture.families.electra import ELECTRA
-from ortnas.nas.architecture.families.family import CLASS_SUFFIXES, Family
+from ortnas.nas.architecture.families.family import Family
 from ortnas.nas.architecture.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
-__all__ = ["CLASS_SUFFIXES", "FAMILIES", "Family"]
+__all__ = ["FAMILIES", "Family"]
 
 FAMILIES: dict[str, Family] = {
     "bert": BERT,

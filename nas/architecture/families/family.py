@@ -7,21 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ortnas.nas.architecture.blocks import Block
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import Ops, Weight
 from ortnas.nas.architecture.subnet import Layer
 
 if TYPE_CHECKING:
     from ortnas.nas.architecture.layout import Dimensions
-
-# Ending of the class name in transformers; a checkpoint whose architecture ends so holds a trained head.
-CLASS_SUFFIXES = {
-    "embedding": "Model",
-    "classification": "ForSequenceClassification",
-    "regression": "ForSequenceClassification",
-    "token-classification": "ForTokenClassification",
-    "span": "ForQuestionAnswering",
-    "masked-lm": "ForMaskedLM",
-}
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -96,7 +87,7 @@ class Family:
         return "type_vocab_size" not in self.fixed
 
     def class_name(self, head: str) -> str:
-        return self.class_prefix + CLASS_SUFFIXES[head]
+        return self.class_prefix + HEADS[head].class_suffix
 
     def read_setting(self, config: Any, key: str) -> Any:
         """The value of one of BERT's configuration keys in a transformers configuration of this family."""

@@ -15,11 +15,18 @@ from ortnas.export.inspect.running import (
     InspectionError,
     find_model,
     make_up_inputs,
-    optimized_graph,
     profile,
     read_model,
 )
-from tests.export.models import branches, convolutions, make_model, random_integers, random_weight, two_gemms
+from tests.export.models import (
+    branches,
+    convolutions,
+    make_model,
+    optimized_graph,
+    random_integers,
+    random_weight,
+    two_gemms,
+)
 from tests.networks import make_dimensions, make_space, random_tensors
 
 WORKLOAD = Workload(batch=3, sequence=10)

@@ -14,11 +14,11 @@ from ortnas.export.build import Exporter, ExportError
 from ortnas.export.graph.encoder import build_graph
 from ortnas.export.graph.model import float_model
 from ortnas.export.inference import Drift, drift, load, run
-from ortnas.export.inspect.running import optimized_graph
 from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.export.int8.recipes import FALLBACK, RECIPES, Recipe, choose_recipe, recipe_named
 from ortnas.export.weights import SupernetFolder
+from tests.export.models import optimized_graph
 from tests.networks import HOST_RECIPE, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
 

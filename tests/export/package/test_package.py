@@ -20,7 +20,7 @@ from ortnas.export.inference import load, model_outputs, run
 from ortnas.export.metrics import Part, answer_texts, best_spans
 from ortnas.export.package.package import ODD_TEXTS, checksum, read_record, write_package
 from ortnas.nas.architecture.families import FAMILIES
-from ortnas.nas.architecture.layout import HEAD_NAMES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.spelling import checkpoint_config
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.text import Example, encode, load_tokenizer
@@ -230,7 +230,7 @@ def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentence
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 def test_transformers_understands_the_configuration(tmp_path: Path, family: str, head: str) -> None:
     sizes = {"max_positions": 50, "table_size": 20 if family == "electra" else 0, "padding_id": 1}
     dimensions = make_dimensions(head, family=family, **sizes)
