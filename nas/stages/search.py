@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.host import StoredHost
 from ortnas.export.inference import model_outputs
 from ortnas.nas.console import Console
@@ -58,7 +58,7 @@ class _Setting:
     ``resolution`` what differences of scores the texts can show.
     """
 
-    reference: Reference
+    reference: AnchorLatency
     predictor: Predictor
     others: tuple[Constraint, ...]
     scorer: Scorer | FitnessScorer
