@@ -106,17 +106,17 @@ def doctor(
         for number in range(sessions):
             if number:
                 time.sleep(pause_s)
-            found = host.measure({"model": timed}, request, number)["model"]
-            if isinstance(found, Failure):
-                raise HostError(f"{host.name} cannot time the model: {found.reason}")
-            visits.append(found)
+            samples = host.measure({"model": timed}, request, number)["model"]
+            if isinstance(samples, Failure):
+                raise HostError(f"{host.name} cannot time the model: {samples.reason}")
+            visits.append(samples)
             readings.append(host.hello()["conditions"])
             report(number + 1, sessions, "")
     host.forget()
     facts = findings(readings, setup)
     reference = anchor_latency_of(visits, workloads)
     sessions_ms = [float(value) for value in Timing(tuple(visits), reference).visits_ms]
-    plain_sessions_ms = [_plain_ms(one, reference) for one in visits]
+    plain_sessions_ms = [_plain_ms(visit, reference) for visit in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
     console.table(
         f"{hello['fingerprint']['cpu']}, {setup.threads} thread(s), ONNX Runtime {hello['versions']['onnxruntime']}",
@@ -143,7 +143,7 @@ def doctor(
 
 def noise_of(latencies_ms: Sequence[float]) -> Noise:
     """Of two or more sessions of one model."""
-    differences = [abs(one / other - 1) for one, other in combinations(latencies_ms, 2)]
+    differences = [abs(first / second - 1) for first, second in combinations(latencies_ms, 2)]
     return Noise(float(np.median(differences)), float(np.percentile(differences, 95)))
 
 

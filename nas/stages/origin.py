@@ -45,9 +45,9 @@ def _card_on_the_hub(name: str) -> Path | None:
     """The card from the hub's cache on this machine, else from the hub, which is asked once."""
     import huggingface_hub
 
-    known = huggingface_hub.try_to_load_from_cache(name, _CARD_FILE)
-    if isinstance(known, str):
-        return Path(known)
+    cached = huggingface_hub.try_to_load_from_cache(name, _CARD_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
     try:
         return Path(huggingface_hub.hf_hub_download(name, _CARD_FILE, etag_timeout=_NETWORK_S))
     except Exception:  # no network, no such card, no right to it: the library has a type for each
