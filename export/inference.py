@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,10 @@ import onnxruntime
 from ortnas.bench.conditions import usable_processors
 from ortnas.bench.timing import Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
-from ortnas.export.int8.calibration import Feeds
 from ortnas.nas.text import IGNORED, EncodedExamples
+
+if TYPE_CHECKING:
+    from ortnas.export.int8.calibration import Feeds
 
 Array = npt.NDArray[np.float32]
 _TOKEN_HEADS = ("token-classification", "span")
@@ -62,15 +65,15 @@ def outputs_of(
     Rows of similar length share a batch, so that little of it is padding.
     """
     chosen = np.asarray(rows, np.int64)
-    found: list[Array] = [np.empty(0, np.float32)] * len(chosen)
+    answers: list[Array] = [np.empty(0, np.float32)] * len(chosen)
     order = np.argsort(examples.lengths[chosen], kind="stable")
     for start in range(0, len(order), BATCH_SIZE):
         places = order[start : start + BATCH_SIZE].tolist()
         batch = chosen[places].tolist()
         outputs = split_rows(head, run(session, examples.feeds(batch)), examples, batch)
         for place, output in zip(places, outputs, strict=True):
-            found[place] = output
-    return found
+            answers[place] = output
+    return answers
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     from ortnas.export.inspect.audit import CoverageError
     from ortnas.export.inspect.running import InspectionError
     from ortnas.export.int8.calibration import CalibrationError
-    from ortnas.export.package.package import PackageError
+    from ortnas.export.package.hub import HubError
+    from ortnas.export.package.record import PackageError
     from ortnas.export.package.throughput import LoadError
-    from ortnas.export.package.upload import HubError
     from ortnas.export.weights import SupernetError
     from ortnas.nas.architecture.subnet import SpaceError
     from ortnas.nas.failures import CheckpointError, DataError, TrainingError

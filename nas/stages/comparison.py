@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,6 +80,7 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
                 "speed_up": timing.reference.latency_ms / timing.latency_ms,
                 "predicted_ms": entry.predicted_ms,
                 "size_bytes": len(models[entry.name]),
+                "model_digest": hashlib.sha256(models[entry.name]).hexdigest(),
                 "scores": scores[entry.name],
                 "intervals": {run.metric: intervals[entry.name]},
                 "null_threshold": thresholds[entry.name],

@@ -16,11 +16,8 @@ from ortnas.bench.findings import Reading, findings
 from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
 from ortnas.bench.timing import Protocol, Samples, Setup, Workload
-from ortnas.export.weights import SupernetError
 from ortnas.nas.console import Console
 from ortnas.nas.files import write_json
-from ortnas.nas.run.configuration import read_configuration
-from ortnas.nas.run.run import Run
 
 _PAUSE_S = 1.0
 
@@ -38,6 +35,11 @@ def examine(configuration: Path | None, host: str | None, threads: int | None, c
             return doctor(reached, Setup(threads=threads or 1), (Workload(),), console, pause_s=_pause_s(reached))
         finally:
             reached.close()
+    # A host that serves lacks what training needs.
+    from ortnas.export.weights import SupernetError
+    from ortnas.nas.run.configuration import read_configuration
+    from ortnas.nas.run.run import Run
+
     overrides = {"target.host": host, "target.threads": threads}
     chosen = {key: value for key, value in overrides.items() if value is not None}
     run = Run(read_configuration(configuration, chosen), console)
@@ -97,17 +99,17 @@ def doctor(
         for number in range(sessions):
             if number:
                 time.sleep(pause_s)
-            found = host.measure({"model": timed}, anchor, setup, workloads, protocol, number)["model"]
-            if isinstance(found, Failure):
-                raise HostError(f"{host.name} cannot time the model: {found.reason}")
-            visits.append(found)
+            samples = host.measure({"model": timed}, anchor, setup, workloads, protocol, number)["model"]
+            if isinstance(samples, Failure):
+                raise HostError(f"{host.name} cannot time the model: {samples.reason}")
+            visits.append(samples)
             readings.append(host.hello()["conditions"])
             report(number + 1, sessions, "")
     host.forget()
     facts = findings(readings, setup)
     reference = reference_of(visits, workloads)
     sessions_ms = [float(value) for value in Timing(tuple(visits), reference).visits_ms]
-    plain_sessions_ms = [_plain_ms(one, reference) for one in visits]
+    plain_sessions_ms = [_plain_ms(samples, reference) for samples in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
     console.table(
         f"{hello['fingerprint']['cpu']}, {setup.threads} thread(s), ONNX Runtime {hello['versions']['onnxruntime']}",
@@ -134,7 +136,7 @@ def doctor(
 
 def noise_of(latencies_ms: Sequence[float]) -> Noise:
     """Of two or more sessions of one model."""
-    differences = [abs(one / other - 1) for one, other in combinations(latencies_ms, 2)]
+    differences = [abs(first_ms / second_ms - 1) for first_ms, second_ms in combinations(latencies_ms, 2)]
     return Noise(float(np.median(differences)), float(np.percentile(differences, 95)))
 
 

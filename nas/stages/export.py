@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from ortnas.bench.estimates import Reference
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
-from ortnas.export.package.package import PackageError
-from ortnas.export.package.upload import check_login, push
+from ortnas.export.package.hub import check_login, push
+from ortnas.export.package.record import PackageError
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.files import digest
@@ -25,7 +25,7 @@ from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
 from ortnas.nas.stages.further_training import refined_folder
-from ortnas.nas.stages.packaging import conclude, package, package_name
+from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_name
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.predictors.fitting import PredictorError
 from ortnas.search.scoring import part_digest
@@ -88,12 +88,8 @@ def _compare_winners(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, 
     by_name = {row["name"]: row for row in rows}
     for budget, search in winners.items():
         entry = entries[budget]
-        record = {
-            "budget": budget,
-            "budget_ms": search["budget_ms"],
-            "search_score": search["winner"]["score"],
-        }
-        package(run, package_name(run, budget), entry, by_name[entry.name], record)
+        facts = SearchFacts(budget, search["budget_ms"], search["winner"]["score"])
+        package(run, package_name(run, budget), entry, by_name[entry.name], facts)
     return {"rows": rows, "reference_ms": reference.latency_ms, "metric": run.metric, "target": run.target.to_json()}
 
 
@@ -130,13 +126,13 @@ class _Choice:
     def title(self) -> str:
         return f"{self.subnet.key} {'trained further' if self.is_refined else 'in the supernet'}"
 
-    def record(self) -> dict[str, Any]:
+    def facts(self) -> SearchFacts:
         """What a package says of the budget and the search that it comes from; nothing where it comes from none."""
         if self.search is None:
-            return {"budget": None, "budget_ms": None}
-        found = {"budget": self.search["budget"], "budget_ms": self.search["budget_ms"]}
-        # Its score was that of the weights before.
-        return found if self.is_refined else found | {"search_score": self.search["winner"]["score"]}
+            return SearchFacts()
+        # With other weights its score was another.
+        score = None if self.is_refined else self.search["winner"]["score"]
+        return SearchFacts(self.search["budget"], self.search["budget_ms"], score)
 
 
 def export_subnets(run: Run, names: Sequence[str]) -> dict[str, Any]:
@@ -153,7 +149,7 @@ def export_subnets(run: Run, names: Sequence[str]) -> dict[str, Any]:
     context = make_scorer(run).context
     chosen = {choice.subnet.key: choice for choice in (_choose(run, name, context) for name in names)}
     inputs = digest(
-        [[key, choice.exporter.supernet.digest, choice.record()] for key, choice in chosen.items()],
+        [[key, choice.exporter.supernet.digest, asdict(choice.facts())] for key, choice in chosen.items()],
         precision,
         run.recipe.to_json(),
         [part_digest(run.part(name)) for name in run.trained_data.report_parts],
@@ -181,7 +177,7 @@ def _compare_chosen(run: Run, chosen: dict[str, _Choice]) -> dict[str, Any]:
     rows = compare(run, list(entries.values()), _reference(run))
     by_name = {row["name"]: row for row in rows}
     for key, entry in entries.items():
-        package(run, f"{precision}-{key}", entry, by_name[entry.name], chosen[key].record())
+        package(run, f"{precision}-{key}", entry, by_name[entry.name], chosen[key].facts())
     return {"rows": rows, "metric": run.metric, "target": run.target.to_json()}
 
 

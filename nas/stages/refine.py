@@ -14,7 +14,7 @@ from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import budget_in_ms
 from ortnas.nas.stages.further_training import _train, refined_folder, training_identity
-from ortnas.nas.stages.packaging import announce, package
+from ortnas.nas.stages.packaging import SearchFacts, announce, package
 
 
 def refine(run: Run, name: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _package(run: Run, name: str, subnet: Subnet, refined: SupernetFolder) -> di
     is_budget = run.search_folder(name).is_dir()
     full_ms = next(row["measured_ms"] for row in rows if row["name"] == f"full model, {precision.upper()}")
     budget_ms = budget_in_ms(name, full_ms) if is_budget else None
-    package(run, package_name, after, rows[-1], {"budget": name if is_budget else None, "budget_ms": budget_ms})
+    package(run, package_name, after, rows[-1], SearchFacts(name if is_budget else None, budget_ms))
     folder = run.packages_folder / package_name
     write_json(run.packages_folder / f"comparison-{package_name}.json", {"rows": rows, "metric": run.metric})
     announce(run, [folder])
