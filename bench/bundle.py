@@ -7,21 +7,23 @@ of JSON per visit to a results file. Every line carries a checksum over itself a
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .digests import digest_of
+from .errors import BenchError
 from .fingerprint import fingerprint
 from .host import Failure
-from .timing import Protocol, Samples, Setup, Workload
+from .request import Request
+from .timing import Samples, TimingProtocol
 
 SCHEMA = 1
 _RUN_SCRIPT = '#!/bin/sh\ncd "$(dirname "$0")" && exec "${PYTHON:-python3}" . "$@"\n'
@@ -33,11 +35,11 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 _NEVER_ALL_EQUAL = 6
 
 
-class BundleError(ValueError):
+class BundleError(BenchError):
     """A bundle that cannot be written, or is not as it was written."""
 
 
-class ResultsError(ValueError):
+class ResultsError(BenchError):
     """A results file that is not what the bundle wrote."""
 
 
@@ -63,10 +65,7 @@ class Results:
 def write_bundle(
     path: Path,
     models: Mapping[str, bytes] | Iterable[tuple[str, bytes]],
-    anchor: bytes,
-    setup: Setup,
-    workloads: Sequence[Workload],
-    protocol: Protocol,
+    request: Request,
     visits: int,
 ) -> dict[str, Any]:
     """Writes models, taken one by one, and all that it takes to time them on a host with numpy and onnxruntime.
@@ -78,13 +77,11 @@ def write_bundle(
         path.parent.mkdir(parents=True, exist_ok=True)
         # Python imports from no zip file that needs the 64-bit extension before 3.13.
         with zipfile.ZipFile(temporary, "w", allowZip64=False) as archive:
+            _add_model(archive, request.anchor)
             plan = {
                 "schema": SCHEMA,
-                "setup": setup.to_json(),
-                "workloads": [workload.to_json() for workload in workloads],
-                "protocol": protocol.to_json(),
+                **request.to_json(),
                 "visits": visits,
-                "anchor": _add_model(archive, anchor),
                 "models": _add_models(archive, models.items() if isinstance(models, Mapping) else models),
             }
             plan["digest"] = plan_digest(plan)
@@ -190,7 +187,7 @@ def _add_models(archive: zipfile.ZipFile, models: Iterable[tuple[str, bytes]]) -
 
 
 def _add_model(archive: zipfile.ZipFile, model: bytes) -> str:
-    digest = hashlib.sha256(model).hexdigest()
+    digest = digest_of(model)
     name = f"models/{digest}.onnx"
     if name not in archive.NameToInfo:
         _add(archive, name, model)
@@ -259,7 +256,7 @@ def _visit(document: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, S
         samples = Samples.from_json(document)
     except ValueError as error:
         raise ResultsError(str(error)) from error
-    protocol = Protocol(**plan["protocol"])
+    protocol = TimingProtocol.from_json(plan["protocol"])
     fewest = min(protocol.min_rounds, protocol.max_rounds)
     for rows in (samples.model_ns, samples.anchor_ns):
         if len(rows) != len(plan["workloads"]):
@@ -279,4 +276,4 @@ def _canonical(document: Mapping[str, Any]) -> str:
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of(text.encode())

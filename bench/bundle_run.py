@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -19,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from .bundle import SCHEMA, BundleError, Results, ResultsError, plan_digest, read_results, seal
+from .digests import digest_of
 from .host import Failure, Host, HostError
-from .timing import Protocol, Samples, Setup, Workload
+from .request import Request
+from .timing import Samples
 from .visits import GROUP_SIZE
 from .worker_host import LocalHost
 
@@ -67,7 +68,7 @@ class Bundle:
             content = (self._root / "models" / f"{digest}.onnx").read_bytes()
         except _DAMAGE as error:
             raise BundleError(f"the bundle is damaged, copy it again: {_said(error)}") from error
-        if hashlib.sha256(content).hexdigest() != digest:
+        if digest_of(content) != digest:
             raise BundleError(f"the bundle is damaged, copy it again: model {digest[:12]} has other bytes")
         return content
 
@@ -103,15 +104,13 @@ def _run(bundle: Bundle, out: Path, host: Host) -> None:
     if done.complete:
         return
     lines = _Lines(out, done)
-    setup, protocol = Setup.from_json(plan["setup"]), Protocol(**plan["protocol"])
-    workloads = [Workload.from_json(workload) for workload in plan["workloads"]]
-    anchor, digests = bundle.model(plan["anchor"]), dict(plan["models"])
+    request, digests = Request.from_json(plan, bundle.model(plan["anchor"])), dict(plan["models"])
     counts = Counter(name for name, _ in done.visits)
     failed = {name for name, found in done.visits if isinstance(found, Failure)}
     began, made = time.monotonic(), 0
     for visit, group in _groups(plan, counts, failed):
         models = {name: bundle.model(digests[name]) for name in group}
-        found = host.measure(models, anchor, setup, workloads, protocol, visit)
+        found = host.measure(models, request, visit)
         host.forget()
         lines.add([_line(name, digests[name], found[name]) for name in group])
         counts.update(group)

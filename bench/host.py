@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .timing import Protocol as TimingProtocol
-from .timing import Samples, Setup, Workload
+from .errors import BenchError
+from .request import Request
+from .timing import Samples
 
 
-class HostError(RuntimeError):
+class HostError(BenchError):
     """The host cannot be reached, or cannot time even the anchor."""
 
 
@@ -32,13 +33,10 @@ class Host(Protocol):
     def measure(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: TimingProtocol,
+        request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        """One visit of each named model, in turn with the anchor. Raises HostError.
+        """One visit of each named model, in turn with the request's anchor. Raises HostError.
 
         ``visit`` numbers the visits that the same models get in the same company. Hosts that a clock measures have no
         need of it; a simulated one makes each visit's noise of it.
@@ -62,10 +60,7 @@ class StoredHost:
     def measure(
         self,
         models: Mapping[str, bytes],  # noqa: ARG002 the hosts' common signature
-        anchor: bytes,  # noqa: ARG002
-        setup: Setup,  # noqa: ARG002
-        workloads: Sequence[Workload],  # noqa: ARG002
-        protocol: TimingProtocol,  # noqa: ARG002
+        request: Request,  # noqa: ARG002
         visit: int = 0,  # noqa: ARG002
     ) -> dict[str, Samples | Failure]:
         raise HostError(

@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from .digests import digest_of
 from .host import Failure, HostError
-from .timing import PROVIDERS, Protocol, Samples, Session, Setup, Workload, half_width
+from .request import Request
+from .timing import PROVIDERS, Samples, Session, Setup, TimingProtocol, Workload, half_width
 
 # Properties of an exported model that say which network it holds, and at which precision.
 SUBNET_PROPERTY = "ortnas.subnet"
@@ -158,18 +160,15 @@ class SimulatedHost:
     def measure(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: Protocol,
+        request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        if setup.provider != PROVIDERS["cpu"]:
-            raise HostError(f"{self.name}: {setup.provider} is not available here; there is {PROVIDERS['cpu']}")
+        if request.setup.provider != PROVIDERS["cpu"]:
+            raise HostError(f"{self.name}: {request.setup.provider} is not available here; there is {PROVIDERS['cpu']}")
         found: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
         try:
-            anchor_digest = self._load(anchor)
+            anchor_digest = self._load(request.anchor)
         except ValueError as error:
             raise HostError(f"{self.name}: the anchor cannot be timed: {error}") from error
         for name, model in models.items():
@@ -181,14 +180,14 @@ class SimulatedHost:
         distinct = list(dict.fromkeys(digests.values()))
         costs_ns = np.array(
             [
-                [cost_ms(network, workload, setup, precision) * 1e6 for workload in workloads]
+                [cost_ms(network, workload, request.setup, precision) * 1e6 for workload in request.workloads]
                 for network, precision in (self._networks[digest] for digest in (anchor_digest, *distinct))
             ]
         )
-        timed = [self._seed, visit, anchor_digest, distinct, setup.to_json(), protocol.to_json()]
-        timed += [workload.to_json() for workload in workloads]
+        timed = [self._seed, visit, anchor_digest, distinct, request.setup.to_json(), request.protocol.to_json()]
+        timed += [workload.to_json() for workload in request.workloads]
         noise = _Noise(self.noise, int(hashlib.sha256(json.dumps(timed).encode()).hexdigest()[:32], 16))
-        samples = dict(zip(distinct, self._rounds(costs_ns, protocol, noise), strict=True))
+        samples = dict(zip(distinct, self._rounds(costs_ns, request.protocol, noise), strict=True))
         return found | {name: samples[digest] for name, digest in digests.items()}
 
     def forget(self) -> None:
@@ -199,12 +198,12 @@ class SimulatedHost:
 
     def _load(self, model: bytes) -> str:
         """Its digest, under which its network is then known. Raises ValueError where it holds none."""
-        digest = hashlib.sha256(model).hexdigest()
+        digest = digest_of(model)
         if digest not in self._networks:
             self._networks[digest] = _network(model)
         return digest
 
-    def _rounds(self, costs_ns: Array, protocol: Protocol, noise: _Noise) -> list[Samples]:
+    def _rounds(self, costs_ns: Array, protocol: TimingProtocol, noise: _Noise) -> list[Samples]:
         """Samples of all rows of ``costs_ns`` (models, workloads) after the first, the anchor's.
 
         Rounds end as in ``bench.timing.time_interleaved``, by the samples' own seconds.

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .host import Failure, HostError
-from .timing import Protocol, Samples, Setup, Workload
+from .request import Request
+from .timing import Samples
 from .worker_host import MINIMUM_PYTHON, WorkerError, WorkerHost
 
 _Answer = TypeVar("_Answer")
@@ -88,13 +89,10 @@ class SshHost(WorkerHost):
     def measure(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: Protocol,
+        request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        return self._again(lambda: super(SshHost, self).measure(models, anchor, setup, workloads, protocol, visit))
+        return self._again(lambda: super(SshHost, self).measure(models, request, visit))
 
     def _again(self, action: Callable[[], _Answer]) -> _Answer:
         for attempt in range(1, _CONNECTION_TRIES + 1):

@@ -6,45 +6,25 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .errors import BenchError
 from .estimates import Reference, Timing, noise_floor, reference_of
-from .fingerprint import fingerprint_hash
-from .timing import Samples, Setup, Workload
+from .schema import MIGRATIONS
+from .target import Target
+from .timing import Samples, Workload
 
-_TABLES = """
-    CREATE TABLE target (
-        hash TEXT PRIMARY KEY,
-        fingerprint TEXT NOT NULL,
-        setup TEXT NOT NULL,
-        workload TEXT NOT NULL
-    );
-    CREATE TABLE measurement (
-        id INTEGER PRIMARY KEY,
-        target TEXT NOT NULL REFERENCES target(hash),
-        subnet_key TEXT NOT NULL,
-        subnet TEXT NOT NULL,
-        precision TEXT NOT NULL,
-        model TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('ok', 'unstable', 'failed')),
-        reason TEXT NOT NULL DEFAULT '',
-        samples_ns TEXT NOT NULL DEFAULT '[]',
-        anchor_ns TEXT NOT NULL DEFAULT '[]',
-        measured_at REAL NOT NULL
-    );
-    CREATE INDEX measurement_by_subnet ON measurement (target, precision, model, subnet_key);
-"""
 # Stands for the model of latencies that others took, and what their anchor, which they do not have, is said to take.
 IMPORTED_MODEL = "imported"
 IMPORTED_ANCHOR_NS = 1_000_000
 # What reading a row that was damaged raises.
 _DAMAGE = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 _STATES = ("ok", "unstable", "failed")
-_LONGEST_SAID, _LONGEST_VALUE = 200, 80
+_LONGEST_SAID = 200
 
 
 def _said(error: Exception) -> str:
@@ -53,92 +33,8 @@ def _said(error: Exception) -> str:
     return text.strip() or type(error).__name__
 
 
-def _create_tables(connection: sqlite3.Connection) -> None:
-    for statement in _TABLES.split(";"):
-        connection.execute(statement)
-
-
-def _several_workloads(connection: sqlite3.Connection) -> None:
-    """Targets get a name and a list of workloads, samples a list per workload."""
-    connection.execute("ALTER TABLE target RENAME COLUMN workload TO workloads")
-    connection.execute("ALTER TABLE target ADD COLUMN host TEXT NOT NULL DEFAULT 'local'")
-    rows = connection.execute("SELECT hash, fingerprint, setup, workloads FROM target").fetchall()
-    for old, fingerprint, setup, workload in rows:
-        target = Target.from_json(
-            {"fingerprint": json.loads(fingerprint), "setup": json.loads(setup), "workloads": [json.loads(workload)]}
-        )
-        workloads = json.dumps(target.to_json()["workloads"])
-        connection.execute("UPDATE target SET hash = ?, workloads = ? WHERE hash = ?", (target.hash, workloads, old))
-        connection.execute("UPDATE measurement SET target = ? WHERE target = ?", (target.hash, old))
-    for id_, model, anchor in connection.execute("SELECT id, samples_ns, anchor_ns FROM measurement").fetchall():
-        # Runs in a row of several rounds have no anchor run of their own: as many of the anchor's stand beside them.
-        both = [json.loads(model), json.loads(anchor)]
-        shortest = min(map(len, both))
-        rows_ns = [json.dumps([row[:shortest]]) if shortest else "[]" for row in both]
-        connection.execute("UPDATE measurement SET samples_ns = ?, anchor_ns = ? WHERE id = ?", (*rows_ns, id_))
-
-
-_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _several_workloads)
-
-
-class StoreError(RuntimeError):
+class StoreError(BenchError):
     """A store that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where and how models are timed. ``hash`` names it; timings of different targets never mix.
-
-    Lengths of sequences are no part of it: they only shape the mask, and dense kernels take as long for padding.
-    """
-
-    fingerprint: dict[str, Any]
-    setup: Setup
-    workloads: tuple[Workload, ...]
-
-    @property
-    def hash(self) -> str:
-        return fingerprint_hash(self._identity())
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "fingerprint": self.fingerprint,
-            "setup": self.setup.to_json(),
-            "workloads": [workload.to_json() for workload in self.workloads],
-        }
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Target:
-        """Raises KeyError, TypeError, ValueError or AttributeError where the document describes no target."""
-        workloads = tuple(Workload.from_json(workload) for workload in document["workloads"])
-        if not isinstance(document["fingerprint"], dict):
-            raise ValueError("the fingerprint of a target is an object")
-        return cls(document["fingerprint"], Setup.from_json(document["setup"]), workloads)
-
-    def _identity(self) -> dict[str, Any]:
-        document = self.to_json()
-        for workload in document["workloads"]:
-            del workload["lengths"]
-        return document
-
-    def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Where another target's JSON differs, as ``key: theirs, here ours``."""
-        ours, theirs = (_flat(target._identity()) for target in (self, Target.from_json(other)))
-        return [
-            f"{key[:_LONGEST_VALUE]}: {theirs.get(key)!r:.{_LONGEST_VALUE}}, here {ours.get(key)!r:.{_LONGEST_VALUE}}"
-            for key in sorted(set(ours) | set(theirs))
-            if ours.get(key) != theirs.get(key)
-        ]
-
-
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """One key per fact; of several workloads, each with its number."""
-    workloads = identity["workloads"]
-    return {**identity["fingerprint"], **identity["setup"]} | {
-        key if len(workloads) == 1 else f"workload {number} {key}": value
-        for number, workload in enumerate(workloads, start=1)
-        for key, value in workload.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -330,19 +226,19 @@ class Store:
 
     def _prepare(self) -> None:
         """Creates or migrates the tables; of several processes that would, one does."""
-        if self._version() < len(_MIGRATIONS):
+        if self._version() < len(MIGRATIONS):
             with self._writing():
                 version = self._version()
                 if version == 0 and self._rows("SELECT 1 FROM sqlite_master"):
                     raise StoreError(f"{self.path} is a database of something else, not a measurement store")
-                for migration in _MIGRATIONS[version:]:
+                for migration in MIGRATIONS[version:]:
                     migration(self._connection)
-                self._connection.execute(f"PRAGMA user_version={len(_MIGRATIONS)}")
+                self._connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
         self._connection.execute("PRAGMA journal_mode=WAL")
 
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(_MIGRATIONS):
+        if version > len(MIGRATIONS):
             raise StoreError(f"{self.path} was written by a newer release (schema {version}); update ortnas")
         return version
 

@@ -125,7 +125,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class TimingProtocol:
     """When to stop: a model leaves the rounds when the 95 % confidence interval of its median, as a share of it, is
     within ± ``share``. All leave after ``max_rounds``, or when the rounds, anchor included, have taken ``cap_s``
     seconds for each model (None: no cap). ``runs``: inferences in a row at each turn."""
@@ -137,12 +137,17 @@ class Protocol:
     runs: int = 1
 
     @classmethod
-    def fixed(cls, rounds: int, runs: int = 1) -> Protocol:
+    def fixed(cls, rounds: int, runs: int = 1) -> TimingProtocol:
         """So many rounds, whatever they show."""
         return cls(share=0.0, min_rounds=rounds, max_rounds=rounds, cap_s=None, runs=runs)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> TimingProtocol:
+        """Raises TypeError where the document describes no protocol."""
+        return cls(**document)
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:
 
 
 def time_interleaved(
-    sessions: Mapping[str, Session], anchor: str, workloads: Sequence[Workload], protocol: Protocol
+    sessions: Mapping[str, Session], anchor: str, workloads: Sequence[Workload], protocol: TimingProtocol
 ) -> dict[str, Samples]:
     """Samples of each named session, the anchor among them.
 

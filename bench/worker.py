@@ -1,13 +1,12 @@
 """The process that times models: ``python -m ortnas.bench.worker``.
 
-JSON lines on stdin and stdout. Requests name what to ``do``:
+JSON lines on stdin and stdout, until stdin ends. Messages name what to ``do``:
 
-* ``hello`` -> ``protocol``, ``versions``, ``fingerprint``, ``conditions``
+* ``hello`` -> ``versions``, ``fingerprint``, ``conditions``
 * ``put`` with ``digest`` (SHA-256) and ``size_bytes``, followed by that many raw bytes of ONNX
-* ``measure`` with ``anchor`` (a digest), ``models`` (digests), ``setup``, ``workloads``, ``protocol`` ->
-  ``results`` by digest: ``model_ns`` and ``anchor_ns``, or ``failed`` with the reason
+* ``measure`` with ``models`` (digests) and a ``Request``'s JSON -> ``results`` by digest: ``model_ns`` and
+  ``anchor_ns``, or ``failed`` with the reason
 * ``drop`` with ``digests``
-* ``bye``
 
 Every answer has ``ok``; where it is false, ``error`` says why, and the worker goes on.
 """
@@ -21,6 +20,7 @@ import platform
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,9 +29,9 @@ import onnxruntime
 
 from .conditions import conditions
 from .fingerprint import fingerprint
-from .timing import Protocol, Session, Setup, Workload, affinity, make_inputs, make_session, time_interleaved
+from .request import read_settings
+from .timing import Session, Workload, affinity, make_inputs, make_session, time_interleaved
 
-PROTOCOL_VERSION = 2
 _BLOCK = 1 << 20
 _FOLDER_PREFIX = "ortnas-worker-"
 
@@ -42,11 +42,10 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def answer(self, request: dict[str, Any], stream: BinaryIO) -> dict[str, Any]:
-        match request.get("do"):
+    def answer(self, message: dict[str, Any], stream: BinaryIO) -> dict[str, Any]:
+        match message.get("do"):
             case "hello":
                 return {
-                    "protocol": PROTOCOL_VERSION,
                     "versions": {
                         "python": platform.python_version(),
                         "numpy": np.__version__,
@@ -56,16 +55,16 @@ class Worker:
                     "conditions": conditions(),
                 }
             case "put":
-                self._put(request["digest"], request["size_bytes"], stream)
+                self._put(message["digest"], message["size_bytes"], stream)
                 return {}
             case "measure":
-                return {"results": self._measure(request)}
+                return {"results": self._measure(message)}
             case "drop":
-                for digest in request["digests"]:
+                for digest in message["digests"]:
                     self._file(digest).unlink(missing_ok=True)
                 return {}
             case unknown:
-                raise ValueError(f"unknown request {unknown!r}")
+                raise ValueError(f"unknown message {unknown!r}")
 
     def _file(self, digest: str) -> Path:
         if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
@@ -73,7 +72,7 @@ class Worker:
         return self.folder / f"{digest}.onnx"
 
     def _put(self, digest: str, size_bytes: int, stream: BinaryIO) -> None:
-        """Takes all bytes off the stream whatever happens to them: the next request follows."""
+        """Takes all bytes off the stream whatever happens to them: the next message follows."""
         left, content, problem = size_bytes, hashlib.sha256(), None
         path = self._file(digest)
         part = path.with_suffix(".part")
@@ -97,23 +96,22 @@ class Worker:
         part.unlink(missing_ok=True)
         raise problem or ValueError("the model's bytes do not match its digest")
 
-    def _measure(self, request: dict[str, Any]) -> dict[str, Any]:
-        setup = Setup.from_json(request["setup"])
-        workloads = [Workload.from_json(document) for document in request["workloads"]]
+    def _measure(self, message: dict[str, Any]) -> dict[str, Any]:
+        setup, workloads, protocol = read_settings(message)
         with affinity(setup.affinity):
-            sessions = {"anchor": make_session(self._file(request["anchor"]), setup)}
+            sessions = {"anchor": make_session(self._file(message["anchor"]), setup)}
             results: dict[str, Any] = {}
-            for digest in request["models"]:
+            for digest in message["models"]:
                 try:
                     sessions[digest] = self._warm(make_session(self._file(digest), setup), workloads)
                 except Exception as error:  # ONNX Runtime's own exception types share no public base
                     results[digest] = {"failed": _sentence(error)}
-            samples = time_interleaved(sessions, "anchor", workloads, Protocol(**request["protocol"]))
+            samples = time_interleaved(sessions, "anchor", workloads, protocol)
         samples.pop("anchor")
-        return results | {digest: found.to_json() for digest, found in samples.items()}
+        return results | {digest: timed.to_json() for digest, timed in samples.items()}
 
     @staticmethod
-    def _warm(session: Session, workloads: list[Workload]) -> Session:
+    def _warm(session: Session, workloads: Sequence[Workload]) -> Session:
         """Fails here, alone, where a model loads but cannot run."""
         for workload in workloads:
             session.run(None, make_inputs(session, workload, seed=0))
@@ -145,11 +143,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-") as folder:
         worker = Worker(Path(folder))
         while line := sys.stdin.buffer.readline():
-            request = json.loads(line)
-            if request.get("do") == "bye":
-                break
+            message = json.loads(line)
             try:
-                answer = {"ok": True, **worker.answer(request, sys.stdin.buffer)}
+                answer = {"ok": True, **worker.answer(message, sys.stdin.buffer)}
             except Exception as error:  # one model's failure must not end the worker
                 answer = {"ok": False, "error": _sentence(error)}
             answers.write(json.dumps(answer).encode() + b"\n")

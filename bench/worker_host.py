@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import hashlib
 import json
 import queue
 import subprocess
@@ -15,9 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .digests import digest_of
+from .errors import BenchError
 from .host import Failure, HostError
-from .timing import Protocol as TimingProtocol
-from .timing import Samples, Setup, Workload
+from .request import Request
+from .timing import Samples
 
 # The exported graphs' opset 20 came with this release.
 MINIMUM_ONNXRUNTIME = (1, 17)
@@ -26,14 +27,14 @@ _STDERR_LINES = 20
 _SLOW_INFERENCE_S = 1.0
 
 
-class WorkerError(RuntimeError):
+class WorkerError(BenchError):
     """The worker crashed, hung or was killed: the model that it worked on may be to blame."""
 
 
 class WorkerHost:
     """A worker process and the models that it holds. A crash or hang costs the model at fault; the worker is replaced.
 
-    ``timeout_s`` is allowed for each request beside the time that the protocol takes.
+    ``timeout_s`` is allowed for each message beside the time that the protocol takes.
     """
 
     def __init__(self, name: str, command: Sequence[str], timeout_s: float = 120) -> None:
@@ -60,7 +61,7 @@ class WorkerHost:
     def hello(self) -> dict[str, Any]:
         self._bury_the_dead()
         try:
-            answer = self._request({"do": "hello"})
+            answer = self._ask({"do": "hello"})
         except WorkerError as error:
             raise HostError(f"{self.name}: {error}") from error
         version = tuple(map(int, answer["versions"]["onnxruntime"].split(".")[:2]))
@@ -74,17 +75,14 @@ class WorkerHost:
     def measure(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: TimingProtocol,
+        request: Request,
         visit: int = 0,  # noqa: ARG002 the clock tells
     ) -> dict[str, Samples | Failure]:
         self._bury_the_dead()
 
         def take(chosen: Mapping[str, bytes]) -> dict[str, Samples | Failure]:
             try:
-                return self._visit(chosen, anchor, setup, workloads, protocol)
+                return self._visit(chosen, request)
             except RefusedError as error:
                 raise HostError(f"{self.name}: {error}") from error
 
@@ -105,7 +103,7 @@ class WorkerHost:
     def forget(self) -> None:
         if self._process is not None and self._present:
             with contextlib.suppress(HostError, WorkerError):
-                self._request({"do": "drop", "digests": sorted(self._present)})
+                self._ask({"do": "drop", "digests": sorted(self._present)})
         self._present.clear()
 
     def close(self) -> None:
@@ -141,40 +139,31 @@ class WorkerHost:
     def _visit(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: TimingProtocol,
+        request: Request,
     ) -> dict[str, Samples | Failure]:
         found: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
-        anchor_digest = self._put(anchor)
+        self._put(request.anchor)
         for name, model in models.items():
             try:
                 digests[name] = self._put(model)
             except RefusedError as error:
                 found[name] = Failure(str(error))
-        request = {
-            "do": "measure",
-            "anchor": anchor_digest,
-            "models": list(dict.fromkeys(digests.values())),
-            "setup": setup.to_json(),
-            "workloads": [workload.to_json() for workload in workloads],
-            "protocol": protocol.to_json(),
-        }
+        protocol = request.protocol
         # The least rounds may take longer than the cap; without a cap the rounds alone say.
         rounds = protocol.max_rounds if protocol.cap_s is None else protocol.min_rounds
-        expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * len(workloads) * _SLOW_INFERENCE_S)
-        results = self._request(request, timeout_s=self.timeout_s + expected_s)["results"]
+        expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * len(request.workloads) * _SLOW_INFERENCE_S)
+        message = {"do": "measure", "models": list(dict.fromkeys(digests.values())), **request.to_json()}
+        results = self._ask(message, timeout_s=self.timeout_s + expected_s)["results"]
         for name, digest in digests.items():
             result = results[digest]
             found[name] = Failure(result["failed"]) if "failed" in result else Samples.from_json(result)
         return found
 
     def _put(self, model: bytes) -> str:
-        digest = hashlib.sha256(model).hexdigest()
+        digest = digest_of(model)
         if digest not in self._present:
-            self._request({"do": "put", "digest": digest, "size_bytes": len(model)}, model)
+            self._ask({"do": "put", "digest": digest, "size_bytes": len(model)}, model)
             self._present.add(digest)
         return digest
 
@@ -193,10 +182,10 @@ class WorkerHost:
         return process
 
     def _first_bytes(self) -> bytes:
-        """What the process is sent ahead of the requests."""
+        """What the process is sent ahead of the messages."""
         return b""
 
-    def _request(self, request: dict[str, Any], payload: bytes = b"", timeout_s: float | None = None) -> dict[str, Any]:
+    def _ask(self, message: dict[str, Any], payload: bytes = b"", timeout_s: float | None = None) -> dict[str, Any]:
         """Raises WorkerError where the worker is lost, RefusedError where it says no."""
         first = b""
         if self._process is None:
@@ -205,7 +194,7 @@ class WorkerHost:
         assert self._process.stdin is not None
         # A worker that does not read must not stop this process too.
         sender = threading.Thread(
-            target=_send, args=(self._process.stdin, first + json.dumps(request).encode() + b"\n", payload), daemon=True
+            target=_send, args=(self._process.stdin, first + json.dumps(message).encode() + b"\n", payload), daemon=True
         )
         sender.start()
         try:
@@ -253,10 +242,10 @@ class LocalHost(WorkerHost):
         super().__init__("local", [python, "-c", code], timeout_s)
 
 
-def _send(stream: Any, request: bytes, payload: bytes) -> None:
+def _send(stream: Any, message: bytes, payload: bytes) -> None:
     # A worker that is gone is noticed by its missing answer.
     with contextlib.suppress(OSError, ValueError):
-        stream.write(request)
+        stream.write(message)
         stream.write(payload)
         stream.flush()
 

@@ -23,6 +23,7 @@ from ortnas.export.size import subnet_bytes
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.failures import OrtnasError
 
 Precision = Literal["int8", "fp32"]
 FLOAT_TOLERANCE = 1e-4
@@ -31,7 +32,7 @@ _COMPARED_ROWS = 4
 LARGEST_MODEL_BYTES = 2**31 - 1
 
 
-class ExportError(RuntimeError):
+class ExportError(OrtnasError):
     """An export that is impossible, or does not compute what its network computes."""
 
 

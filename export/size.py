@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.export.graph.heads import HEAD_PRODUCTS
 from ortnas.export.int8.recipes import Recipe
-from ortnas.nas.architecture.layout import LAYER, Axes, Dimensions, top_axes
+from ortnas.nas.architecture.heads import HEADS, Axes
+from ortnas.nas.architecture.layout import LAYER, Dimensions, top_axes
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Population
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -37,7 +37,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     total: Vector = fixed + per_layer * present.sum(1)
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
-    if dimensions.head == "masked-lm":
+    if HEADS[dimensions.head].has_decoder:
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
@@ -68,8 +68,8 @@ def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) 
 def _top_product(dimensions: Dimensions, name: str) -> str | None:
     """The weight product that a tensor of the embeddings or the head belongs to, if that runs in integers."""
     product = name.rsplit(".", 1)[0].replace(".", "/")
-    known = (*HEAD_PRODUCTS[dimensions.head], "embeddings/projection")
-    return product if product in known else None
+    products = (*HEADS[dimensions.head].products, "embeddings/projection")
+    return product if product in products else None
 
 
 def _tensor_bytes(

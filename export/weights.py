@@ -15,11 +15,12 @@ import numpy.typing as npt
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, WEIGHTS_FILE, Dimensions, tensor_axes, tensor_shape
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError
+from ortnas.nas.failures import OrtnasError
 
 Array = npt.NDArray[np.float32]
 
 
-class SupernetError(ValueError):
+class SupernetError(OrtnasError):
     """A supernet folder that cannot be used; the message says what to do."""
 
 

@@ -11,32 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_LONGEST_SHOWN, _LONGEST_SAID = 80, 300
+from ortnas.nas.wording import shown
 
 
-def shown(value: object) -> str:
-    """A value that somebody wrote, as a message shows it: on one line, and no longer than that."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested too deep; a number of too many digits
-        text = f"a {type(value).__name__} that cannot be shown"
-    return shortened(text)
-
-
-def shortened(text: str) -> str:
-    """What of a text a message has room for."""
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
-
-
-def said(error: BaseException) -> str:
-    """What a library says of an error, in so many words as a line has room for."""
-    text = "".join(character if character.isprintable() else " " for character in str(error)[:_LONGEST_SAID])
-    return f"{type(error).__name__}: {' '.join(text.split())}"
-
-
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, takes_nan: bool = False) -> Any:
     """The value of a JSON document. Raises ValueError, with a short message, for anything that is none, and for what
-    Python would take: NaN and infinities, a key that an object has twice."""
+    Python would take: a key that an object has twice and, unless ``takes_nan``, NaN and infinities."""
 
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no number")
@@ -53,10 +33,15 @@ def parse_json(text: str | bytes) -> Any:
         value = float(number)
         return value if math.isfinite(value) else refuse(number[:20])
 
+    numbers: dict[str, Any] = {} if takes_nan else {"parse_constant": refuse, "parse_float": finite}
     try:
-        return json.loads(text, parse_constant=refuse, parse_float=finite, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=unique, **numbers)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("lists or objects are nested too deeply") from None
+    except ValueError as error:
+        if "digits" in str(error) and not isinstance(error, json.JSONDecodeError):
+            raise ValueError("an integer has too many digits") from None
+        raise
 
 
 @contextmanager

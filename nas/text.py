@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.files import said
+from ortnas.nas.failures import OrtnasError
+from ortnas.nas.wording import said
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,7 +24,7 @@ IGNORED = -100
 WINDOW_OVERLAP = 1 / 3
 
 
-class TokenizerError(ValueError):
+class TokenizerError(OrtnasError):
     """A tokenizer that is missing or does not belong to the model."""
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import yaml
 
+from ortnas.nas.failures import OrtnasError
+from ortnas.nas.wording import shown
+
 _LARGEST_BYTES = 256 * 1024
 _DEEPEST = 20
 _MOST_VALUES = 20_000
@@ -20,7 +23,7 @@ _PLAIN = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "
 _MERGE = "tag:yaml.org,2002:merge"
 
 
-class YamlError(ValueError):
+class YamlError(OrtnasError, ValueError):
     """A document that cannot be read, or not in one way only; the message is one sentence with the line."""
 
 
@@ -145,10 +148,10 @@ def _check_keys(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         line = key.start_mark.line + 1
         if key.tag not in ("tag:yaml.org,2002:str", _MERGE):
-            shown = repr(key.value[:40]) if isinstance(key, yaml.ScalarNode) else "a list or section"
-            raise _problem(f"{shown} is no text and cannot be a key; put it in quotes if it is meant", key)
+            written = shown(key.value) if isinstance(key, yaml.ScalarNode) else "a list or section"
+            raise _problem(f"{written} is no text and cannot be a key; put it in quotes if it is meant", key)
         if key.value in lines:
-            raise _problem(f"the key {key.value[:60]!r} occurs twice; line {lines[key.value]} has it already", key)
+            raise _problem(f"the key {shown(key.value)} occurs twice; line {lines[key.value]} has it already", key)
         lines[key.value] = line
 
 
@@ -156,7 +159,7 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     """YAML 1.1 reads 010 as eight and 1:30 as ninety."""
     text = loader.construct_scalar(node)
     if not _DECIMAL.fullmatch(text):
-        raise _problem(f"{text[:40]!r} is no decimal number; put it in quotes if text is meant", node)
+        raise _problem(f"{shown(text)} is no decimal number; put it in quotes if text is meant", node)
     if len(text) > _MOST_DIGITS:
         raise _problem(f"a number of {len(text)} digits", node)
     return int(text.replace("_", ""))
@@ -169,13 +172,13 @@ def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
     try:
         return float(_DECIMAL_FRACTION.fullmatch(text)[0].replace("_", ""))  # type: ignore[index]
     except (TypeError, ValueError):
-        raise _problem(f"{text[:40]!r} is no decimal number; put it in quotes if text is meant", node) from None
+        raise _problem(f"{shown(text)} is no decimal number; put it in quotes if text is meant", node) from None
 
 
 def _construct_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
     text = loader.construct_scalar(node)
     if text.lower() not in yaml.SafeLoader.bool_values:
-        raise _problem(f"{text[:40]!r} is neither true nor false", node)
+        raise _problem(f"{shown(text)} is neither true nor false", node)
     return yaml.SafeLoader.bool_values[text.lower()]
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.space import Population
-
-Matrix = npt.NDArray[np.float64]
-Vector = npt.NDArray[np.float64]
+from ortnas.nas.arrays import Matrix, Vector
 
 
 class Term(NamedTuple):
@@ -90,13 +89,12 @@ class Machine:
     workloads: tuple[Workload, ...]
 
     @classmethod
-    def of(cls, target: Mapping[str, Any], precision: str) -> Machine:
-        """From a target's JSON. Raises KeyError, TypeError or ValueError for a document that is none."""
-        workloads = tuple(Workload.from_json(workload) for workload in target["workloads"])
-        if not workloads or not sum(workload.weight for workload in workloads) > 0:
+    def of(cls, target: Target, precision: str) -> Machine:
+        """Raises ValueError for a target without workloads."""
+        if not sum(workload.weight for workload in target.workloads) > 0:
             raise ValueError("a target needs at least one workload")
-        isa = target["fingerprint"].get("isa") or ()
-        return cls(kernels_of(isa, precision), max(1, int(target["setup"].get("threads") or 1)), workloads)
+        isa = target.fingerprint.get("isa") or ()
+        return cls(kernels_of(isa, precision), max(1, target.setup.threads), target.workloads)
 
 
 def analytic_terms(population: Population, machine: Machine) -> Matrix:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.arrays import Vector
 from ortnas.predictors.features import usual_prices
 from ortnas.predictors.folder import find_predictor, load_predictor, predictor_folder, save_predictor
 from ortnas.predictors.measurements import Measurements, read_measurements
 from ortnas.predictors.predictor import Model, Predictor, PredictorError
-from ortnas.predictors.prior import Vector, fit_prior
+from ortnas.predictors.prior import fit_prior
 from ortnas.predictors.quality import Quality, bound_factor, judge, window_kendall
 from ortnas.predictors.residual import choose_rounds, fit_trees, folds
 
@@ -45,7 +46,7 @@ def fit(
     genomes: Genomes,
     latency_ms: Vector,
     errors: Vector | None,
-    target: dict[str, Any],
+    target: Target,
     precision: str,
     noise_floor: float | None = None,
     inputs: str = "",
@@ -53,8 +54,8 @@ def fit(
 ) -> Predictor:
     """Fits on genomes (n, genes), their measured latencies (n,) and their relative standard errors (n,).
 
-    ``target`` is the JSON form of a ``bench.store.Target``, ``noise_floor`` what repeating a timing changes it by as a
-    share, ``inputs`` a name for the timings, by which a stage knows them again, ``level`` the share under the bound.
+    ``noise_floor`` is what repeating a timing changes it by as a share, ``inputs`` a name for the timings, by which a
+    stage knows them again, ``level`` the share under the bound.
     Subnets may be repeated; measurements that cannot be real are left out and counted. Raises PredictorError for too
     few or implausible measurements.
     """

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.arrays import Matrix, Vector
 from ortnas.nas.files import aside, write_json
 from ortnas.predictors.features import PRECISIONS, SIZES, TERMS, Machine
 from ortnas.predictors.predictor import Model, Predictor, PredictorError
-from ortnas.predictors.prior import Matrix, Prior, Vector
+from ortnas.predictors.prior import Prior
 from ortnas.predictors.quality import Quality
 from ortnas.predictors.residual import TREES
 
@@ -34,7 +35,7 @@ def save_predictor(folder: Path, predictor: Predictor) -> None:
     prior = predictor.model.prior
     description = {
         "space": predictor.space.to_json(),
-        "target": predictor.target,
+        "target": predictor.target.to_json(),
         "precision": predictor.precision,
         "inputs": predictor.inputs,
         "terms": list(TERMS),
@@ -87,7 +88,7 @@ def find_predictor(root: Path, precision: str, target: Target) -> Predictor:
     others: list[list[str]] = []
     for path in sorted(root.glob(f"{precision}-*/{DESCRIPTION_FILE}")):
         try:
-            others.append(target.differences(json.loads(path.read_text())["target"]))
+            others.append(target.differences(Target.from_json(json.loads(path.read_text())["target"])))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     if not others:
@@ -107,13 +108,13 @@ def _predictor(description: dict[str, Any], model: bytes) -> Predictor:
         raise ValueError(f"precision {description['precision']!r} is unknown")
     if hashlib.sha256(model).hexdigest() != description["model_sha256"]:
         raise ValueError(f"{MODEL_FILE} is damaged or belongs to another {DESCRIPTION_FILE}")
-    Target.from_json(description["target"])
-    Machine.of(description["target"], description["precision"])
+    target = Target.from_json(description["target"])
+    Machine.of(target, description["precision"])
     prior = description["prior"]
     count = len(TERMS)
     return Predictor(
         space=SearchSpace.from_json(description["space"]),
-        target=description["target"],
+        target=target,
         precision=description["precision"],
         inputs=str(description["inputs"]),
         model=Model(

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ortnas.nas.failures import OrtnasError
+
 _LAYERS, _HIDDEN, _HEADS = "sample_layer_num", "sample_hidden_size", "sample_num_attention_heads"
 _FFN, _QKV = "sample_intermediate_sizes", "sample_qkv_sizes"
 _KEYS = (_LAYERS, _HEADS, _HIDDEN, _FFN, _QKV)
@@ -26,7 +28,7 @@ _MILLISECONDS = re.compile(r" *\d{1,12}(?:\.\d{0,20})?(?:[eE][+-]?\d{1,2})? *", 
 Sizes = dict[str, int | list[int]]
 
 
-class LatencyFileError(ValueError):
+class LatencyFileError(OrtnasError):
     """A latency file that cannot be read; the message names the line."""
 
 

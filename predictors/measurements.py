@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.arrays import Matrix, Vector
 from ortnas.predictors.features import PRECISIONS, Machine, analytic_terms, tree_features
 from ortnas.predictors.predictor import PredictorError
-from ortnas.predictors.prior import Matrix, Vector, fit_prior
+from ortnas.predictors.prior import fit_prior
 from ortnas.predictors.residual import Sizes
 
 # Measurements further off than this factor, and than so many deviations of the others, are no latencies.
@@ -63,7 +64,7 @@ def read_measurements(
     genomes: Genomes,
     latency_ms: Vector,
     errors: Vector | None,
-    target: dict[str, Any],
+    target: Target,
     precision: str,
     least: int,
 ) -> Measurements:
@@ -95,8 +96,8 @@ def read_measurements(
         raise PredictorError("all measurements are equal; the timings cannot be real")
     try:
         machine = Machine.of(target, precision)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise PredictorError(f"the target's description cannot be used: {error!r}") from error
+    except ValueError as error:
+        raise PredictorError(f"the target cannot be used: {error}") from error
     population = space.expand(genomes)
     return Measurements(genomes, latency_ms, errors, analytic_terms(population, machine), tree_features(population))
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import xgboost
 
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.arrays import Matrix, Vector
+from ortnas.nas.failures import OrtnasError
 from ortnas.predictors.features import TERMS, Machine, analytic_terms, tree_features
-from ortnas.predictors.prior import Matrix, Prior, Vector
+from ortnas.predictors.prior import Prior
 from ortnas.predictors.quality import Quality
 from ortnas.predictors.residual import Sizes, tree_output
 
 
-class PredictorError(ValueError):
+class PredictorError(OrtnasError):
     """Measurements or a predictor folder that cannot be used."""
 
 
@@ -40,12 +42,12 @@ class Model:
 class Predictor:
     """Latency of the subnets of one space on one target.
 
-    ``target`` is the target's JSON, ``inputs`` names the measurements. A prediction raised by ``factor`` of its own
+    ``inputs`` names the measurements. A prediction raised by ``factor`` of its own
     standard deviations bounds the latency with probability ``level``.
     """
 
     space: SearchSpace
-    target: dict[str, Any]
+    target: Target
     precision: str
     inputs: str
     model: Model

@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import nnls
 
-Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
+from ortnas.nas.arrays import Matrix, Vector
 
 # A price may be so far from where the fit starts, as a share of it, before that weighs as much as one measurement
 # that is off by its usual error. Chosen once by nested cross-validation on recorded timings (docs/predictor.md).

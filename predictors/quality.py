@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import kendalltau
 
-Vector = npt.NDArray[np.float64]
+from ortnas.nas.arrays import Vector
 
 # Fewer subnets in a window say nothing about their order.
 _WINDOW_SUBNETS = 4

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
+from ortnas.nas.arrays import Matrix, Vector
 from ortnas.predictors.features import SIZES
-from ortnas.predictors.prior import Matrix, Vector, fit_prior
+from ortnas.predictors.prior import fit_prior
 
 Sizes = npt.NDArray[np.float32]
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.arrays import Rows, Vector
 from ortnas.predictors.features import Machine, analytic_terms, kernels_of, tree_features, usual_prices
 from ortnas.predictors.predictor import Predictor
-from ortnas.predictors.prior import Vector
 
 # From genomes (n, genes) to a latency in ms (n,), as far as it is known before anything is timed.
 Cost = Callable[[Genomes], Vector]
@@ -50,7 +50,7 @@ def spread_rows(
     rng: np.random.Generator,
     taken: Genomes | None = None,
     cost: Cost | None = None,
-) -> npt.NDArray[np.int64]:
+) -> Rows:
     """Up to n rows of a pool of genomes (m, genes): the cheapest, the dearest, and others evenly between them.
 
     One comes from each of n strata of equal ratio of latency, and is within it the most different, in sizes, from

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.space import Genomes
+from ortnas.nas.arrays import Vector
 from ortnas.predictors.features import usual_prices
 from ortnas.predictors.fitting import bounded, cross_validate
 from ortnas.predictors.measurements import Measurements, read_measurements
 from ortnas.predictors.predictor import Model, Predictor
-from ortnas.predictors.prior import FREEDOM, Prior, Vector, fit_prior
+from ortnas.predictors.prior import FREEDOM, Prior, fit_prior
 from ortnas.predictors.quality import judge
 from ortnas.predictors.residual import folds, tree_output
 
@@ -37,7 +39,7 @@ def transfer(
     genomes: Genomes,
     latency_ms: Vector,
     errors: Vector | None,
-    target: dict[str, Any],
+    target: Target,
     noise_floor: float | None = None,
     inputs: str = "",
     precision: str | None = None,

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from ortnas.nas.arrays import Vector
 from ortnas.nas.files import append_line, read_lines
-
-Vector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ortnas.bench.host import Failure, HostError
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples
 from ortnas.bench.worker_host import LocalHost
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.search.cache import Vector
+from ortnas.nas.arrays import Vector
+from ortnas.nas.failures import OrtnasError
 from ortnas.search.scoring import Evaluation, Jobs, Outcome, Spread
 
 # How often a task whose node was lost is started again.
 _RETRIES = 3
 
 
-class ClusterError(RuntimeError):
+class ClusterError(OrtnasError):
     """A cluster that cannot be used; the message says what to do."""
 
 
@@ -108,15 +110,10 @@ class ClusterHost:
     def measure(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: Protocol,
+        request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        found: dict[str, Samples | Failure] = self._run(
-            _measure, dict(models), anchor, setup, workloads, protocol, visit
-        )
+        found: dict[str, Samples | Failure] = self._run(_measure, dict(models), request, visit)
         return found
 
     def forget(self) -> None:
@@ -151,13 +148,6 @@ def _hello() -> dict[str, Any]:
         return host.hello()
 
 
-def _measure(
-    models: dict[str, bytes],
-    anchor: bytes,
-    setup: Setup,
-    workloads: Sequence[Workload],
-    protocol: Protocol,
-    visit: int,
-) -> dict[str, Samples | Failure]:
+def _measure(models: dict[str, bytes], request: Request, visit: int) -> dict[str, Samples | Failure]:
     with LocalHost() as host:
-        return host.measure(models, anchor, setup, workloads, protocol, visit)
+        return host.measure(models, request, visit)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.nas.architecture.space import Genomes
-
-Vector = npt.NDArray[np.float64]
+from ortnas.nas.arrays import Matrix, Rows, Vector
 
 
 class LatencyBound(Protocol):
@@ -38,7 +36,7 @@ class Proposals(NamedTuple):
     latency_ms: Vector
     upper_ms: Vector
 
-    def take(self, rows: npt.NDArray[np.int64]) -> Proposals:
+    def take(self, rows: Rows) -> Proposals:
         return Proposals(self.genomes[rows], self.latency_ms[rows], self.upper_ms[rows])
 
     def join(self, other: Proposals) -> Proposals:
@@ -49,7 +47,7 @@ class Proposals(NamedTuple):
         )
 
 
-def predict(constraints: Sequence[Constraint], genomes: Genomes) -> tuple[Proposals, npt.NDArray[np.float64]]:
+def predict(constraints: Sequence[Constraint], genomes: Genomes) -> tuple[Proposals, Matrix]:
     """Genomes with their predictions, and by what share of each budget the bound exceeds it, (n, constraints)."""
     predictions = [constraint.predictor.predict(genomes) for constraint in constraints]
     pairs = zip(constraints, predictions, strict=True)

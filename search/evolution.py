@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.nas.architecture.space import Genomes, SearchSpace
-from ortnas.search.constraints import Constraint, Proposals, Vector, predict
+from ortnas.nas.arrays import Matrix, Rows, Vector
+from ortnas.nas.failures import OrtnasError
+from ortnas.search.constraints import Constraint, Proposals, predict
 from ortnas.search.front import best_first
 from ortnas.search.methods import METHODS
 from ortnas.search.operators import enumerate_space, offspring, unseen
@@ -30,7 +31,7 @@ _NEAR_BUDGET = 0.85
 SizeBytes = Callable[[Genomes], Vector]
 
 
-class InfeasibleBudgetError(ValueError):
+class InfeasibleBudgetError(OrtnasError):
     """No subnet of the space meets a budget; ``fastest_ms`` is the lowest upper bound found."""
 
     def __init__(self, budget_ms: float, fastest_ms: float, target: str = "") -> None:
@@ -199,12 +200,12 @@ class Evolution:
         chosen = order[: self.settings.population]
         return np.array([self.candidates[row].genome for row in chosen], np.int16)
 
-    def _objectives(self) -> npt.NDArray[np.float64]:
+    def _objectives(self) -> Matrix:
         """What is to be small, (candidates, objectives)."""
         scores = np.array([[-candidate.score] for candidate in self.candidates])
         return np.hstack([scores, self._costs(self._proposals(self.candidates))])
 
-    def _costs(self, proposals: Proposals) -> npt.NDArray[np.float64]:
+    def _costs(self, proposals: Proposals) -> Matrix:
         """The objectives beside the score, (n, costs)."""
         if self.settings.goal == "budget":
             return np.empty((len(proposals.genomes), 0))
@@ -216,7 +217,7 @@ class Evolution:
         latency_ms, upper_ms = np.array([(one.latency_ms, one.upper_ms) for one in candidates]).T
         return Proposals(genomes, latency_ms, upper_ms)
 
-    def _choose(self, pool: Proposals, n: int) -> npt.NDArray[np.int64]:
+    def _choose(self, pool: Proposals, n: int) -> Rows:
         if len(pool.genomes) <= n:
             return np.arange(len(pool.genomes))
         surrogate = self._surrogate()
@@ -242,7 +243,7 @@ class Evolution:
         return fit_surrogate(self.space, self._proposals(self.candidates).genomes, scores, self.seed)
 
 
-def _spread(latency_ms: Vector, n: int) -> npt.NDArray[np.int64]:
+def _spread(latency_ms: Vector, n: int) -> Rows:
     """n rows whose latencies lie evenly between the lowest and the highest."""
     distance = np.abs(latency_ms[:, None] - np.linspace(latency_ms.min(), latency_ms.max(), n))
     chosen: list[int] = []

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 
 import moocore
 import numpy as np
-import numpy.typing as npt
 
-Vector = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float64]
+from ortnas.nas.arrays import Matrix, Rows, Vector
 
 
-def pareto_rows(scores: Vector, costs: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def pareto_rows(scores: Vector, costs: Matrix) -> Rows:
     """Rows that nothing else beats, by rising first cost: scores (n,) are to be large, costs (n,) or (n, k) small.
 
     Of equals the first is kept.
@@ -64,11 +62,11 @@ def crowding(objectives: Matrix) -> Vector:
     return distance
 
 
-def best_first(objectives: Matrix, excess: Vector) -> npt.NDArray[np.int64]:
+def best_first(objectives: Matrix, excess: Vector) -> Rows:
     """Rows in order: those within all budgets (``excess`` <= 0, (n,)) by Pareto rank of the objectives (n, k), all to
     be small, then by crowding, large first; behind them the others by how little they exceed a budget."""
     within = np.flatnonzero(excess <= 0)
-    order: list[npt.NDArray[np.int64]] = []
+    order: list[Rows] = []
     if len(within):
         ranks = moocore.pareto_rank(objectives[within])
         for rank in range(ranks.max() + 1):

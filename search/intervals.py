@@ -7,14 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.export.metrics import METRICS, Outputs, Part
+from ortnas.nas.arrays import Rows, Vector
 from ortnas.nas.text import EncodedExamples, Window
 from ortnas.search.racing import text_values
-
-Vector = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
 
 SAMPLES = 1000
 # Metrics that compare texts with each other take halves without repetition, since a text drawn twice is a pair that

@@ -5,16 +5,16 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Genomes, SearchSpace
+from ortnas.nas.arrays import Rows
 
 _TOURNAMENT = 3
 
 
-def tournament(count: int, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def tournament(count: int, n: int, rng: np.random.Generator) -> Rows:
     """n rows of a population of ``count`` in order of rank, each the best of three drawn at random."""
-    rows: npt.NDArray[np.int64] = rng.integers(0, count, (_TOURNAMENT, n)).min(0)
+    rows: Rows = rng.integers(0, count, (_TOURNAMENT, n)).min(0)
     return rows
 
 
@@ -34,7 +34,7 @@ def complete(space: SearchSpace, genomes: Genomes) -> Genomes:
     return completed
 
 
-def gene_groups(space: SearchSpace) -> npt.NDArray[np.int64]:
+def gene_groups(space: SearchSpace) -> Rows:
     """For each gene the number of its group: all genes of one layer are one group, any other gene is its own."""
     groups = np.arange(space.genes) + space.num_layers
     for columns in space.columns.values():
@@ -77,7 +77,7 @@ def enumerate_space(space: SearchSpace) -> Genomes:
     return np.concatenate(rows)
 
 
-def unseen(genomes: Genomes, seen: set[bytes]) -> npt.NDArray[np.int64]:
+def unseen(genomes: Genomes, seen: set[bytes]) -> Rows:
     """Rows of genomes (n, genes) that are neither in ``seen`` (as bytes) nor repeated, first occurrences in order."""
     content, width = genomes.astype(np.int16).tobytes(), 2 * genomes.shape[1]
     first: dict[bytes, int] = {}

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.export.metrics import Outputs, Part, log_likelihoods
-
-Vector = npt.NDArray[np.float64]
+from ortnas.nas.arrays import Rows, Vector
 
 # With fewer texts the differences are too few to be told from chance.
 _FEWEST_TEXTS = 50
 
 
-def text_values(metric: str, outputs: Outputs, part: Part, rows: npt.NDArray[np.int64]) -> Vector | None:
+def text_values(metric: str, outputs: Outputs, part: Part, rows: Rows) -> Vector | None:
     """What each of the rows adds to a metric that is a mean over texts, (n,); None for other metrics.
 
     Of float32's precision, as the cache keeps it.

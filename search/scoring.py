@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.bench.conditions import usable_processors
 from ortnas.export.build import Exporter, Precision
 from ortnas.export.graph.model import LAYOUT_VERSION
-from ortnas.export.inference import Array, open_model, outputs_of
-from ortnas.export.int8.calibration import Feeds
+from ortnas.export.inference import open_model, outputs_of
 from ortnas.export.metrics import METRICS, Part
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.arrays import Array, Feeds, Rows, Vector
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import digest
-from ortnas.search.cache import Known, ScoreCache, Vector
+from ortnas.search.cache import Known, ScoreCache
 from ortnas.search.racing import Race, expected_score, text_values
 
 Form = Literal["own", "sliced"]
@@ -32,7 +32,7 @@ Form = Literal["own", "sliced"]
 _building = threading.Lock()
 
 
-class ScoringError(ValueError):
+class ScoringError(OrtnasError):
     """Scores that cannot be computed at all; one candidate that fails is an Outcome."""
 
 
@@ -83,7 +83,7 @@ class Evaluation:
         return self.form == "sliced" and self.precision == "int8"
 
     @cached_property
-    def order(self) -> npt.NDArray[np.int64]:
+    def order(self) -> Rows:
         """The order in which a race sees the texts: any beginning of it is a sample."""
         return np.random.default_rng(0).permutation(len(self.part.encoded))
 

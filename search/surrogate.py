@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import xgboost
 
 from ortnas.nas.architecture.space import Genomes, Population, SearchSpace
+from ortnas.nas.arrays import Matrix, Rows, Vector
 
 # With fewer scores, as many subnets spread over the space tell more than a model of them.
 MINIMUM_SCORES = 16
@@ -94,13 +94,9 @@ def _fit(rows: Matrix, wanted: Vector, weights: Vector, seed: int) -> _Member:
     return _Member(coefficients, booster)
 
 
-Matrix = npt.NDArray[np.float64]
-Vector = npt.NDArray[np.float64]
-
-
 def most_promising(
     expected: Vector, spread: Vector, costs: Matrix, reached: Vector, reached_costs: Matrix, n: int, bonus: float
-) -> npt.NDArray[np.int64]:
+) -> Rows:
     """n rows of proposals with expected scores (m,), their spread (m,) and costs (m, k), one after the other.
 
     Each is the one with the largest margin over the best score (``reached``, of subnets with ``reached_costs``) that is

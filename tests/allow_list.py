@@ -12,11 +12,12 @@ class AllowListContract(Contract):
     """``parts`` are modules with all below them; ``allowed`` are lines ``importer -> part, part``, and what those may
     import is allowed with them.
 
-    Modules of ``ground`` may be imported by all. A module that belongs to no part is a violation too.
+    Modules of ``ground`` may be imported by all but those of ``alone``. One that belongs to no part is a violation too.
     """
 
     parts = fields.ListField(subfield=fields.StringField())
     ground = fields.ListField(subfield=fields.StringField())
+    alone = fields.ListField(subfield=fields.StringField())
     allowed = fields.ListField(subfield=fields.StringField())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002 the library's signature
@@ -25,6 +26,8 @@ class AllowListContract(Contract):
         for line in self.allowed:
             importer, _, imported = str(line).partition("->")
             allowed[importer.strip()] |= {part.strip() for part in imported.split(",")}
+        for part in self.parts:
+            allowed[part] |= set() if part in self.alone else set(self.ground)
         for _ in allowed:
             allowed = {part: own.union(*(allowed[each] for each in own)) for part, own in allowed.items()}
         problems = []
@@ -38,7 +41,7 @@ class AllowListContract(Contract):
                 continue
             for imported in sorted(graph.find_modules_directly_imported_by(module)):
                 part = self._part_of(imported)
-                if part is None or part in allowed[importer] or (part in self.ground and importer not in self.ground):
+                if part is None or part in allowed[importer]:
                     continue
                 lines = graph.get_import_details(importer=module, imported=imported)
                 problems.append(f"{module} (l. {lines[0]['line_number']}) imports {imported}")

@@ -15,7 +15,8 @@ import numpy as np
 from onnx import TensorProto
 
 from ortnas.export.graph.builder import Array, Graph
-from ortnas.export.graph.heads import HEAD_PRODUCTS, add_head
+from ortnas.export.graph.heads import add_head
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -136,7 +137,7 @@ def weight_products(dimensions: Dimensions) -> list[str]:
     layer = ("attention/query", "attention/key", "attention/value", "attention/output", "ffn/in", "ffn/out")
     projection = ["embeddings/projection"] if dimensions.table_size else []
     layers = [f"layers/{index}/{name}" for index in range(dimensions.num_layers) for name in layer]
-    return [*projection, *layers, *HEAD_PRODUCTS[dimensions.head]]
+    return [*projection, *layers, *HEADS[dimensions.head].products]
 
 
 def residual_stream(dimensions: Dimensions, layer: int) -> str:

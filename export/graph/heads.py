@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.nas.architecture.heads import HEADS, Output
 from ortnas.nas.architecture.layout import Dimensions
 
 if TYPE_CHECKING:
@@ -15,39 +16,14 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 
-# Named as in the ONNX models of sentence-transformers and of transformers' exporter.
-OUTPUT_NAMES = {
-    "embedding": ("sentence_embedding",),
-    "classification": ("logits",),
-    "regression": ("logits",),
-    "token-classification": ("logits",),
-    "span": ("start_logits", "end_logits"),
-    "masked-lm": ("logits",),
-}
 # The embedding once more, as a sequence of one token: what loaders of hidden states ask packages for.
 ALIAS = "last_hidden_state"
-# The weight products of each head that run in integers, and those that never do: one row a text is not worth it.
-HEAD_PRODUCTS: dict[str, tuple[str, ...]] = {
-    "embedding": (),
-    "classification": ("head/pooler", "head/classifier"),
-    "regression": ("head/pooler", "head/classifier"),
-    "token-classification": ("head/classifier",),
-    "span": ("head/classifier",),
-    "masked-lm": ("head/transform", "head/decoder"),
-}
-FLOAT_PRODUCTS = ("head/projection",)
+FLOAT_PRODUCTS = tuple(name for head in HEADS.values() for name in head.float_products)
 
 
-def output_shape(dimensions: Dimensions) -> tuple[int | str, ...]:
-    """Shape of every output, with the names of its dynamic axes."""
-    return {
-        "embedding": ("batch", dimensions.embedding_size),
-        "classification": ("batch", dimensions.num_labels),
-        "regression": ("batch", 1),
-        "token-classification": ("batch", "sequence", dimensions.num_labels),
-        "span": ("batch", "sequence"),
-        "masked-lm": ("batch", "sequence", dimensions.vocab_size),
-    }[dimensions.head]
+def output_shape(output: Output, dimensions: Dimensions) -> tuple[int | str, ...]:
+    """Lengths of an output's axes, or names of those that are dynamic."""
+    return tuple(dimensions.sizes.get(label, label) for label in output.axes)
 
 
 def add_head(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
@@ -69,7 +45,7 @@ def _sentence_embedding(graph: Graph, x: str, top: Mapping[str, Array], dimensio
         pooled = graph.node("Squeeze", [mean, graph.integers(1)], "head/pooled", ("batch", hidden))
     weight = graph.constant("head/projection.weight", top["head.projection.weight"].T, ("hidden", size))
     projected = graph.node("MatMul", [pooled, weight], "head/projection", ("batch", size))
-    graph.node("LpNormalization", [projected], OUTPUT_NAMES[dimensions.head][0], axis=-1, p=2)
+    graph.node("LpNormalization", [projected], _output(dimensions), axis=-1, p=2)
 
 
 def _text_logits(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
@@ -81,19 +57,19 @@ def _text_logits(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dim
     pooled = graph.activation(dimensions.head_activation, "head/pooled", dense, ("batch", hidden))
     weight = graph.constant("head/classifier.weight", top["head.classifier.weight"].T, ("pooled", labels))
     bias = graph.constant("head/classifier.bias", top["head.classifier.bias"])
-    graph.node("Gemm", [pooled, weight, bias], OUTPUT_NAMES[dimensions.head][0], name="head/classifier")
+    graph.node("Gemm", [pooled, weight, bias], _output(dimensions), name="head/classifier")
 
 
 def _token_labels(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
     classifier = top["head.classifier.weight"], top["head.classifier.bias"]
     flat = graph.linear("head/classifier", x, *classifier, (len(classifier[1]), "hidden"))
-    _by_text(graph, flat, dimensions.num_labels, shape, OUTPUT_NAMES[dimensions.head][0])
+    _by_text(graph, flat, dimensions.num_labels, shape, _output(dimensions))
 
 
 def _span(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Dimensions, shape: str) -> None:
     classifier = top["head.classifier.weight"], top["head.classifier.bias"]
     flat = graph.linear("head/classifier", x, *classifier, (len(classifier[1]), "hidden"))
-    for column, output in enumerate(OUTPUT_NAMES[dimensions.head]):
+    for column, output in enumerate(output.name for output in HEADS[dimensions.head].outputs):
         index = graph.constant(f"head/{output}.column", np.array(column, np.int64))
         scores = graph.node("Gather", [flat, index], f"head/{output}", ("tokens",), axis=1)
         graph.node("Reshape", [scores, shape], output)
@@ -111,7 +87,13 @@ def _token_logits(graph: Graph, x: str, top: Mapping[str, Array], dimensions: Di
     # A copy of the word table under a name of its own: that of the look-up is quantized by rows.
     decoder = top["embeddings.word"], top["head.decoder.bias"]
     flat = graph.linear("head/decoder", normed, *decoder, (dimensions.vocab_size, axis))
-    _by_text(graph, flat, dimensions.vocab_size, shape, OUTPUT_NAMES[dimensions.head][0])
+    _by_text(graph, flat, dimensions.vocab_size, shape, _output(dimensions))
+
+
+def _output(dimensions: Dimensions) -> str:
+    """The name of a head's only output."""
+    (output,) = HEADS[dimensions.head].outputs
+    return output.name
 
 
 def _by_text(graph: Graph, x: str, width: int, shape: str, output: str) -> str:

@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from ortnas.export.graph.builder import Array, Graph, add_initializer
 from ortnas.export.graph.encoder import build_graph, input_names
-from ortnas.export.graph.heads import OUTPUT_NAMES, output_shape
+from ortnas.export.graph.heads import output_shape
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -25,7 +26,7 @@ _EXTERNAL_BYTES = 1024
 
 def output_names(dimensions: Dimensions) -> tuple[str, ...]:
     """Outputs of the exported models, one or (span) two."""
-    return OUTPUT_NAMES[dimensions.head]
+    return tuple(output.name for output in HEADS[dimensions.head].outputs)
 
 
 def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:
@@ -54,8 +55,8 @@ def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet, external: boo
         for name in input_names(dimensions)
     )
     model.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, output_shape(dimensions))
-        for name in output_names(dimensions)
+        helper.make_tensor_value_info(output.name, TensorProto.FLOAT, output_shape(output, dimensions))
+        for output in HEADS[dimensions.head].outputs
     )
     model.graph.value_info.extend(graph.value_info)
     for name, values in graph.initializers.items():

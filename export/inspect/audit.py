@@ -21,11 +21,12 @@ from ortnas.export.inspect.running import (
     optimized_file,
     read_model,
 )
+from ortnas.nas.failures import OrtnasError
 
 _NAMED_PRODUCTS = 3
 
 
-class CoverageError(RuntimeError):
+class CoverageError(OrtnasError):
     """A model in which too little runs in integers; the message names what does not."""
 
 

@@ -20,6 +20,7 @@ import onnxruntime
 from ortnas.bench.timing import Setup, Workload
 from ortnas.export.inspect.messages import INT64, Message, element_type, parse_model
 from ortnas.export.inspect.products import Shape
+from ortnas.nas.failures import OrtnasError
 
 Model = bytes | Path
 Feeds = dict[str, npt.NDArray[np.generic]]
@@ -34,7 +35,7 @@ _UNKNOWN_ROWS = 2
 _CARRIERS = ("Cast", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
 
-class InspectionError(ValueError):
+class InspectionError(OrtnasError):
     """A model that cannot be looked at; the message says why and what to do."""
 
 

@@ -24,6 +24,7 @@ from onnxruntime.quantization.calibrate import (
 )
 
 from ortnas.bench.conditions import usable_processors
+from ortnas.nas.failures import OrtnasError
 
 Feeds = Mapping[str, npt.NDArray[np.int64]]
 INTEGER_OPERATORS = ["Gemm"]
@@ -47,7 +48,7 @@ FEW_TEXTS = 16
 _TOKENS_AT_A_TIME = 512
 
 
-class CalibrationError(ValueError):
+class CalibrationError(OrtnasError):
     """Calibration data that gives no usable ranges."""
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from ortnas.nas.failures import OrtnasError
+
 _NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]{0,60}", re.ASCII)
 
 
-class HubError(RuntimeError):
+class HubError(OrtnasError):
     """An upload that cannot be made; the message says why and what to do."""
 
 

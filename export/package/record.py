@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.export.inference import Drift
 from ortnas.export.int8.recipes import Recipe
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.files import parse_json, said, shown, write_json
+from ortnas.nas.failures import OrtnasError
+from ortnas.nas.files import parse_json, write_json
+from ortnas.nas.wording import said, shown
 
 FORMAT = 5
 RECORD_FILE = "ortnas.json"
@@ -36,7 +38,7 @@ _TELLING_NONES = (
 )
 
 
-class PackageError(ValueError):
+class PackageError(OrtnasError, ValueError):
     """A folder that is no usable package."""
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from ortnas.export.metrics import Part
 from ortnas.export.package.record import PackageError
-from ortnas.nas.files import digest, parse_json, said, write_json
+from ortnas.nas.files import digest, parse_json, write_json
 from ortnas.nas.text import EncodedExamples, Example, encode
+from ortnas.nas.wording import said
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

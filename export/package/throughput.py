@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Feeds, Session, make_session
 from ortnas.export.package.record import MODEL_FILE, PackageError, PackageRecord, read_record
 from ortnas.export.package.sample import read_sample
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.text import load_tokenizer
 
 _WARM_RUNS = 3
 
 
-class LoadError(RuntimeError):
+class LoadError(OrtnasError):
     """A load that cannot be driven; the message says why."""
 
 

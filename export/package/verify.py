@@ -15,8 +15,8 @@ import onnxruntime
 
 from ortnas.bench.estimates import reference_of
 from ortnas.bench.fingerprint import fingerprint
-from ortnas.bench.store import Target
-from ortnas.bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
 from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inference import model_outputs
 from ortnas.export.inspect.audit import CoverageError, audit, check_coverage
@@ -32,8 +32,8 @@ from ortnas.export.package.record import (
     read_record,
 )
 from ortnas.export.package.sample import Sample, read_sample, token_digest
-from ortnas.nas.files import said, shortened
 from ortnas.nas.text import TokenizerError, load_tokenizer
+from ortnas.nas.wording import said, shortened
 
 State = Literal["pass", "warn", "unknown", "fail"]
 # What a package does to what was promised of it, by the worst state of its checks.
@@ -50,7 +50,7 @@ _UNBUDGETED = 1.1
 _STEADY = 0.1
 # No load that leaves sessions together at all makes them so many times slower.
 _BEYOND_LOAD = 3
-_PROTOCOL = Protocol.fixed(40)
+_PROTOCOL = TimingProtocol.fixed(40)
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _running(folder: Path, record: PackageRecord) -> Iterator[Check]:
     threshold = record.coverage.threshold
     if threshold is not None:
         yield from _guarded("integer kernels", lambda: [_coverage(model, record, threshold)])
-    differences = Target(fingerprint(), setup, workloads).differences(record.target.to_json())
+    differences = Target(fingerprint(), setup, workloads).differences(record.target)
     other_hosts = [difference for difference in differences if not difference.startswith("onnxruntime:")]
     yield (
         Check("host", "warn", "measured elsewhere; " + "; ".join(other_hosts))

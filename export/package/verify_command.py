@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from ortnas.export.package.record import PackageError
-from ortnas.export.package.throughput import LoadError, LoadRow, drive
+from ortnas.export.package.throughput import LoadRow, drive
 from ortnas.export.package.verify import EXIT_STATUS, Check, describe_outcome, to_json, verdict_of, verify
-from ortnas.nas.text import TokenizerError
+from ortnas.nas.failures import OrtnasError
 
 _FAILED, _INTERRUPTED = 1, 130
 
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
-    except (LoadError, OSError, PackageError, TokenizerError) as error:
+    except (OrtnasError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return _FAILED
 

@@ -6,18 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import LAYER, Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 
-# Ending of the class name in transformers; a checkpoint whose architecture ends so holds a trained head.
-CLASS_SUFFIXES = {
-    "embedding": "Model",
-    "classification": "ForSequenceClassification",
-    "regression": "ForSequenceClassification",
-    "token-classification": "ForTokenClassification",
-    "span": "ForQuestionAnswering",
-    "masked-lm": "ForMaskedLM",
-}
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 # What sentence-transformers calls the activations of its cross-encoders.
 _ACTIVATION_PATHS = {
@@ -78,7 +70,7 @@ class Family:
     other_heads: tuple[str, ...] = ()
 
     def class_name(self, head: str) -> str:
-        return self.class_prefix + CLASS_SUFFIXES[head]
+        return self.class_prefix + HEADS[head].class_suffix
 
     def read_setting(self, config: Any, key: str) -> Any:
         """The value of one of BERT's configuration keys in a transformers configuration of this family."""
@@ -220,11 +212,11 @@ def checkpoint_config(
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
     config |= family.spell_settings(settings)
-    names = list(labels) or ["LABEL_0"] * (dimensions.head == "regression")
+    names = list(labels) or ["LABEL_0"] * HEADS[dimensions.head].gives_number
     if names:
         config["id2label"] = dict(enumerate(names))
         config["label2id"] = {label: index for index, label in enumerate(names)}
-    if dimensions.head == "regression":
+    if HEADS[dimensions.head].gives_number:
         # Without it the CrossEncoder of sentence-transformers takes a sigmoid.
         config["sentence_transformers"] = {"activation_fn": _ACTIVATION_PATHS[activation or "identity"]}
     return config
@@ -236,7 +228,7 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     The embedding head's projection and a family's missing token types have no counterpart; no two names share one.
     """
     family = FAMILIES[dimensions.family]
-    base = "" if dimensions.head == "embedding" else f"{family.base}."
+    base = "" if HEADS[dimensions.head].is_bare_encoder else f"{family.base}."
     modules = {ours: base + theirs for ours, theirs in _EMBEDDINGS.items()}
     if "type_vocab_size" in family.fixed:
         del modules["embeddings.token_type"]

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Protocol, TypeVar
 
+from ortnas.nas.architecture.heads import HEADS, Axes
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
-from ortnas.nas.files import shown
-
-Axes = tuple[str, ...]
+from ortnas.nas.wording import shown
 
 # The two files of a supernet folder beside the tokenizer's.
 WEIGHTS_FILE = "model.safetensors"
@@ -50,32 +49,6 @@ LAYER: dict[str, Axes] = {
     "ffn_norm.weight": ("hidden",),
     "ffn_norm.bias": ("hidden",),
 }
-_POOLED_HEAD: dict[str, Axes] = {
-    "head.pooler.weight": ("pooled", "hidden"),
-    "head.pooler.bias": ("pooled",),
-    "head.classifier.weight": ("label", "pooled"),
-    "head.classifier.bias": ("label",),
-}
-_TOKEN_HEAD: dict[str, Axes] = {
-    "head.classifier.weight": ("label", "hidden"),
-    "head.classifier.bias": ("label",),
-}
-# The decoder of the masked-LM head is the word table.
-HEADS: dict[str, dict[str, Axes]] = {
-    "embedding": {"head.projection.weight": ("embedding", "hidden")},
-    "classification": _POOLED_HEAD,
-    "regression": _POOLED_HEAD,
-    "token-classification": _TOKEN_HEAD,
-    "span": _TOKEN_HEAD,
-    "masked-lm": {
-        "head.transform.weight": ("table", "hidden"),
-        "head.transform.bias": ("table",),
-        "head.transform_norm.weight": ("table",),
-        "head.transform_norm.bias": ("table",),
-        "head.decoder.bias": ("vocab",),
-    },
-}
-HEAD_NAMES = tuple(HEADS)
 
 
 @dataclass(frozen=True)
@@ -120,7 +93,7 @@ class Dimensions:
         if wrong := names.symmetric_difference(document) - optional:
             raise SpaceError(f"dimensions: missing or unknown keys {sorted(wrong)}")
         if document["head"] not in HEADS:
-            raise SpaceError(f"dimensions: head is {document['head']!r}; allowed are {', '.join(HEAD_NAMES)}")
+            raise SpaceError(f"dimensions: head is {document['head']!r}; allowed are {', '.join(HEADS)}")
         return cls(**document)
 
     @property
@@ -165,7 +138,7 @@ class Dimensions:
 
 def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of the embeddings and the head, by canonical name."""
-    axes = EMBEDDINGS | HEADS[dimensions.head]
+    axes = {**EMBEDDINGS, **HEADS[dimensions.head].tensors}
     if dimensions.table_size:
         return axes | PROJECTION
     return {name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()}

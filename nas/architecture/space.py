@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
-from ortnas.nas.files import shortened
+from ortnas.nas.wording import shortened
 
 Genomes = npt.NDArray[np.int16]
 LAYER_DIMENSIONS = ("num_heads", "head_size", "ffn_size")

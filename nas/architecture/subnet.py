@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ortnas.nas.files import shown
+from ortnas.nas.failures import OrtnasError
+from ortnas.nas.wording import shown
 
 # Sizes of networks are below it; larger numbers are slips.
 MAXIMUM_SIZE = 10**9
 
 
-class SpaceError(ValueError):
+class SpaceError(OrtnasError, ValueError):
     """A subnet, genome or space that cannot exist."""
 
 

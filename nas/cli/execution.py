@@ -33,57 +33,10 @@ _OF_ONE_STAGE, _SHARED = ("training", "refinement", "bench", "search"), ("search
 
 def _expected_failures() -> tuple[type[Exception], ...]:
     """What a user can mend: bad input, a full disk, a host that fails."""
-    from ortnas.bench.bundle import BundleError, ResultsError
-    from ortnas.bench.host import HostError
-    from ortnas.bench.store import StoreError
-    from ortnas.export.build import ExportError
-    from ortnas.export.inspect.audit import CoverageError
-    from ortnas.export.inspect.running import InspectionError
-    from ortnas.export.int8.calibration import CalibrationError
-    from ortnas.export.package.hub import HubError
-    from ortnas.export.package.record import PackageError
-    from ortnas.export.package.throughput import LoadError
-    from ortnas.export.weights import SupernetError
-    from ortnas.nas.architecture.subnet import SpaceError
-    from ortnas.nas.failures import CheckpointError, DataError, TrainingError
-    from ortnas.nas.report import ReportError
-    from ortnas.nas.run.configuration import ConfigurationError
-    from ortnas.nas.stages.search import SearchError
-    from ortnas.nas.text import TokenizerError
-    from ortnas.predictors.fitting import PredictorError
-    from ortnas.predictors.latency_files import LatencyFileError
-    from ortnas.search.cluster import ClusterError
-    from ortnas.search.evolution import InfeasibleBudgetError
-    from ortnas.search.scoring import ScoringError
+    from ortnas.bench.errors import BenchError
+    from ortnas.nas.failures import OrtnasError
 
-    return (
-        BundleError,
-        CalibrationError,
-        CheckpointError,
-        ClusterError,
-        ConfigurationError,
-        CoverageError,
-        DataError,
-        ExportError,
-        HostError,
-        HubError,
-        InfeasibleBudgetError,
-        InspectionError,
-        LatencyFileError,
-        LoadError,
-        OSError,
-        ReportError,
-        PackageError,
-        PredictorError,
-        ResultsError,
-        ScoringError,
-        SearchError,
-        SpaceError,
-        StoreError,
-        SupernetError,
-        TokenizerError,
-        TrainingError,
-    )
+    return OrtnasError, BenchError, OSError
 
 
 def guarded(action: Callable[[], None]) -> None:
@@ -143,7 +96,7 @@ def execute(
 
 def _chosen(overrides: Mapping[str, Any], assignments: list[str] | None) -> dict[str, Any]:
     """Keys in place of the configured ones: options that were given and every ``--set``, each key once."""
-    from ortnas.nas.run.wrong_keys import shorten
+    from ortnas.nas.wording import shown
     from ortnas.nas.yaml_documents import YamlError, parse_yaml
 
     chosen = {key: value for key, value in overrides.items() if value is not None}
@@ -151,13 +104,13 @@ def _chosen(overrides: Mapping[str, Any], assignments: list[str] | None) -> dict
         key, separator, value = assignment.partition("=")
         key = key.strip()
         if not separator:
-            raise typer.BadParameter(f"{shorten(assignment)} is not KEY=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{shown(assignment)} is not KEY=VALUE", param_hint="--set")
         if key in chosen:
             raise typer.BadParameter(f"{key} is given twice; its options and --set name it once", param_hint="--set")
         try:
             chosen[key] = parse_yaml(value)
         except YamlError as error:
-            raise typer.BadParameter(f"{key}: {shorten(value)} is no YAML value: {error}", param_hint="--set") from None
+            raise typer.BadParameter(f"{key}: {shown(value)} is no YAML value: {error}", param_hint="--set") from None
     return chosen
 
 

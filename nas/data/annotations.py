@@ -9,7 +9,8 @@ from typing import Any
 from ortnas.nas.data.lines import numbered_lines
 from ortnas.nas.data.tables import Table
 from ortnas.nas.failures import DataError
-from ortnas.nas.files import parse_json, shown
+from ortnas.nas.files import parse_json
+from ortnas.nas.wording import shown
 
 # Usual columns of such tables, also where they come as JSON Lines or from the hub.
 WORDS_COLUMNS, TAGS_COLUMNS = ("tokens", "words"), ("ner_tags", "tags", "labels", "pos_tags")

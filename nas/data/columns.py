@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, QUESTION_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
-from ortnas.nas.data.failures import listed, shown
 from ortnas.nas.data.rows import Columns
 from ortnas.nas.data.tables import Table
 from ortnas.nas.data.tasks import Task
 from ortnas.nas.failures import DataError
+from ortnas.nas.wording import listed, shown
 
 _TEXTS = ("sentence", "text")
 LABEL_COLUMNS = ("label", "gold_label", "score", "labels", "target", "class", "is_duplicate", "Quality")

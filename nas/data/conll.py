@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ortnas.nas.data.annotations import TAGS_COLUMNS, WORDS_COLUMNS
-from ortnas.nas.data.failures import shown
 from ortnas.nas.data.lines import numbered_lines
 from ortnas.nas.data.tables import Table
 from ortnas.nas.failures import DataError
+from ortnas.nas.wording import shown
 
 # Columns of CoNLL-U (universaldependencies.org/format.html), and which of them are read.
 _CONLLU_COLUMNS, _FORM, _UPOS = 10, 1, 3

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ortnas.nas.data.failures import listed
 from ortnas.nas.data.lines import check_regular, files_below, kind_of, numbered_lines
 from ortnas.nas.data.tables import json_lines
 from ortnas.nas.failures import DataError
+from ortnas.nas.wording import listed
 
 CORPUS_KINDS = ("txt", "jsonl")
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
 from ortnas.nas.data.columns import LABEL_COLUMNS, check_header, choose_columns, has_columns, without_header
 from ortnas.nas.data.conll import is_tagged
-from ortnas.nas.data.failures import listed, shown
 from ortnas.nas.data.hub import HUB_PREFIX
 from ortnas.nas.data.lines import kind_of
 from ortnas.nas.data.rows import Columns
@@ -18,6 +17,7 @@ from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS
 from ortnas.nas.data.source import training_file
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
 from ortnas.nas.failures import DataError
+from ortnas.nas.wording import listed, shown
 
 _SAMPLE_ROWS = 500
 _ASK = "say which are meant by --text, --pair and --label, or name a task with --task"

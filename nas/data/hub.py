@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ortnas.nas.data.failures import cut
 from ortnas.nas.data.lines import check_regular, files_below
 from ortnas.nas.data.tables import Table
 from ortnas.nas.failures import DataError
+from ortnas.nas.wording import shortened
 
 HUB_PREFIX = "hub:"
 _REASON_CHARACTERS = 300
@@ -71,7 +71,7 @@ def _load_name(name: str) -> Mapping[str, Any]:
 
 def _failure(name: str, error: Exception) -> DataError:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
-    return DataError(f"{HUB_PREFIX}{name}: cannot be loaded: {cut(reason, _REASON_CHARACTERS)}")
+    return DataError(f"{HUB_PREFIX}{name}: cannot be loaded: {shortened(reason, _REASON_CHARACTERS)}")
 
 
 def _table(name: str, dataset: Any) -> Table:

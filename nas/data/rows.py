@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ortnas.nas.data.annotations import IMPOSSIBLE_COLUMN
-from ortnas.nas.data.failures import note_left_out, shown
+from ortnas.nas.data.left_out import note_left_out
 from ortnas.nas.data.tables import Table
 from ortnas.nas.failures import DataError
 from ortnas.nas.text import Example
+from ortnas.nas.wording import shown
 
 
 class Row(NamedTuple):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from ortnas.nas.data.annotations import open_squad
 from ortnas.nas.data.columns import check_header, choose_columns
 from ortnas.nas.data.conll import open_conll
-from ortnas.nas.data.failures import listed, shown
 from ortnas.nas.data.hub import HUB_PREFIX, open_hub
 from ortnas.nas.data.lines import check_regular, kind_of
 from ortnas.nas.data.rows import Columns, Row, table_rows
@@ -19,6 +18,7 @@ from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
 from ortnas.nas.data.tasks import Task, find_task
 from ortnas.nas.failures import DataError
 from ortnas.nas.text import Example
+from ortnas.nas.wording import listed, shown
 
 HEADS = ("embedding", "classification", "regression", "token-classification", "span")
 # Formats in which a folder may hold a head's files, and stems of their names, in the order in which they are tried.

@@ -11,12 +11,12 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.data.failures import listed, shown
 from ortnas.nas.data.labels import in_order, one_spelling
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
 from ortnas.nas.failures import DataError
 from ortnas.nas.text import Example
+from ortnas.nas.wording import listed, shown
 
 # Training needs this many sentences, or sequences of a corpus, beside those that are set aside.
 LEAST_TRAINING = 32

@@ -9,10 +9,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ortnas.nas.data.failures import listed, note_left_out
-from ortnas.nas.data.json_text import parse_json
+from ortnas.nas.data.left_out import note_left_out
 from ortnas.nas.data.lines import kind_of, numbered_lines
 from ortnas.nas.failures import DataError
+from ortnas.nas.files import parse_json
+from ortnas.nas.wording import listed
 
 TABLE_KINDS = ("tsv", "csv", "jsonl")
 
@@ -111,7 +112,10 @@ def json_lines(path: Path, position: Callable[[int], None] | None = None) -> Ite
     """
     for number, line in numbered_lines(path, position):
         if line.strip():
-            document = parse_json(line, f"{path}, line {number}")
+            try:
+                document = parse_json(line, takes_nan=True)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: no JSON: {error}") from None
             if not isinstance(document, dict):
                 raise DataError(f"{path}, line {number}: expected a JSON object, not {type(document).__name__}")
             yield number, document

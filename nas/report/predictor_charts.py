@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.nas.architecture.space import Genomes
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.arrays import Vector
 from ortnas.nas.report.charts import COLOURS, MUTED, STRONG, Chart, axis, describe_lines, hover, plain, share, words
 from ortnas.nas.report.record import Dataset, Measured, RunRecord
 from ortnas.predictors.fitting import Predictor, PredictorError, held_out_predictions, learning_curve
 
-Vector = npt.NDArray[np.float64]
 # Around a budget, errors this large decide who is within it.
 _BAND = 0.1
 _CURVE_SIZES = (15, 25, 50, 75, 100, 150, 200, 300, 400)

@@ -12,9 +12,11 @@ import numpy as np
 
 from ortnas.bench.estimates import Reference, Timing
 from ortnas.bench.store import Measurement, Store, StoreError, Summary, timings
+from ortnas.bench.target import Target
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import read_lines
 from ortnas.nas.yaml_documents import read_yaml
 from ortnas.predictors.features import PRECISIONS
@@ -28,7 +30,7 @@ _DAMAGE = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
 _LONGEST_REASON = 300
 
 
-class ReportError(ValueError):
+class ReportError(OrtnasError):
     """A folder that no report can be made of."""
 
 
@@ -114,7 +116,7 @@ class RunRecord:
     def precision(self) -> str:
         return str(self.configuration.get("precision") or "int8")
 
-    def dataset_of(self, target: dict[str, Any], precision: str) -> Dataset | None:
+    def dataset_of(self, target: Target, precision: str) -> Dataset | None:
         """The newest timings of a target."""
         alike = [
             item

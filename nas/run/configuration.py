@@ -13,11 +13,12 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ortnas.bench.timing import PROVIDERS
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.tasks import find_task
-from ortnas.nas.failures import DataError
+from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
 from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
-from ortnas.nas.run.wrong_keys import explain, shorten
+from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
+from ortnas.nas.wording import shown
 from ortnas.nas.yaml_documents import YamlError, read_yaml
 
 _BUDGET = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?x?")
@@ -25,7 +26,7 @@ _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 Head = Literal["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(OrtnasError):
     """A configuration that cannot be used; the message names the key and what is allowed."""
 
 
@@ -275,7 +276,7 @@ class Search(Section):
         budgets = tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
         for budget in budgets:
             if not _BUDGET.fullmatch(budget) or float(budget.removesuffix("x")) <= 0:
-                raise ValueError(f"{shorten(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
+                raise ValueError(f"{shown(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
         if not budgets:
             raise ValueError("at least one budget is needed")
         if len(set(budgets)) < len(budgets):
@@ -333,9 +334,7 @@ class Configuration(Section):
         except DataError:
             return document  # the key itself reports it
         if document.get("head", own) != own:
-            raise ValueError(
-                f"head {shorten(document['head'])} does not fit task {shorten(task)}, whose head is {own!r}"
-            )
+            raise ValueError(f"head {shown(document['head'])} does not fit task {shown(task)}, whose head is {own!r}")
         return document | {"head": own}
 
     @model_validator(mode="after")
@@ -374,7 +373,7 @@ def read_configuration(path: Path, overrides: Mapping[str, Any]) -> Configuratio
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise ConfigurationError(f"{shorten(key)}: {parent[:40]} is a value, not a section")
+                raise ConfigurationError(f"{shown(key)}: {parent[:40]} is a value, not a section")
         section[last] = value
     return check_configuration(document, str(path))
 

@@ -22,8 +22,10 @@ from filelock import FileLock, Timeout
 
 from ortnas.bench.host import Host, StoredHost
 from ortnas.bench.hosts import open_host
-from ortnas.bench.store import Measurement, Store, Target
-from ortnas.bench.timing import Protocol, Setup, Workload
+from ortnas.bench.request import Request
+from ortnas.bench.store import Measurement, Store
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Setup, TimingProtocol, Workload
 from ortnas.export.build import Exporter
 from ortnas.export.graph.encoder import weight_products
 from ortnas.export.graph.model import LAYOUT_VERSION
@@ -334,8 +336,13 @@ class Run:
         return max(self.target.workloads, key=lambda workload: workload.weight)
 
     @property
-    def protocol(self) -> Protocol:
-        return Protocol(share=self.configuration.bench.confidence, cap_s=self.configuration.bench.cap_s)
+    def protocol(self) -> TimingProtocol:
+        return TimingProtocol(share=self.configuration.bench.confidence, cap_s=self.configuration.bench.cap_s)
+
+    @property
+    def request(self) -> Request:
+        """What hosts are asked for, beside the run's anchor."""
+        return Request(self.anchor, self.target.setup, self.target.workloads, self.protocol)
 
     @cached_property
     def timed_model(self) -> str:

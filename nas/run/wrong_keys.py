@@ -8,16 +8,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from ortnas.nas.wording import shown
+
 _MOST_SHOWN = 3
-_LONGEST_VALUE, _LONGEST_START, _LONGEST_SENTENCE = 60, 150, 280
-
-
-def shorten(value: Any, longest: int = _LONGEST_VALUE) -> str:
-    """How Python writes a value, cut where it is long."""
-    if isinstance(value, str | bytes) and len(value) > longest:
-        return f"{value[:longest]!r}... ({len(value)} characters)"
-    written = repr(value)
-    return written if len(written) <= longest else f"{written[:longest]}..."
+_LONGEST_KEY, _LONGEST_START, _LONGEST_SENTENCE = 60, 150, 280
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -26,15 +20,15 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     for item in error.errors(include_url=False):
         # Of a key that may be one of several kinds, each kind says what it misses.
         location = tuple(part for part in item["loc"] if not _is_kind(part))
-        key = ".".join(str(part) if len(str(part)) <= _LONGEST_VALUE else shorten(part) for part in location)
+        key = ".".join(str(part) if len(str(part)) <= _LONGEST_KEY else shown(part) for part in location)
         sentence = _sentence(item, location, key, model)
         if key in sentences:
             sentences[key] = f"{sentences[key]}, or {_message(item)}"
         else:
             sentences[key] = sentence
-    shown = [_one_line(sentence) for sentence in sentences.values()][:_MOST_SHOWN]
-    more = len(sentences) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
+    first = [_one_line(sentence) for sentence in sentences.values()][:_MOST_SHOWN]
+    more = len(sentences) - len(first)
+    return "; ".join(first) + (f"; and {more} more" if more else "")
 
 
 def _sentence(item: Any, location: Sequence[Any], key: str, model: type[BaseModel]) -> str:
@@ -49,7 +43,7 @@ def _sentence(item: Any, location: Sequence[Any], key: str, model: type[BaseMode
         return f"{key}: {_message(item)}" if key else _message(item)
     if item["type"] in ("model_type", "dict_type") and item["input"] is None:
         return f"{key}: the section is empty; give it keys, or leave it out"
-    return f"{key} = {shorten(item['input'])}: {_message(item)}"
+    return f"{key} = {shown(item['input'])}: {_message(item)}"
 
 
 def _message(item: Any) -> str:

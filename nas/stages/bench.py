@@ -71,7 +71,7 @@ def check_target(run: Run, store: Store) -> None:
     ]
     if not alike or any(target.hash == run.target.hash for target in known):
         return
-    differences = min((run.target.differences(target.to_json()) for target in alike), key=len)
+    differences = min((run.target.differences(target) for target in alike), key=len)
     workloads = {"batch", "sequence", "weight", "vocab_size"}
     if all(difference.split(":")[0].split()[-1] in workloads for difference in differences):
         return
@@ -202,8 +202,7 @@ class _Survey:
             key: exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
             for key, subnet in group.items()
         }
-        target = run.target
-        found = run.host.measure(models, run.anchor, target.setup, target.workloads, run.protocol, number)
+        found = run.host.measure(models, run.request, number)
         measurements = [measurement_of(group[key], result, run.protocol.share) for key, result in found.items()]
         self.store.add(run.target, run.host.name, precision, run.timed_model, measurements)
         return measurements

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
-from ortnas.bench.store import Store, Target
+from ortnas.bench.store import Store
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.files import parse_json, said, write_json
+from ortnas.nas.files import parse_json, write_json
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.bench import measurement_of
 from ortnas.nas.stages.packaging import coverage
+from ortnas.nas.wording import said
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.survey import stratified
 
@@ -25,7 +27,7 @@ def bundle(run: Run, path: Path) -> dict[str, Any]:
 
     The quantization recipe is the configured one, or this machine's: the other host's instruction sets are unknown.
     """
-    settings, precision, target = run.configuration.bench, run.configuration.precision, run.target
+    settings, precision = run.configuration.bench, run.configuration.precision
     run.console.heading(
         f"bundle: {settings.subnets} subnets for a host that cannot be reached",
         f"Quantized by the recipe {run.recipe.name}; for other instruction sets set quantization.recipe.",
@@ -43,7 +45,7 @@ def bundle(run: Run, path: Path) -> dict[str, Any]:
                 yield key, exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
                 report(number, len(subnets), "")
 
-    plan = write_bundle(path, models(), run.anchor, target.setup, target.workloads, run.protocol, settings.visits)
+    plan = write_bundle(path, models(), run.request, settings.visits)
     document = {
         "plan": plan,
         "precision": precision,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ortnas.bench.estimates import Reference, Timing
-from ortnas.bench.timing import Protocol
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
@@ -167,9 +166,6 @@ _VISITS, _CAP_S = 3, 2.0
 
 def time_finally(run: Run, models: Mapping[str, bytes], reference: Reference | None = None) -> dict[str, Timing]:
     """As ``bench.visits.time_models``, beside the run's anchor. Raises HostError where a model fails."""
-    target = run.target
-    protocol = Protocol(share=run.configuration.bench.confidence, cap_s=_CAP_S)
+    request = replace(run.request, protocol=replace(run.protocol, cap_s=_CAP_S))
     with run.console.progress("timing") as report:
-        return time_models(
-            models, run.anchor, target.setup, target.workloads, run.host, _VISITS, protocol, reference, report
-        )
+        return time_models(models, request, run.host, _VISITS, reference, report)

@@ -15,7 +15,8 @@ from ortnas.bench.estimates import Reference, Timing, reference_of
 from ortnas.bench.findings import Reading, findings
 from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
 from ortnas.nas.console import Console
 from ortnas.nas.files import write_json
 
@@ -55,7 +56,7 @@ def examine(configuration: Path | None, host: str | None, threads: int | None, c
         run.close()
 
 
-_PROTOCOL = Protocol()
+_PROTOCOL = TimingProtocol()
 _PAUSE_S = 1.0
 # The anchor is worth naming where noise without it is so many times as large.
 _GAIN = 1.2
@@ -76,7 +77,7 @@ def doctor(
     console: Console,
     model: bytes | None = None,
     sessions: int = 8,
-    protocol: Protocol = _PROTOCOL,
+    protocol: TimingProtocol = _PROTOCOL,
     pause_s: float = _PAUSE_S,
 ) -> dict[str, Any]:
     """Prints what the host does to timings, and the noise floor over ``sessions`` sessions of one model.
@@ -93,13 +94,14 @@ def doctor(
         f"{sessions} sessions of one model are timed as `ortnas bench` does; the host's counters are read in between.",
     )
     timed, anchor = (model, model) if model is not None else _random_models(hello["fingerprint"], workloads)
+    request = Request(anchor, setup, tuple(workloads), protocol)
     readings: list[Reading] = [host.hello()["conditions"]]
     visits: list[Samples] = []
     with console.progress("sessions") as report:
         for number in range(sessions):
             if number:
                 time.sleep(pause_s)
-            samples = host.measure({"model": timed}, anchor, setup, workloads, protocol, number)["model"]
+            samples = host.measure({"model": timed}, request, number)["model"]
             if isinstance(samples, Failure):
                 raise HostError(f"{host.name} cannot time the model: {samples.reason}")
             visits.append(samples)

@@ -107,7 +107,7 @@ def fit_timings(
     genomes = np.stack([space.encode(Subnet.from_json(subnets[key])) for key in usable])
     latency_ms = np.array([timing.latency_ms for timing in usable.values()])
     errors = np.array([timing.error for timing in usable.values()])
-    target, precision = run.target.to_json(), run.configuration.precision
+    target, precision = run.target, run.configuration.precision
     floor, inputs = noise_floor(usable.values()), _inputs(run, rows, source)
     if source is None:
         return fit(space, genomes, latency_ms, errors, target, precision, floor, inputs)
@@ -118,7 +118,7 @@ def fit_timings(
 
 def _inputs(run: Run, rows: Sequence[Measurement], source: Predictor | None) -> str:
     samples = [(row.subnet_key, row.samples.to_json() if row.samples else None) for row in rows]
-    start = [source.inputs, source.target] if source else []
+    start = [source.inputs, source.target.to_json()] if source else []
     return digest(samples, run.supernet.space.to_json(), run.target.hash, *start)
 
 
@@ -161,8 +161,8 @@ def fit_latency_file(
     latency_ms = np.array([latency for _, latency in read])
     order = np.random.default_rng(seed).permutation(len(read))
     known, rest = order[:rows], order[len(read) if rows is None else rows :]
-    target = imported_target(file, setup, workload).to_json()
-    inputs = digest(target, precision, sorted(known.tolist()))
+    target = imported_target(file, setup, workload)
+    inputs = digest(target.to_json(), precision, sorted(known.tolist()))
     predictor = fit(space, genomes[known], latency_ms[known], None, target, precision, inputs=inputs)
     show_quality(console, predictor.quality, predictor.level)
     result: dict[str, Any] = {"rows": len(known), "quality": asdict(predictor.quality)}

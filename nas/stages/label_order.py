@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.data.failures import listed
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.text import IGNORED, EncodedExamples
 from ortnas.nas.training.checkpoint.reading import Checkpoint, pick_labels
 from ortnas.nas.training.steps import network_outputs
 from ortnas.nas.training.supernet import Supernet
+from ortnas.nas.wording import listed
 
 Counts = npt.NDArray[np.int64]
 Rows = tuple[int, ...]

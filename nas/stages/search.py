@@ -13,6 +13,7 @@ import numpy as np
 from ortnas.bench.estimates import Reference, Timing
 from ortnas.bench.host import StoredHost
 from ortnas.export.inference import model_outputs
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import digest, write_json
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.comparison import difference, null_thresholds, time_finally
@@ -36,7 +37,7 @@ _GROUPS = 5
 _FULL = "full model"
 
 
-class SearchError(RuntimeError):
+class SearchError(OrtnasError):
     """A search that ended without a winner; the message says why. ``found`` names the budgets that have one."""
 
     def __init__(self, message: str, found: Sequence[str] = ()) -> None:
@@ -146,7 +147,7 @@ def _other(run: Run, folder: Path, budget_ms: float) -> Constraint:
     predictor = load_predictor(folder)
     if predictor.space != run.supernet.space:
         raise PredictorError(f"{folder}: the predictor of a second target has to be of the same search space")
-    return Constraint(predictor, budget_ms, f"{predictor.target['fingerprint'].get('cpu', 'the second target')}")
+    return Constraint(predictor, budget_ms, f"{predictor.target.fingerprint.get('cpu', 'the second target')}")
 
 
 def _tail(timings: Any, percent: int) -> float:

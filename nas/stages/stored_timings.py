@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ortnas.bench.estimates import Timing
-from ortnas.bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, Summary, Target, timings
+from ortnas.bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, Summary, timings
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS
 from ortnas.nas.architecture.subnet import Subnet

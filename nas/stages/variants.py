@@ -14,7 +14,8 @@ import onnx
 from onnxruntime.quantization.calibrate import TensorsData
 
 from ortnas.bench.host import Failure, HostError
-from ortnas.bench.timing import Nanoseconds, Protocol
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Nanoseconds, TimingProtocol
 from ortnas.export.build import Exporter
 from ortnas.export.graph.model import LAYOUT_VERSION, float_model
 from ortnas.export.inference import model_outputs
@@ -62,7 +63,7 @@ class Variants:
     def __init__(self, run: Run, exporter: Exporter, subnet: Subnet) -> None:
         self.run, self.exporter, self.subnet = run, exporter, subnet
         self.part = run.part("search")
-        self.protocol = Protocol.fixed(_ROUNDS)
+        self.protocol = TimingProtocol.fixed(_ROUNDS)
         self.file = run.folder / "sensitivity" / "evaluations.jsonl"
         self.context = digest(
             LAYOUT_VERSION,
@@ -146,7 +147,8 @@ class Variants:
     def _time(self, models: Mapping[str, bytes]) -> dict[str, Array]:
         """Latency in ms of every round, [rounds], of these models and of ``int8``, timed in turn. Raises HostError."""
         run = self.run
-        found = run.host.measure(models, self._int8, run.target.setup, run.target.workloads, self.protocol)
+        request = Request(self._int8, run.target.setup, run.target.workloads, self.protocol)
+        found = run.host.measure(models, request)
         run.host.forget()
         rounds_ms: dict[str, Array] = {}
         for name, samples in found.items():

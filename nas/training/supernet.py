@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ortnas.export.weights import SupernetFolder, read_supernet
 from ortnas.nas.architecture.layout import (
     DESCRIPTION_FILE,
-    HEADS,
     WEIGHTS_FILE,
     Dimensions,
     cut,
@@ -24,6 +23,7 @@ from ortnas.nas.architecture.layout import (
     cut_top,
     tensor_axes,
     tensor_shape,
+    top_axes,
 )
 from ortnas.nas.architecture.presets import check_fits, preset
 from ortnas.nas.architecture.space import SearchSpace
@@ -138,7 +138,7 @@ class Supernet(nn.Module):
 
     def project(self, hidden: Tensor, subnet: Subnet) -> Tensor:
         """Hidden states in the checkpoint's channels: [..., subnet.hidden_size] to [..., embedding_size]."""
-        axes = HEADS["embedding"]["head.projection.weight"]
+        axes = top_axes(self.dimensions)["head.projection.weight"]
         return F.linear(hidden, cut(self.tensors["head.projection.weight"], axes, subnet))
 
     def forward(self, batch: Mapping[str, Tensor], subnet: Subnet) -> Tensor:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ortnas.bench.bundle import seal
-from ortnas.bench.timing import Protocol, Workload
+from ortnas.bench.timing import TimingProtocol, Workload
 
 WORKLOADS = (Workload(1, 8, 120), Workload(2, 16, 120, (4, 16), 0.5))
-PROTOCOL = Protocol.fixed(6)
+PROTOCOL = TimingProtocol.fixed(6)
 VISITS = 2
 
 Document = dict[str, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ortnas.bench.bundle import write_bundle
-from ortnas.bench.timing import Setup
+from ortnas.bench.request import Request
 from ortnas.export.graph.model import float_model
 from tests.bench.bundles import PROTOCOL, VISITS, WORKLOADS, Bundle, run_bundle
 from tests.networks import make_dimensions, make_space, random_subnets, random_tensors
@@ -31,7 +31,7 @@ def named(models: list[bytes]) -> dict[str, bytes]:
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, named: dict[str, bytes]) -> Bundle:
     path = tmp_path_factory.mktemp("bundle") / "bundle.pyz"
-    plan = write_bundle(path, named, named["model 0"], Setup(), WORKLOADS, PROTOCOL, VISITS)
+    plan = write_bundle(path, named, Request(named["model 0"], workloads=WORKLOADS, protocol=PROTOCOL), VISITS)
     return path, json.loads(json.dumps(plan))
 
 

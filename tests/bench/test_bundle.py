@@ -20,7 +20,8 @@ from ortnas import bench
 from ortnas.bench.bundle import BundleError, plan_digest, read_header, read_results, write_bundle
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure
-from ortnas.bench.timing import Samples, Setup
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples
 from tests.bench.bundles import PROTOCOL, VISITS, WORKLOADS, Bundle, lines_of, run_bundle, write_lines
 from tests.bench.pythons import DIES, old_python, when_opened
 from tests.bench.sshd import wait_until
@@ -258,7 +259,7 @@ def test_models_are_taken_one_by_one_and_no_half_bundle_stays(tmp_path: Path, mo
         raise RuntimeError("the next export fails")
 
     with pytest.raises(RuntimeError, match="the next export fails"):
-        write_bundle(path, failing(), models[0], Setup(), WORKLOADS, PROTOCOL, 1)
+        write_bundle(path, failing(), Request(models[0], workloads=WORKLOADS, protocol=PROTOCOL), 1)
     assert os.listdir(tmp_path) == []
     assert sizes == sorted(sizes)
     assert sizes[-1] > sum(map(len, models[1:-2]))
@@ -266,7 +267,7 @@ def test_models_are_taken_one_by_one_and_no_half_bundle_stays(tmp_path: Path, mo
 
 def test_what_cannot_be_bundled_gets_a_sentence(tmp_path: Path, models: list[bytes]) -> None:
     def write(path: Path, *named: tuple[str, bytes]) -> None:
-        write_bundle(path, named, models[0], Setup(), WORKLOADS, PROTOCOL, 1)
+        write_bundle(path, named, Request(models[0], workloads=WORKLOADS, protocol=PROTOCOL), 1)
 
     with pytest.raises(BundleError, match="two models are called a"):
         write(tmp_path / "b.zip", ("a", models[0]), ("a", models[1]))
@@ -282,10 +283,10 @@ def test_a_full_disk_leaves_no_half_bundle(tmp_path: Path) -> None:
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from bench.bundle import BundleError, write_bundle\n"
-        "from bench.timing import Protocol, Setup, Workload\n"
+        "from bench.request import Request\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "try:\n"
-        "    write_bundle(Path(sys.argv[1]), {'a': bytes(200_000)}, b'a', Setup(), [Workload()], Protocol(), 1)\n"
+        "    write_bundle(Path(sys.argv[1]), {'a': bytes(200_000)}, Request(b'a'), 1)\n"
         "except BundleError as error:\n"
         "    sys.exit(str(error))\n"
     )

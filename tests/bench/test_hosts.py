@@ -15,13 +15,14 @@ import pytest
 
 from ortnas.bench.fingerprint import fingerprint, fingerprint_hash
 from ortnas.bench.host import Failure, HostError
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.graph.model import float_model
 from tests.bench.pythons import DIES, HANGS, when_opened, write_python
 from tests.networks import make_dimensions, make_space, random_tensors
 
-WORKLOADS, PROTOCOL = [Workload(1, 16, 120)], Protocol.fixed(4)
+WORKLOADS, PROTOCOL = (Workload(1, 16, 120),), TimingProtocol.fixed(4)
 MEBIBYTE = 1 << 20
 
 
@@ -53,7 +54,7 @@ def kill_worker(host: LocalHost) -> None:
 
 def measure(host: LocalHost, anchor: bytes, *models: bytes, setup: Setup | None = None) -> list[Samples | Failure]:
     named = {str(number): model for number, model in enumerate(models)}
-    found = host.measure(named, anchor, setup or Setup(), WORKLOADS, PROTOCOL)
+    found = host.measure(named, Request(anchor, setup or Setup(), WORKLOADS, PROTOCOL))
     return [found[name] for name in named]
 
 
@@ -197,7 +198,7 @@ def test_the_worker_is_not_taken_from_the_current_folder(
 
 
 def test_the_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, models: list[bytes]) -> None:
-    """Speaks the protocol by hand with a copy of ``bench`` alone, where nothing else of the project is in reach."""
+    """Writes the messages by hand with a copy of ``bench`` alone, where nothing else of the project is in reach."""
     source = Path(__file__).resolve().parents[2] / "bench"
     (tmp_path / "bench").mkdir()
     for path in source.glob("*.py"):
@@ -210,11 +211,8 @@ def test_the_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, models: lis
     model = models[0]
     digest = hashlib.sha256(model).hexdigest()
     measure = {
-        "anchor": digest,
         "models": [digest],
-        "setup": Setup().to_json(),
-        "workloads": [workload.to_json() for workload in WORKLOADS],
-        "protocol": PROTOCOL.to_json(),
+        **Request(model, workloads=WORKLOADS, protocol=PROTOCOL).to_json(),
     }
     requests = [
         b'{"do": "hello"}\n',
@@ -225,7 +223,6 @@ def test_the_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, models: lis
         json.dumps({"do": "put", "digest": "../escape", "size_bytes": 0}).encode() + b"\n",
         json.dumps({"do": "drop", "digests": [digest]}).encode() + b"\n",
         json.dumps({"do": "measure", **measure}).encode() + b"\n",
-        b'{"do": "bye"}\n',
     ]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(

@@ -21,14 +21,14 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, sys
 import numpy as np
-from bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from bench.timing import TimingProtocol, Setup, Workload, make_session, time_interleaved
 folder = sys.argv[1]
 setup = Setup("OpenVINOExecutionProvider", 1, (("device_type", "CPU"), ("num_of_threads", "1")))
 session = make_session(open(f"{folder}/model.onnx", "rb").read(), setup)
 feeds = {item.name: np.load(f"{folder}/{item.name}.npy") for item in session.get_inputs()}
 np.save(f"{folder}/output.npy", session.run(None, feeds)[0])
-samples = time_interleaved({"model": session}, Workload(1, 16, 120), Protocol(2, 3, 2))["model"]
-print(json.dumps([session.get_providers(), samples]))
+samples = time_interleaved({"model": session}, "model", [Workload(1, 16, 120)], TimingProtocol.fixed(6))["model"]
+print(json.dumps([session.get_providers(), samples.model_ns[0]]))
 """
 
 

@@ -11,15 +11,16 @@ from ortnas.bench.conditions import conditions
 from ortnas.bench.estimates import Timing, reference_of
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure, HostError
+from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost, cost_ms
-from ortnas.bench.timing import PROVIDERS, Protocol, Samples, Setup, Workload
+from ortnas.bench.timing import PROVIDERS, Samples, Setup, TimingProtocol, Workload
 from ortnas.export.graph.model import float_model
 from ortnas.export.int8.recipes import choose_recipe
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from tests.networks import make_dimensions, make_space, random_subnets, random_tensors
 
 WORKLOAD = Workload()
-ROUNDS = Protocol.fixed(40)
+ROUNDS = TimingProtocol.fixed(40)
 
 
 def uniform(
@@ -48,9 +49,9 @@ SMALL = stating(uniform(hidden=192, layers=2, heads=6, ffn=512))
 
 
 def samples_of(
-    host: SimulatedHost, model: bytes = SMALL, protocol: Protocol = ROUNDS, *workloads: Workload, visit: int = 0
+    host: SimulatedHost, model: bytes = SMALL, protocol: TimingProtocol = ROUNDS, *workloads: Workload, visit: int = 0
 ) -> Samples:
-    found = host.measure({"a": model}, ANCHOR, Setup(), workloads or (WORKLOAD,), protocol, visit)["a"]
+    found = host.measure({"a": model}, Request(ANCHOR, Setup(), workloads or (WORKLOAD,), protocol), visit)["a"]
     assert isinstance(found, Samples)
     return found
 
@@ -106,11 +107,11 @@ def test_samples_follow_from_what_is_timed_whatever_was_timed_before() -> None:
         *visits,
         samples_of(other),
         samples_of(first, stating(uniform(hidden=200))),
-        samples_of(first, SMALL, Protocol.fixed(39)),
+        samples_of(first, SMALL, TimingProtocol.fixed(39)),
         samples_of(first, SMALL, ROUNDS, Workload(1, 64)),
-        first.measure({"a": SMALL}, ANCHOR, Setup(spinning=False), [WORKLOAD], ROUNDS)["a"],
-        first.measure({"a": SMALL}, SMALL, Setup(), [WORKLOAD], ROUNDS)["a"],
-        first.measure({"b": ANCHOR, "a": SMALL}, ANCHOR, Setup(), [WORKLOAD], ROUNDS)["a"],
+        first.measure({"a": SMALL}, Request(ANCHOR, Setup(spinning=False), (WORKLOAD,), ROUNDS))["a"],
+        first.measure({"a": SMALL}, Request(SMALL, Setup(), (WORKLOAD,), ROUNDS))["a"],
+        first.measure({"b": ANCHOR, "a": SMALL}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))["a"],
     ]
     assert len(set(varied)) == len(varied)
 
@@ -129,7 +130,7 @@ def test_visits_of_one_model_differ_by_chance_alone() -> None:
 
 def test_without_noise_samples_are_the_cost() -> None:
     workloads = (Workload(), Workload(2, 32))
-    samples = samples_of(SimulatedHost(noise=0), SMALL, Protocol(min_rounds=30), *workloads)
+    samples = samples_of(SimulatedHost(noise=0), SMALL, TimingProtocol(min_rounds=30), *workloads)
     for subnet, rows in (
         (uniform(hidden=192, layers=2, heads=6, ffn=512), samples.model_ns),
         (uniform(), samples.anchor_ns),
@@ -151,31 +152,33 @@ def test_drift_is_shared_and_so_the_anchor_takes_it_out() -> None:
 
 
 def test_outliers_occur_and_are_rare() -> None:
-    samples = samples_of(SimulatedHost(seed=2), SMALL, Protocol.fixed(2000))
+    samples = samples_of(SimulatedHost(seed=2), SMALL, TimingProtocol.fixed(2000))
     row = np.array(samples.model_ns[0]) / np.median(samples.model_ns[0])
     assert 0.001 < np.mean(row > 1.25) < 0.02
     assert row.min() > 0.8
 
 
 def test_rounds_end_as_the_protocol_says() -> None:
-    def rounds(protocol: Protocol, noise: float = 0.02) -> int:
+    def rounds(protocol: TimingProtocol, noise: float = 0.02) -> int:
         samples = samples_of(SimulatedHost(seed=5, noise=noise), SMALL, protocol)
         assert len(samples.anchor_ns[0]) == len(samples.model_ns[0])
         return len(samples.model_ns[0])
 
-    assert rounds(Protocol.fixed(7)) == 7
-    assert rounds(Protocol(0.01, 30, 1000, cap_s=None), noise=0.001) == 30
-    assert 40 <= rounds(Protocol(0.002, 30, 5000, cap_s=None)) < 5000
-    assert rounds(Protocol(0.0001, 30, 50, cap_s=None)) == 50
+    assert rounds(TimingProtocol.fixed(7)) == 7
+    assert rounds(TimingProtocol(0.01, 30, 1000, cap_s=None), noise=0.001) == 30
+    assert 40 <= rounds(TimingProtocol(0.002, 30, 5000, cap_s=None)) < 5000
+    assert rounds(TimingProtocol(0.0001, 30, 50, cap_s=None)) == 50
     # A round takes about 12.6 ms of the host's own time.
-    assert 70 <= rounds(Protocol(0.0001, 30, 1000, cap_s=1.0)) <= 90
-    assert rounds(Protocol(0.0001, 30, 1000, cap_s=0.1)) == 30
+    assert 70 <= rounds(TimingProtocol(0.0001, 30, 1000, cap_s=1.0)) <= 90
+    assert rounds(TimingProtocol(0.0001, 30, 1000, cap_s=0.1)) == 30
 
 
 def test_a_model_leaves_the_rounds_when_it_is_known() -> None:
     sizes = (8, 32, 128, 320)
     models = {str(size): stating(uniform(hidden=size)) for size in sizes}
-    found = SimulatedHost(seed=0).measure(models, ANCHOR, Setup(), [WORKLOAD], Protocol(0.005, 10, 2000, cap_s=None))
+    found = SimulatedHost(seed=0).measure(
+        models, Request(ANCHOR, Setup(), (WORKLOAD,), TimingProtocol(0.005, 10, 2000, cap_s=None))
+    )
     taken = [found[str(size)] for size in sizes]
     assert all(isinstance(samples, Samples) for samples in taken)
     rounds = [len(samples.model_ns[0]) for samples in taken if isinstance(samples, Samples)]
@@ -188,7 +191,7 @@ def test_exported_models_say_what_they_are() -> None:
     tensors = random_tensors(dimensions)
     subnets = random_subnets(make_space(), 3)
     models = {subnet.key: float_model(tensors, dimensions, subnet).SerializeToString() for subnet in subnets}
-    found = SimulatedHost(noise=0).measure(models, ANCHOR, Setup(), [WORKLOAD], Protocol.fixed(1))
+    found = SimulatedHost(noise=0).measure(models, Request(ANCHOR, Setup(), (WORKLOAD,), TimingProtocol.fixed(1)))
     for subnet in subnets:
         expected_ns = round(cost_ms(subnet.to_json(), WORKLOAD, Setup(), "fp32") * 1e6)
         assert found[subnet.key] == Samples(((expected_ns,),), ((round(cost_ms(uniform(), WORKLOAD, Setup()) * 1e6),),))
@@ -206,7 +209,7 @@ def test_models_that_cannot_be_timed_cost_themselves_only() -> None:
         "no size": stating(uniform(ffn=0)),
     }
     with SimulatedHost() as host:
-        found = host.measure(models, ANCHOR, Setup(), [WORKLOAD], ROUNDS)
+        found = host.measure(models, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))
     assert isinstance(found["good"], Samples)
     reasons = {name: result.reason for name, result in found.items() if isinstance(result, Failure)}
     assert reasons.keys() == models.keys() - {"good"}
@@ -222,20 +225,20 @@ def test_models_that_cannot_be_timed_cost_themselves_only() -> None:
 def test_without_an_anchor_or_a_provider_nothing_can_be_timed() -> None:
     host = SimulatedHost("lab")
     with pytest.raises(HostError, match="lab: the anchor cannot be timed: Invalid"):
-        host.measure({"a": SMALL}, b"", Setup(), [WORKLOAD], ROUNDS)
+        host.measure({"a": SMALL}, Request(b"", Setup(), (WORKLOAD,), ROUNDS))
     with pytest.raises(HostError, match=r"lab: the anchor cannot be timed: .*ortnas\.subnet"):
-        host.measure({}, model_of({}), Setup(), [WORKLOAD], ROUNDS)
+        host.measure({}, Request(model_of({}), Setup(), (WORKLOAD,), ROUNDS))
     with pytest.raises(HostError, match="CUDAExecutionProvider is not available here; there is CPU"):
-        host.measure({"a": SMALL}, ANCHOR, Setup(PROVIDERS["cuda"]), [WORKLOAD], ROUNDS)
-    assert host.measure({}, ANCHOR, Setup(), [WORKLOAD], ROUNDS) == {}
+        host.measure({"a": SMALL}, Request(ANCHOR, Setup(PROVIDERS["cuda"]), (WORKLOAD,), ROUNDS))
+    assert host.measure({}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS)) == {}
 
 
 def test_the_same_model_under_two_names_is_timed_once() -> None:
     host = SimulatedHost()
-    found = host.measure({"a": SMALL, "b": SMALL, "anchor": ANCHOR}, ANCHOR, Setup(), [WORKLOAD], ROUNDS)
+    found = host.measure({"a": SMALL, "b": SMALL, "anchor": ANCHOR}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))
     assert found["a"] == found["b"] != found["anchor"]
     host.forget()
-    assert host.measure({"a": SMALL}, ANCHOR, Setup(), [WORKLOAD], ROUNDS)["a"] != found["a"]
+    assert host.measure({"a": SMALL}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))["a"] != found["a"]
 
 
 def test_it_introduces_itself_as_other_hosts_do() -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from ortnas.bench.host import Failure, HostError
+from ortnas.bench.request import Request
 from ortnas.bench.ssh import SshHost, bootstrap
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from tests.bench.pythons import DIES, old_python, when_opened, write_python
 from tests.bench.sshd import HOST, Server, running_server, wait_until
 
-WORKLOADS, PROTOCOL = [Workload(1, 8, 120)], Protocol.fixed(6)
+WORKLOADS, PROTOCOL = (Workload(1, 8, 120),), TimingProtocol.fixed(6)
 # The connection's process is the parent of the shell that started the worker.
 _CUTS_ITS_CONNECTION = """
             if not os.path.exists({marker!r}):
@@ -46,6 +47,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
         yield started
 
 
+def beside(anchor: bytes) -> Request:
+    return Request(anchor, workloads=WORKLOADS, protocol=PROTOCOL)
+
+
 def connect(server: Server, python: str = sys.executable) -> SshHost:
     return SshHost(HOST, python, server.ssh, timeout_s=60, wait_s=0.1)
 
@@ -57,16 +62,16 @@ def test_the_worker_leaves_nothing_behind(server: Server, tmp_path: Path, models
         host.hello()
         # Its code is gone once it runs, the models lie in one folder.
         assert [path.name.rsplit("-", 2)[0] for path in temporary.iterdir()] == ["ortnas-worker"]
-        host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+        host.measure({"model": models[1]}, beside(models[0]))
         server.cut_connections()
-        host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+        host.measure({"model": models[1]}, beside(models[0]))
     wait_until(lambda: not os.listdir(temporary))
 
 
 def test_a_connection_lost_between_measurements_is_made_again(server: Server, models: list[bytes]) -> None:
     with connect(server) as host:
         for _ in range(3):
-            found = host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+            found = host.measure({"model": models[1]}, beside(models[0]))
             assert isinstance(found["model"], Samples)
             server.cut_connections()
         assert host.hello()["fingerprint"]
@@ -78,16 +83,16 @@ def test_a_connection_lost_while_measuring_costs_no_model(server: Server, tmp_pa
     marker = tmp_path / "cut"
     cut = _CUTS_ITS_CONNECTION.format(marker=str(marker)).strip()
     with connect(server, write_python(tmp_path, when_opened(models[2], cut))) as host:
-        found = host.measure({"a": models[1], "b": models[2]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+        found = host.measure({"a": models[1], "b": models[2]}, beside(models[0]))
     assert marker.exists()
-    assert all(isinstance(one, Samples) for one in found.values())
+    assert all(isinstance(result, Samples) for result in found.values())
 
 
 def test_a_model_that_kills_the_worker_there_costs_only_itself(
     server: Server, tmp_path: Path, models: list[bytes]
 ) -> None:
     with connect(server, write_python(tmp_path, when_opened(models[2], DIES))) as host:
-        found = host.measure({"a": models[1], "b": models[2]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+        found = host.measure({"a": models[1], "b": models[2]}, beside(models[0]))
     assert isinstance(found["a"], Samples)
     assert isinstance(found["b"], Failure)
     assert "killed; out of memory?" in found["b"].reason
@@ -95,11 +100,11 @@ def test_a_model_that_kills_the_worker_there_costs_only_itself(
 
 def test_a_host_that_is_gone_for_good_gets_a_sentence(server: Server, models: list[bytes]) -> None:
     with connect(server) as host:
-        host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+        host.measure({"model": models[1]}, beside(models[0]))
         server.stop()
         host.forget()
         with pytest.raises(HostError, match=r"ortnas-test cannot be reached: .*[Cc]onnect"):
-            host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+            host.measure({"model": models[1]}, beside(models[0]))
         with pytest.raises(HostError, match="cannot be reached"):
             host.hello()
 
@@ -138,7 +143,7 @@ def test_a_python_that_is_too_old_says_so_itself(server: Server, models: list[by
     with connect(server, python) as host:
         for ask in (
             host.hello,
-            lambda: host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL),
+            lambda: host.measure({"model": models[1]}, beside(models[0])),
         ):
             with pytest.raises(
                 HostError, match=rf"^ortnas-test: {re.escape(python)} there is Python 3\.\d\.\d+; 3.10 or"
@@ -158,7 +163,7 @@ def test_a_python_that_is_not_there_is_said(server: Server) -> None:
 def test_what_a_login_script_prints_is_passed_over(server: Server, tmp_path: Path, models: list[bytes]) -> None:
     with connect(server, write_python(tmp_path, "print('Welcome!', flush=True)")) as host:
         assert host.hello()["fingerprint"]
-        found = host.measure({"model": models[1]}, models[0], Setup(), WORKLOADS, PROTOCOL)
+        found = host.measure({"model": models[1]}, beside(models[0]))
     assert isinstance(found["model"], Samples)
 
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ortnas.bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, Target, timings
+from ortnas.bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, timings
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Samples, Setup, Workload
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from ortnas.bench.timing import (
     PROVIDERS,
-    Protocol,
     Samples,
     Setup,
+    TimingProtocol,
     Workload,
     affinity,
     half_width,
@@ -49,7 +49,7 @@ def test_setups_and_workloads_survive_json() -> None:
 def test_models_are_timed_in_turn_with_raw_samples_kept(models: dict[str, bytes]) -> None:
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
     workloads = [SHORT, Workload(1, 8, 120)]
-    found = time_interleaved(sessions, "large", workloads, Protocol.fixed(7, runs=3))
+    found = time_interleaved(sessions, "large", workloads, TimingProtocol.fixed(7, runs=3))
     assert [[len(row) for row in samples.model_ns] for samples in found.values()] == [[21, 21], [21, 21]]
     assert found["small"].anchor_ns == found["large"].model_ns
     assert min(found["small"].model_ns[0]) < min(found["large"].model_ns[0])
@@ -58,11 +58,13 @@ def test_models_are_timed_in_turn_with_raw_samples_kept(models: dict[str, bytes]
 
 def test_rounds_end_when_the_median_is_known_or_the_time_is_over(models: dict[str, bytes]) -> None:
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
-    easy = time_interleaved(sessions, "large", [SHORT], Protocol(share=1e9, min_rounds=10, max_rounds=500))
+    easy = time_interleaved(sessions, "large", [SHORT], TimingProtocol(share=1e9, min_rounds=10, max_rounds=500))
     assert len(easy["small"].model_ns[0]) == 10
-    hard = time_interleaved(sessions, "large", [SHORT], Protocol(share=1e-9, min_rounds=10, max_rounds=60, cap_s=None))
+    hard = time_interleaved(
+        sessions, "large", [SHORT], TimingProtocol(share=1e-9, min_rounds=10, max_rounds=60, cap_s=None)
+    )
     assert len(hard["small"].model_ns[0]) == 60
-    capped = time_interleaved(sessions, "large", [SHORT], Protocol(share=1e-9, min_rounds=10, cap_s=1e-9))
+    capped = time_interleaved(sessions, "large", [SHORT], TimingProtocol(share=1e-9, min_rounds=10, cap_s=1e-9))
     assert len(capped["small"].model_ns[0]) == 10
 
 
@@ -80,7 +82,7 @@ def test_garbage_collection_rests_while_timing_and_then_goes_on(models: dict[str
             seen.append(gc.isenabled())
             return self.session.run(outputs, feeds)
 
-    time_interleaved({"model": Watched()}, "model", [SHORT], Protocol.fixed(3))  # type: ignore[dict-item]
+    time_interleaved({"model": Watched()}, "model", [SHORT], TimingProtocol.fixed(3))  # type: ignore[dict-item]
     assert seen
     assert not any(seen)
     assert gc.isenabled()

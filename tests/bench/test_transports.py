@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import pytest
 from ortnas.bench.bundle import Results, read_results, write_bundle
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure, Host, HostError
+from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost
 from ortnas.bench.ssh import SshHost
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from tests.bench.sshd import HOST, running_server
 
 SHORT, LONG = Workload(1, 8, 120), Workload(2, 16, 120, (4, 9, 16), 0.5)
-PROTOCOL = Protocol(min_rounds=6, max_rounds=30, cap_s=0.2)
+PROTOCOL = TimingProtocol(min_rounds=6, max_rounds=30, cap_s=0.2)
 
 
 class BundleHost:
@@ -32,19 +33,16 @@ class BundleHost:
         self._folder, self._model, self._number = folder, model, 0
 
     def hello(self) -> dict[str, Any]:
-        results = self._carry({"model": self._model}, self._model, Setup(), [SHORT], PROTOCOL)
+        results = self._carry({"model": self._model}, Request(self._model, workloads=(SHORT,), protocol=PROTOCOL))
         return {part: getattr(results, part) for part in ("fingerprint", "versions", "conditions")}
 
     def measure(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: Protocol,
+        request: Request,
         visit: int = 0,  # noqa: ARG002
     ) -> dict[str, Samples | Failure]:
-        results = self._carry(models, anchor, setup, workloads, protocol)
+        results = self._carry(models, request)
         assert results.complete
         return dict(results.visits)
 
@@ -55,14 +53,11 @@ class BundleHost:
     def _carry(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: Protocol,
+        request: Request,
     ) -> Results:
         self._number += 1
         folder = self._folder / str(self._number)
-        plan = write_bundle(folder / "bundle.zip", models, anchor, setup, workloads, protocol, visits=1)
+        plan = write_bundle(folder / "bundle.zip", models, request, visits=1)
         command = [sys.executable, "bundle.zip"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -95,6 +90,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield started
 
 
+def asked(anchor: bytes, *workloads: Workload, protocol: TimingProtocol = PROTOCOL) -> Request:
+    return Request(anchor, workloads=workloads, protocol=protocol)
+
+
 def samples_of(found: Samples | Failure) -> Samples:
     assert isinstance(found, Samples), found
     return found
@@ -102,7 +101,7 @@ def samples_of(found: Samples | Failure) -> Samples:
 
 def test_every_model_gets_samples_of_every_workload(host: Host, models: list[bytes]) -> None:
     named = {f"model {number}": model for number, model in enumerate(models)}
-    found = host.measure(named, models[0], Setup(), [SHORT, LONG], PROTOCOL)
+    found = host.measure(named, asked(models[0], SHORT, LONG))
     assert set(found) == set(named)
     for samples in map(samples_of, found.values()):
         for rows in (samples.model_ns, samples.anchor_ns):
@@ -113,19 +112,19 @@ def test_every_model_gets_samples_of_every_workload(host: Host, models: list[byt
 
 
 def test_a_fixed_protocol_makes_exactly_so_many_rounds(host: Host, models: list[bytes]) -> None:
-    found = host.measure({"model": models[1]}, models[0], Setup(), [SHORT, LONG], Protocol.fixed(7))
+    found = host.measure({"model": models[1]}, asked(models[0], SHORT, LONG, protocol=TimingProtocol.fixed(7)))
     assert [len(row) for row in samples_of(found["model"]).model_ns] == [7, 7]
 
 
 def test_a_model_may_have_two_names_and_be_its_own_anchor(host: Host, models: list[bytes]) -> None:
-    found = host.measure({"one": models[1], "two": models[1]}, models[1], Setup(), [SHORT], PROTOCOL)
+    found = host.measure({"one": models[1], "two": models[1]}, asked(models[1], SHORT))
     assert set(found) == {"one", "two"}
     assert all(samples_of(one).model_ns for one in found.values())
 
 
 def test_a_model_that_is_refused_costs_only_itself(host: Host, models: list[bytes]) -> None:
     named = {"good": models[1], "bad": b"not a model", "also good": models[2]}
-    found = host.measure(named, models[0], Setup(), [SHORT], PROTOCOL)
+    found = host.measure(named, asked(models[0], SHORT))
     refused = found["bad"]
     assert isinstance(refused, Failure)
     assert refused.reason
@@ -135,7 +134,7 @@ def test_a_model_that_is_refused_costs_only_itself(host: Host, models: list[byte
 
 
 def test_nothing_but_refused_models_is_no_reason_to_stop(host: Host, models: list[bytes]) -> None:
-    found = host.measure({"bad": b"not a model", "worse": b""}, models[0], Setup(), [SHORT], PROTOCOL)
+    found = host.measure({"bad": b"not a model", "worse": b""}, asked(models[0], SHORT))
     assert {name: type(one) for name, one in found.items()} == {"bad": Failure, "worse": Failure}
 
 
@@ -148,13 +147,13 @@ def test_hello_tells_what_the_host_is_and_how_it_does(host: Host) -> None:
 
 def test_what_was_forgotten_can_be_measured_again(host: Host, models: list[bytes]) -> None:
     for _ in range(2):
-        assert samples_of(host.measure({"model": models[1]}, models[0], Setup(), [SHORT], PROTOCOL)["model"])
+        assert samples_of(host.measure({"model": models[1]}, asked(models[0], SHORT))["model"])
         host.forget()
 
 
 def test_a_hopeless_anchor_stops_the_host_with_one_sentence(host: Host, models: list[bytes]) -> None:
     with pytest.raises(HostError) as caught:
-        host.measure({"model": models[1]}, b"not a model", Setup(), [SHORT], PROTOCOL)
+        host.measure({"model": models[1]}, asked(b"not a model", SHORT))
     assert str(caught.value)
     assert "\n" not in str(caught.value)
-    assert samples_of(host.measure({"model": models[1]}, models[0], Setup(), [SHORT], PROTOCOL)["model"])
+    assert samples_of(host.measure({"model": models[1]}, asked(models[0], SHORT))["model"])

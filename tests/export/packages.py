@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.fingerprint import fingerprint
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.export.build import Exporter
 from ortnas.export.inference import Drift, model_outputs

@@ -10,7 +10,8 @@ import numpy as np
 import yaml
 
 from ortnas.bench.estimates import noise_floor
-from ortnas.bench.store import Measurement, Store, Target, timings
+from ortnas.bench.store import Measurement, Store, timings
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Samples, Setup, Workload
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.space import SearchSpace

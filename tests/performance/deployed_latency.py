@@ -28,7 +28,8 @@ from typing import Any
 import onnxruntime
 
 from ortnas.bench.host import Failure
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload, make_session, time_interleaved
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload, make_session, time_interleaved
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.export.inference import drift, load, run
@@ -87,7 +88,7 @@ def medians_ms(samples_ns: Mapping[str, list[int]]) -> dict[str, float]:
     return {kind: median_ms(samples) for kind, samples in samples_ns.items()}
 
 
-def time_models(models: Models, setup: Setup, workload: Workload, protocol: Protocol) -> dict[str, float]:
+def time_models(models: Models, setup: Setup, workload: Workload, protocol: TimingProtocol) -> dict[str, float]:
     """Latency in ms of each kind, taken in turn in this process."""
     sessions = {kind: make_session(model, setup) for kind, model in models.items()}
     found = time_interleaved(sessions, "ours", [workload], protocol)
@@ -154,13 +155,13 @@ def worker(python: Path, *arguments: str) -> Iterator[Ask]:
         process.communicate()
 
 
-def time_release(python: Path, subnets: list[Models], protocol: Protocol) -> tuple[str, list[dict[str, float]]]:
+def time_release(python: Path, subnets: list[Models], protocol: TimingProtocol) -> tuple[str, list[dict[str, float]]]:
     """The ONNX Runtime version of another Python and the latencies there, by subnet and kind."""
     latencies = []
     with LocalHost(python=str(python)) as host:
         version = host.hello()["fingerprint"]["onnxruntime"]
         for models in subnets:
-            found = host.measure(models, models["ours"], SETUP, [WORKLOAD], protocol)
+            found = host.measure(models, Request(models["ours"], SETUP, (WORKLOAD,), protocol))
             samples = {kind: one for kind, one in found.items() if isinstance(one, Samples)}
             if len(samples) < len(models):
                 raise RuntimeError("; ".join(one.reason for one in found.values() if isinstance(one, Failure)))
@@ -232,7 +233,7 @@ def time_openvino(
                 except RuntimeError as error:
                     say(f"OpenVINO does not take the model {kind!r} ({form}): {error}")
             for _ in range(blocks):
-                block = time_interleaved(session, "ours", [WORKLOAD], Protocol.fixed(1, BLOCK_RUNS))["ours"]
+                block = time_interleaved(session, "ours", [WORKLOAD], TimingProtocol.fixed(1, BLOCK_RUNS))["ours"]
                 samples["ours"] += block.model_ns[0]
                 for name in list(samples)[1:]:
                     samples[name] += ask({"name": name, "warmup": BLOCK_WARMUP, "runs": BLOCK_RUNS})["samples_ns"]
@@ -252,13 +253,15 @@ def time_other_settings(subnets: list[Models], rounds: int) -> dict[str, dict[st
     for setup, workload in OTHER_SETTINGS:
         # As many tokens in all as the main measurement has.
         share = WORKLOAD.sequence / (workload.batch * workload.sequence)
-        protocol = Protocol.fixed(max(4, round(rounds * share)), runs=4)
+        protocol = TimingProtocol.fixed(max(4, round(rounds * share)), runs=4)
         name = f"{workload.batch} x {workload.sequence}, {setup.threads} thread{'s' * (setup.threads > 1)}"
         settings[name] = ratios([time_models(models, setup, workload, protocol) for models in subnets])
     return settings
 
 
-def time_releases(subnets: list[Models], protocol: Protocol, say: Callable[[str], None]) -> dict[str, dict[str, float]]:
+def time_releases(
+    subnets: list[Models], protocol: TimingProtocol, say: Callable[[str], None]
+) -> dict[str, dict[str, float]]:
     """Ratios by release of ONNX Runtime, the installed one first; each in a process of its own."""
     older = environment(f"onnxruntime-{OLDER_RELEASE}", f"onnxruntime=={OLDER_RELEASE}", "numpy")
     if older is None:
@@ -305,7 +308,7 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
     random_ones, rounds, blocks = (1, 10, 8) if arguments.quick else (5, 30, 20)
-    protocol = Protocol.fixed(rounds, runs=4)
+    protocol = TimingProtocol.fixed(rounds, runs=4)
     with tempfile.TemporaryDirectory() as folder:
         write_minilm(Path(folder))
         exporter = make_exporter(Path(folder))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost, cost_ms
-from ortnas.bench.store import Target
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.export.graph.model import LAYOUT_VERSION
@@ -47,7 +48,7 @@ class Dataset:
     genomes: Array
     latency_ms: Array
     errors: Array | None
-    target: dict[str, Any]
+    target: Target
     noise_floor: float | None
 
     def __len__(self) -> int:
@@ -87,14 +88,14 @@ def record(
         visits[line["row"]].append(Samples.from_json(line))
     rng = np.random.default_rng(SAMPLE_SEED)
     anchor = exporter.sliced(exporter.supernet.dimensions.full_subnet)
-    protocol = Protocol(cap_s=cap_s)
+    request = Request(anchor, setup, workloads, TimingProtocol(cap_s=cap_s))
     with console.progress(f"timing, {setting.threads} thread(s), {setting.sequence} tokens") as report:
         # Both visits far apart, and in other company: what drifts slowly is noise of a timing, too.
         for visit in range(VISITS):
             order = [row for row in rng.permutation(len(genomes)).tolist() if len(visits[row]) <= visit]
             for start in range(0, len(order), GROUP):
                 group = {str(row): exporter.sliced(space.decode(genomes[row])) for row in order[start : start + GROUP]}
-                for name, found in host.measure(group, anchor, setup, workloads, protocol, visit).items():
+                for name, found in host.measure(group, request, visit).items():
                     if not isinstance(found, Samples):
                         raise SystemExit(f"subnet {name} could not be timed: {found.reason}")
                     visits[int(name)].append(found)
@@ -104,7 +105,7 @@ def record(
     reference = reference_of([one for found in visits.values() for one in found], workloads)
     timings = [Timing(tuple(visits[row]), reference) for row in range(len(genomes))]
     latency_ms, errors = (np.array([getattr(one, name) for one in timings]) for name in ("latency_ms", "error"))
-    return Dataset(space, genomes, latency_ms, errors, target.to_json(), noise_floor(timings))
+    return Dataset(space, genomes, latency_ms, errors, target, noise_floor(timings))
 
 
 def simulate(space: SearchSpace, genomes: Array, setting: Setting, noise: float, seed: int) -> Dataset:
@@ -112,7 +113,7 @@ def simulate(space: SearchSpace, genomes: Array, setting: Setting, noise: float,
     setup, workload = Setup(threads=setting.threads), Workload(1, setting.sequence)
     costs = np.array([cost_ms(space.decode(genome).to_json(), workload, setup) for genome in genomes])
     latency_ms = costs * np.exp(noise * np.random.default_rng(seed).standard_normal(len(costs)))
-    target = Target(SimulatedHost().hello()["fingerprint"], setup, (workload,)).to_json()
+    target = Target(SimulatedHost().hello()["fingerprint"], setup, (workload,))
     # Two visits' means differ by the noise of one: sqrt(2) * noise / sqrt(2), 0.8 of it on average.
     return Dataset(space, genomes, latency_ms, None, target, noise * float(np.sqrt(2 / np.pi) * np.sqrt(2)))
 
@@ -122,6 +123,6 @@ def read_file(path: Path) -> Dataset:
     read = read_latency_file(path)
     subnets = [Subnet.from_json(document) for document, _ in read]
     space = covering(subnets)
-    target = imported_target(path, Setup(), Workload(1, 128)).to_json()
+    target = imported_target(path, Setup(), Workload(1, 128))
     genomes = np.stack([space.encode(subnet) for subnet in subnets])
     return Dataset(space, genomes, np.array([ms for _, ms in read]), None, target, None)

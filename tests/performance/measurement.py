@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from ortnas.bench.estimates import Timing, noise_floor, reference_of
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload, make_inputs, make_session
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload, make_inputs, make_session
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.nas.architecture.subnet import Subnet
@@ -48,7 +49,7 @@ def time_ours(models: Models, anchor: bytes, seed: int) -> dict[str, list[Sample
             order = [str(name) for name in rng.permutation(list(models))]
             for start in range(0, len(order), GROUP):
                 group = {name: models[name] for name in order[start : start + GROUP]}
-                for name, found in host.measure(group, anchor, SETUP, WORKLOADS, Protocol()).items():
+                for name, found in host.measure(group, Request(anchor, SETUP, WORKLOADS)).items():
                     assert isinstance(found, Samples), found
                     visits[name].append(found)
     return visits
@@ -150,7 +151,7 @@ def throughput(folder: Path, count: int) -> dict[str, float]:
 def worker_memory(model: bytes) -> float | None:
     """Peak resident MiB of a worker that times one model, beyond the model's size; None where there is no /proc."""
     with LocalHost() as host:
-        host.measure({}, model, SETUP, WORKLOADS, Protocol.fixed(30))
+        host.measure({}, Request(model, SETUP, WORKLOADS, TimingProtocol.fixed(30)))
         status = Path(f"/proc/{host.process_id}/status")
         if not status.is_file():
             return None

@@ -11,6 +11,7 @@ import numpy as np
 
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.simulated import cost_ms
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
@@ -94,7 +95,7 @@ def simulated_predictor(space: SearchSpace) -> Predictor:
     """Fitted to the simulated host, whose latencies need no measuring."""
     genomes = space.sample(TIMED_SUBNETS, np.random.default_rng(1))
     latency_ms = np.array([cost_ms(space.decode(genome).to_json(), WORKLOAD, Setup()) for genome in genomes])
-    target = {"fingerprint": fingerprint(), "setup": Setup().to_json(), "workloads": [WORKLOAD.to_json()]}
+    target = Target(fingerprint(), Setup(), (WORKLOAD,))
     return fit(space, genomes, latency_ms, None, target, "int8", None, "simulated")
 
 

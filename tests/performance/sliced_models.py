@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from ortnas.bench.timing import Protocol, Setup, Workload, make_session, time_interleaved
+from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import METRICS
 from ortnas.nas.architecture.subnet import Subnet
@@ -31,7 +31,7 @@ SEED = 1
 FORMS = ("own", "sliced", "own again")
 
 
-def time_forms(models: dict[str, bytes], workload: Workload, protocol: Protocol) -> dict[str, float]:
+def time_forms(models: dict[str, bytes], workload: Workload, protocol: TimingProtocol) -> dict[str, float]:
     """Median latency in ms by form."""
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
     samples = time_interleaved(sessions, "own", [workload], protocol)
@@ -55,7 +55,9 @@ def main() -> None:
     with console.progress("subnets") as progress:
         for number, subnet in enumerate(subnets, start=1):
             own, sliced = run.exporter.build(subnet, "int8"), run.exporter.sliced(subnet)
-            timed = time_forms(dict(zip(FORMS, (own, sliced, own), strict=True)), workload, Protocol.fixed(30, runs=3))
+            timed = time_forms(
+                dict(zip(FORMS, (own, sliced, own), strict=True)), workload, TimingProtocol.fixed(30, runs=3)
+            )
             latency_ms.append([timed[form] for form in FORMS])
             outputs = [model_outputs(model, part.encoded, head) for model in (own, sliced)]
             scores.append([METRICS[run.metric](output, part) for output in outputs])

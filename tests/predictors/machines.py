@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.simulated import cost_ms
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.predictors.fitting import Predictor, fit
@@ -22,13 +23,9 @@ WIDE = make_space(
 )
 
 
-def make_target(threads: int = 1, workloads: tuple[Workload, ...] = (Workload(1, 64),), **facts: Any) -> dict[str, Any]:
-    """JSON of a target."""
-    return {
-        "fingerprint": {"cpu": "x", "isa": ["avx2", "avx512f", "avx512_vnni"], "onnxruntime": "1.30.0"} | facts,
-        "setup": Setup(threads=threads).to_json(),
-        "workloads": [workload.to_json() for workload in workloads],
-    }
+def make_target(threads: int = 1, workloads: tuple[Workload, ...] = (Workload(1, 64),), **facts: Any) -> Target:
+    fingerprint = {"cpu": "x", "isa": ["avx2", "avx512f", "avx512_vnni"], "onnxruntime": "1.30.0"} | facts
+    return Target(fingerprint, Setup(threads=threads), workloads)
 
 
 def measure(
@@ -36,7 +33,7 @@ def measure(
     n: int,
     noise: float,
     seed: int = 0,
-    target: dict[str, Any] | None = None,
+    target: Target | None = None,
     precision: str = "int8",
     kink: float = 0.0,
 ) -> tuple[Genomes, np.ndarray]:
@@ -45,12 +42,14 @@ def measure(
     target = target or make_target()
     genomes = np.unique(space.sample(3 * n + 20, rng), axis=0)
     genomes = genomes[rng.permutation(len(genomes))[:n]]
-    workloads = [Workload.from_json(workload) for workload in target["workloads"]]
-    setup, total = Setup.from_json(target["setup"]), sum(workload.weight for workload in workloads)
+    setup, total = target.setup, sum(workload.weight for workload in target.workloads)
     subnets = [space.decode(genome) for genome in genomes]
     latency_ms = np.array(
         [
-            sum(cost_ms(subnet.to_json(), one, setup, precision) * one.weight / total for one in workloads)
+            sum(
+                cost_ms(subnet.to_json(), workload, setup, precision) * workload.weight / total
+                for workload in target.workloads
+            )
             for subnet in subnets
         ]
     )

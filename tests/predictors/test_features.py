@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.predictors.features import SIZES, TERMS, Machine, analytic_terms, kernels_of, tree_features, usual_prices
 from tests.networks import make_space
 from tests.predictors.machines import WIDE, make_target
 
 
-def terms_of(genomes: np.ndarray, target: dict, precision: str = "int8") -> np.ndarray:
+def terms_of(genomes: np.ndarray, target: Target, precision: str = "int8") -> np.ndarray:
     return analytic_terms(WIDE.expand(genomes), Machine.of(target, precision))
 
 

@@ -195,8 +195,8 @@ def test_genomes_of_another_space_get_a_sentence() -> None:
         fit(smaller, genomes, latency_ms, None, make_target(), "int8")
     with pytest.raises(PredictorError, match="precision 'int4' is unknown"):
         fit(WIDE, genomes, latency_ms, None, make_target(), "int4")
-    with pytest.raises(PredictorError, match="the target's description cannot be used"):
-        fit(WIDE, genomes, latency_ms, None, {"fingerprint": {}}, "int8")
+    with pytest.raises(PredictorError, match="the target cannot be used: a target needs at least one workload"):
+        fit(WIDE, genomes, latency_ms, None, make_target(workloads=()), "int8")
 
 
 def test_absurd_values_do_no_harm() -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import xgboost
 
-from ortnas.bench.store import Target
 from ortnas.bench.timing import Workload
 from ortnas.predictors.fitting import (
     Predictor,
@@ -113,30 +112,27 @@ def test_trees_of_another_shape_are_refused(tmp_path: Path, predictor: Predictor
 
 def test_predictors_are_found_by_target_and_precision(tmp_path: Path) -> None:
     here, other = make_target(), make_target(threads=2)
-    predictors = {target["setup"]["threads"]: fitted(30, target=target) for target in (here, other)}
+    predictors = {target.setup.threads: fitted(30, target=target) for target in (here, other)}
     for predictor in predictors.values():
-        target = Target.from_json(predictor.target)
-        save_predictor(predictor_folder(tmp_path, "int8", target.hash), predictor)
+        save_predictor(predictor_folder(tmp_path, "int8", predictor.target.hash), predictor)
     for threads, predictor in predictors.items():
-        found = find_predictor(tmp_path, "int8", Target.from_json(make_target(threads=threads)))
+        found = find_predictor(tmp_path, "int8", make_target(threads=threads))
         assert found.target == predictor.target
     with pytest.raises(PredictorError, match="holds no predictor of fp32 for this target; run `ortnas fit`"):
-        find_predictor(tmp_path, "fp32", Target.from_json(here))
+        find_predictor(tmp_path, "fp32", here)
 
 
 def test_another_target_is_refused_by_what_differs(tmp_path: Path) -> None:
     predictor = fitted(30)
-    save_predictor(predictor_folder(tmp_path, "int8", Target.from_json(predictor.target).hash), predictor)
-    newer = Target.from_json(make_target(onnxruntime="1.32.0"))
+    save_predictor(predictor_folder(tmp_path, "int8", predictor.target.hash), predictor)
+    newer = make_target(onnxruntime="1.32.0")
     with pytest.raises(PredictorError, match=r"only for another \(onnxruntime: '1.30.0', here '1.32.0'\)"):
         find_predictor(tmp_path, "int8", newer)
-    longer = Target.from_json(make_target(workloads=(Workload(1, 128),)))
+    longer = make_target(workloads=(Workload(1, 128),))
     with pytest.raises(PredictorError, match="sequence: 64, here 128"):
         find_predictor(tmp_path, "int8", longer)
     # A folder under another target's name is still the predictor of its own.
-    predictor_folder(tmp_path, "int8", Target.from_json(predictor.target).hash).rename(
-        predictor_folder(tmp_path, "int8", newer.hash)
-    )
+    predictor_folder(tmp_path, "int8", predictor.target.hash).rename(predictor_folder(tmp_path, "int8", newer.hash))
     with pytest.raises(PredictorError, match="holds the predictor of another target"):
         find_predictor(tmp_path, "int8", newer)
 

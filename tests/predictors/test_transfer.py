@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.predictors.fitting import PredictorError, fit, load_predictor, save_predictor
 from ortnas.predictors.survey import spread_rows
@@ -13,7 +14,7 @@ from ortnas.predictors.transfer import transfer
 from tests.predictors.machines import WIDE, fitted, make_target, measure
 
 
-def few(target: dict, n: int, noise: float = 0.01, kink: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def few(target: Target, n: int, noise: float = 0.01, kink: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Measurements of subnets that are spread over the space."""
     genomes, latency_ms = measure(WIDE, 200, noise, seed=11, target=target, kink=kink)
     rows = spread_rows(WIDE, genomes, n, np.random.default_rng(0))
@@ -23,7 +24,7 @@ def few(target: dict, n: int, noise: float = 0.01, kink: float = 0.0) -> tuple[n
 @pytest.mark.parametrize(
     "target", [make_target(threads=2), make_target(workloads=(Workload(1, 16),)), make_target(isa=["avx2"])]
 )
-def test_fifteen_timings_come_near_a_hundred_and_fifty(target: dict) -> None:
+def test_fifteen_timings_come_near_a_hundred_and_fifty(target: Target) -> None:
     source = fitted(150, noise=0.01)
     transferred = transfer(source, *few(target, 15), None, target, 0.01, "few")
     genomes, latency_ms = measure(WIDE, 150, 0.01, seed=21, target=target)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from ortnas.bench.host import HostError
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.search.cluster import ClusterError, ClusterHost, connected, on_cluster
 from ortnas.search.constraints import Constraint
@@ -154,7 +155,9 @@ def test_timings_are_taken_on_the_labelled_node_one_at_a_time() -> None:
     assert "onnxruntime" in host.hello()["fingerprint"]
     anchor, model = (exporter.build(subnet, "int8") for subnet in (make_space().largest, make_space().smallest))
     workload = Workload(1, 16, 120)
-    found = host.measure({"one": model, "broken": b"no model"}, anchor, Setup(), [workload], Protocol.fixed(10))
+    found = host.measure(
+        {"one": model, "broken": b"no model"}, Request(anchor, workloads=(workload,), protocol=TimingProtocol.fixed(10))
+    )
     samples = found["one"]
     assert isinstance(samples, Samples)
     assert len(samples.model_ns[0]) == len(samples.anchor_ns[0]) == 10
@@ -179,4 +182,4 @@ def test_a_label_that_no_node_carries_is_named_with_what_to_do() -> None:
 @pytest.mark.usefixtures("nodes")
 def test_a_host_that_cannot_time_even_the_anchor_says_so() -> None:
     with pytest.raises(HostError, match="ray:phone"):
-        ClusterHost("phone", timeout_s=60).measure({}, b"no model", Setup(), [Workload(1, 16, 120)], Protocol.fixed(3))
+        ClusterHost("phone", timeout_s=60).measure({}, Request(b"no model"))

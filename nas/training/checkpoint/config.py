@@ -10,8 +10,8 @@ from typing import Any
 
 from ortnas.nas.architecture.families import ACTIVATIONS, FAMILIES, Family
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import said, shown
 from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, read_file
+from ortnas.nas.wording import said, shown
 
 # No table or matrix of an encoder is larger than this along one axis.
 _LARGEST_SIZE = 1 << 24

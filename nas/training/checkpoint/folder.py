@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import said
+from ortnas.nas.wording import said
 
 CONFIG_FILE = "config.json"
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*/config.json")

@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ortnas.nas.data.failures import listed
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import shown
 from ortnas.nas.training.checkpoint.config import is_generic
+from ortnas.nas.wording import listed, shown
 
 _NUMBER = re.compile(r"(?:LABEL_)?(\d+)(?:\.0+)?", re.IGNORECASE)
 

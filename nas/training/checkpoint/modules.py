@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ortnas.nas.data.failures import listed
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import shortened, shown
 from ortnas.nas.training.checkpoint.config import CheckpointConfig
 from ortnas.nas.training.checkpoint.folder import read_file
+from ortnas.nas.wording import listed, shortened, shown
 
 MODULES_FILE = "modules.json"
 _MODEL_FILE = "config_sentence_transformers.json"
@@ -117,7 +117,7 @@ def read_activation(config: CheckpointConfig, folder: Path, head: str) -> str | 
 
     As the CrossEncoder class decides it: a path of a torch module, by default a sigmoid. Raises CheckpointError.
     """
-    if head != "regression":
+    if not HEADS[head].gives_number:
         return None
     model = read_file(config.name, folder, _MODEL_FILE) if (folder / _MODEL_FILE).is_file() else {}
     inside = config.document.get("sentence_transformers")

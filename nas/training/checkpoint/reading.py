@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ortnas.nas.architecture.families import ACTIVATIONS, CLASS_SUFFIXES, FAMILIES, checkpoint_names
-from ortnas.nas.architecture.layout import HEAD_NAMES, Dimensions, tensor_axes, tensor_shape
-from ortnas.nas.data.failures import listed
+from ortnas.nas.architecture.families import ACTIVATIONS, FAMILIES, checkpoint_names
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.folder import find_folder
@@ -18,6 +18,7 @@ from ortnas.nas.training.checkpoint.labels import match_labels
 from ortnas.nas.training.checkpoint.modules import read_activation, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
+from ortnas.nas.wording import listed
 
 __all__ = [
     "Checkpoint",
@@ -27,8 +28,6 @@ __all__ = [
     "read_text_settings",
 ]
 
-_LABELLED = ("classification", "token-classification")
-_ROWS = {"regression": 1, "span": 2}
 _DEFAULT_POOLING = "mean"
 # Tokens of a text, where the checkpoint has room for them and says nothing else.
 _MAX_LENGTH = 128
@@ -79,7 +78,7 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     _quieten()
     folder = find_folder(name)
     config = read_config(name, folder)
-    sentence = read_sentence_model(config, folder) if head == "embedding" else None
+    sentence = read_sentence_model(config, folder) if HEADS[head].makes_embeddings else None
     tokenizer = read_tokenizer(config, folder, head, sentence is not None and sentence.lower)
     return TextSettings(tokenizer, sentence.max_length if sentence else min(_MAX_LENGTH, config.max_positions))
 
@@ -103,7 +102,7 @@ def read_checkpoint(
     _quieten()
     folder = find_folder(name, weights=True)
     config = read_config(name, folder)
-    sentence = read_sentence_model(config, folder) if head == "embedding" else None
+    sentence = read_sentence_model(config, folder) if HEADS[head].makes_embeddings else None
     tokenizer = read_tokenizer(config, folder, head, sentence is not None and sentence.lower)
     notes = list(tokenizer.notes)
     if sentence is not None and pooling not in (None, sentence.pooling):
@@ -151,7 +150,7 @@ def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions
     hidden_size, num_heads = (config.setting(key) for key in ("hidden_size", "num_attention_heads"))
     table_size = values.embedding_size if family.factorises_tables else hidden_size
     activation = ACTIVATIONS[config.setting("hidden_act")]
-    if head == "masked-lm" and family.transform_activation not in (None, activation):
+    if HEADS[head].has_decoder and family.transform_activation not in (None, activation):
         raise CheckpointError(
             f"checkpoint {config.name}: a masked LM of {values.model_type} needs the activation "
             f"{family.transform_activation!r} in its encoder, found {activation!r}"
@@ -168,7 +167,7 @@ def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions
         layer_norm_epsilon=config.setting("layer_norm_eps"),
         activation=activation,
         head=head,
-        embedding_size=hidden_size if head == "embedding" else 0,
+        embedding_size=hidden_size if HEADS[head].makes_embeddings else 0,
         family=values.model_type,
         table_size=0 if table_size == hidden_size else table_size,
         pooling=pooling,
@@ -185,25 +184,27 @@ def _choose_head(
     label_names: Mapping[str, str],
     new_head: bool,
 ) -> _Head:
-    head = dimensions.head
-    if head not in (*_LABELLED, *_ROWS):
+    head = HEADS[dimensions.head]
+    if not head.has_classifier:
         # An embedding has no weights of its own.
-        return _Head((), head == "embedding" or _holds_head(config, state, dimensions))
-    size = len(labels) if head in _LABELLED else _ROWS[head]
+        return _Head((), head.makes_embeddings or _holds_head(config, state, dimensions))
+    size = head.label_rows or len(labels)
     fresh = _Head(labels, False, size)
     if new_head or not _holds_head(config, state, dimensions):
         return fresh
     own_rows = len(state[_names(dimensions)["head.classifier.weight"]])
-    if head == "classification" and config.document.get("problem_type") == "multi_label_classification":
+    if head.labels == "class" and config.document.get("problem_type") == "multi_label_classification":
         raise CheckpointError(
             f"checkpoint {config.name}: its head gives several labels to a text (problem_type: "
             f"multi_label_classification), which is not supported yet; training.new_head: true trains one of its own, "
             f"with one label a text"
         )
-    if head in _ROWS:
+    if head.label_rows:
         if own_rows == size:
             return replace(fresh, is_trained=True)
-        return replace(fresh, notes=(f"the checkpoint's head gives {own_rows} numbers, {head} needs {size}",))
+        return replace(
+            fresh, notes=(f"the checkpoint's head gives {own_rows} numbers, {dimensions.head} needs {size}",)
+        )
     own = config.label_names() or tuple(f"LABEL_{row}" for row in range(own_rows))
     if len(own) != own_rows:
         raise CheckpointError(
@@ -222,19 +223,17 @@ def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimension
     """Whether all tensors of the head are there, and those of a head of this kind.
 
     Classifiers of texts and of tokens may have the same name and shape: the architectures tell, and where there are
-    none, whether the dense layer of the former is there.
+    none, whether there is all that another head has beside them.
     """
     head, family = dimensions.head, config.family
-    names = {ours: theirs for ours, theirs in _names(dimensions).items() if ours.startswith("head.")}
-    if not all(theirs in state for theirs in names.values()):
+    if not all(theirs in state for theirs in _head_names(dimensions).values()):
         return False
     if architectures := config.document.get("architectures"):
         brought = family.also_trained.get(head, ())
-        return any(kind.endswith(CLASS_SUFFIXES[head]) or kind in brought for kind in architectures)
-    if head == "token-classification":
-        texts = _names(replace(dimensions, head="classification"))
-        return texts["head.pooler.weight"] not in state
-    return True
+        return any(kind.endswith(HEADS[head].class_suffix) or kind in brought for kind in architectures)
+    own = set(_head_names(dimensions).values())
+    larger = (set(_head_names(replace(dimensions, head=other)).values()) for other in HEADS)
+    return not any(own < names <= state.keys() for names in larger)
 
 
 def _check_weights(
@@ -263,7 +262,7 @@ def _check_weights(
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"checkpoint {config.name}: {theirs} holds values that are not finite")
     decoder = state.get(config.family.decoder)
-    if dimensions.head == "masked-lm":
+    if HEADS[dimensions.head].has_decoder:
         is_tied = getattr(config.values, "tie_word_embeddings", True) if decoder is None else None
         table = state[names["embeddings.word"]]
         if is_tied is False or (decoder is not None and not torch.equal(decoder, table)):
@@ -273,9 +272,14 @@ def _check_weights(
 def _names(dimensions: Dimensions) -> dict[str, str]:
     """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too."""
     names = checkpoint_names(dimensions)
-    if dimensions.head != "embedding":
+    if not HEADS[dimensions.head].is_bare_encoder:
         return names
     return {ours: f"{FAMILIES[dimensions.family].base}.{theirs}" for ours, theirs in names.items()}
+
+
+def _head_names(dimensions: Dimensions) -> dict[str, str]:
+    """Those of the head alone."""
+    return {ours: theirs for ours, theirs in _names(dimensions).items() if ours.startswith("head.")}
 
 
 def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
@@ -295,7 +299,7 @@ def _shape(sizes: tuple[int, ...]) -> str:
 def _unused(config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor]) -> list[str]:
     """Weights that the configuration has no place for. Those of other heads are no loss."""
     family = config.family
-    used = {theirs for head in HEAD_NAMES for theirs in _names(replace(dimensions, head=head)).values()}
+    used = {theirs for head in HEADS for theirs in _names(replace(dimensions, head=head)).values()}
     heads = {theirs.partition(".")[0] for theirs in used if not theirs.startswith(f"{family.base}.")}
     idle = sorted(
         key

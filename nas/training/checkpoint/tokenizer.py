@@ -14,11 +14,13 @@ from typing import Any
 from tokenizers import Tokenizer, normalizers
 from tokenizers.processors import TemplateProcessing
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import said, shortened, shown, write_json
+from ortnas.nas.files import write_json
 from ortnas.nas.text import TOKENIZER_FILE, TokenizerError, load_tokenizer
 from ortnas.nas.training.checkpoint.config import CheckpointConfig
 from ortnas.nas.training.checkpoint.folder import read_file
+from ortnas.nas.wording import said, shortened, shown
 
 SETTINGS_FILE = "tokenizer_config.json"
 _MAP_FILE = "special_tokens_map.json"
@@ -106,7 +108,7 @@ def read_tokenizer(config: CheckpointConfig, folder: Path, head: str, lower: boo
     for role in ("cls_token", "sep_token"):
         if role not in roles:
             raise CheckpointError(f"checkpoint {name}: the tokenizer has no [CLS] and [SEP] (or <s> and </s>) tokens")
-    if head == "masked-lm" and "mask_token" not in roles:
+    if HEADS[head].learns_from_corpus and "mask_token" not in roles:
         raise CheckpointError(f"checkpoint {name}: the tokenizer has no [MASK] token, so it cannot serve a masked LM")
     notes += _check_ids(config, backend, roles)
     notes += _frame(config, backend, roles)

@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ortnas.nas.architecture.families import FAMILIES, Family
-from ortnas.nas.data.failures import listed
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.files import said, shortened, shown
+from ortnas.nas.wording import listed, said, shortened, shown
 
 _WORD_TABLE = "embeddings.word_embeddings.weight"
 # How earlier releases of transformers spelled the layer norms' parameters.

@@ -19,7 +19,8 @@ from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run
 from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
-from ortnas.nas.architecture.layout import HEAD_NAMES, Dimensions
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.presets import default_space
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
@@ -72,7 +73,7 @@ def check_agreement(network: Supernet, tensors: dict[str, np.ndarray], subnet: S
     np.testing.assert_allclose(at_tokens(onnx_output(model, feeds), dimensions, feeds), expected, atol=EQUAL * scale)
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_network_reference_and_onnx_agree_on_random_subnets(shape: str, head: str) -> None:
     _, tensors, network = make_case(head, **SHAPES[shape])
@@ -105,7 +106,7 @@ def test_real_bert_tiny_agrees_on_random_subnets(bert_tiny: Path, head: str) -> 
         check_agreement(network, tensors, subnet, seed)
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int8_runs_every_gemm_in_integers_and_stays_close_to_float(shape: str, head: str) -> None:
     dimensions, tensors, _ = make_case(head, **SHAPES[shape])
@@ -128,7 +129,7 @@ def test_int8_runs_every_gemm_in_integers_and_stays_close_to_float(shape: str, h
     assert "Gemm" not in kinds
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weight_products_names_every_gemm_of_the_full_network(shape: str, head: str) -> None:
     dimensions, tensors, _ = make_case(head, **SHAPES[shape])
@@ -164,7 +165,7 @@ def test_graph_is_standard_onnx_with_the_expected_operators() -> None:
     assert counts["Transpose"] == 4 * layers
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_declared_shapes_are_the_real_ones(shape: str, head: str) -> None:
     """ONNX Runtime plans its buffers by them."""

@@ -13,7 +13,7 @@ from ortnas.export.build import Exporter
 from ortnas.export.inference import drift, load, run
 from ortnas.export.int8.recipes import FALLBACK, Recipe
 from ortnas.export.weights import SupernetFolder
-from ortnas.nas.architecture.layout import HEAD_NAMES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from tests.networks import (
     HOST_RECIPE,
@@ -41,7 +41,7 @@ def structure(model: bytes) -> tuple[object, ...]:
     return nodes, initializers, sizes, list(map(str, graph.input)), list(map(str, graph.output)), graph.name
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_sliced_graph_is_the_graph_that_the_quantizer_makes(shape: str, head: str) -> None:
     exporter = make_exporter(head, shape)
@@ -65,7 +65,7 @@ def test_sliced_graphs_follow_the_recipe(changes: dict[str, object]) -> None:
         assert structure(exporter.sliced(subnet)) == structure(exporter.build(subnet, "int8"))
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 def test_the_full_slice_is_the_quantized_network_itself(head: str) -> None:
     exporter = make_exporter(head)
     full = exporter.supernet.dimensions.full_subnet

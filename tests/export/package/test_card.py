@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from ortnas.bench.store import Target
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.export.inference import Drift
 from ortnas.export.int8.recipes import recipe_named

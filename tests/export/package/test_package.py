@@ -22,7 +22,7 @@ from ortnas.export.package.package import write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, PackageError, file_digest, read_record
 from ortnas.export.package.sample import ODD_TEXTS
 from ortnas.nas.architecture.families import FAMILIES, checkpoint_config
-from ortnas.nas.architecture.layout import HEAD_NAMES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.text import Example, encode, load_tokenizer
 from tests.export.packages import LABELS, MAX_LENGTH, change_record, make_content, write_exported
@@ -237,7 +237,7 @@ def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentence
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 def test_transformers_understands_the_configuration(tmp_path: Path, family: str, head: str) -> None:
     sizes = {"max_positions": 50, "table_size": 20 if family == "electra" else 0, "padding_id": 1}
     dimensions = make_dimensions(head, family=family, **sizes)

@@ -7,10 +7,11 @@ import torch
 import transformers
 
 from ortnas.nas.architecture.families import FAMILIES, checkpoint_names
-from ortnas.nas.architecture.layout import HEAD_NAMES, tensor_axes
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.layout import tensor_axes
 from tests.networks import make_dimensions
 
-CASES = [(family, head) for family in FAMILIES for head in HEAD_NAMES]
+CASES = [(family, head) for family in FAMILIES for head in HEADS]
 
 
 def dimensions_of(family: str, head: str) -> Any:

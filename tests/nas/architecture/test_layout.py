@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ortnas.nas.architecture.layout import HEAD_NAMES, Dimensions, cut_layers, cut_top, tensor_axes
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top, tensor_axes
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from tests.networks import SHAPES, make_dimensions, random_tensors
 
@@ -56,7 +57,7 @@ def test_dimensions_of_older_files_are_bert() -> None:
     assert Dimensions.from_json(document) == make_dimensions("classification")
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_factorised_tables_keep_their_width_and_others_follow_the_subnet(shape: str, head: str) -> None:
     dimensions = make_dimensions(head, **SHAPES[shape])

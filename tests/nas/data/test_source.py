@@ -135,7 +135,7 @@ def test_few_ragged_rows_are_left_out_and_many_are_an_error(tmp_path: Path) -> N
         (
             "jsonl",
             b'{"text": [1], "label": 1}\n',
-            "train.jsonl, line 1: column 'text' holds a list of 1, and text is needed",
+            r"train.jsonl, line 1: column 'text' holds \[1\], and text is needed",
         ),
         (
             "tsv.gz",
@@ -157,19 +157,19 @@ def test_broken_tables_get_a_sentence(tmp_path: Path, name: str, content: bytes,
     [
         (
             '{"text": "a", "label": ["a", "b"]}',
-            "column 'label' holds a list of 2 as a label; several labels for one input",
+            r"column 'label' holds \['a', 'b'\] as a label; several labels for one input",
         ),
-        ('{"text": "a", "label": {"a": 1}}', "column 'label' holds an object of 1 as a label"),
-        ('{"text": "a", "label": [[["a"]]]}', "holds a list of 1 as a label"),
+        ('{"text": "a", "label": {"a": 1}}', "column 'label' holds {'a': 1} as a label"),
+        ('{"text": "a", "label": [[["a"]]]}', r"holds \[\[\['a'\]\]\] as a label"),
         ('{"text": "a", "label": "[\'a\', \'b\']"}', "several labels for one input are not supported"),
         ('{"text": "a", "label": Infinity}', "column 'label' holds an infinite number"),
-        ('{"text": {"a": 1}, "label": 1}', "column 'text' holds an object of 1, and text is needed"),
+        ('{"text": {"a": 1}, "label": 1}', "column 'text' holds {'a': 1}, and text is needed"),
         ('{"text": true, "label": 1}', "column 'text' holds True, and text is needed"),
-        ('{"text": "a", "text": "b", "label": 1}', "line 1: no JSON: an object has the key 'text' twice"),
-        ('{"text": "a", "label": 1, "x": {"y": 1, "y": 2}}', "has the key 'y' twice"),
+        ('{"text": "a", "text": "b", "label": 1}', "line 1: no JSON: the key 'text' is there twice in one object"),
+        ('{"text": "a", "label": 1, "x": {"y": 1, "y": 2}}', "the key 'y' is there twice in one object"),
         (
             '{"text": "a", "label": ' + "[" * 50_000 + "]" * 50_000 + "}",
-            "line 1: lists or objects are nested too deeply",
+            "line 1: no JSON: lists or objects are nested too deeply",
         ),
     ],
 )
@@ -212,9 +212,9 @@ def test_rows_without_a_usable_value_are_left_out(tmp_path: Path, record: str) -
 @pytest.mark.parametrize(
     ("words", "tags", "message"),
     [
-        ('["a", {"b": 1}]', '["O", "O"]', "column 'tokens' holds an object of 1 among its words"),
+        ('["a", {"b": 1}]', '["O", "O"]', "column 'tokens' holds {'b': 1} among its words"),
         ('["a", true]', '["O", "O"]', "column 'tokens' holds True among its words"),
-        ('["a", "b"]', '["O", ["O"]]', "column 'ner_tags' holds a list of 1 as a label"),
+        ('["a", "b"]', '["O", ["O"]]', r"column 'ner_tags' holds \['O'\] as a label"),
     ],
 )
 def test_words_and_tags_are_texts_or_numbers(tmp_path: Path, words: str, tags: str, message: str) -> None:

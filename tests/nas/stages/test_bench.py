@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from ortnas.bench.bundle import ResultsError
 from ortnas.bench.host import Failure, HostError
+from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost
 from ortnas.bench.store import Store, StoreError
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.timing import Samples
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.cli import app
 from ortnas.nas.console import Console
@@ -66,16 +67,13 @@ class Unreliable(SimulatedHost):
     def measure(
         self,
         models: Mapping[str, bytes],
-        anchor: bytes,
-        setup: Setup,
-        workloads: Sequence[Workload],
-        protocol: Protocol,
+        request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
         if self.asked == self.left:
             raise HostError("gone")
         self.asked += 1
-        found = super().measure(models, anchor, setup, workloads, protocol, visit)
+        found = super().measure(models, request, visit)
         return {name: Failure("broken") if name in self.broken else one for name, one in found.items()}
 
 
@@ -248,7 +246,7 @@ def test_a_bundle_is_timed_elsewhere_and_its_results_come_home(folder: Path, tmp
         search(there)
     assert not there.scores_file.exists()
     with pytest.raises(HostError, match="known from imported timings only"):
-        there.host.measure({}, b"", there.target.setup, there.target.workloads, there.protocol)
+        there.host.measure({}, Request(b"", there.target.setup, there.target.workloads, there.protocol))
     there.close()
 
     lines = results.read_text().splitlines()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ortnas.bench.bundle import BundleError, ResultsError, plan_digest, write_bundle
-from ortnas.bench.timing import Protocol, Setup, Workload
+from ortnas.bench.request import Request
+from ortnas.bench.timing import TimingProtocol
 from ortnas.nas.cli.execution import guarded
 from ortnas.nas.stages.bundles import read_plan
 from tests.mutations import assert_sentence, mutated, seeds
@@ -47,16 +48,16 @@ def test_a_bundle_that_cannot_be_written_is_a_sentence_on_the_command_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
-    settings = (Setup(), (Workload(),), Protocol.fixed(6), 1)
+    request = Request(b"anchor", protocol=TimingProtocol.fixed(6))
     for path, models in (
         (tmp_path / "file" / "bundle.pyz", {"m": b"x"}),
         (tmp_path / "folder", {"m": b"x"}),
         (tmp_path / "empty.pyz", {}),
     ):
         with pytest.raises(BundleError):
-            write_bundle(path, models, b"anchor", *settings)
+            write_bundle(path, models, request, 1)
         with pytest.raises(BaseException) as ending:  # noqa: PT011 typer's exception of the exit status
-            guarded(lambda path=path, models=models: write_bundle(path, models, b"anchor", *settings))
+            guarded(lambda path=path, models=models: write_bundle(path, models, request, 1))
         assert getattr(ending.value, "exit_code", None) == 1
         said = capsys.readouterr().err
         assert said.startswith("error: ")

@@ -9,14 +9,14 @@ import pytest
 from ortnas.bench.findings import Finding, findings
 from ortnas.bench.host import HostError
 from ortnas.bench.simulated import SimulatedHost
-from ortnas.bench.timing import Protocol, Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.graph.model import float_model
 from ortnas.nas.console import Console
 from ortnas.nas.stages.doctor import Noise, describe, doctor, noise_of
 from tests.networks import make_dimensions, make_space, random_tensors
 
-WORKLOADS, PROTOCOL = (Workload(1, 16, 120),), Protocol.fixed(30)
+WORKLOADS, PROTOCOL = (Workload(1, 16, 120),), TimingProtocol.fixed(30)
 # A machine that does nothing to timings.
 QUIET: dict[str, Any] = {
     "clock_s": 50.0,
@@ -168,7 +168,7 @@ def test_without_a_model_half_a_random_one_is_timed_beside_the_whole() -> None:
     workloads = (Workload(1, 16, 120, weight=3), Workload(2, 8, 100))
     with LocalHost() as host:
         result = doctor(
-            host, Setup(), workloads, Console(to_stderr=True), sessions=2, protocol=Protocol.fixed(20), pause_s=0
+            host, Setup(), workloads, Console(to_stderr=True), sessions=2, protocol=TimingProtocol.fixed(20), pause_s=0
         )
     assert min(result["sessions_ms"]) > 0
 

@@ -54,7 +54,7 @@ def test_the_predictor_of_a_file_can_be_loaded_and_asked(latencies: Path, tmp_pa
     predictor = load_predictor(Path(found["predictor"]))
     predicted_ms, upper_ms = predictor.predict(predictor.space.sample(50, np.random.default_rng(1)))
     assert (predicted_ms < upper_ms).all()
-    assert predictor.target["fingerprint"]["imported"] == "ptq.txt"
+    assert predictor.target.fingerprint["imported"] == "ptq.txt"
     assert json.loads(json.dumps(found)) == found
 
 

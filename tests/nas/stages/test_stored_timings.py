@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from ortnas.bench.store import Measurement, Store, StoreError, Target, timings
+from ortnas.bench.store import Measurement, Store, StoreError, timings
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Samples, Setup, Workload
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.console import Console

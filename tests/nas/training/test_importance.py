@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ortnas.nas.architecture.layout import HEAD_NAMES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import IGNORED
 from ortnas.nas.training.importance import measure_importance, reorder
 from ortnas.nas.training.supernet import Supernet
@@ -39,7 +39,7 @@ def make_batches(network: Supernet, n: int = 4) -> list[dict[str, torch.Tensor]]
     return batches
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reordering_does_not_change_the_full_network(shape: str, head: str) -> None:
     network = make_network(head, **SHAPES[shape])
@@ -55,7 +55,7 @@ def test_reordering_does_not_change_the_full_network(shape: str, head: str) -> N
     assert ("embeddings.projection.weight" in changed) == (network.dimensions.table_size > 0)
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 def test_every_head_measures_every_kind_of_unit(head: str) -> None:
     network = make_network(head)
     importance = measure_importance(network, make_batches(network), 0)
@@ -91,7 +91,7 @@ def test_importance_descends_along_every_reordered_axis() -> None:
         assert (steps <= 1e-4 * values.max()).all(), name
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 def test_units_that_do_nothing_come_last(head: str) -> None:
     network = make_network(head)
     with torch.no_grad():

@@ -11,7 +11,8 @@ import transformers
 
 from ortnas.export.graph.model import float_model
 from ortnas.export.weights import read_supernet
-from ortnas.nas.architecture.layout import HEAD_NAMES, Dimensions
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.presets import preset
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.text import load_tokenizer
@@ -147,7 +148,7 @@ def test_masked_lm_computes_only_the_chosen_tokens(shape: str) -> None:
         torch.testing.assert_close(chosen, every[positions], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_weight_products_go_through_linear_under_the_names_of_the_exported_graph(shape: str, head: str) -> None:
     network = make_network(head, **SHAPES[shape])

@@ -12,7 +12,7 @@ import torch
 import transformers
 
 from ortnas.nas.architecture.families import FAMILIES
-from ortnas.nas.architecture.layout import HEAD_NAMES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.text import load_tokenizer
 from ortnas.nas.training.checkpoint.reading import Checkpoint, read_checkpoint, read_text_settings
@@ -63,7 +63,7 @@ def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch
     return torch.nn.functional.normalize(pooled, dim=-1)
 
 
-@pytest.mark.parametrize("head", HEAD_NAMES)
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_full_subnet_computes_what_the_checkpoint_computes(tmp_path: Path, family: str, head: str) -> None:
     folder = write_checkpoint(tmp_path, family, head, **SIZES[family])

@@ -1,0 +1,211 @@
+"""The heads, one row each: their tensors, outputs, products, labels, metrics, losses and what is said of them.
+
+Whatever depends on the head asks its row; functions are looked up by ``labels`` or by name. A new head is a row here,
+and functions where its labels are of a new kind: tests/nas/architecture/test_heads.py names those that are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+# Labels of the axes of a tensor, outermost first.
+Axes = tuple[str, ...]
+# What a head is taught beside its teacher's outputs: nothing; a class or a number a text; a tag a word; the first and
+# the last token of an answer; the tokens behind masks.
+Labels = Literal["none", "class", "number", "tags", "answer", "masked"]
+LABEL_KINDS: tuple[Labels, ...] = get_args(Labels)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A float32 output of the exported models. The axes ``batch`` and ``sequence`` are as long as the input's."""
+
+    name: str
+    axes: Axes
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """What distinguishes a head.
+
+    ``tensors`` has the axes of its weights by canonical name. ``class_suffix`` ends the name of its class in
+    transformers. Of ``metrics``, by name, the first that suits the labels decides where nothing else is asked for, and
+    all are reported; where ``compares_all_metrics`` is False, tables show the deciding one alone. ``losses`` is the
+    usual sum of training, name to weight. ``products`` are its weight products that run in integers, ``float_products``
+    those that never do. ``label_rows`` is the number of its classifier's rows where it is not that of the labels.
+    ``pipeline`` is the hub's name of the task; model cards say that the network ``purpose``, and ``reading`` how its
+    outputs are read.
+    """
+
+    labels: Labels
+    tensors: Mapping[str, Axes]
+    outputs: tuple[Output, ...]
+    class_suffix: str
+    metrics: tuple[str, ...]
+    losses: Mapping[str, float]
+    pipeline: str
+    purpose: str
+    reading: str
+    products: tuple[str, ...] = ()
+    float_products: tuple[str, ...] = ()
+    label_rows: int = 0
+    compares_all_metrics: bool = True
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether anything but the teacher's outputs can teach and score it."""
+        return self.labels != "none"
+
+    @property
+    def has_label_names(self) -> bool:
+        return self.labels in ("class", "tags")
+
+    @property
+    def marks_pieces(self) -> bool:
+        """Whether labels are of pieces of a text: words, or the characters of an answer."""
+        return self.labels in ("tags", "answer")
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether every input is a pair of texts, question and context."""
+        return self.labels == "answer"
+
+    @property
+    def gives_number(self) -> bool:
+        return self.labels == "number"
+
+    @property
+    def learns_from_corpus(self) -> bool:
+        """Whether plain text makes its own labels."""
+        return self.labels == "masked"
+
+    @property
+    def is_token_level(self) -> bool:
+        """Whether there is an output for every token, and not one for the text."""
+        return "sequence" in self.outputs[0].axes
+
+    @property
+    def has_classifier(self) -> bool:
+        return any("label" in axes for axes in self.tensors.values())
+
+    @property
+    def has_decoder(self) -> bool:
+        """Whether the word table is its last weight too."""
+        return any("vocab" in axes for axes in self.tensors.values())
+
+    @property
+    def makes_embeddings(self) -> bool:
+        """Whether its output is a vector of the text, as models of sentence-transformers give it."""
+        return any("embedding" in axes for axes in self.tensors.values())
+
+    @property
+    def is_bare_encoder(self) -> bool:
+        """Whether its class in transformers is the encoder alone, whose tensors have no prefix."""
+        return self.class_suffix == "Model"
+
+
+_POOLED_CLASSIFIER: dict[str, Axes] = {
+    "head.pooler.weight": ("pooled", "hidden"),
+    "head.pooler.bias": ("pooled",),
+    "head.classifier.weight": ("label", "pooled"),
+    "head.classifier.bias": ("label",),
+}
+_TOKEN_CLASSIFIER: dict[str, Axes] = {
+    "head.classifier.weight": ("label", "hidden"),
+    "head.classifier.bias": ("label",),
+}
+_LABELS_AND_TEACHER = {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0}
+
+# Outputs are named as in the ONNX models of sentence-transformers and of transformers' exporter.
+HEADS: dict[str, Head] = {
+    "embedding": Head(
+        labels="none",
+        tensors={"head.projection.weight": ("embedding", "hidden")},
+        outputs=(Output("sentence_embedding", ("batch", "embedding"), "of unit length"),),
+        class_suffix="Model",
+        metrics=("similarity_spearman", "mean_cosine"),
+        losses={"embedding": 1.0, "similarity": 1.0, "tokens": 1.0},
+        pipeline="sentence-similarity",
+        purpose="makes an embedding of a text",
+        reading="the inner product of two embeddings is their cosine similarity",
+        # One row a text is not worth integers.
+        float_products=("head/projection",),
+    ),
+    "classification": Head(
+        labels="class",
+        tensors=_POOLED_CLASSIFIER,
+        outputs=(Output("logits", ("batch", "label"), "one for each label"),),
+        class_suffix="ForSequenceClassification",
+        metrics=("accuracy", "f1", "matthews", "log_likelihood"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="text-classification",
+        purpose="classifies a text, or a pair of texts",
+        reading="softmax gives probabilities, the largest is the answer",
+        products=("head/pooler", "head/classifier"),
+        # F1 and Matthews correlation mean little where they are not the task's metric.
+        compares_all_metrics=False,
+    ),
+    "regression": Head(
+        labels="number",
+        tensors=_POOLED_CLASSIFIER,
+        outputs=(Output("logits", ("batch", "label"), "the number"),),
+        class_suffix="ForSequenceClassification",
+        metrics=("pearson_spearman", "pearson", "spearman"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="text-classification",
+        purpose="gives a text, or a pair of texts, a number",
+        reading="nothing is left to do",
+        products=("head/pooler", "head/classifier"),
+        label_rows=1,
+    ),
+    "token-classification": Head(
+        labels="tags",
+        tensors=_TOKEN_CLASSIFIER,
+        outputs=(Output("logits", ("batch", "sequence", "label"), "one for each token and label"),),
+        class_suffix="ForTokenClassification",
+        metrics=("entity_f1", "token_accuracy"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="token-classification",
+        purpose="labels the words of a text",
+        reading="the largest; a word has the label of its first token",
+        products=("head/classifier",),
+    ),
+    "span": Head(
+        labels="answer",
+        tensors=_TOKEN_CLASSIFIER,
+        outputs=(
+            Output("start_logits", ("batch", "sequence"), "of the answer's first token"),
+            Output("end_logits", ("batch", "sequence"), "of the answer's last token"),
+        ),
+        class_suffix="ForQuestionAnswering",
+        metrics=("span_f1", "exact_match"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="question-answering",
+        purpose="finds the answer to a question in a context",
+        reading="the pair start <= end within the context with the largest sum; its characters are the answer",
+        products=("head/classifier",),
+        label_rows=2,
+    ),
+    "masked-lm": Head(
+        labels="masked",
+        # The word table is the decoder.
+        tensors={
+            "head.transform.weight": ("table", "hidden"),
+            "head.transform.bias": ("table",),
+            "head.transform_norm.weight": ("table",),
+            "head.transform_norm.bias": ("table",),
+            "head.decoder.bias": ("vocab",),
+        },
+        outputs=(Output("logits", ("batch", "sequence", "vocab"), "over the vocabulary"),),
+        class_suffix="ForMaskedLM",
+        metrics=("masked_accuracy", "masked_log_likelihood"),
+        losses={"labels": 1.0, "hidden": 1.0},
+        pipeline="fill-mask",
+        purpose="fills in masked tokens of a text",
+        reading="the largest at the masked token's position",
+        products=("head/transform", "head/decoder"),
+    ),
+}
