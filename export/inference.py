@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,9 @@ import onnxruntime
 from ortnas.bench.conditions import usable_processors
 from ortnas.bench.timing import Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
+from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.text import IGNORED, EncodedExamples
 
-if TYPE_CHECKING:
-    from ortnas.export.int8.calibration import Feeds
-
-Array = npt.NDArray[np.float32]
 _TOKEN_HEADS = ("token-classification", "span")
 
 

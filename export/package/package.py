@@ -19,6 +19,7 @@ from ortnas.export.package.record import MODEL_FILE, Facts, PackageError, Packag
 from ortnas.export.package.sample import Sample, token_digest, write_sample
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.families import checkpoint_config
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.files import write_json
 from ortnas.nas.text import load_tokenizer
@@ -61,13 +62,14 @@ def write_package(folder: Path, content: PackageContent) -> None:
 
 def _fill(staging: Path, content: PackageContent, facts: Facts) -> None:
     supernet, dimensions = content.supernet, content.supernet.dimensions
-    (staging / MODEL_FILE).write_bytes(content.model if dimensions.head != "embedding" else with_alias(content.model))
+    makes_embeddings = HEADS[dimensions.head].makes_embeddings
+    (staging / MODEL_FILE).write_bytes(with_alias(content.model) if makes_embeddings else content.model)
     _copy_tokenizer(supernet.path, staging)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
     write_archive(staging)
     configuration = checkpoint_config(dimensions, content.subnet, supernet.labels, facts.activation)
     write_json(staging / "config.json", configuration)
-    if dimensions.head == "embedding":
+    if makes_embeddings:
         _write_sentence_transformer(staging, dimensions.embedding_size, content.max_length)
     write_sample(staging, content.sample)
     tokenizer = load_tokenizer(staging)

@@ -125,8 +125,10 @@ def doctor(
         if as_json:
             typer.echo(json.dumps(result))
         elif not failed:
-            given = {"target.host": host, "target.threads": threads}
-            following = command_line("bench", configuration, given, None) if configuration else "ortnas init run.yaml"
+            overrides = {"target.host": host, "target.threads": threads}
+            following = (
+                command_line("bench", configuration, overrides, None) if configuration else "ortnas init run.yaml"
+            )
             say_next(console.say, following)
         if failed:
             raise typer.Exit(1)
