@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.families import FAMILIES, checkpoint_config, checkpoint_names
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import LAYER, Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.arrays import Array
@@ -56,7 +57,7 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
     for path in supernet.path.iterdir():
         if path.is_file() and path.name not in _NOT_TOKENIZER:
             shutil.copyfile(path, folder / path.name)
-    if dimensions.head == "embedding":
+    if HEADS[dimensions.head].makes_embeddings:
         _write_sentence_transformer(supernet, subnet, folder, max_length)
     activation = supernet.provenance.get("activation")
     write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels, activation))

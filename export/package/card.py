@@ -16,7 +16,7 @@ import yaml
 from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
 from ortnas.export.package.record import Facts, Interval, Origin
-from ortnas.nas.architecture.heads import HEADS, Output
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -212,15 +212,15 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
 def _outputs(dimensions: Dimensions) -> list[tuple[str, str, str]]:
     """Names, shapes and meanings; all are float32."""
     head = HEADS[dimensions.head]
-    outputs = [(output.name, _shape(output, dimensions), output.meaning) for output in head.outputs]
+    rows = [(output.name, _shape(output_shape(output, dimensions)), output.meaning) for output in head.outputs]
     if head.makes_embeddings:
-        repeated = f"[batch, 1, {dimensions.embedding_size}]"
-        outputs.append((ALIAS, repeated, "the same once more, for loaders that ask for it"))
-    return outputs
+        again = _shape(("batch", 1, dimensions.embedding_size))
+        rows.append((ALIAS, again, "the same once more, for loaders that ask for it"))
+    return rows
 
 
-def _shape(output: Output, dimensions: Dimensions) -> str:
-    return f"[{', '.join(map(str, output_shape(output, dimensions)))}]"
+def _shape(sizes: Sequence[int | str]) -> str:
+    return f"[{', '.join(map(str, sizes))}]"
 
 
 def _last_step(dimensions: Dimensions, activation: str | None) -> str:

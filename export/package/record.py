@@ -11,6 +11,7 @@ from typing import Any
 from ortnas.bench.target import Target
 from ortnas.export.inference import Drift
 from ortnas.export.int8.recipes import Recipe
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import parse_json, write_json
@@ -217,7 +218,7 @@ class PackageRecord(Facts):
             release=_entry(document, "ortnas", str, "?"),
             name=_entry(document, "name", str, ""),
             subnet=_part(document, "subnet", Subnet.from_json),
-            head=_entry(document, "head", str),
+            head=_head(document),
             labels=tuple(_texts(document, "labels")),
             max_length=_entry(document, "max_length", int),
             token_digest=_entry(document, "token_digest", str),
@@ -331,6 +332,13 @@ def _recipe(document: Any) -> Recipe:
     _texts(document, "recipe.keep_float")
     recipe: Recipe = _part(document, "recipe", Recipe.from_json)
     return recipe
+
+
+def _head(document: Any) -> str:
+    head: str = _entry(document, "head", str)
+    if head not in HEADS:
+        raise _DamagedError("head")
+    return head
 
 
 def _texts(document: Any, path: str) -> list[str]:

@@ -32,6 +32,7 @@ from ortnas.export.package.record import (
     read_record,
 )
 from ortnas.export.package.sample import Sample, read_sample, token_digest
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import TokenizerError, load_tokenizer
 from ortnas.nas.wording import said, shortened
 
@@ -125,7 +126,7 @@ def _files(folder: Path, record: PackageRecord) -> Iterator[Check]:
 def _is_another_model(record: PackageRecord) -> bool:
     """Models of embeddings are packaged with an output more than was timed, which costs nothing."""
     timed, packaged = record.latency.model_digest, record.file_digests.get(MODEL_FILE)
-    return record.head != "embedding" and None not in (timed, packaged) and timed != packaged
+    return not HEADS[record.head].makes_embeddings and None not in (timed, packaged) and timed != packaged
 
 
 def _visible_files(folder: Path) -> Iterator[str]:
