@@ -356,8 +356,11 @@ def _numbers(document: Any, path: str) -> dict[str, float]:
 
 
 def _intervals(document: Any) -> dict[str, ScoreIntervals]:
-    names = _entry(document, "intervals", dict, {})
-    return {name: _part(names, name, ScoreIntervals.from_json) for name in names}
+    def read(part: Mapping[str, Any]) -> dict[str, ScoreIntervals]:
+        return {name: ScoreIntervals.from_json(both) for name, both in part.items()}
+
+    intervals: dict[str, ScoreIntervals] = _part(document, "intervals", read, {})
+    return intervals
 
 
 def _digests(document: Any) -> dict[str, str]:
