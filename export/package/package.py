@@ -18,8 +18,8 @@ from ortnas.export.package.card import example_ids, model_card
 from ortnas.export.package.record import MODEL_FILE, Facts, PackageError, PackageRecord, file_digest, write_record
 from ortnas.export.package.sample import Sample, token_digest, write_sample
 from ortnas.export.weights import SupernetFolder
-from ortnas.nas.architecture.families import checkpoint_config
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.spelling import checkpoint_config
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.files import write_json
 from ortnas.nas.text import load_tokenizer

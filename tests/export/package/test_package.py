@@ -21,8 +21,9 @@ from ortnas.export.metrics import Part, answer_texts, best_spans
 from ortnas.export.package.package import write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, PackageError, file_digest, read_record
 from ortnas.export.package.sample import ODD_TEXTS
-from ortnas.nas.architecture.families import FAMILIES, checkpoint_config
+from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.spelling import checkpoint_config
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.text import Example, encode, load_tokenizer
 from tests.export.packages import LABELS, MAX_LENGTH, change_record, make_content, write_exported
