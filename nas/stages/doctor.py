@@ -19,7 +19,6 @@ from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
 from ortnas.export.weights import SupernetError
 from ortnas.nas.console import Console
-from ortnas.nas.files import write_json
 from ortnas.nas.run.configuration import read_configuration
 from ortnas.nas.run.run import Run
 
@@ -41,15 +40,20 @@ def examine(configuration: Path | None, host: str | None, threads: int | None, c
             reached.close()
     overrides = {"target.host": host, "target.threads": threads}
     chosen = {key: value for key, value in overrides.items() if value is not None}
-    run = Run(read_configuration(configuration, chosen), console)
+    run = Run(read_configuration(configuration, chosen), console, only_looks=True)
     try:
         try:
-            model = run.anchor
+            model = run.models.anchor
         except SupernetError:
             model = None  # not trained yet
-        result = doctor(run.host, run.target.setup, run.target.workloads, console, model, pause_s=_pause_s(run.host))
-        write_json(run.folder / "doctor.json", result)
-        return result
+        return doctor(
+            run.target.host,
+            run.models.target.setup,
+            run.models.target.workloads,
+            console,
+            model,
+            pause_s=_pause_s(run.target.host),
+        )
     finally:
         run.close()
 

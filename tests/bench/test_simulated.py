@@ -116,6 +116,7 @@ def test_samples_follow_from_what_is_timed_whatever_was_timed_before() -> None:
     assert len(set(varied)) == len(varied)
 
 
+@pytest.mark.slow
 def test_visits_of_one_model_differ_by_chance_alone() -> None:
     """Independent: neighbours are no nearer to each other than any two."""
     host = SimulatedHost(seed=5)
