@@ -81,7 +81,7 @@ def _show_load(rows: Sequence[LoadRow], sessions: int, console: Console) -> None
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder, finished or not, or its run.yaml.")],
+    run: Annotated[Path, typer.Argument(help="A run, finished or not: its folder or its run.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; report.html in the run folder by default.")] = None,
     png: Annotated[bool, typer.Option("--png", help="The Pareto front alone, as a picture.")] = False,
     as_json: JsonOption = False,
@@ -91,8 +91,9 @@ def report(
     def action() -> None:
         from ortnas.nas.console import Console
         from ortnas.nas.report import write_front_png, write_report
+        from ortnas.nas.run.naming import folder_of
 
-        run_folder = folder.parent if folder.is_file() else folder
+        run_folder = folder_of(run)
         path = out or run_folder / ("front.png" if png else "report.html")
         written = write_front_png(run_folder, path) if png else write_report(run_folder, path)
         console = Console(to_stderr=as_json)
@@ -107,7 +108,7 @@ def report(
 
 def doctor(
     configuration: Annotated[
-        Path | None, typer.Argument(help="A run's configuration, for its host, session and model.")
+        Path | None, typer.Argument(help="A run, for its host, session and model: its run.yaml or its folder.")
     ] = None,
     host: HostOption = None,
     threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads of the timed session.")] = None,

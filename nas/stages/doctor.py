@@ -28,7 +28,10 @@ def _pause_s(host: Host) -> float:
 
 
 def examine(configuration: Path | None, host: str | None, threads: int | None, console: Console) -> dict[str, Any]:
-    """Of the run's host, session, workloads and full model, or of a host with a random MiniLM. Raises HostError."""
+    """Of the run's host, session, workloads and full model, or of a host with a random MiniLM. Raises HostError.
+
+    ``configuration``: a ``run.yaml`` or a run folder, in which nothing is changed.
+    """
     if configuration is None:
         reached = open_host(host or "local")
         try:
@@ -37,12 +40,12 @@ def examine(configuration: Path | None, host: str | None, threads: int | None, c
             reached.close()
     # A host that serves lacks what training needs.
     from ortnas.export.weights import SupernetError
-    from ortnas.nas.run.configuration import read_configuration
+    from ortnas.nas.run.naming import configuration_of
     from ortnas.nas.run.run import Run
 
     overrides = {"target.host": host, "target.threads": threads}
     chosen = {key: value for key, value in overrides.items() if value is not None}
-    run = Run(read_configuration(configuration, chosen), console, only_looks=True)
+    run = Run(configuration_of(configuration, chosen), console, only_looks=True)
     try:
         try:
             model = run.models.anchor

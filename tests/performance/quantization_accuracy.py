@@ -177,7 +177,7 @@ def by_onnxruntime(model: onnx.ModelProto, batches: Sequence[Feeds]) -> bytes:
 def open_run(folder: Path, data: Path, steps: int, console: Console) -> Run:
     """The run that holds the network fine-tuned on SST-2; trained here if it is not there yet."""
     if (folder / "supernet" / DESCRIPTION_FILE).is_file():
-        return Run(read_configuration(folder / "run.yaml", {"folder": str(folder)}), console)
+        return Run(read_configuration(folder / "resolved.yaml", {"folder": str(folder)}), console)
     document = {
         "checkpoint": CHECKPOINT,
         "folder": str(folder),
