@@ -7,14 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from .timing import Z_TWO_SIDED, Samples, Workload, half_width
+from .timing import Z_TWO_SIDED, Array, Samples, Workload, half_width
 
 # 95 % point of the normal distribution: one tail.
 _Z_ONE_SIDED = 1.645
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

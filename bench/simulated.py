@@ -16,7 +16,7 @@ import onnxruntime
 from .digests import digest_of
 from .host import Failure, HostError
 from .request import Request
-from .timing import PROVIDERS, Samples, Session, Setup, TimingProtocol, Workload, half_width
+from .timing import PROVIDERS, Array, Samples, Session, Setup, TimingProtocol, Workload, half_width
 
 # Properties of an exported model that say which network it holds, and at which precision.
 SUBNET_PROPERTY = "ortnas.subnet"
@@ -43,8 +43,6 @@ _DRIFT_STEP, _DRIFT_KEPT = 0.15, 0.995
 _SESSION_SHARE = 0.3
 _OUTLIER_SHARE, _OUTLIER_SIZE = 0.01, 25.0
 _CHECK_EVERY = 10
-
-Array = npt.NDArray[np.float64]
 
 
 def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precision: str = "int8") -> float:
@@ -215,10 +213,11 @@ class SimulatedHost:
         began_ns = self._elapsed_ns
         for rounds in range(1, protocol.max_rounds + 1):
             running = [0, *active]
-            drawn = noise.round(costs_ns[running])
-            self._elapsed_ns += int(drawn.sum())
-            for model, values in zip(running, drawn, strict=True):
-                taken[model].append(values)
+            for _ in range(protocol.runs):
+                drawn = noise.round(costs_ns[running])
+                self._elapsed_ns += int(drawn.sum())
+                for model, values in zip(running, drawn, strict=True):
+                    taken[model].append(values)
             if rounds < protocol.min_rounds:
                 continue
             if self._elapsed_ns - began_ns >= cap_ns:

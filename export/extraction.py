@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from ortnas.export.graph.reference import matrix
 from ortnas.export.weights import Array, SupernetFolder
 from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
@@ -57,7 +58,7 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
     for path in supernet.path.iterdir():
         if path.is_file() and path.name not in _NOT_TOKENIZER:
             shutil.copyfile(path, folder / path.name)
-    if dimensions.head == "embedding":
+    if HEADS[dimensions.head].makes_embeddings:
         _write_sentence_transformer(supernet, subnet, folder, max_length)
     activation = supernet.provenance.get("activation")
     write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels, activation))

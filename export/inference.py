@@ -13,10 +13,10 @@ from ortnas.bench.conditions import usable_processors
 from ortnas.bench.timing import Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
 from ortnas.export.int8.calibration import Feeds
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import IGNORED, EncodedExamples
 
 Array = npt.NDArray[np.float32]
-_TOKEN_HEADS = ("token-classification", "span")
 
 
 def split_rows(head: str, output: Array, examples: EncodedExamples, rows: Sequence[int]) -> list[Array]:
@@ -26,9 +26,9 @@ def split_rows(head: str, output: Array, examples: EncodedExamples, rows: Sequen
     [masked tokens, 2]: log-probability of the true token, and 1 where it ranks first. Masked-lm takes logits of all
     tokens [batch, sequence, vocabulary] or of the masked ones [masked tokens, vocabulary].
     """
-    if head == "masked-lm":
+    if HEADS[head].fills_masks:
         return _masked_rows(output, examples, rows)
-    if head in _TOKEN_HEADS:
+    if HEADS[head].is_token_level:
         return [output[position, : examples.lengths[row]] for position, row in enumerate(rows)]
     return list(output)
 

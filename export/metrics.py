@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ortnas.export.inference import Array
 from ortnas.export.tags import TagScheme, find_scheme
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import IGNORED, EncodedExamples, Example
 
 Outputs = Sequence[Array]
@@ -312,31 +313,40 @@ def similarity_spearman(outputs: Outputs, part: Part) -> float:
 
 
 Metric = Callable[[Outputs, Part], float]
-# The first metric of a head that suits the labels decides where nothing else is asked for; all of those are reported.
-HEAD_METRICS: dict[str, tuple[Metric, ...]] = {
-    "embedding": (similarity_spearman, mean_cosine),
-    "classification": (accuracy, f1, matthews, log_likelihood),
-    "regression": (pearson_spearman, pearson, spearman),
-    "token-classification": (entity_f1, token_accuracy),
-    "span": (span_f1, exact_match),
-    "masked-lm": (masked_accuracy, masked_log_likelihood),
+METRICS: dict[str, Metric] = {
+    metric.__name__: metric
+    for metric in (
+        similarity_spearman,
+        mean_cosine,
+        accuracy,
+        f1,
+        matthews,
+        log_likelihood,
+        pearson_spearman,
+        pearson,
+        spearman,
+        entity_f1,
+        token_accuracy,
+        span_f1,
+        exact_match,
+        masked_accuracy,
+        masked_log_likelihood,
+    )
 }
-METRICS: dict[str, Metric] = {metric.__name__: metric for metrics in HEAD_METRICS.values() for metric in metrics}
 
 
 def suitable_metrics(head: str, label_names: Sequence[str]) -> list[str]:
     """The head's metrics that mean something for such labels, the usual one first: there is no ``entity_f1`` where the
     tags are no tags of entities."""
-    names = [metric.__name__ for metric in HEAD_METRICS[head]]
-    if head == "token-classification" and find_scheme(label_names) is None:
-        names.remove(entity_f1.__name__)
-    return names
+    names = HEADS[head].metrics
+    has_entities = entity_f1.__name__ in names and find_scheme(label_names) is not None
+    return [name for name in names if has_entities or name != entity_f1.__name__]
 
 
 def all_scores(head: str, outputs: Outputs, part: Part) -> dict[str, float]:
     """Every suitable metric of the head, by name; where questions without an answer are among others, of either kind
     too."""
     metrics = [METRICS[name] for name in suitable_metrics(head, part.label_names)]
-    if head == "span" and len({example.is_unanswerable for example in part.examples}) == 2:
+    if len({example.is_unanswerable for example in part.examples}) == 2:
         metrics += [answerable_f1, no_answer_accuracy]
     return {metric.__name__: metric(outputs, part) for metric in metrics}

@@ -11,6 +11,7 @@ import numpy as np
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.export.int8.recipes import choose_recipe
 from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
@@ -23,6 +24,7 @@ WORDS = tuple(
 
 
 def make_dimensions(head: str = "embedding", **changes: Any) -> Dimensions:
+    row = HEADS[head]
     sizes: dict[str, Any] = {
         "vocab_size": 120,
         "max_positions": 40,
@@ -35,8 +37,8 @@ def make_dimensions(head: str = "embedding", **changes: Any) -> Dimensions:
         "layer_norm_epsilon": 1e-12,
         "activation": "gelu",
         "head": head,
-        "num_labels": {"classification": 3, "token-classification": 3, "regression": 1, "span": 2}.get(head, 0),
-        "embedding_size": 32 if head == "embedding" else 0,
+        "num_labels": (row.label_rows or 3) if row.has_classifier else 0,
+        "embedding_size": 32 if row.makes_embeddings else 0,
     }
     return Dimensions(**sizes | changes)
 
@@ -106,16 +108,6 @@ class SizePredictor:
         return latency_ms, latency_ms * 1.1
 
 
-_AUTO_CLASSES = {
-    "embedding": "AutoModel",
-    "classification": "AutoModelForSequenceClassification",
-    "regression": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "span": "AutoModelForQuestionAnswering",
-    "masked-lm": "AutoModelForMaskedLM",
-}
-
-
 def write_bert(folder: Path, vocabulary: Sequence[str] = (), **changes: Any) -> Path:
     """A random two-layer BERT checkpoint with its tokenizer, as transformers saves it."""
     head = "classification" if "num_labels" in changes else "embedding"
@@ -143,7 +135,7 @@ def write_checkpoint(
         "num_attention_heads": 4,
         "intermediate_size": 64,
         "max_position_embeddings": 42 if roberta_like else 40,
-        "num_labels": {"regression": 1, "span": 2}.get(head, 3),
+        "num_labels": HEADS[head].label_rows or 3,
         "pad_token_id": tokenizer.pad_token_id,
     }
     if roberta_like:
@@ -152,7 +144,7 @@ def write_checkpoint(
         settings["embedding_size"] = 20
     config = transformers.AutoConfig.for_model(family, **FAMILIES[family].spell_settings(settings | changes))
     torch.manual_seed(1)
-    model = getattr(transformers, _AUTO_CLASSES[head]).from_config(config)
+    model = getattr(transformers, f"AutoModel{HEADS[head].class_suffix.removeprefix('Model')}").from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

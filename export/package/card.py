@@ -14,30 +14,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ortnas.export.graph.encoder import input_names
-from ortnas.export.graph.heads import ALIAS
+from ortnas.export.graph.heads import ALIAS, output_shape
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# The hub's names of tasks.
-_PIPELINES = {
-    "embedding": "sentence-similarity",
-    "classification": "text-classification",
-    "regression": "text-classification",
-    "token-classification": "token-classification",
-    "span": "question-answering",
-    "masked-lm": "fill-mask",
-}
-_PURPOSES = {
-    "embedding": "makes an embedding of a text",
-    "classification": "classifies a text, or a pair of texts",
-    "regression": "gives a text, or a pair of texts, a number",
-    "token-classification": "labels the words of a text",
-    "span": "finds the answer to a question in a context",
-    "masked-lm": "fills in masked tokens of a text",
-}
 _EXAMPLE = ("Hello world", "Who is it?")
 
 
@@ -46,7 +30,7 @@ def example_ids(tokenizer: Tokenizer, head: str) -> tuple[str, list[int]]:
     give."""
     text, question = _EXAMPLE
     tokenizer.no_truncation()
-    if head == "span":
+    if HEADS[head].reads_pairs:
         return f"question {question!r}, context {text!r}", tokenizer.encode(question, text).ids
     return repr(text), tokenizer.encode(text).ids
 
@@ -93,7 +77,7 @@ def escaped(text: str) -> str:
 def _front_matter(dimensions: Dimensions, precision: str, origin: Mapping[str, Any]) -> str:
     document: dict[str, Any] = {
         "library_name": "onnx",
-        "pipeline_tag": _PIPELINES[dimensions.head],
+        "pipeline_tag": HEADS[dimensions.head].pipeline,
         "tags": ["onnx", "onnxruntime", precision, dimensions.family, "ortnas"],
     }
     if origin.get("licence"):
@@ -115,7 +99,7 @@ def _introduction(name: str, head: str, record: Mapping[str, Any], origin: Mappi
     )
     lines = [
         f"# {escaped(name)}\n",
-        f"{kind} that {_PURPOSES[head]}, cut by ortnas from {checkpoint}{budget}.",
+        f"{kind} that {HEADS[head].purpose}, cut by ortnas from {checkpoint}{budget}.",
         f"The weights derive from that checkpoint. {terms}\n",
     ]
     if data:
@@ -226,34 +210,22 @@ def _interface(
 
 def _outputs(dimensions: Dimensions) -> list[tuple[str, str, str]]:
     """Names, shapes and meanings; all are float32."""
-    size, labels = dimensions.embedding_size, dimensions.num_labels
-    return {
-        "embedding": [
-            ("sentence_embedding", f"[batch, {size}]", "of unit length"),
-            (ALIAS, f"[batch, 1, {size}]", "the same once more, for loaders that ask for it"),
-        ],
-        "classification": [("logits", f"[batch, {labels}]", "one for each label")],
-        "regression": [("logits", "[batch, 1]", "the number")],
-        "token-classification": [("logits", f"[batch, sequence, {labels}]", "one for each token and label")],
-        "span": [
-            ("start_logits", "[batch, sequence]", "of the answer's first token"),
-            ("end_logits", "[batch, sequence]", "of the answer's last token"),
-        ],
-        "masked-lm": [("logits", f"[batch, sequence, {dimensions.vocab_size}]", "over the vocabulary")],
-    }[dimensions.head]
+    head = HEADS[dimensions.head]
+    rows = [(output.name, _shape(output_shape(output, dimensions)), output.meaning) for output in head.outputs]
+    if head.makes_embeddings:
+        again = _shape(("batch", 1, dimensions.embedding_size))
+        rows.append((ALIAS, again, "the same once more, for loaders that ask for it"))
+    return rows
+
+
+def _shape(sizes: Sequence[int | str]) -> str:
+    return f"[{', '.join(map(str, sizes))}]"
 
 
 def _last_step(dimensions: Dimensions, activation: str | None) -> str:
     if activation == "sigmoid":
         return "1 / (1 + exp(-logit)) is the score that the checkpoint's cross-encoder gives, between 0 and 1"
-    return {
-        "embedding": "the inner product of two embeddings is their cosine similarity",
-        "classification": "softmax gives probabilities, the largest is the answer",
-        "regression": "nothing is left to do",
-        "token-classification": "the largest; a word has the label of its first token",
-        "span": "the pair start <= end within the context with the largest sum; its characters are the answer",
-        "masked-lm": "the largest at the masked token's position",
-    }[dimensions.head]
+    return HEADS[dimensions.head].reading
 
 
 def _no_answer(null_threshold: float) -> str:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ortnas.export.graph.heads import ALIAS
 from ortnas.export.package.card import example_ids, model_card
 from ortnas.export.weights import SupernetFolder
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.spelling import checkpoint_config
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
@@ -128,13 +129,14 @@ def _fill(staging: Path, content: PackageContent) -> None:
         "activation": content.supernet.provenance.get("activation"),
         **content.record,
     }
-    (staging / "model.onnx").write_bytes(content.model if dimensions.head != "embedding" else with_alias(content.model))
+    makes_embeddings = HEADS[dimensions.head].makes_embeddings
+    (staging / "model.onnx").write_bytes(with_alias(content.model) if makes_embeddings else content.model)
     _copy_tokenizer(content.supernet.path, staging)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
     activation = content.supernet.provenance.get("activation")
     configuration = checkpoint_config(dimensions, content.subnet, content.supernet.labels, activation)
     write_json(staging / "config.json", configuration)
-    if dimensions.head == "embedding":
+    if makes_embeddings:
         _write_sentence_transformer(staging, dimensions.embedding_size, content.max_length)
     write_json(staging / SAMPLE_FILE, asdict(content.sample))
     tokenizer = load_tokenizer(staging)

@@ -102,24 +102,33 @@ class Model:
         An embedding, the probability of each label, a number, [word, label] of every word, the answer's text, or the
         five likeliest tokens for every mask.
         """
-        head = self.record["head"]
-        if head == "span":
-            return self.answer(*text)
-        if head == "masked-lm":
-            text = text.replace("[MASK]", self.mask)
+        return DESCRIPTIONS[self.record["head"]](self, text)
+
+    def output(self, text):
+        """The encoding of one text, and its output without the axis of texts."""
         encoding = self.tokenizer.encode(text)
-        output = self.run([encoding])[0]
-        if head == "embedding":
-            return [round(float(value), 6) for value in output]
-        if head == "classification":
-            exponentials = np.exp(output - output.max())
-            return dict(zip(self.record["labels"], (exponentials / exponentials.sum()).round(4).tolist(), strict=True))
-        if head == "regression":
-            # A cross-encoder's score, as its own library gives it.
-            is_logit = self.record.get("activation") == "sigmoid"
-            return round(float(1 / (1 + np.exp(-output[0])) if is_logit else output[0]), 6)
-        if head == "token-classification":
-            return list(self.words(text, encoding, output.argmax(1)))
+        return encoding, self.run([encoding])[0]
+
+    def embedding(self, text):
+        return [round(float(value), 6) for value in self.output(text)[1]]
+
+    def probabilities(self, text):
+        logits = self.output(text)[1]
+        exponentials = np.exp(logits - logits.max())
+        return dict(zip(self.record["labels"], (exponentials / exponentials.sum()).round(4).tolist(), strict=True))
+
+    def number(self, text):
+        logit = self.output(text)[1][0]
+        # A cross-encoder's score, as its own library gives it.
+        is_logit = self.record.get("activation") == "sigmoid"
+        return round(float(1 / (1 + np.exp(-logit)) if is_logit else logit), 6)
+
+    def tagged_words(self, text):
+        encoding, output = self.output(text)
+        return list(self.words(text, encoding, output.argmax(1)))
+
+    def fillings(self, text):
+        encoding, output = self.output(text.replace("[MASK]", self.mask))
         masks = np.flatnonzero(np.array(encoding.ids) == self.tokenizer.token_to_id(self.mask))
         likeliest = output[masks].argsort(axis=1)[:, :-6:-1]
         return [
@@ -165,6 +174,17 @@ class Model:
         self.tokenizer.enable_truncation(longest, stride=min(longest // 3, room - 1), strategy="only_second")
         first = self.tokenizer.encode_batch([(question, context)])[0]
         return [first, *first.overflowing]
+
+
+# How the output of a head is read.
+DESCRIPTIONS = {
+    "embedding": Model.embedding,
+    "classification": Model.probabilities,
+    "regression": Model.number,
+    "token-classification": Model.tagged_words,
+    "span": lambda model, pair: model.answer(*pair),
+    "masked-lm": Model.fillings,
+}
 
 
 if __name__ == "__main__":

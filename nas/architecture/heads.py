@@ -82,8 +82,8 @@ class Head:
         return self.labels == "number"
 
     @property
-    def learns_from_corpus(self) -> bool:
-        """Whether plain text makes its own labels."""
+    def fills_masks(self) -> bool:
+        """Whether it is taught the tokens behind masks, for which any text will do."""
         return self.labels == "masked"
 
     @property
@@ -213,3 +213,5 @@ HEADS: dict[str, Head] = {
         products=("head/transform", "head/decoder"),
     ),
 }
+*_FIRST, _LAST = HEADS
+HEAD_CHOICES = f"{', '.join(_FIRST)} or {_LAST}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ortnas.nas.architecture.heads import HEAD_CHOICES
 from ortnas.nas.cli.execution import execute, guarded, quoted
 from ortnas.nas.cli.options import (
     SUBNET_HELP,
@@ -32,9 +33,7 @@ def init(
     data: Annotated[
         str, typer.Option(help="Text file with a sentence a line, or a folder with train.tsv and dev.tsv.")
     ] = "",
-    head: Annotated[
-        str | None, typer.Option(help="embedding, classification, regression, token-classification, span or masked-lm.")
-    ] = None,
+    head: Annotated[str | None, typer.Option(help=f"{HEAD_CHOICES}.")] = None,
     task: Annotated[
         str | None, typer.Option(help="A GLUE task, squad or squad_v2: files, columns, head and metric.")
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, QUESTION_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
 from ortnas.nas.data.rows import Columns
 from ortnas.nas.data.tables import Table
@@ -23,6 +24,17 @@ _PAIRS = (
     ("text1", "text2"),
     ("text_a", "text_b"),
 )
+_LABELLED = [
+    Columns(text, pair, label) for text, pair in (*_PAIRS, *((text, "") for text in _TEXTS)) for label in LABEL_COLUMNS
+]
+# In the order in which they are tried, by the kind of labels.
+USUAL_COLUMNS: dict[Labels, list[Columns]] = {
+    "none": [Columns(text) for text in (*_TEXTS, *(first for first, _ in _PAIRS))],
+    "class": _LABELLED,
+    "number": _LABELLED,
+    "tags": [Columns(words, "", tags) for words in WORDS_COLUMNS for tags in TAGS_COLUMNS],
+    "answer": [Columns(QUESTION_COLUMN, CONTEXT_COLUMN, ANSWERS_COLUMN)],
+}
 # No name of a column is longer or has more words, and none is a number.
 _LONGEST_NAME, _MOST_WORDS = 60, 6
 
@@ -43,7 +55,7 @@ def choose_columns(
             f"{table.name}: no column {listed(map(shown, missing))}; the columns are {listed(table.columns)}. Name the "
             f"right ones as data.text, data.pair and data.label"
         )
-    if head in ("classification", "regression", "embedding"):
+    if not HEADS[head].marks_pieces:
         _check_clear(table, fitting)
     return fitting[0]
 
@@ -75,14 +87,15 @@ def _choices(
     head: str, task: Task | None, text: str | None, pair: str | None, label: str | None
 ) -> tuple[Columns | None, list[Columns]]:
     """The columns of the task, and others that may stand for them, all with those that are named put in."""
-    own, choices = None, _usual(head)
+    own, choices = None, USUAL_COLUMNS[HEADS[head].labels]
     if task is not None:
-        own = Columns(task.text) if head == "embedding" else Columns(task.text, task.pair or "", task.label)
+        has_labels = HEADS[head].has_labels
+        own = Columns(task.text, task.pair or "", task.label) if has_labels else Columns(task.text)
         # Copies of a task may name their columns otherwise, but they have pairs where the task has.
         choices = [columns for columns in choices if bool(columns.pair) == bool(own.pair)]
-    elif text is not None and head != "span":
+    elif text is not None and not HEADS[head].reads_pairs:
         choices = [columns._replace(pair="") for columns in choices]
-    asked = {"text": text, "pair": pair, "label": None if head == "embedding" else label}
+    asked = {"text": text, "pair": pair, "label": label if HEADS[head].has_labels else None}
     named = {name: column for name, column in asked.items() if column is not None}
     distinct = dict.fromkeys(columns._replace(**named) for columns in choices)
     return None if own is None else own._replace(**named), list(distinct)
@@ -105,14 +118,3 @@ def _check_clear(table: Table, fitting: list[Columns]) -> None:
         raise DataError(
             f"{table.name}: several columns may be the label ({listed(map(repr, labels))}); name data.label"
         )
-
-
-def _usual(head: str) -> list[Columns]:
-    if head == "embedding":
-        return [Columns(text) for text in (*_TEXTS, *(first for first, _ in _PAIRS))]
-    if head == "token-classification":
-        return [Columns(words, "", tags) for words in WORDS_COLUMNS for tags in TAGS_COLUMNS]
-    if head == "span":
-        return [Columns(QUESTION_COLUMN, CONTEXT_COLUMN, ANSWERS_COLUMN)]
-    texts = (*_PAIRS, *((text, "") for text in _TEXTS))
-    return [Columns(text, pair, label) for text, pair in texts for label in LABEL_COLUMNS]

@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
 from ortnas.nas.data.columns import LABEL_COLUMNS, check_header, choose_columns, has_columns, without_header
 from ortnas.nas.data.conll import is_tagged
@@ -47,7 +48,9 @@ class Guess(NamedTuple):
 
 
 def guess_source(source: str, asked: Asked) -> Guess:
-    """Raises DataError where a source may be read in several ways, or cannot be read."""
+    """Raises DataError for an unknown head, and where a source may be read in several ways, or cannot be read."""
+    if asked.head is not None and asked.head not in HEADS:
+        raise DataError(f"there is no head {shown(asked.head)}; heads are {', '.join(HEADS)}")
     if source == PYTHON_DOCSTRINGS:
         return Guess(asked.head or "embedding", asked.columns)
     if source.startswith(HUB_PREFIX):
@@ -58,11 +61,11 @@ def guess_source(source: str, asked: Asked) -> Guess:
     if not path.exists():
         head = asked.head or "embedding"
         return Guess(head, asked.columns, (f"{source} is not there yet; head {head} is assumed",))
-    if asked.head == "masked-lm":
+    if asked.head is not None and HEADS[asked.head].fills_masks:
         return Guess(asked.head, asked.columns)
     if path.is_dir():
         return _guess_file(training_file(path, asked.head), asked)
-    if asked.head not in (None, "embedding"):
+    if asked.head is not None and HEADS[asked.head].has_labels:
         raise DataError(f"{source}: {asked.head} needs a folder with a training file and a dev file")
     guess = _guess_file(path, asked._replace(head="embedding"))
     return guess if asked.head else guess._replace(assumed=(*guess.assumed, "one file: head embedding is assumed"))
@@ -86,10 +89,10 @@ def _guess_table(table: Table, asked: Asked) -> Guess:
     if not set(asked.columns.values()) & set(table.columns):
         _check_header(table, records)
     head = asked.head or _head_by_columns(table)
-    if head in ("token-classification", "span"):
+    if head is not None and HEADS[head].marks_pieces:
         choose_columns(table, head, None, asked.text, asked.pair, asked.label)
         return Guess(head, asked.columns)
-    columns, assumed = _guess_columns(table, records, asked._replace(head=head or "classification"))
+    columns, assumed = _guess_columns(table, records, head or "classification", asked)
     if head is None:
         head = "regression" if _are_scores([record.get(columns.label) for record in records]) else "classification"
         assumed += (f"the values in column {columns.label!r} make it a {head}",)
@@ -115,23 +118,25 @@ def _head_by_columns(table: Table) -> str | None:
     return "span" if {CONTEXT_COLUMN, ANSWERS_COLUMN} <= names else None
 
 
-def _guess_columns(table: Table, records: Sequence[Mapping[str, Any]], asked: Asked) -> tuple[Columns, tuple[str, ...]]:
+def _guess_columns(
+    table: Table, records: Sequence[Mapping[str, Any]], head: str, asked: Asked
+) -> tuple[Columns, tuple[str, ...]]:
     """Those with usual names, where no other column may be meant as well; else the only ones that may be meant."""
-    head = asked.head or ""
+    has_labels = HEADS[head].has_labels
     usual = has_columns(table, head, asked.text, asked.pair, asked.label)
     chosen = choose_columns(table, head, None, asked.text, asked.pair, asked.label) if usual else Columns("")
     texts = [
         column for column in table.columns if _is_text(column, records) and column not in (chosen.label, asked.label)
     ]
-    if usual and (chosen.pair or asked.text or head == "embedding" or set(texts) <= {chosen.text}):
-        others = [column for column in texts if column not in (chosen.text, chosen.pair)] if head == "embedding" else []
+    if usual and (chosen.pair or asked.text or not has_labels or set(texts) <= {chosen.text}):
+        others = [] if has_labels else [column for column in texts if column not in (chosen.text, chosen.pair)]
         return chosen, tuple(f"texts are those of {chosen.text!r}, not of {other!r}" for other in others)
     if missing := [column for column in asked.columns.values() if column not in table.columns]:
         raise DataError(
             f"{table.name}: no column {listed(map(repr, missing))}; the columns are {listed(table.columns)}"
         )
     labels = _label_columns(table, records, texts, asked)
-    wanted = 0 if head == "embedding" else 1
+    wanted = int(has_labels)
     if usual or len(texts) not in (1, 1 + wanted) or (wanted and len(labels) != 1) or asked.text or asked.pair:
         raise DataError(
             f"{table.name}: it is not clear which columns are text and label; texts may be in "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.annotations import IMPOSSIBLE_COLUMN
 from ortnas.nas.data.left_out import note_left_out
 from ortnas.nas.data.tables import Table
@@ -43,8 +44,9 @@ def table_rows(
     ``has_unanswerable``: a question without an answer is one that its context does not answer, also where no column
     says so. Raises DataError for values of the wrong type.
     """
-    read = _READERS[head]
-    if head == "span":
+    labels = HEADS[head].labels
+    read = READERS[labels]
+    if labels == "answer":
         read = partial(_answer_row, has_unanswerable=has_unanswerable)
     rows: list[Row] = []
     reasons: list[str] = []
@@ -212,10 +214,10 @@ def _is_written_list(text: str) -> bool:
         return False
 
 
-_READERS: dict[str, Callable[[Mapping[str, Any], Columns], Row]] = {
-    "embedding": _plain_row,
-    "classification": _class_row,
-    "regression": _number_row,
-    "token-classification": _word_row,
-    "span": _answer_row,
+READERS: dict[Labels, Callable[[Mapping[str, Any], Columns], Row]] = {
+    "none": _plain_row,
+    "class": _class_row,
+    "number": _number_row,
+    "tags": _word_row,
+    "answer": _answer_row,
 }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.annotations import open_squad
 from ortnas.nas.data.columns import check_header, choose_columns
 from ortnas.nas.data.conll import open_conll
@@ -20,14 +21,14 @@ from ortnas.nas.failures import DataError
 from ortnas.nas.text import Example
 from ortnas.nas.wording import listed, shown
 
-HEADS = ("embedding", "classification", "regression", "token-classification", "span")
-# Formats in which a folder may hold a head's files, and stems of their names, in the order in which they are tried.
-_KINDS = {
-    "embedding": ("txt", *TABLE_KINDS),
-    "classification": TABLE_KINDS,
-    "regression": TABLE_KINDS,
-    "token-classification": ("txt", "conll", "conllu", "jsonl"),
-    "span": ("json", "jsonl"),
+# Formats in which a folder may hold the files, by the kind of labels, and stems of their names, in the order in which
+# they are tried.
+FORMATS: dict[Labels, tuple[str, ...]] = {
+    "none": ("txt", *TABLE_KINDS),
+    "class": TABLE_KINDS,
+    "number": TABLE_KINDS,
+    "tags": ("txt", "conll", "conllu", "jsonl"),
+    "answer": ("json", "jsonl"),
 }
 _TRAIN_STEMS, _REPORT_STEMS = ("train",), ("dev", "validation", "valid")
 # Of versions of SQuAD, which are different tasks: a folder with several is none of them until a task or file is named.
@@ -66,17 +67,19 @@ class _Tables(NamedTuple):
 
 
 def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
-    """All examples of a source. For the embedding head there are reports only where report_file names one.
+    """All examples of a source. For heads without labels there are reports only where report_file names one.
 
     Raises DataError for files, columns and values that are missing or wrong.
     """
-    if head not in HEADS:
-        raise DataError(f"there are no parts for the head {head!r}; heads are {', '.join(HEADS)}")
+    served = [name for name, row in HEADS.items() if row.labels in FORMATS]
+    if head not in served:
+        raise DataError(f"there are no parts for the head {head!r}; heads are {', '.join(served)}")
+    has_labels = HEADS[head].has_labels
     task = None if source.task is None else find_task(source.task)
-    if task is not None and head not in (task.head, "embedding"):
+    if task is not None and has_labels and head != task.head:
         raise DataError(f"task {task.name} is for the head {task.head}, not {head}")
     if source.source == PYTHON_DOCSTRINGS:
-        if head != "embedding":
+        if has_labels:
             raise DataError(f"{PYTHON_DOCSTRINGS} has no labels, and the head {head} needs them")
         return SourceRows([Row(Example(sentence)) for sentence in docstring_sentences()], {})
     hub = source.source.startswith(HUB_PREFIX)
@@ -87,7 +90,7 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
     training = _rows(tables.training, columns, head, notes, has_unanswerable)
     reports = {}
     for part, table in tables.reports.items():
-        if head in ("token-classification", "span"):
+        if HEADS[head].marks_pieces:
             own = choose_columns(table, head, task, *named)
         else:
             _check_same_columns(table, tables.training, columns)
@@ -120,7 +123,7 @@ def _hub_tables(source: DataSource, head: str) -> _Tables:
     train = source.train_file or "train"
     if source.report_file is not None:
         reports = [source.report_file]
-    elif head == "embedding":
+    elif not HEADS[head].has_labels:
         reports = []
     else:
         reports = [name for name in splits if name.split("_")[0] in ("validation", "dev")] or ["test"]
@@ -138,7 +141,7 @@ def _file_tables(source: DataSource, task: Task | None, head: str, notes: list[s
         own = (task.train_file,) if task else ()
         training = _find(place, source.train_file, own, _TRAIN_STEMS, head, "data.train_file")
         reports = _report_files(place, source, task, head, notes)
-    elif head == "embedding":
+    elif not HEADS[head].has_labels:
         training = place
         reports = {"report": place.parent / source.report_file} if source.report_file else {}
     else:
@@ -149,7 +152,7 @@ def _file_tables(source: DataSource, task: Task | None, head: str, notes: list[s
 
 
 def _report_files(folder: Path, source: DataSource, task: Task | None, head: str, notes: list[str]) -> dict[str, Path]:
-    if head == "embedding" and source.report_file is None:
+    if not HEADS[head].has_labels and source.report_file is None:
         return {}
     own, *further = task.report_files if task else ("",)
     reports = {"report": _find(folder, source.report_file, (own,), _REPORT_STEMS, head, "data.report_file")}
@@ -175,9 +178,10 @@ def _find(
     folder: Path, named: str | None, own: Sequence[str], stems: Sequence[str], head: str | None, key: str
 ) -> Path:
     """The file that is named, or that of the task, or the only one with a usual name."""
-    kinds = dict.fromkeys(kind for kinds in _KINDS.values() for kind in kinds) if head is None else _KINDS[head]
+    served = [HEADS[head].labels] if head is not None else list(FORMATS)
+    kinds = dict.fromkeys(kind for labels in served for kind in FORMATS[labels])
     usual = [f"{stem}.{kind}" for kind in kinds for stem in stems]
-    if head in ("span", None) and not any(own):
+    if "answer" in served and not any(own):
         versions = [f"{stems[0]}-{version}.json" for version in _SPAN_VERSIONS]
         present = [name for name in versions if _existing(folder, (name,))]
         if len(present) > 1 and not named:
@@ -203,11 +207,11 @@ def _existing(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _open(path: Path, task: Task | None, head: str, notes: list[str]) -> Table:
-    kind = kind_of(path)
-    if head == "span" and kind == "json":
+    kind, labels = kind_of(path), HEADS[head].labels
+    if labels == "answer" and kind == "json":
         return open_squad(path)
-    if head == "token-classification" and kind not in ("jsonl", "csv"):
+    if labels == "tags" and kind not in ("jsonl", "csv"):
         return open_conll(path, notes)
-    if head == "embedding" and kind not in TABLE_KINDS:
+    if labels == "none" and kind not in TABLE_KINDS:
         return open_sentences(path)
     return open_table(path, notes, task.columns if task and kind == "tsv" else None)

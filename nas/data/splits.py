@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.labels import in_order, one_spelling
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
@@ -97,7 +98,7 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
         wanted["report"] = sizes.search if sizes.report is None else sizes.report
     _check_enough(len(training), sum(wanted.values()), bool(reports))
     rng = np.random.default_rng(seed)
-    cut = _cut_contexts if head == "span" else _cut_strata
+    cut = _cut_contexts if HEADS[head].reads_pairs else _cut_strata
     parts = cut(training, wanted, rng)
     for name, examples in reports.items():
         if sizes.report is None or sizes.report >= len(examples):
@@ -127,7 +128,7 @@ def _labels(
     head: str, training: Sequence[Row], reports: Mapping[str, Sequence[Row]], declared: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Names of classes or tags: as the data declares them, or in order."""
-    if head not in ("classification", "token-classification"):
+    if not HEADS[head].has_label_names:
         return ()
     used = {name for row in training for name in row.names}
     labels = declared or in_order(used)
@@ -142,12 +143,22 @@ def _labels(
     return labels
 
 
+def _with_class(example: Example, ids: Sequence[int]) -> Example:
+    return replace(example, label=ids[0])
+
+
+def _with_tags(example: Example, ids: Sequence[int]) -> Example:
+    return replace(example, tags=tuple(ids))
+
+
+# Of heads whose labels have names.
+WITH_IDS: dict[Labels, Callable[[Example, Sequence[int]], Example]] = {"class": _with_class, "tags": _with_tags}
+
+
 def _with_ids(row: Row, head: str, ids: Mapping[str, int]) -> Example:
-    if head == "classification":
-        return replace(row.example, label=ids[row.names[0]])
-    if head == "token-classification":
-        return replace(row.example, tags=tuple(ids[name] for name in row.names))
-    return row.example
+    if not HEADS[head].has_label_names:
+        return row.example
+    return WITH_IDS[HEADS[head].labels](row.example, [ids[name] for name in row.names])
 
 
 def _content(example: Example) -> tuple[str, str | None, tuple[str, ...]]:

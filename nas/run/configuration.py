@@ -6,11 +6,12 @@ import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ortnas.bench.timing import PROVIDERS
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.tasks import find_task
 from ortnas.nas.failures import DataError, OrtnasError
@@ -23,7 +24,11 @@ from ortnas.nas.yaml_documents import YamlError, read_yaml
 
 _BUDGET = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?x?")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-Head = Literal["embedding", "classification", "regression", "token-classification", "span", "masked-lm"]
+# A choice among the rows of the table, which a type checker cannot read.
+if TYPE_CHECKING:
+    HeadName = str
+else:
+    HeadName = Literal[tuple(HEADS)]
 
 
 class ConfigurationError(OrtnasError):
@@ -291,7 +296,7 @@ class Configuration(Section):
     """
 
     checkpoint: str
-    head: Head = "embedding"
+    head: HeadName = "embedding"
     pooling: Literal["mean", "cls"] | None = None
     data: Data
     folder: str = "runs/default"
@@ -327,7 +332,7 @@ class Configuration(Section):
         task = data.get("task") if isinstance(data, dict) else None
         if task is None:
             if "head" not in document:
-                raise ValueError(f"the key 'head' is missing; it is one of {', '.join(get_args(Head))}")
+                raise ValueError(f"the key 'head' is missing; it is one of {', '.join(HEADS)}")
             return document
         try:
             own = find_task(str(task)).head
@@ -343,10 +348,11 @@ class Configuration(Section):
             losses = choose_losses(self.head, self.training.losses)
         except ValueError as error:
             raise ValueError(f"training.losses: {error}") from None
-        if self.training.teacher == "largest" and self.head == "embedding":
-            raise ValueError("training.teacher 'largest' needs labels, and head 'embedding' has none")
-        if self.search.score_by == "log_likelihood" and self.head != "classification":
-            raise ValueError(f"search.score_by 'log_likelihood' is for head 'classification', not {self.head!r}")
+        if self.training.teacher == "largest" and not HEADS[self.head].has_labels:
+            raise ValueError(f"training.teacher 'largest' needs labels, and head {self.head!r} has none")
+        served = [repr(name) for name, head in HEADS.items() if "log_likelihood" in head.metrics]
+        if self.search.score_by == "log_likelihood" and repr(self.head) not in served:
+            raise ValueError(f"search.score_by 'log_likelihood' is for head {', '.join(served)}, not {self.head!r}")
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
         if self.refinement.quantization_aware and self.quantization.calibration != "minmax":

@@ -31,9 +31,10 @@ from ortnas.export.graph.encoder import weight_products
 from ortnas.export.graph.model import LAYOUT_VERSION
 from ortnas.export.int8.calibration import calibration_warnings
 from ortnas.export.int8.recipes import Recipe, choose_recipe, recipe_named
-from ortnas.export.metrics import HEAD_METRICS, Part, suitable_metrics
+from ortnas.export.metrics import Part, suitable_metrics
 from ortnas.export.tags import describe_scheme
 from ortnas.export.weights import SupernetFolder, memory_map, read_supernet
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.data import find_task
@@ -240,7 +241,7 @@ class Run:
     def part_of(self, data: TaskData, name: str) -> Part:
         """As ``part``, while the supernet is not trained yet."""
         teacher = None
-        if self.configuration.head == "embedding":
+        if not HEADS[self.configuration.head].has_labels:
             teacher = memory_map(self.teacher_folder / "outputs.safetensors")[name]
         return Part(data.held_out(name), data.examples(name), data.labels, teacher)
 
@@ -251,10 +252,10 @@ class Run:
         Raises ConfigurationError for one of another head, or that does not suit the labels.
         """
         head, metric = self.configuration.head, self.configuration.search.metric
-        of_head = [item.__name__ for item in HEAD_METRICS[head]]
+        of_head = HEADS[head].metrics
         if metric is not None and metric not in of_head:
             raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}; {', '.join(of_head)} do")
-        if head == "token-classification":
+        if HEADS[head].labels == "tags":
             suitable = suitable_metrics(head, self.data.labels)
             if metric is not None and metric not in suitable:
                 raise ConfigurationError(f"search.metric = {metric!r}: {describe_scheme(self.data.labels)}")

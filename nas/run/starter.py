@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from ortnas.nas.architecture.heads import HEAD_CHOICES
 from ortnas.nas.data import PYTHON_DOCSTRINGS, Asked, Guess, find_task, guess_source
 from ortnas.nas.files import write_aside
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
@@ -39,6 +40,7 @@ def write_starter(
     values = {"checkpoint": checkpoint, "head": guess.head, "folder": f"runs/{path.stem}"}
     text = _STARTER.format(
         **{key: _scalar(value) for key, value in values.items()},
+        heads=HEAD_CHOICES,
         source=_scalar(data),
         columns="".join(f"  {key}: {_scalar(column)}\n" for key, column in columns.items()),
         budgets=", ".join(_scalar(budget, style='"') for budget in budgets),
@@ -73,7 +75,7 @@ def _scalar(value: str, style: str | None = None) -> str:
 
 _STARTER = """\
 checkpoint: {checkpoint}   # folder, hub name, or package:NAME/FOLDER
-head: {head}   # embedding, classification, regression, token-classification, span or masked-lm
+head: {head}   # {heads}
 folder: {folder}
 seed: 0
 precision: int8

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data import (
     DataError,
     DataSource,
@@ -127,7 +128,7 @@ def prepare(
     ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has.
     """
     data, head, seed = configuration.data, configuration.head, configuration.seed
-    is_corpus = head == "masked-lm"
+    is_corpus = HEADS[head].fills_masks
     marker = folder / "inputs.json"
     asked = digest(data.model_dump(exclude={"max_length", "label_names"}), head, seed)
     if is_corpus:

@@ -11,6 +11,7 @@ from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.run import Run
 from ortnas.search.intervals import score_intervals
@@ -121,8 +122,7 @@ def report_scores(
 
 def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
     names = list(rows[0]["scores"])
-    if run.configuration.head == "classification":
-        # F1 and Matthews correlation are recorded for all, but mean little where they are not the task's metric.
+    if not HEADS[run.configuration.head].compares_all_metrics:
         names = [name for name in names if name.startswith(run.metric)]
     host = "this machine" if run.host.name == "local" else run.host.name
     requests = ", ".join(workload.describe() for workload in run.target.workloads)

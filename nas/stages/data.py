@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.tags import describe_scheme
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data import PackedCorpus
 from ortnas.nas.run.run import Run
 from ortnas.nas.run.task_data import TaskData
@@ -22,7 +23,7 @@ def data(run: Run) -> dict[str, Any]:
     for note in content.content.notes:
         run.console.say(f"note: {note}")
     metric = run.metric  # refused here where it does not suit the labels
-    if run.configuration.head == "token-classification":
+    if HEADS[run.configuration.head].labels == "tags":
         run.console.say(f"note: {describe_scheme(content.labels)}")
     rows = []
     longest = run.max_length

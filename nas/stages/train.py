@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ortnas.export.build import check_size
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.presets import check_fits, preset
 from ortnas.nas.architecture.space import SearchSpace
@@ -257,7 +258,7 @@ def _save_outputs(run: Run, teacher: Supernet, data: TaskData) -> None:
 
     from ortnas.nas.training.steps import network_outputs
 
-    if teacher.dimensions.head != "embedding":
+    if HEADS[teacher.dimensions.head].has_labels:
         return
     full = teacher.dimensions.full_subnet
     with aside(run.teacher_folder / "outputs.safetensors") as temporary:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ortnas.export.int8.recipes import Recipe
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.text import IGNORED
 from ortnas.nas.training.batches import Batch
+from ortnas.nas.training.losses import chosen_positions
 from ortnas.nas.training.supernet import Supernet
 
 _TINY = 1e-12
@@ -46,7 +46,7 @@ class FakeQuantization:
                 # The quantizer's calibration runs the float network, its word table too.
                 embedded = network.look_up(moved["input_ids"], moved["token_type_ids"])
                 hidden = network.encode(embedded, moved["attention_mask"], self.subnet, self._observe).hidden
-                positions = moved["labels"] != IGNORED if network.dimensions.head == "masked-lm" else None
+                positions = chosen_positions(network.dimensions.head, moved.get("labels"))
                 network.apply_head(hidden, moved["attention_mask"], self.subnet, positions, self._observe)
 
     def look_up(self, network: Supernet, batch: Batch) -> Tensor:

@@ -7,18 +7,20 @@ off the gradient of the weights behind it, so one backward pass serves every uni
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.blocks import Gate
-from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.architecture.layout import Dimensions, split_name, tensor_axes
 from ortnas.nas.architecture.ops import Axes
 from ortnas.nas.text import IGNORED
 from ortnas.nas.training.supernet import Supernet
+
+Batch = Mapping[str, Tensor]
 
 
 def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, Tensor]:
@@ -54,25 +56,43 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
     return gates
 
 
-def _loss(supernet: Supernet, batch: Mapping[str, Tensor], generator: torch.Generator) -> Tensor:
-    head, full = supernet.dimensions.head, supernet.dimensions.full_subnet
-    if head == "masked-lm":
+def _loss(supernet: Supernet, batch: Batch, generator: torch.Generator) -> Tensor:
+    head, full = HEADS[supernet.dimensions.head], supernet.dimensions.full_subnet
+    if head.fills_masks:
+        # Nothing is masked yet; the logits of all tokens would be the largest tensor by far.
         embedded = supernet.look_up(batch["input_ids"], batch["token_type_ids"])
         hidden = supernet.encode(embedded, batch["attention_mask"], full).hidden
         return _probe(hidden * batch["attention_mask"][..., None], generator)
     output: Tensor = supernet(batch, full)
-    if head == "embedding":
+    if not head.has_labels:
         return _probe(output, generator)
+    return LOSSES[head.labels](output, batch)
+
+
+def _squared_error(output: Tensor, batch: Batch) -> Tensor:
+    return F.mse_loss(output[:, 0], batch["labels"].to(output.dtype))
+
+
+def _cross_entropy(output: Tensor, batch: Batch) -> Tensor:
     labels = batch["labels"]
-    if head == "regression":
-        return F.mse_loss(output[:, 0], labels.to(output.dtype))
-    if head == "span":
-        padding = ~batch["attention_mask"].bool()
-        start, end = output.masked_fill(padding[..., None], torch.finfo(output.dtype).min).unbind(-1)
-        return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
     # Not torch's own mean, which is not finite where no token has a label.
     total = F.cross_entropy(output.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
+
+
+def _answer_cross_entropy(output: Tensor, batch: Batch) -> Tensor:
+    labels, padding = batch["labels"], ~batch["attention_mask"].bool()
+    start, end = output.masked_fill(padding[..., None], torch.finfo(output.dtype).min).unbind(-1)
+    return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
+
+
+# Of heads whose labels say what is right; others are probed.
+LOSSES: dict[Labels, Callable[[Tensor, Batch], Tensor]] = {
+    "class": _cross_entropy,
+    "number": _squared_error,
+    "tags": _cross_entropy,
+    "answer": _answer_cross_entropy,
+}
 
 
 def _probe(output: Tensor, generator: torch.Generator) -> Tensor:
@@ -81,7 +101,7 @@ def _probe(output: Tensor, generator: torch.Generator) -> Tensor:
     return (output * torch.randn(output.shape, generator=generator)).sum() / len(output)
 
 
-def measure_importance(supernet: Supernet, batches: Iterable[Mapping[str, Tensor]], seed: int) -> dict[str, Tensor]:
+def measure_importance(supernet: Supernet, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
     """Importance of every head, FFN neuron, head dimension and residual channel; small batches resolve more.
 
     Keys are ``hidden``, ``pooled`` (classification, regression) and ``layers.N.{heads,value,query,ffn}``.

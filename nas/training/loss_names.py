@@ -1,14 +1,18 @@
-"""Distillation recipes: the names of the losses, which heads they serve, and the usual sum of every head."""
+"""The names of the losses, which heads they serve, and the sum of them that training minimises."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+
+from ortnas.nas.architecture.heads import HEADS
 
 # Losses that look at labels only; every other one needs a teacher.
 LABEL_LOSSES = frozenset({"labels"})
+# Losses of heads that have labels, and of those whose output is a vector.
+_LABELLED_LOSSES = frozenset({"labels", "soft_labels"})
+_EMBEDDING_LOSSES = frozenset({"embedding", "similarity", "tokens"})
 # Losses that look at the head's output.
 OUTPUT_LOSSES = frozenset({"labels", "soft_labels", "embedding", "similarity"})
-_EMBEDDING_LOSSES = frozenset({"embedding", "similarity", "tokens"})
 LOSSES = {
     "labels": "cross entropy with the labels (masked tokens for masked-lm), squared error for regression",
     "soft_labels": "KL divergence to the teacher's softened labels",
@@ -19,14 +23,6 @@ LOSSES = {
     "similarity": "squared error of the batch's similarity matrix",
     "tokens": "cosine distance of last hidden states",
 }
-DEFAULT_LOSSES: dict[str, dict[str, float]] = {
-    "embedding": {"embedding": 1.0, "similarity": 1.0, "tokens": 1.0},
-    "classification": {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0},
-    "regression": {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0},
-    "token-classification": {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0},
-    "span": {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0},
-    "masked-lm": {"labels": 1.0, "hidden": 1.0},
-}
 
 
 def choose_losses(head: str, configured: Mapping[str, float] | None, activation: str | None = None) -> dict[str, float]:
@@ -35,7 +31,7 @@ def choose_losses(head: str, configured: Mapping[str, float] | None, activation:
     Raises ValueError for a loss that is unknown or needs what the head has not. Under an ``activation`` of the
     checkpoint, the network's number is not what labels are compared with.
     """
-    usual = DEFAULT_LOSSES[head]
+    usual = HEADS[head].losses
     if activation == "sigmoid":
         usual = {name: weight for name, weight in usual.items() if name not in LABEL_LOSSES}
     losses = {name: weight for name, weight in (configured or usual).items() if weight}
@@ -45,9 +41,7 @@ def choose_losses(head: str, configured: Mapping[str, float] | None, activation:
         raise ValueError(f"no loss is called {', '.join(sorted(unknown))}; there are {', '.join(LOSSES)}")
     if not losses:
         raise ValueError("every loss has weight 0; nothing would be trained")
-    allowed: Set[str] = _EMBEDDING_LOSSES | {"hidden", "attention", "relations"}
-    if head != "embedding":
-        allowed = LOSSES.keys() - _EMBEDDING_LOSSES
+    allowed = LOSSES.keys() - (_EMBEDDING_LOSSES if HEADS[head].has_labels else _LABELLED_LOSSES)
     if misfits := losses.keys() - allowed:
         raise ValueError(f"{', '.join(sorted(misfits))} does not fit head {head}; {', '.join(sorted(allowed))} do")
     return losses

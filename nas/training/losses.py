@@ -3,44 +3,84 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.text import IGNORED
 
 _MASKED = -1e4
 
 
 def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
-    """Cross entropy with the labels, or squared error for regression (Devlin et al. 2019, "BERT", section 4).
+    """Cross entropy with the labels, or squared error for numbers (Devlin et al. 2019, "BERT", section 4).
 
-    Shapes by head: classification [batch, labels] and [batch]; regression [batch, 1] and [batch]; token
-    classification [batch, sequence, labels] and [batch, sequence]; span [batch, sequence, 2] and [batch, 2]; masked LM
-    [masked tokens, vocabulary] and [batch, sequence]. Entries of IGNORED do not count.
+    Shapes by kind of labels: class [batch, labels] and [batch]; number [batch, 1] and [batch]; tags [batch, sequence,
+    labels] and [batch, sequence]; answer [batch, sequence, 2] and [batch, 2]; masked [masked tokens, vocabulary] and
+    [batch, sequence]. Entries of IGNORED do not count.
     """
-    if head == "regression":
-        return F.mse_loss(output.squeeze(-1), labels.to(output.dtype))
-    if head == "span":
-        return F.cross_entropy(span_scores(output, attention_mask).flatten(0, 1), labels.flatten())
-    if head == "masked-lm":
-        return F.cross_entropy(output, labels[labels != IGNORED])
-    return F.cross_entropy(output.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+    return LOSSES_OF_LABELS[HEADS[head].labels](output, labels, attention_mask)
 
 
 def soft_label_loss(head: str, output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
-    """KL divergence to the teacher's softened labels, squared error for regression (Hinton et al. 2015).
+    """KL divergence to the teacher's softened labels, squared error for numbers (Hinton et al. 2015).
 
     Shapes as in ``label_loss``.
     """
-    if head == "regression":
-        return F.mse_loss(output, teacher)
-    if head == "span":
-        output, teacher = (span_scores(item, attention_mask).flatten(0, 1) for item in (output, teacher))
-    elif head == "token-classification":
-        output, teacher = output[attention_mask.bool()], teacher[attention_mask.bool()]
-    student, target = (F.log_softmax(item / temperature, -1) for item in (output, teacher))
+    return LOSSES_OF_SOFT_LABELS[HEADS[head].labels](output, teacher, attention_mask, temperature)
+
+
+def _cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+    return F.cross_entropy(output.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+
+
+def _squared_error(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+    return F.mse_loss(output.squeeze(-1), labels.to(output.dtype))
+
+
+def _answer_cross_entropy(output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
+    return F.cross_entropy(span_scores(output, attention_mask).flatten(0, 1), labels.flatten())
+
+
+def _masked_cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+    return F.cross_entropy(output, labels[labels != IGNORED])
+
+
+def _divergence(output: Tensor, teacher: Tensor, _: Tensor, temperature: float) -> Tensor:
+    student, target = (F.log_softmax(scores / temperature, -1) for scores in (output, teacher))
     return temperature**2 * F.kl_div(student, target, log_target=True, reduction="batchmean")
+
+
+def _squared_difference(output: Tensor, teacher: Tensor, *_: object) -> Tensor:
+    return F.mse_loss(output, teacher)
+
+
+def _token_divergence(output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
+    is_token = attention_mask.bool()
+    return _divergence(output[is_token], teacher[is_token], attention_mask, temperature)
+
+
+def _answer_divergence(output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
+    ours, theirs = (span_scores(scores, attention_mask).flatten(0, 1) for scores in (output, teacher))
+    return _divergence(ours, theirs, attention_mask, temperature)
+
+
+LOSSES_OF_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "class": _cross_entropy,
+    "number": _squared_error,
+    "tags": _cross_entropy,
+    "answer": _answer_cross_entropy,
+    "masked": _masked_cross_entropy,
+}
+LOSSES_OF_SOFT_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+    "class": _divergence,
+    "number": _squared_difference,
+    "tags": _token_divergence,
+    "answer": _answer_divergence,
+    "masked": _divergence,
+}
 
 
 def span_scores(output: Tensor, attention_mask: Tensor) -> Tensor:
@@ -118,3 +158,11 @@ def token_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tens
     """
     mask = attention_mask.to(student.dtype)
     return ((1 - F.cosine_similarity(student, teacher, dim=-1)) * mask).sum() / mask.sum()
+
+
+def chosen_positions(head: str, labels: Tensor | None) -> Tensor | None:
+    """The tokens whose outputs alone are computed, boolean [batch, sequence]: those behind masks; None for all."""
+    if not HEADS[head].fills_masks:
+        return None
+    assert labels is not None
+    return labels != IGNORED

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.text import IGNORED
 from ortnas.nas.training.loss_names import LABEL_LOSSES, OUTPUT_LOSSES
 from ortnas.nas.training.losses import (
     attention_loss,
+    chosen_positions,
     embedding_loss,
     hidden_loss,
     label_loss,
@@ -54,7 +55,7 @@ class Objective(nn.Module):
         super().__init__()
         self.losses, self.dimensions = dict(losses), dimensions
         self.projection: nn.Parameter | None = None
-        if dimensions.head != "embedding" and "hidden" in losses:
+        if not HEADS[dimensions.head].makes_embeddings and "hidden" in losses:
             self.projection = nn.Parameter(torch.eye(dimensions.hidden_size))
 
     @property
@@ -79,10 +80,10 @@ class Objective(nn.Module):
         encoded = network.encode(embedded, mask, subnet, linear)
         output: Tensor | None = None
         if learns_labels or self.losses.keys() & (OUTPUT_LOSSES - LABEL_LOSSES if is_teacher else OUTPUT_LOSSES):
-            positions = batch["labels"] != IGNORED if self.dimensions.head == "masked-lm" else None
+            positions = chosen_positions(self.dimensions.head, batch.get("labels"))
             output = network.apply_head(encoded.hidden, mask, subnet, positions, linear)
         projected: Tensor | None = None
-        if self.dimensions.head == "embedding":
+        if HEADS[self.dimensions.head].makes_embeddings:
             if self.losses.keys() & {"tokens", "hidden"}:
                 projected = network.project(encoded.hidden, subnet)
         elif is_teacher:
@@ -103,21 +104,57 @@ class Objective(nn.Module):
             assert student.output is not None
             return label_loss(head, student.output, batch["labels"], mask)
         assert teacher is not None
-        if name in OUTPUT_LOSSES:
-            assert student.output is not None
-            assert teacher.output is not None
-            if name == "soft_labels":
-                return soft_label_loss(head, student.output, teacher.output, mask, _TEMPERATURE)
-            compare_outputs = embedding_loss if name == "embedding" else similarity_loss
-            return compare_outputs(student.output, teacher.output)
-        ours, theirs = student.encoded, teacher.encoded
-        if name == "attention":
-            scores = (ours.query, ours.key), (theirs.query, theirs.key)
-            return attention_loss(*scores, mask, min(ours.query.shape[1], theirs.query.shape[1]))
-        if name == "relations":
-            kinds = ((ours.query, theirs.query), (ours.key, theirs.key), (ours.value, theirs.value))
-            return torch.stack([relation_loss(own, other, mask) for own, other in kinds]).sum()
-        assert student.projected is not None
-        assert teacher.projected is not None
-        compare = token_loss if name == "tokens" else hidden_loss
-        return compare(student.projected, teacher.projected, mask)
+        if name == "soft_labels":
+            return soft_label_loss(head, *_outputs(student, teacher), mask, _TEMPERATURE)
+        return COMPARISONS[name](student, teacher, mask)
+
+
+def _outputs(student: Signals, teacher: Signals) -> tuple[Tensor, Tensor]:
+    assert student.output is not None
+    assert teacher.output is not None
+    return student.output, teacher.output
+
+
+def _projected(student: Signals, teacher: Signals) -> tuple[Tensor, Tensor]:
+    assert student.projected is not None
+    assert teacher.projected is not None
+    return student.projected, teacher.projected
+
+
+def _hidden(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
+    return hidden_loss(*_projected(student, teacher), mask)
+
+
+def _tokens(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
+    return token_loss(*_projected(student, teacher), mask)
+
+
+def _embedding(student: Signals, teacher: Signals, _: Tensor) -> Tensor:
+    return embedding_loss(*_outputs(student, teacher))
+
+
+def _similarity(student: Signals, teacher: Signals, _: Tensor) -> Tensor:
+    return similarity_loss(*_outputs(student, teacher))
+
+
+def _attention(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
+    ours, theirs = student.encoded, teacher.encoded
+    num_heads = min(ours.query.shape[1], theirs.query.shape[1])
+    return attention_loss((ours.query, ours.key), (theirs.query, theirs.key), mask, num_heads)
+
+
+def _relations(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
+    ours, theirs = student.encoded, teacher.encoded
+    pairs = ((ours.query, theirs.query), (ours.key, theirs.key), (ours.value, theirs.value))
+    return torch.stack([relation_loss(own, other, mask) for own, other in pairs]).sum()
+
+
+# Losses that look at no labels, by name: of a student's signals, a teacher's and the attention mask.
+COMPARISONS: dict[str, Callable[[Signals, Signals, Tensor], Tensor]] = {
+    "hidden": _hidden,
+    "attention": _attention,
+    "relations": _relations,
+    "embedding": _embedding,
+    "similarity": _similarity,
+    "tokens": _tokens,
+}

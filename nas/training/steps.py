@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ortnas.export.inference import Array, split_rows
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.text import IGNORED, EncodedExamples
+from ortnas.nas.text import EncodedExamples
 from ortnas.nas.training.batches import Batch, Batches, to_tensors
 from ortnas.nas.training.engine import Losses, StateFiles, optimise
 from ortnas.nas.training.fake_quantization import FakeQuantization
-from ortnas.nas.training.losses import label_loss
+from ortnas.nas.training.losses import chosen_positions, label_loss
 from ortnas.nas.training.objective import Objective, Signals
 from ortnas.nas.training.supernet import Supernet
 from ortnas.nas.training.torch_ops import plain_linear
@@ -136,5 +136,5 @@ def network_outputs(network: Supernet, examples: EncodedExamples, subnet: Subnet
 def _output(network: Supernet, batch: Batch, subnet: Subnet) -> Tensor:
     embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
     hidden = network.encode(embedded, batch["attention_mask"], subnet).hidden
-    positions = batch["labels"] != IGNORED if network.dimensions.head == "masked-lm" else None
+    positions = chosen_positions(network.dimensions.head, batch.get("labels"))
     return network.apply_head(hidden, batch["attention_mask"], subnet, positions)

@@ -24,6 +24,7 @@ from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples
 from tests.bench.bundles import PROTOCOL, VISITS, WORKLOADS, Bundle, lines_of, run_bundle, write_lines
 from tests.bench.pythons import DIES, old_python, when_opened
+from tests.bench.signals import default_signals
 from tests.bench.sshd import wait_until
 
 
@@ -96,13 +97,15 @@ def test_an_unzipped_bundle_runs_too(bundle: Bundle, tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_where_it_was(bundle: Bundle, models: list[bytes], tmp_path: Path, how: str) -> None:
     out, opened, waits = (tmp_path / name for name in ("results.jsonl", "opened", "waits"))
     (tmp_path / "sitecustomize.py").write_text(_second_time(models[1], opened, waits))
-    with subprocess.Popen(
-        [sys.executable, bundle[0], "--out", out],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
+    with default_signals():
+        started = subprocess.Popen(
+            [sys.executable, bundle[0], "--out", out],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    with started as process:
         wait_until(waits.exists)
         if how == "kill":
             process.kill()

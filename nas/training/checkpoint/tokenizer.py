@@ -108,7 +108,7 @@ def read_tokenizer(config: CheckpointConfig, folder: Path, head: str, lower: boo
     for role in ("cls_token", "sep_token"):
         if role not in roles:
             raise CheckpointError(f"checkpoint {name}: the tokenizer has no [CLS] and [SEP] (or <s> and </s>) tokens")
-    if HEADS[head].learns_from_corpus and "mask_token" not in roles:
+    if HEADS[head].fills_masks and "mask_token" not in roles:
         raise CheckpointError(f"checkpoint {name}: the tokenizer has no [MASK] token, so it cannot serve a masked LM")
     notes += _check_ids(config, backend, roles)
     notes += _frame(config, backend, roles)

@@ -54,7 +54,7 @@ def onnx_output(model: bytes, feeds: dict[str, np.ndarray]) -> np.ndarray:
 
 def at_tokens(output: np.ndarray, dimensions: Dimensions, feeds: dict[str, np.ndarray]) -> np.ndarray:
     """Without the padding of heads that have an output for every token."""
-    if dimensions.head in ("token-classification", "span", "masked-lm"):
+    if HEADS[dimensions.head].is_token_level:
         return output[feeds["attention_mask"] == 1]
     return output
 

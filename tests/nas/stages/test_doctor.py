@@ -144,7 +144,7 @@ def test_this_machine_is_examined(model: bytes, capsys: pytest.CaptureFixture[st
         result = doctor(host, Setup(), WORKLOADS, Console(), model, sessions=3, protocol=PROTOCOL, pause_s=0)
     assert json.loads(json.dumps(result)) == result
     assert len(result["sessions_ms"]) == len(result["plain_sessions_ms"]) == 3
-    assert all(0.001 < value < 1000 for value in result["sessions_ms"] + result["plain_sessions_ms"])
+    assert min(result["sessions_ms"] + result["plain_sessions_ms"]) > 0
     assert 0 < result["noise_floor"]["median"] <= result["noise_floor"]["p95"]
     assert result["versions"]["onnxruntime"] == result["fingerprint"]["onnxruntime"]
     shown = capsys.readouterr().out
@@ -183,15 +183,15 @@ def test_one_session_is_refused(model: bytes) -> None:
         doctor(host, Setup(), WORKLOADS, Console(to_stderr=True), model, sessions=1)
 
 
-class DriftingHost(LocalHost):
-    """This machine, where everything takes four times as long from the third session on; no neighbour does that."""
+class DriftingHost(SimulatedHost):
+    """Everything takes four times as long from the third session on."""
 
     visits = 0
 
     def measure(self, *arguments: Any, **named: Any) -> Any:
         self.visits += 1
-        found = super().measure(*arguments, **named)
-        return found if self.visits < 3 else {name: slowed(samples) for name, samples in found.items()}
+        results = super().measure(*arguments, **named)
+        return results if self.visits < 3 else {name: slowed(samples) for name, samples in results.items()}
 
 
 def slowed(samples: Samples) -> Samples:

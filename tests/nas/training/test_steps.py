@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from ortnas.export.inference import split_rows
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import EncodedExamples
-from ortnas.nas.training.loss_names import DEFAULT_LOSSES, LOSSES, choose_losses
+from ortnas.nas.training.loss_names import LOSSES, choose_losses
 from ortnas.nas.training.objective import Objective
 from ortnas.nas.training.step_subnets import Sampler, multiply_adds
 from ortnas.nas.training.steps import network_outputs, train_supernet
 from tests.nas.training.courses import make_batches, make_course, make_examples, make_network
 from tests.networks import make_space
-
-HEADS = list(DEFAULT_LOSSES)
 
 
 def mean_loss(network, teacher, objective, head: str, subnet) -> float:
@@ -82,7 +81,7 @@ def test_losses_that_a_head_cannot_have_are_refused() -> None:
         choose_losses("embedding", {"labels": 1})
     with pytest.raises(ValueError, match="weight 0"):
         choose_losses("embedding", {"tokens": 0})
-    assert choose_losses("span", None) == DEFAULT_LOSSES["span"]
+    assert choose_losses("span", None) == HEADS["span"].losses
 
 
 @pytest.mark.parametrize("head", ["embedding", "classification", "token-classification", "span"])
