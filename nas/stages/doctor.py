@@ -17,10 +17,7 @@ from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
 from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
-from ortnas.export.weights import SupernetError
 from ortnas.nas.console import Console
-from ortnas.nas.run.naming import configuration_of
-from ortnas.nas.run.run import Run
 
 _PAUSE_S = 1.0
 
@@ -41,6 +38,11 @@ def examine(configuration: Path | None, host: str | None, threads: int | None, c
             return doctor(reached, Setup(threads=threads or 1), (Workload(),), console, pause_s=_pause_s(reached))
         finally:
             reached.close()
+    # A host that serves lacks what training needs.
+    from ortnas.export.weights import SupernetError
+    from ortnas.nas.run.naming import configuration_of
+    from ortnas.nas.run.run import Run
+
     overrides = {"target.host": host, "target.threads": threads}
     chosen = {key: value for key, value in overrides.items() if value is not None}
     run = Run(configuration_of(configuration, chosen), console, only_looks=True)
@@ -116,7 +118,7 @@ def doctor(
     facts = findings(readings, setup)
     reference = anchor_latency_of(visits, workloads)
     sessions_ms = [float(value) for value in Timing(tuple(visits), reference).visits_ms]
-    plain_sessions_ms = [_plain_ms(visit, reference) for visit in visits]
+    plain_sessions_ms = [_plain_ms(samples, reference) for samples in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
     console.table(
         f"{hello['fingerprint']['cpu']}, {setup.threads} thread(s), ONNX Runtime {hello['versions']['onnxruntime']}",
@@ -143,7 +145,7 @@ def doctor(
 
 def noise_of(latencies_ms: Sequence[float]) -> Noise:
     """Of two or more sessions of one model."""
-    differences = [abs(first / second - 1) for first, second in combinations(latencies_ms, 2)]
+    differences = [abs(first_ms / second_ms - 1) for first_ms, second_ms in combinations(latencies_ms, 2)]
     return Noise(float(np.median(differences)), float(np.percentile(differences, 95)))
 
 

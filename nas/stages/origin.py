@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import yaml
+
+from ortnas.export.package.record import Origin
 
 _CARD_FILE = "README.md"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 # The hub's identifiers of licences, such as apache-2.0.
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _NETWORK_S = 5.0
-
-
-@dataclass(frozen=True)
-class Origin:
-    """``base_model``: the hub name, None for a local folder. ``licence``: the hub's identifier of it as the
-    checkpoint's own card states it, None where it states none."""
-
-    base_model: str | None
-    licence: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def read_origin(checkpoint: str) -> Origin:

@@ -29,11 +29,12 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from scipy.stats import spearmanr
 
 from ortnas.export.graph.model import float_model
-from ortnas.export.inference import Array, drift, model_outputs
-from ortnas.export.int8.calibration import METHODS, Calibration, Feeds, calibrate
+from ortnas.export.inference import drift, model_outputs
+from ortnas.export.int8.calibration import METHODS, Calibration, calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.export.int8.recipes import Recipe
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.console import Console
 from ortnas.nas.data import DataError, DataSource, Sizes, make_splits
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration, read_configuration
