@@ -85,7 +85,7 @@ def _write_timings(folder: Path, space: SearchSpace, rng: np.random.Generator) -
     latency_ms = np.array([timing.latency_ms for timing in usable.values()])
     errors = np.array([timing.error for timing in usable.values()])
     floor = noise_floor(usable.values())
-    predictor = fit(space, genomes, latency_ms, errors, TARGET.to_json(), "int8", floor, "inputs")
+    predictor = fit(space, genomes, latency_ms, errors, TARGET, "int8", floor, "inputs")
     save_predictor(predictor_folder(folder / "predictor", "int8", TARGET.hash), predictor)
 
 
