@@ -161,7 +161,7 @@ class QuantizedSupernet:
 
 def _labels(axis: Axis) -> tuple[str, ...]:
     """A fixed axis has one label that nothing cuts."""
-    return ("",) if isinstance(axis, int) else (axis,) if isinstance(axis, str) else axis
+    return ("",) if isinstance(axis, int) else axis
 
 
 def _expand(labels: list[tuple[str, ...]], shape: tuple[int, ...]) -> Iterable[tuple[str, int]]:

@@ -17,7 +17,8 @@ from ortnas.nas.architecture.presets import preset
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.text import load_tokenizer
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
-from ortnas.nas.training.supernet import Supernet, open_checkpoint, plain_linear
+from ortnas.nas.training.supernet import Supernet, open_checkpoint
+from ortnas.nas.training.torch_ops import plain_linear
 from tests.networks import (
     SHAPES,
     make_dimensions,

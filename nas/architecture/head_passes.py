@@ -1,0 +1,66 @@
+"""The heads' forward passes: from the last hidden state to a model's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ortnas.nas.architecture.ops import Ops, Weight
+
+if TYPE_CHECKING:
+    from ortnas.nas.architecture.layout import Dimensions
+
+T = TypeVar("T")
+W = TypeVar("W")
+# The weights of embeddings and head.
+Top = Mapping[str, Weight[W]]
+# Names of the exported models' outputs.
+Outputs = tuple[str, ...]
+
+
+class HeadPass(Protocol):
+    """From the last hidden state [tokens, hidden] to the outputs."""
+
+    def __call__(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs, /) -> T: ...
+
+
+def project(ops: Ops[T, W], x: T, top: Top[W]) -> T:
+    """Hidden states in the checkpoint's channels: [..., hidden] to [..., embedding]."""
+    return ops.project("head/projection", x, top["head.projection.weight"])
+
+
+def sentence_embedding(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """Mean of the tokens or the first one, projected to the checkpoint's width and scaled to length one."""
+    pooled = ops.first_token("head", x) if dimensions.pooling == "cls" else ops.mean("head", x)
+    return ops.unit(outputs[0], project(ops, pooled, top))
+
+
+def text_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """A dense layer and the classifier on the first token of each text."""
+    first = ops.first_token("head", x)
+    dense = ops.linear("head/pooler", first, top["head.pooler.weight"], top["head.pooler.bias"])
+    pooled = ops.activation(dimensions.head_activation, "head/pooled", dense)
+    classifier = top["head.classifier.weight"], top["head.classifier.bias"]
+    return ops.linear("head/classifier", pooled, *classifier, output=outputs[0])
+
+
+def token_labels(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Outputs) -> T:
+    """The classifier on every token."""
+    flat = ops.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
+    return ops.by_text("head", flat, outputs[0])
+
+
+def token_columns(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Outputs) -> T:
+    """The classifier on every token, each of its rows an output."""
+    flat = ops.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
+    return ops.columns("head", flat, outputs)
+
+
+def vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """Transform, layer norm and the word table as decoder (Devlin et al. 2019; ELECTRA's generator)."""
+    dense = ops.linear("head/transform", x, top["head.transform.weight"], top["head.transform.bias"])
+    active = ops.activation(dimensions.activation, "head/transform/activation", dense)
+    norm = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
+    normed = ops.layer_norm("head/transform/norm", active, *norm, dimensions.layer_norm_epsilon)
+    flat = ops.linear("head/decoder", normed, top["embeddings.word"], top["head.decoder.bias"])
+    return ops.by_text("head", flat, outputs[0])
