@@ -72,6 +72,8 @@ def write_bundle(
 
     Returns the plan, JSON-ready, that results are read with. Raises BundleError.
     """
+    if os.path.isdir(path):  # unlike Path.is_dir, silent on names that are too long
+        raise BundleError(f"{path} is a folder; name the file that the bundle is to be")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,15 +160,15 @@ def read_results(path: Path, plan: Mapping[str, Any]) -> Results:
             elif "end" in document:
                 complete = True
             else:
-                name, found = _visit(document, plan)
+                name, result = _visit(document, plan)
                 left[name] -= 1
                 if left[name] < 0:
                     raise ResultsError(f"more visits to {name} than the bundle makes")
-                visits.append((name, found))
+                visits.append((name, result))
         except ResultsError as error:
             raise ResultsError(f"{path}, line {number}: {error}") from error
         size_bytes += len(line)
-    failed = {name for name, found in visits if isinstance(found, Failure)}
+    failed = {name for name, result in visits if isinstance(result, Failure)}
     missing = tuple(name for name, count in left.items() if count and name not in failed)
     if complete and missing:
         raise ResultsError(f"{path} claims to be complete, but lacks visits to {', '.join(missing[:3])}")
@@ -251,19 +253,21 @@ def _visit(document: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, S
         reason = document["failed"]
         if not isinstance(reason, str):
             raise ResultsError("a failure without a reason")
-        return str(name), Failure("".join(one if one.isprintable() else " " for one in reason[:_LONGEST_TEXT]))
+        return str(name), Failure(
+            "".join(character if character.isprintable() else " " for character in reason[:_LONGEST_TEXT])
+        )
     try:
         samples = Samples.from_json(document)
     except ValueError as error:
         raise ResultsError(str(error)) from error
     protocol = TimingProtocol.from_json(plan["protocol"])
-    fewest = min(protocol.min_rounds, protocol.max_rounds)
+    fewest, most = min(protocol.min_rounds, protocol.max_rounds), protocol.max_rounds
     for rows in (samples.model_ns, samples.anchor_ns):
         if len(rows) != len(plan["workloads"]):
             raise ResultsError(f"samples of {len(rows)} workloads; the bundle has {len(plan['workloads'])}")
         for row in rows:
-            if not fewest <= len(row) <= protocol.max_rounds:
-                raise ResultsError(f"{len(row)} rounds; the bundle makes {fewest} to {protocol.max_rounds}")
+            if len(row) % protocol.runs or not fewest <= len(row) // protocol.runs <= most:
+                raise ResultsError(f"{len(row) / protocol.runs:g} rounds; the bundle makes {fewest} to {most}")
             if min(row) < _SHORTEST_NS or max(row) > _LONGEST_NS:
                 raise ResultsError("an inference of less than a microsecond or more than an hour")
             if len(row) >= _NEVER_ALL_EQUAL and min(row) == max(row):

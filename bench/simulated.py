@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import onnxruntime
 from .digests import digest_of
 from .host import Failure, HostError
 from .request import Request
-from .timing import PROVIDERS, Samples, Session, Setup, TimingProtocol, Workload, half_width
+from .timing import PROVIDERS, Array, Samples, Session, Setup, TimingProtocol, Workload, half_width
 
 # Properties of an exported model that say which network it holds, and at which precision.
 SUBNET_PROPERTY = "ortnas.subnet"
@@ -43,8 +42,6 @@ _DRIFT_STEP, _DRIFT_KEPT = 0.15, 0.995
 _SESSION_SHARE = 0.3
 _OUTLIER_SHARE, _OUTLIER_SIZE = 0.01, 25.0
 _CHECK_EVERY = 10
-
-Array = npt.NDArray[np.float64]
 
 
 def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precision: str = "int8") -> float:
@@ -165,7 +162,7 @@ class SimulatedHost:
     ) -> dict[str, Samples | Failure]:
         if request.setup.provider != PROVIDERS["cpu"]:
             raise HostError(f"{self.name}: {request.setup.provider} is not available here; there is {PROVIDERS['cpu']}")
-        found: dict[str, Samples | Failure] = {}
+        failures: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
         try:
             anchor_digest = self._load(request.anchor)
@@ -175,7 +172,7 @@ class SimulatedHost:
             try:
                 digests[name] = self._load(model)
             except ValueError as error:
-                found[name] = Failure(str(error))
+                failures[name] = Failure(str(error))
         # As on other hosts, models of the same bytes are one.
         distinct = list(dict.fromkeys(digests.values()))
         costs_ns = np.array(
@@ -186,9 +183,9 @@ class SimulatedHost:
         )
         timed = [self._seed, visit, anchor_digest, distinct, request.setup.to_json(), request.protocol.to_json()]
         timed += [workload.to_json() for workload in request.workloads]
-        noise = _Noise(self.noise, int(hashlib.sha256(json.dumps(timed).encode()).hexdigest()[:32], 16))
+        noise = _Noise(self.noise, int(digest_of(json.dumps(timed).encode())[:32], 16))
         samples = dict(zip(distinct, self._rounds(costs_ns, request.protocol, noise), strict=True))
-        return found | {name: samples[digest] for name, digest in digests.items()}
+        return failures | {name: samples[digest] for name, digest in digests.items()}
 
     def forget(self) -> None:
         self._networks.clear()
@@ -215,10 +212,11 @@ class SimulatedHost:
         began_ns = self._elapsed_ns
         for rounds in range(1, protocol.max_rounds + 1):
             running = [0, *active]
-            drawn = noise.round(costs_ns[running])
-            self._elapsed_ns += int(drawn.sum())
-            for model, values in zip(running, drawn, strict=True):
-                taken[model].append(values)
+            for _ in range(protocol.runs):
+                drawn = noise.round(costs_ns[running])
+                self._elapsed_ns += int(drawn.sum())
+                for model, values in zip(running, drawn, strict=True):
+                    taken[model].append(values)
             if rounds < protocol.min_rounds:
                 continue
             if self._elapsed_ns - began_ns >= cap_ns:

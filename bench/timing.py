@@ -39,6 +39,7 @@ _LARGEST_COUNT = 2**31
 _MOST_THREADS, _MOST_TOKENS = 4096, 2**20
 
 Session: TypeAlias = onnxruntime.InferenceSession
+Array = npt.NDArray[np.float64]
 Feeds = dict[str, npt.NDArray[np.int64]]
 # One list per workload, one entry per inference, in ns.
 Nanoseconds = tuple[tuple[int, ...], ...]
@@ -258,7 +259,7 @@ def time_interleaved(
     }
 
 
-def half_width(values: npt.NDArray[np.float64]) -> float:
+def half_width(values: Array) -> float:
     """Half of the 95 % confidence interval of the median, as a share of it (order statistics; binomial, normal form).
 
     Infinite for fewer than 6 values: their extremes do not enclose the median that often.

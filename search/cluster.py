@@ -104,8 +104,8 @@ class ClusterHost:
         self.name, self.label, self.timeout_s = f"ray:{label}", label, timeout_s
 
     def hello(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._run(_hello)
-        return found
+        answer: dict[str, Any] = self._run(_hello)
+        return answer
 
     def measure(
         self,
@@ -113,8 +113,8 @@ class ClusterHost:
         request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        found: dict[str, Samples | Failure] = self._run(_measure, dict(models), request, visit)
-        return found
+        results: dict[str, Samples | Failure] = self._run(_measure, dict(models), request, visit)
+        return results
 
     def forget(self) -> None:
         """Nothing is held between visits."""

@@ -23,7 +23,7 @@ class Graph:
     Initializers are views of the supernet's tensors wherever they hold the same values.
 
     ``axes`` says of every initializer whose shape depends on the subnet what its axes are made of, ``sizes`` the same
-    of the entries of those that hold sizes.
+    of the entries of those that hold sizes. ``scaled`` are the products whose weights hold the softmax scale.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,7 @@ class Graph:
         self.value_info: list[onnx.ValueInfoProto] = []
         self.axes: dict[str, tuple[Axis, ...]] = {}
         self.sizes: dict[str, tuple[Axis, ...]] = {}
+        self.scaled: set[str] = set()
 
     def constant(self, name: str, value: npt.NDArray[np.generic], axes: tuple[Axis, ...] = ()) -> str:
         self.initializers.setdefault(name, value)

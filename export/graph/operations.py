@@ -143,6 +143,7 @@ class GraphOps:
             # The softmax scale rides on the query projection: one multiplication less per score.
             scale = np.float32(1 / math.sqrt(head_size))
             values, bias_values = values * scale, bias_values * scale
+            self.graph.scaled.add(name)
         flat = self._gemm(name, x, weight, bias, values, bias_values)
         split_heads = self.graph.node("Reshape", [flat.name, split], f"{name}/heads")
         order = _HEAD_ORDERS[part]

@@ -5,11 +5,17 @@ A network has an entry, which makes the residual stream of the embeddings, and l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from ortnas.nas.architecture.ops import Axes
+
+N = TypeVar("N", int, npt.NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,51 @@ class Block:
         module = tensor.rsplit(".", 1)[0]
         return next((product for product in self.products if product.module == module), None)
 
-    def multiply_adds(self, sizes: Mapping[str, Any]) -> Any:
+    def multiply_adds(self, sizes: Mapping[str, N]) -> N:
         """Per token, of all products; ``sizes`` has a number or an array for every label."""
-        total: Any = 0
-        for product in self.products:
-            elements: Any = 1
-            for label in self.tensors[product.weight]:
-                elements = elements * sizes[label]
-            total = total + elements
+        products: list[Any] = [
+            math.prod([sizes[label] for label in self.tensors[product.weight]]) for product in self.products
+        ]
+        total: N = sum(products[1:], start=products[0])
         return total
+
+
+# The layer of BERT and kin, which all families have: sizes of subnets are those of its axes.
+POST_NORM = Block(
+    tensors={
+        "query.weight": ("heads", "head", "hidden"),
+        "query.bias": ("heads", "head"),
+        "key.weight": ("heads", "head", "hidden"),
+        "key.bias": ("heads", "head"),
+        "value.weight": ("heads", "head", "hidden"),
+        "value.bias": ("heads", "head"),
+        "output.weight": ("hidden", "heads", "head"),
+        "output.bias": ("hidden",),
+        "attention_norm.weight": ("hidden",),
+        "attention_norm.bias": ("hidden",),
+        "ffn_in.weight": ("ffn", "hidden"),
+        "ffn_in.bias": ("ffn",),
+        "ffn_out.weight": ("hidden", "ffn"),
+        "ffn_out.bias": ("hidden",),
+        "ffn_norm.weight": ("hidden",),
+        "ffn_norm.bias": ("hidden",),
+    },
+    products=(
+        Product("attention/query", "query"),
+        Product("attention/key", "key"),
+        Product("attention/value", "value"),
+        Product("attention/output", "output"),
+        Product("ffn/in", "ffn_in"),
+        Product("ffn/out", "ffn_out"),
+    ),
+    # Inside a head, query and key have an order of their own: only their products count.
+    gates=(
+        Gate("heads", ("output.weight",), ("heads",)),
+        Gate("value", ("output.weight",), ("heads", "head"), modules=("value", "output")),
+        Gate("query", ("query.weight", "query.bias"), ("heads", "head"), modules=("query", "key")),
+        Gate("ffn", ("ffn_out.weight",), ("ffn",)),
+        Gate("hidden", ("attention_norm.weight", "attention_norm.bias"), ("hidden",)),
+        Gate("hidden", ("ffn_norm.weight", "ffn_norm.bias"), ("hidden",)),
+    ),
+    output="ffn/norm",
+)

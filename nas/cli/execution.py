@@ -82,7 +82,7 @@ def execute(
             result = work(run) if work else run_all(run) if stage == "run" else STAGES[stage](run)
         finally:
             run.close()
-        if run.rank:
+        if run.folder.rank:
             return
         if as_json:
             typer.echo(json.dumps(result))

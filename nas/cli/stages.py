@@ -116,7 +116,7 @@ def train(
     overrides |= {"refinement.steps": steps, "refinement.quantization_aware": quantization_aware}
 
     def refine(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages.refine import refine as refine_subnet
+        from ortnas.nas.stages.commands import refine as refine_subnet
 
         return refine_subnet(run, subnet)
 
@@ -159,7 +159,7 @@ def search(
         return
 
     def listed(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages.search import list_within_budget
+        from ortnas.nas.stages.commands import list_within_budget
 
         return list_within_budget(run, candidates)
 
@@ -191,7 +191,7 @@ def export(
     overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
 
     def make(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages.export import deliver
+        from ortnas.nas.stages.commands import deliver
 
         return deliver(run, subnet or [], out, push_to_hub)
 

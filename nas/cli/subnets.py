@@ -25,7 +25,7 @@ def extract(
     """Write a subnet as a plain transformers checkpoint, where its shape allows."""
 
     def write(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages.extract import extract_subnet
+        from ortnas.nas.stages.commands import extract_subnet
 
         return extract_subnet(run, subnet, out)
 
@@ -47,7 +47,7 @@ def sensitivity(
     """Measure which weight products lose score in INT8, and which to leave in float."""
 
     def measure(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages.sensitivity import sensitivity as search_products
+        from ortnas.nas.stages.commands import sensitivity as search_products
 
         return search_products(run, subnet, tolerance, limit, budget)
 

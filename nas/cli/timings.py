@@ -68,23 +68,23 @@ def bench(
         raise typer.BadParameter("one at a time", param_hint="--bundle, --import, --export, --list")
 
     def other_work(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages import bundles
+        from ortnas.nas.stages import bundles, commands
         from ortnas.nas.stages import stored_timings as datasets
 
         if bundle:
-            return bundles.bundle(run, bundle)
+            return commands.bundle(run, bundle)
         if exported:
-            written = datasets.export_dataset(run.store_file, exported)
+            written = datasets.export_dataset(run.folder.store_file, exported)
             run.console.say(f"{written['rows']} visits to {exported}")
             return written
         if listed:
-            return datasets.list_datasets(run.store_file, run.console)
+            return datasets.list_datasets(run.folder.store_file, run.console)
         assert imported is not None
         if bundles.is_results(imported):
-            return bundles.import_results(run, imported)
+            return commands.import_results(run, imported)
         settings = run.configuration
         read = datasets.import_latencies(
-            run.store_file,
+            run.folder.store_file,
             imported,
             settings.precision,
             settings.target.threads,
@@ -165,7 +165,7 @@ def fit(
     assert configuration is not None
 
     def start_from(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages.fit import fit_predictor
+        from ortnas.nas.stages.commands import fit_predictor
 
         return fit_predictor(run, source)
 

@@ -101,21 +101,19 @@ def prepare_corpus(
 def _write(sequences: Iterable[Ids], path: Path, largest_id: int) -> tuple[int, str]:
     """Writes the sequences; returns how many there are and the SHA-256 of lengths and ids."""
     import pyarrow
-    from datasets import Features, List, Value
-    from datasets.arrow_writer import ArrowWriter
 
     # Ids of two bytes, where they suffice, halve the file.
     dtype = np.dtype(np.uint16 if largest_id < 1 << 16 else np.int32)
     state, count, iterator = hashlib.sha256(dtype.name.encode()), 0, iter(sequences)
-    with ArrowWriter(features=Features({"ids": List(Value(dtype.name))}), path=str(path)) as writer:
+    schema = pyarrow.schema({"ids": pyarrow.list_(pyarrow.from_numpy_dtype(dtype))})
+    with pyarrow.ipc.new_stream(str(path), schema) as writer:
         while batch := list(islice(iterator, _BATCH_ROWS)):
             offsets = np.cumsum([0, *map(len, batch)], dtype=np.int32)
             values = np.concatenate(batch).astype(dtype)
             state.update(offsets.tobytes())
             state.update(values.tobytes())
-            writer.write_table(pyarrow.table({"ids": pyarrow.ListArray.from_arrays(offsets, values)}))
+            writer.write_batch(pyarrow.record_batch([pyarrow.ListArray.from_arrays(offsets, values)], schema=schema))
             count += len(batch)
-        writer.finalize()
     return count, state.hexdigest()
 
 

@@ -21,9 +21,10 @@ class PackedSequences:
 
     def __init__(self, path: Path, left_out: Sequence[int] = ()) -> None:
         """Raises what pyarrow raises where the file is damaged."""
-        from datasets import Dataset
+        import pyarrow
 
-        column = Dataset.from_file(str(path)).data.column("ids")
+        with pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))) as reader:
+            column = reader.read_all().column("ids")
         # Views of the map: offsets [rows + 1] and token ids of each record batch.
         self._offsets: list[npt.NDArray[np.int32]] = [chunk.offsets.to_numpy() for chunk in column.chunks]
         self._values: list[npt.NDArray[Any]] = [chunk.values.to_numpy() for chunk in column.chunks]

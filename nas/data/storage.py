@@ -36,29 +36,31 @@ def write_splits(splits: Splits, folder: Path) -> None:
 
 
 def _write_part(path: Path, part: Sequence[Example]) -> None:
-    from datasets.arrow_writer import ArrowWriter
+    import pyarrow
 
-    with aside(path) as temporary, ArrowWriter(features=_features(part), path=str(temporary)) as writer:
+    schema = _schema(part)
+    with aside(path) as temporary, pyarrow.ipc.new_stream(str(temporary), schema) as writer:
         for start in range(0, len(part), _ROWS_AT_ONCE):
-            writer.write_batch(_columns(part[start : start + _ROWS_AT_ONCE], tuple(writer.schema.names)))
-        writer.finalize()
+            columns = _columns(part[start : start + _ROWS_AT_ONCE], schema.names)
+            writer.write_batch(pyarrow.RecordBatch.from_pydict(columns, schema))
 
 
-def _features(part: Sequence[Example]) -> Any:
+def _schema(part: Sequence[Example]) -> Any:
     """The columns that the fields of the examples need."""
-    from datasets import Features, List, Value
+    import pyarrow
 
     numbers = any(isinstance(example.label, float) for example in part)
+    answer = pyarrow.struct({"start": pyarrow.int64(), "text": pyarrow.string()})
     kinds = {
-        "text": Value("string"),
-        "pair": Value("string"),
-        "label": Value("float64" if numbers else "int64"),
-        "words": List(Value("string")),
-        "tags": List(Value("int64")),
-        "answers": List({"start": Value("int64"), "text": Value("string")}),
+        "text": pyarrow.string(),
+        "pair": pyarrow.string(),
+        "label": pyarrow.float64() if numbers else pyarrow.int64(),
+        "words": pyarrow.list_(pyarrow.string()),
+        "tags": pyarrow.list_(pyarrow.int64()),
+        "answers": pyarrow.list_(answer),
     }
     used = {"text"}.union(*(example.to_json() for example in part[:1]))
-    return Features({name: kind for name, kind in kinds.items() if name in used})
+    return pyarrow.schema({name: kind for name, kind in kinds.items() if name in used})
 
 
 def _columns(part: Sequence[Example], names: Sequence[str]) -> dict[str, list[Any]]:
@@ -88,10 +90,11 @@ def read_splits(folder: Path) -> Splits:
 
 
 def _read_part(path: Path) -> list[Example]:
-    from datasets import Dataset
+    import pyarrow
 
     # In memory, because a file that is still mapped cannot be replaced everywhere.
-    columns = Dataset.from_file(str(path), in_memory=True)[:]
+    with pyarrow.OSFile(str(path)) as file, pyarrow.ipc.open_stream(file) as reader:
+        columns = reader.read_all().to_pydict()
     if "answers" in columns:
         columns["answers"] = [tuple((item["start"], item["text"]) for item in row) for row in columns["answers"]]
     for name in {"words", "tags"} & set(columns):

@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing, noise_floor
+from ortnas.bench.estimates import AnchorLatency, Timing, noise_floor
 from ortnas.bench.host import Failure
 from ortnas.bench.store import Measurement, Store, StoreError, timings
 from ortnas.bench.timing import Z_TWO_SIDED, Samples, half_width
 from ortnas.bench.visits import GROUP_SIZE
 from ortnas.nas.architecture.space import Genomes
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.run.run import Run
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.target import RunTarget
 from ortnas.nas.stages.fit import budget_in_ms, fit_timings
 from ortnas.nas.stages.packaging import coverage
 from ortnas.predictors.fitting import MINIMUM_MEASUREMENTS, Predictor
@@ -29,74 +33,80 @@ _CHUNK = 20
 _FIRST, _MORE = 40, 20
 
 
-def bench(run: Run) -> dict[str, Any]:
+def bench(
+    configuration: Configuration, console: Console, run_folder: RunFolder, run_target: RunTarget, run_models: Models
+) -> dict[str, Any]:
     """Times ``bench.subnets`` subnets on the target; visits in the store are not made again.
 
     With ``bench.until_error`` or ``bench.minutes`` it starts with fewer, and adds those that the predictor needs most
     until the goal is met. Raises StoreError and HostError.
     """
-    settings, precision, target = run.configuration.bench, run.configuration.precision, run.target
+    settings, precision, target = configuration.bench, configuration.precision, run_models.target
     active = settings.until_error is not None or settings.minutes is not None
     requests = ", ".join(workload.describe() for workload in target.workloads)
-    run.console.heading(
+    console.heading(
         f"bench: time {'subnets until the goal is met' if active else f'{settings.subnets} subnets'}",
-        f"Each is exported to {precision.upper()} ONNX and timed on {place(run)} ({target.setup.threads} thread(s), "
-        f"batch {requests}), in turn with the full model, in {settings.visits} sessions at different times.",
+        f"Each is exported to {precision.upper()} ONNX and timed on {place(run_target)} ({target.setup.threads} "
+        f"thread(s), batch {requests}), in turn with the full model, in {settings.visits} sessions at different times.",
     )
     if precision == "int8":
         # All subnets have the full network's operators, so what holds for it holds for them.
-        coverage(run, run.exporter.sliced(run.supernet.dimensions.full_subnet), precision)
-    with Store(run.store_file) as store:
-        check_target(run, store)
-        survey = _Survey(run, store)
+        coverage(
+            configuration, run_models, run_models.exporter.sliced(run_models.supernet.dimensions.full_subnet), precision
+        )
+    with Store(run_folder.store_file) as store:
+        check_target(configuration, run_folder, run_target, run_models, store)
+        survey = _Survey(configuration, console, run_target, run_models, store)
         ending = _until_goal(survey) if active else _all_at_once(survey)
         usable, reference = timings(survey.rows(), target.workloads)
-    return _conclude(run, usable, reference, survey, ending)
+    return _conclude(console, run_folder, run_target, run_models, usable, reference, survey, ending)
 
 
-def place(run: Run) -> str:
+def place(run_target: RunTarget) -> str:
     """Where timings are taken, for people."""
-    return "this machine" if run.host.name == "local" else run.host.name
+    return "this machine" if run_target.host.name == "local" else run_target.host.name
 
 
-def check_target(run: Run, store: Store) -> None:
+def check_target(
+    configuration: Configuration, run_folder: RunFolder, run_target: RunTarget, run_models: Models, store: Store
+) -> None:
     """Raises StoreError where the store holds timings of the same host as it was before something changed."""
-    if run.configuration.bench.new_target:
+    if configuration.bench.new_target:
         return
-    known = [target for target, host in store.targets() if host == run.host.name]
+    of_host = [target for target, host in store.targets() if host == run_target.host.name]
     alike = [
         target
-        for target in known
-        if (target.setup, len(target.workloads)) == (run.target.setup, len(run.target.workloads))
+        for target in of_host
+        if (target.setup, len(target.workloads)) == (run_models.target.setup, len(run_models.target.workloads))
     ]
-    if not alike or any(target.hash == run.target.hash for target in known):
+    if not alike or any(target.hash == run_models.target.hash for target in of_host):
         return
-    differences = min((run.target.differences(target) for target in alike), key=len)
+    differences = min((run_models.target.differences(target) for target in alike), key=len)
     workloads = {"batch", "sequence", "weight", "vocab_size"}
     if all(difference.split(":")[0].split()[-1] in workloads for difference in differences):
         return
     raise StoreError(
-        f"{run.store_file} holds timings of {place(run)} when it was different ({'; '.join(differences)}); timings of "
-        f"both never mix. --new-target starts a second data set beside the first"
+        f"{run_folder.store_file} holds timings of {place(run_target)} when it was different "
+        f"({'; '.join(differences)}); timings of both never mix. --new-target starts a second data set beside the first"
     )
 
 
 def _all_at_once(survey: _Survey) -> str:
-    survey.add(stratified(survey.run.supernet.space, survey.run.configuration.bench.subnets, survey.rng()))
+    survey.add(stratified(survey.run_models.supernet.space, survey.configuration.bench.subnets, survey.rng()))
     return ""
 
 
 def _until_goal(survey: _Survey) -> str:
     """Adds subnets where the predictor is least sure and around the budgets; says why it ended."""
-    run, settings = survey.run, survey.run.configuration.bench
+    settings = survey.configuration.bench
     until = None if settings.minutes is None else time.monotonic() + settings.minutes * 60
     survey.until = until
-    survey.add(stratified(run.supernet.space, min(_FIRST, settings.subnets), survey.rng()))
+    survey.add(stratified(survey.run_models.supernet.space, min(_FIRST, settings.subnets), survey.rng()))
     while True:
         predictor = survey.predictor()
         if predictor is not None:
             error = predictor.quality.mean_error
-            run.console.say(f"{predictor.quality.measurements} subnets: error {error:.1%} on held-out timings")
+            survey.console.say(f"{predictor.quality.measurements} subnets: error {error:.1%} on held-out timings")
             if settings.until_error is not None and error <= settings.until_error:
                 return f"the error of {settings.until_error:.1%} is reached"
         if until is not None and time.monotonic() >= until:
@@ -113,40 +123,45 @@ def _until_goal(survey: _Survey) -> str:
 class _Survey:
     """Subnets under measurement and the rows that the store has of them."""
 
-    run: Run
+    configuration: Configuration
+    console: Console
+    run_target: RunTarget
+    run_models: Models
     store: Store
     until: float | None = None
     failed: int = 0
 
     def rng(self) -> np.random.Generator:
-        return np.random.default_rng(self.run.configuration.seed)
+        return np.random.default_rng(self.configuration.seed)
 
     def rows(self) -> list[Measurement]:
-        return self.run.measurements(self.store)
+        return self.run_models.measurements(self.store)
 
     @property
     def count(self) -> int:
         return len({row.subnet_key for row in self.rows()})
 
     def predictor(self) -> Predictor | None:
-        usable, _ = timings(self.rows(), self.run.target.workloads)
-        return fit_timings(self.run, self.rows(), usable) if len(usable) >= MINIMUM_MEASUREMENTS else None
+        usable, _ = timings(self.rows(), self.run_models.target.workloads)
+        if len(usable) < MINIMUM_MEASUREMENTS:
+            return None
+        return fit_timings(self.configuration, self.run_models, self.rows(), usable)
 
     def next_ones(self, predictor: Predictor | None, n: int) -> Genomes:
         """Where another measurement tells most; which ones depends only on what was measured."""
-        space = self.run.supernet.space
+        space = self.run_models.supernet.space
         measured = np.stack([space.encode(Subnet.from_json(row.subnet)) for row in self.rows()])
-        rng = np.random.default_rng([self.run.configuration.seed, len(measured)])
+        rng = np.random.default_rng([self.configuration.seed, len(measured)])
         if predictor is None:
             return stratified(space, n, rng, taken=measured)
-        _, reference = timings(self.rows(), self.run.target.workloads)
-        budgets = [budget_in_ms(budget, reference.latency_ms) for budget in self.run.configuration.search.budgets]
+        _, reference = timings(self.rows(), self.run_models.target.workloads)
+        budgets = [budget_in_ms(budget, reference.latency_ms) for budget in self.configuration.search.budgets]
         return most_useful(space, predictor, measured, n, budgets, rng)
 
     def add(self, genomes: Genomes) -> None:
         """Makes the visits that these subnets lack, each stored at once; stops where the time is over."""
-        run, wanted = self.run, self.run.configuration.bench.visits
-        subnets = {subnet.key: subnet for subnet in map(run.supernet.space.decode, genomes)}
+        wanted = self.configuration.bench.visits
+        subnets = {subnet.key: subnet for subnet in map(self.run_models.supernet.space.decode, genomes)}
         made = dict.fromkeys(subnets, 0)
         rows = self.rows()
         for row in rows:
@@ -155,7 +170,7 @@ class _Survey:
                 made[row.subnet_key] = wanted if row.state == "failed" else made[row.subnet_key] + 1
         total = wanted * len(subnets)
         failures_in_a_row = 0
-        with run.console.progress("bench") as report:
+        with self.console.progress("bench") as report:
             report(sum(made.values()), total, "")
             for number, group in self._groups(subnets, made, wanted):
                 if self.until is not None and time.monotonic() >= self.until:
@@ -192,50 +207,62 @@ class _Survey:
                     due = [key for key in company[first : first + GROUP_SIZE] if made[key] <= number]
                     if due:
                         yield number, {key: subnets[key] for key in due}
-            self.run.host.forget()
+            self.run_target.host.forget()
 
     def _visit(self, number: int, group: dict[str, Subnet]) -> list[Measurement]:
-        run = self.run
-        exporter, precision = run.exporter, run.configuration.precision
+        exporter, precision = self.run_models.exporter, self.configuration.precision
         # Latency depends on the graph, not on the values in it.
         models = {
             key: exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
             for key, subnet in group.items()
         }
-        found = run.host.measure(models, run.request, number)
-        measurements = [measurement_of(group[key], result, run.protocol.share) for key, result in found.items()]
-        self.store.add(run.target, run.host.name, precision, run.timed_model, measurements)
+        results = self.run_target.host.measure(models, self.run_models.request, number)
+        measurements = [
+            measurement_of(group[key], result, self.run_target.protocol.share) for key, result in results.items()
+        ]
+        self.store.add(
+            self.run_models.target, self.run_target.host.name, precision, self.run_models.timed_model, measurements
+        )
         return measurements
 
 
-def measurement_of(subnet: Subnet, found: Samples | Failure, share: float) -> Measurement:
+def measurement_of(subnet: Subnet, result: Samples | Failure, share: float) -> Measurement:
     """A row for the store; ``unstable`` where the median is not known within ± ``share``."""
-    if isinstance(found, Failure):
-        return Measurement(subnet.key, subnet.to_json(), "failed", found.reason, None)
-    pairs = zip(found.model_ns, found.anchor_ns, strict=True)
+    if isinstance(result, Failure):
+        return Measurement(subnet.key, subnet.to_json(), "failed", result.reason, None)
+    pairs = zip(result.model_ns, result.anchor_ns, strict=True)
     wide = max(half_width(np.divide(model, anchor)) for model, anchor in pairs)
     state, reason = ("ok", "") if wide <= share else ("unstable", f"median known within {wide:.1%}, not {share:.1%}")
-    return Measurement(subnet.key, subnet.to_json(), state, reason, found)
+    return Measurement(subnet.key, subnet.to_json(), state, reason, result)
 
 
 def _conclude(
-    run: Run, usable: dict[str, Timing], reference: Reference, survey: _Survey, ending: str
+    console: Console,
+    run_folder: RunFolder,
+    run_target: RunTarget,
+    run_models: Models,
+    usable: dict[str, Timing],
+    reference: AnchorLatency,
+    survey: _Survey,
+    ending: str,
 ) -> dict[str, Any]:
     latencies = [timing.latency_ms for timing in usable.values()]
     floor = noise_floor(usable.values())
-    unstable = sum(Z_TWO_SIDED * timing.error > run.protocol.share for timing in usable.values())
+    unstable = sum(Z_TWO_SIDED * timing.error > run_target.protocol.share for timing in usable.values())
     if ending:
-        run.console.say(ending)
+        console.say(ending)
     rows = [
         ("subnets timed", str(len(usable))),
         ("failed", str(survey.failed)),
-        (f"known less well than ± {run.protocol.share:.1%}", str(unstable)),
+        (f"known less well than ± {run_target.protocol.share:.1%}", str(unstable)),
         ("fastest to slowest", f"{min(latencies):.2f} to {max(latencies):.2f} ms"),
         ("full model", f"{reference.latency_ms:.2f} ms"),
         ("repeating a timing changes it by", "unknown" if floor is None else f"{floor:.1%} on average"),
     ]
-    run.console.table("Timings", ("figure", "value"), rows)
-    run.event("bench", measurements=len(usable), failed=survey.failed, reference_ms=reference.latency_ms, ending=ending)
+    console.table("Timings", ("figure", "value"), rows)
+    run_folder.event(
+        "bench", measurements=len(usable), failed=survey.failed, reference_ms=reference.latency_ms, ending=ending
+    )
     return {
         "measurements": len(usable),
         "failed": survey.failed,
@@ -243,6 +270,6 @@ def _conclude(
         "noise_floor": floor,
         "full_latency_ms": reference.latency_ms,
         "fastest_ms": min(latencies),
-        "target": run.target.hash,
+        "target": run_models.target.hash,
         "ending": ending,
     }

@@ -13,8 +13,11 @@ from ortnas.bench.store import Store
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
 from ortnas.nas.files import parse_json, write_json
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
 from ortnas.nas.stages.bench import measurement_of
 from ortnas.nas.stages.packaging import coverage
 from ortnas.nas.wording import said
@@ -22,49 +25,53 @@ from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.survey import stratified
 
 
-def bundle(run: Run, path: Path) -> dict[str, Any]:
+def bundle(
+    configuration: Configuration, console: Console, run_folder: RunFolder, run_models: Models, path: Path
+) -> dict[str, Any]:
     """Writes the models of ``bench.subnets`` subnets, the worker and a plan as one file for another host.
 
     The quantization recipe is the configured one, or this machine's: the other host's instruction sets are unknown.
     """
-    settings, precision = run.configuration.bench, run.configuration.precision
-    run.console.heading(
+    settings, precision = configuration.bench, configuration.precision
+    console.heading(
         f"bundle: {settings.subnets} subnets for a host that cannot be reached",
-        f"Quantized by the recipe {run.recipe.name}; for other instruction sets set quantization.recipe.",
+        f"Quantized by the recipe {run_models.recipe.name}; for other instruction sets set quantization.recipe.",
     )
-    space = run.supernet.space
+    space = run_models.supernet.space
     if precision == "int8":
-        coverage(run, run.exporter.sliced(run.supernet.dimensions.full_subnet), precision)
-    genomes = stratified(space, settings.subnets, np.random.default_rng(run.configuration.seed))
+        coverage(
+            configuration, run_models, run_models.exporter.sliced(run_models.supernet.dimensions.full_subnet), precision
+        )
+    genomes = stratified(space, settings.subnets, np.random.default_rng(configuration.seed))
     subnets = {subnet.key: subnet for subnet in map(space.decode, genomes)}
 
     def models() -> Iterator[tuple[str, bytes]]:
-        with run.console.progress("bundle") as report:
+        with console.progress("bundle") as report:
             for number, (key, subnet) in enumerate(subnets.items(), start=1):
-                exporter = run.exporter
+                exporter = run_models.exporter
                 yield key, exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
                 report(number, len(subnets), "")
 
-    plan = write_bundle(path, models(), run.request, settings.visits)
+    plan = write_bundle(path, models(), run_models.request, settings.visits)
     document = {
         "plan": plan,
         "precision": precision,
-        "timed_model": run.timed_model,
+        "timed_model": run_models.timed_model,
         "subnets": {key: subnet.to_json() for key, subnet in subnets.items()},
     }
-    write_json(_plan_file(run, plan["digest"]), document)
+    write_json(_plan_file(run_folder, plan["digest"]), document)
     size_bytes = path.stat().st_size
-    run.console.say(f"{path}: {size_bytes / 1e6:.0f} MB, {len(subnets)} subnets")
-    run.console.say(f"on the host (Python 3.10 or newer, numpy, onnxruntime):  python {path.name}")
-    run.event("bundle", plan=plan["digest"], subnets=len(subnets), size_bytes=size_bytes)
+    console.say(f"{path}: {size_bytes / 1e6:.0f} MB, {len(subnets)} subnets")
+    console.say(f"on the host (Python 3.10 or newer, numpy, onnxruntime):  python {path.name}")
+    run_folder.event("bundle", plan=plan["digest"], subnets=len(subnets), size_bytes=size_bytes)
     return {"bundle": str(path), "subnets": len(subnets), "size_bytes": size_bytes, "plan": plan["digest"]}
 
 
-def import_results(run: Run, path: Path) -> dict[str, Any]:
+def import_results(console: Console, run_folder: RunFolder, path: Path) -> dict[str, Any]:
     """Adds what a bundle of this run measured to the store, under the name of its host. Raises ResultsError."""
-    run.console.heading(f"import: timings from {path.name}", "Checked line by line against the bundle's plan.")
+    console.heading(f"import: timings from {path.name}", "Checked line by line against the bundle's plan.")
     digest = read_header(path)["plan"]
-    file = _plan_file(run, digest)
+    file = _plan_file(run_folder, digest)
     if not file.is_file():
         raise ResultsError(f"{path}: results of a bundle that this run did not write (plan {digest[:12]})")
     document, subnets = read_plan(file, digest)
@@ -74,17 +81,17 @@ def import_results(run: Run, path: Path) -> dict[str, Any]:
     target = Target(results.fingerprint, Setup.from_json(plan["setup"]), workloads)
     share = plan["protocol"]["share"]
     precision, model = document["precision"], document["timed_model"]
-    with Store(run.store_file) as store:
+    with Store(run_folder.store_file) as store:
         known = {(row.subnet_key, row.samples) for row in store.measurements(target, precision, model)}
         found = [measurement_of(subnets[key], visit, share) for key, visit in results.visits]
         fresh = [one for one in found if (one.subnet_key, one.samples) not in known]
         store.add(target, results.host, precision, model, fresh)
-    run.console.say(
+    console.say(
         f"{len(fresh)} new timings of {results.host} ({results.fingerprint['cpu']}), {len(found) - len(fresh)} known"
         + (f"; {len(results.missing)} subnets are not finished" if results.missing else "")
     )
-    run.console.say(f"as a target: target.host = stored:{results.host}")
-    run.event("import", plan=digest, target=target.hash, measurements=len(fresh))
+    console.say(f"as a target: target.host = stored:{results.host}")
+    run_folder.event("import", plan=digest, target=target.hash, measurements=len(fresh))
     return {
         "host": results.host,
         "target": target.hash,
@@ -119,5 +126,5 @@ def is_results(path: Path) -> bool:
     return start.startswith(b'{"')
 
 
-def _plan_file(run: Run, digest: str) -> Path:
-    return run.folder / "bundles" / f"{digest[:16]}.json"
+def _plan_file(run_folder: RunFolder, digest: str) -> Path:
+    return run_folder.path / "bundles" / f"{digest[:16]}.json"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ortnas.nas.run.run import Run
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.task_data import TaskData
+from ortnas.nas.run.texts import Texts
 
 if TYPE_CHECKING:
     from ortnas.nas.training.checkpoint.reading import Checkpoint
 
 
-def open_run_checkpoint(run: Run, data: TaskData) -> Checkpoint:
+def open_run_checkpoint(configuration: Configuration, console: Console, texts: Texts, data: TaskData) -> Checkpoint:
     """The checkpoint, with a word on everything about it that a user may not expect.
 
     Raises CheckpointError.
@@ -19,9 +21,8 @@ def open_run_checkpoint(run: Run, data: TaskData) -> Checkpoint:
     from ortnas.nas.stages.label_order import settle_order
     from ortnas.nas.training.checkpoint.reading import read_checkpoint
 
-    configuration = run.configuration
     checkpoint = read_checkpoint(
-        run.checkpoint,
+        texts.checkpoint,
         configuration.head,
         data.labels,
         configuration.seed,
@@ -30,8 +31,8 @@ def open_run_checkpoint(run: Run, data: TaskData) -> Checkpoint:
         configuration.training.new_head,
     )
     for note in checkpoint.notes:
-        run.console.say(f"warning: {note}")
+        console.say(f"warning: {note}")
     if checkpoint.order_is_open:
         checkpoint, sentence = settle_order(checkpoint, data)
-        run.console.say(f"warning: {sentence}")
+        console.say(f"warning: {sentence}")
     return checkpoint

@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.run.run import Run
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.target import RunTarget
+from ortnas.nas.run.texts import Texts
 from ortnas.search.intervals import score_intervals
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
@@ -30,41 +34,51 @@ class Entry:
     predicted_ms: float | None = None
 
 
-def full_models(run: Run) -> list[Entry]:
+def full_models(configuration: Configuration, console: Console, run_models: Models) -> list[Entry]:
     """The full teacher at both precisions; the one of the run's precision is the anchor of all timings.
 
     The other one is left out, and said to be, where it is too large for an ONNX file.
     """
-    full = run.teacher.dimensions.full_subnet
+    full = run_models.teacher.dimensions.full_subnet
     entries = []
     for precision in PRECISIONS:
         try:
-            run.teacher_exporter.check_size(full, precision)
+            run_models.teacher_exporter.check_size(full, precision)
         except ExportError as error:
-            if precision == run.configuration.precision:
+            if precision == configuration.precision:
                 raise
-            run.console.say(f"the full model in {precision.upper()} is left out: {error}")
+            console.say(f"the full model in {precision.upper()} is left out: {error}")
             continue
-        entries.append(Entry(f"full model, {precision.upper()}", run.teacher_exporter, full, precision))
+        entries.append(Entry(f"full model, {precision.upper()}", run_models.teacher_exporter, full, precision))
     return entries
 
 
-def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = None) -> list[dict[str, Any]]:
+def compare(
+    configuration: Configuration,
+    console: Console,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    entries: Sequence[Entry],
+    reference: AnchorLatency | None = None,
+) -> list[dict[str, Any]]:
     """One row per entry after the two full models, measured interleaved with the anchor.
 
     ``reference`` is the anchor's latency that speed-ups and drift refer to; by default its latency here.
     """
-    precision = run.configuration.precision
-    entries = [*full_models(run), *entries]
+    precision = configuration.precision
+    entries = [*full_models(configuration, console, run_models), *entries]
     anchor_name = f"full model, {precision.upper()}"
     models = {
-        entry.name: run.anchor if entry.name == anchor_name else entry.exporter.build(entry.subnet, entry.precision)
+        entry.name: run_models.anchor
+        if entry.name == anchor_name
+        else entry.exporter.build(entry.subnet, entry.precision)
         for entry in entries
     }
-    run.console.say(f"timing {len(models)} models in turn")
-    timings = time_finally(run, models, reference)
-    thresholds = null_thresholds(run, models)
-    scores, intervals = report_scores(run, models, anchor_name, thresholds)
+    console.say(f"timing {len(models)} models in turn")
+    timings = time_finally(console, run_target, run_models, models, reference)
+    thresholds = null_thresholds(configuration, run_models, models)
+    scores, intervals = report_scores(configuration, texts, run_models, models, anchor_name, thresholds)
     rows = []
     for entry in entries:
         timing = timings[entry.name]
@@ -80,7 +94,7 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
                 "predicted_ms": entry.predicted_ms,
                 "size_bytes": len(models[entry.name]),
                 "scores": scores[entry.name],
-                "intervals": {run.metric: intervals[entry.name]},
+                "intervals": {texts.metric: intervals[entry.name]},
                 "null_threshold": thresholds[entry.name],
                 "visits": [one.to_json() for one in timing.visits],
             }
@@ -88,47 +102,61 @@ def compare(run: Run, entries: Sequence[Entry], reference: Reference | None = No
     return rows
 
 
-def null_thresholds(run: Run, models: Mapping[str, bytes]) -> dict[str, float | None]:
+def null_thresholds(
+    configuration: Configuration, run_models: Models, models: Mapping[str, bytes]
+) -> dict[str, float | None]:
     """By model: when it gives no answer, found on the search part, so that no report text has a say in it; None where
     every question has an answer."""
-    part = run.part("search")
+    part = run_models.part("search")
     if not has_unanswerable(part):
         return dict.fromkeys(models)
-    head = run.configuration.head
+    head = configuration.head
     return {name: best_null_threshold(model_outputs(model, part.encoded, head), part) for name, model in models.items()}
 
 
 def report_scores(
-    run: Run, models: Mapping[str, bytes], against: str, thresholds: Mapping[str, float | None]
+    configuration: Configuration,
+    texts: Texts,
+    run_models: Models,
+    models: Mapping[str, bytes],
+    against: str,
+    thresholds: Mapping[str, float | None],
 ) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
     """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and 95 %
     intervals of the run's metric on the first of them, of the ``score`` and its ``difference`` to ``against``.
 
     ``thresholds`` are those of ``null_thresholds``.
     """
-    head = run.configuration.head
+    head = configuration.head
     scores: dict[str, dict[str, float]] = {name: {} for name in models}
-    for part_name in run.trained_data.report_parts:
-        part, suffix = run.part(part_name), part_name.removeprefix("report")
+    for part_name in run_models.data.report_parts:
+        part, suffix = run_models.part(part_name), part_name.removeprefix("report")
         outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
         for name, rows in outputs.items():
             own = replace(part, null_threshold=thresholds[name])
             scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, own).items()}
         if not suffix:
-            found = score_intervals(run.metric, outputs, part, against, run.configuration.seed, thresholds)
+            found = score_intervals(texts.metric, outputs, part, against, configuration.seed, thresholds)
             intervals = {name: {kind: one.to_json() for kind, one in both.items()} for name, both in found.items()}
     return scores, intervals
 
 
-def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+def show(
+    configuration: Configuration,
+    console: Console,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    rows: Sequence[Mapping[str, Any]],
+) -> None:
     names = list(rows[0]["scores"])
-    if not HEADS[run.configuration.head].compares_all_metrics:
-        names = [name for name in names if name.startswith(run.metric)]
-    host = "this machine" if run.host.name == "local" else run.host.name
-    requests = ", ".join(workload.describe() for workload in run.target.workloads)
-    run.console.table(
-        f"Latency on {host} ({run.target.setup.threads} thread(s), batch {requests}); "
-        f"scores on {run.trained_data.counts['report']} report texts",
+    if not HEADS[configuration.head].compares_all_metrics:
+        names = [name for name in names if name.startswith(texts.metric)]
+    host = "this machine" if run_target.host.name == "local" else run_target.host.name
+    requests = ", ".join(workload.describe() for workload in run_models.target.workloads)
+    console.table(
+        f"Latency on {host} ({run_models.target.setup.threads} thread(s), batch {requests}); "
+        f"scores on {run_models.data.counts['report']} report texts",
         (
             "model",
             "measured ms",
@@ -146,7 +174,7 @@ def show(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{row['predicted_ms']:.2f}" if row["predicted_ms"] else "",
                 f"{row['size_bytes'] / 1e6:.1f}",
                 *(f"{row['scores'][name]:.4f}" for name in names),
-                difference(row["intervals"][run.metric]["difference"]),
+                difference(row["intervals"][texts.metric]["difference"]),
             )
             for row in rows
         ],
@@ -162,8 +190,14 @@ def difference(figure: Mapping[str, float]) -> str:
 _VISITS, _CAP_S = 3, 2.0
 
 
-def time_finally(run: Run, models: Mapping[str, bytes], reference: Reference | None = None) -> dict[str, Timing]:
+def time_finally(
+    console: Console,
+    run_target: RunTarget,
+    run_models: Models,
+    models: Mapping[str, bytes],
+    reference: AnchorLatency | None = None,
+) -> dict[str, Timing]:
     """As ``bench.visits.time_models``, beside the run's anchor. Raises HostError where a model fails."""
-    request = replace(run.request, protocol=replace(run.protocol, cap_s=_CAP_S))
-    with run.console.progress("timing") as report:
-        return time_models(models, request, run.host, _VISITS, reference, report)
+    request = replace(run_models.request, protocol=replace(run_target.protocol, cap_s=_CAP_S))
+    with console.progress("timing") as report:
+        return time_models(models, request, run_target.host, _VISITS, reference, report)

@@ -12,8 +12,9 @@ import numpy as np
 
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.run.configuration import ConfigurationError
-from ortnas.nas.run.run import Run
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
 
 if TYPE_CHECKING:
@@ -28,17 +29,19 @@ _EQUALITY = 1e-4
 Probe = Callable[[], dict[str, float]]
 
 
-def make_batches(run: Run, data: TaskData, accelerator: Accelerator, steps: int, learning_rate: float) -> Batches:
+def make_batches(
+    configuration: Configuration, data: TaskData, accelerator: Accelerator, steps: int, learning_rate: float
+) -> Batches:
     """The training part in batches, this process's share of them."""
     from ortnas.nas.training.batches import Batches, Schedule
 
-    training = run.configuration.training
+    training = configuration.training
     if training.batch_size < accelerator.num_processes:
         raise ConfigurationError(
             f"training.batch_size = {training.batch_size}: less than one text for each of "
             f"{accelerator.num_processes} processes"
         )
-    seed, every = run.configuration.seed, training.checkpoint_every
+    seed, every = configuration.seed, training.checkpoint_every
     return Batches(
         data.encoded("training"),
         Schedule(steps, training.batch_size, learning_rate, seed, every),
@@ -51,7 +54,9 @@ def make_batches(run: Run, data: TaskData, accelerator: Accelerator, steps: int,
 
 @contextmanager
 def course(
-    run: Run,
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
     name: str,
     accelerator: Accelerator,
     batches: Batches,
@@ -63,16 +68,16 @@ def course(
     from ortnas.nas.training.log import TrainingLog
     from ortnas.nas.training.steps import Course
 
-    training = run.configuration.training
-    with run.console.progress(name) as report:
+    training = configuration.training
+    with console.progress(name) as report:
         if not accelerator.is_main_process:
             yield Course(accelerator, batches, states, lambda _step, _losses: None)
             return
         log = TrainingLog(
-            run.folder / "curves" / f"{name}.jsonl",
+            run_folder.path / "curves" / f"{name}.jsonl",
             batches.schedule.steps,
             report,
-            run.console.say,
+            console.say,
             probe,
             training.probe_every,
             batches.schedule.checkpoint_every,

@@ -8,25 +8,28 @@ import numpy as np
 
 from ortnas.export.tags import describe_scheme
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.console import Console
 from ortnas.nas.data import PackedCorpus
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
+from ortnas.nas.run.texts import Texts
 
 
-def data(run: Run) -> dict[str, Any]:
+def data(configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts) -> dict[str, Any]:
     """Prepares the data, or recognises that it is prepared, and shows it."""
-    run.console.heading(
+    console.heading(
         "data: texts in disjoint parts",
         "Training teaches, calibration sets integer ranges, search chooses, report is looked at once, at the end.",
     )
-    content = run.data
+    content = texts.data
     for note in content.content.notes:
-        run.console.say(f"note: {note}")
-    metric = run.metric  # refused here where it does not suit the labels
-    if HEADS[run.configuration.head].labels == "tags":
-        run.console.say(f"note: {describe_scheme(content.labels)}")
+        console.say(f"note: {note}")
+    metric = texts.metric  # refused here where it does not suit the labels
+    if HEADS[configuration.head].labels == "tags":
+        console.say(f"note: {describe_scheme(content.labels)}")
     rows = []
-    longest = run.max_length
+    longest = texts.max_length
     facts: dict[str, dict[str, float]] = {}
     for part, count in content.counts.items():
         lengths = content.encoded(part).lengths
@@ -38,7 +41,7 @@ def data(run: Run) -> dict[str, Any]:
         }
         if missed := _words_cut_off(content, part):
             facts[part]["words_cut_off"] = missed
-            run.console.say(
+            console.say(
                 f"note: {part.replace('_', ' ')}: {missed:,} words lie beyond data.max_length = {longest}; training "
                 f"does not see them, and scores count them as missed"
             )
@@ -59,10 +62,10 @@ def data(run: Run) -> dict[str, Any]:
             )
         )
     columns = ("part", "rows", "median tokens", "longest", f"at {longest} or cut", "labels")
-    run.console.table("Parts (no text is in two of them)", columns, rows)
+    console.table("Parts (no text is in two of them)", columns, rows)
     if isinstance(content.content, PackedCorpus):
-        run.console.say("rows are packed sequences of the corpus")
-    run.event("data", digest=content.digest, counts=content.counts)
+        console.say("rows are packed sequences of the corpus")
+    run_folder.event("data", digest=content.digest, counts=content.counts)
     return {"parts": facts, "labels": list(content.labels), "metric": metric, "notes": list(content.content.notes)}
 
 

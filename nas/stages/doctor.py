@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing, reference_of
+from ortnas.bench.estimates import AnchorLatency, Timing, anchor_latency_of
 from ortnas.bench.findings import Reading, findings
 from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
@@ -19,7 +19,6 @@ from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
 from ortnas.export.weights import SupernetError
 from ortnas.nas.console import Console
-from ortnas.nas.files import write_json
 from ortnas.nas.run.configuration import read_configuration
 from ortnas.nas.run.run import Run
 
@@ -41,15 +40,20 @@ def examine(configuration: Path | None, host: str | None, threads: int | None, c
             reached.close()
     overrides = {"target.host": host, "target.threads": threads}
     chosen = {key: value for key, value in overrides.items() if value is not None}
-    run = Run(read_configuration(configuration, chosen), console)
+    run = Run(read_configuration(configuration, chosen), console, only_looks=True)
     try:
         try:
-            model = run.anchor
+            model = run.models.anchor
         except SupernetError:
             model = None  # not trained yet
-        result = doctor(run.host, run.target.setup, run.target.workloads, console, model, pause_s=_pause_s(run.host))
-        write_json(run.folder / "doctor.json", result)
-        return result
+        return doctor(
+            run.target.host,
+            run.models.target.setup,
+            run.models.target.workloads,
+            console,
+            model,
+            pause_s=_pause_s(run.target.host),
+        )
     finally:
         run.close()
 
@@ -107,7 +111,7 @@ def doctor(
             report(number + 1, sessions, "")
     host.forget()
     facts = findings(readings, setup)
-    reference = reference_of(visits, workloads)
+    reference = anchor_latency_of(visits, workloads)
     sessions_ms = [float(value) for value in Timing(tuple(visits), reference).visits_ms]
     plain_sessions_ms = [_plain_ms(one, reference) for one in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
@@ -153,7 +157,7 @@ def _random_models(fingerprint: Mapping[str, Any], workloads: Sequence[Workload]
     return half, whole
 
 
-def _plain_ms(samples: Samples, reference: Reference) -> float:
+def _plain_ms(samples: Samples, reference: AnchorLatency) -> float:
     """Latency by the clock alone: the median of the model's own samples, over all workloads by their shares."""
     medians_ms = [float(np.median(row)) / 1e6 for row in samples.model_ns]
     return sum(median * share for median, share in zip(medians_ms, reference.shares, strict=True))

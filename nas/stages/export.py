@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference
+from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
 from ortnas.export.package.package import PackageError
 from ortnas.export.package.upload import check_login, push
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.console import Console
 from ortnas.nas.files import digest
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.target import RunTarget
+from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare
 from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
@@ -31,36 +36,61 @@ from ortnas.predictors.fitting import PredictorError
 from ortnas.search.scoring import part_digest
 
 
-def export(run: Run) -> dict[str, Any]:
+def export(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+) -> dict[str, Any]:
     """Packages the winner of every search of this run's precision and prints the comparison."""
-    run.console.heading(
+    console.heading(
         "export: packages and the proof",
         "Winners are exported once more, timed in turn with the full model, and scored on texts that nothing was "
         "chosen on.",
     )
-    winners = _winners(run)
-    parts = [part_digest(run.part(name)) for name in run.trained_data.report_parts]
-    inputs = digest([search["inputs"] for search in winners.values()], parts, run.target.hash)
-    packages = [run.packages_folder / package_name(run, budget) for budget in winners]
-    return conclude(run, run.configuration.precision, inputs, packages, lambda: _compare_winners(run, winners))
+    winners = _winners(configuration, console, run_folder, texts, run_target, run_models)
+    parts = [part_digest(run_models.part(name)) for name in run_models.data.report_parts]
+    inputs = digest([search["inputs"] for search in winners.values()], parts, run_models.target.hash)
+    packages = [run_folder.packages / package_name(configuration, budget) for budget in winners]
+    return conclude(
+        configuration,
+        console,
+        run_folder,
+        texts,
+        run_target,
+        run_models,
+        configuration.precision,
+        inputs,
+        packages,
+        lambda: _compare_winners(configuration, console, run_folder, texts, run_target, run_models, winners),
+    )
 
 
-def _winners(run: Run) -> dict[str, dict[str, Any]]:
-    context = make_scorer(run).context
-    searches = {budget: finished_search(run, budget, context) for budget in run.configuration.search.budgets}
+def _winners(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+) -> dict[str, dict[str, Any]]:
+    context = make_scorer(configuration, console, run_folder, texts, run_target, run_models).context
+    searches = {budget: finished_search(run_folder, budget, context) for budget in configuration.search.budgets}
     winners = {budget: search for budget, search in searches.items() if search is not None}
     if not winners:
-        raise PackageError(f"{run.folder}: no search has a winner yet; run `ortnas search`")
+        raise PackageError(f"{run_folder.path}: no search has a winner yet; run `ortnas search`")
     return winners
 
 
-def finished_search(run: Run, budget: str, context: str) -> dict[str, Any] | None:
+def finished_search(run_folder: RunFolder, budget: str, context: str) -> dict[str, Any] | None:
     """What a search with a winner wrote down; None where there is none.
 
     ``context`` is that of the run's scorer. Raises PackageError where the search scored something else.
     """
     try:
-        search: dict[str, Any] = json.loads((run.search_folder(budget) / "search.json").read_text())
+        search: dict[str, Any] = json.loads((run_folder.search(budget) / "search.json").read_text())
     except (OSError, ValueError):
         return None
     if search["scored_with"] != context:
@@ -70,21 +100,29 @@ def finished_search(run: Run, budget: str, context: str) -> dict[str, Any] | Non
     return search if search["winner"] is not None else None
 
 
-def _compare_winners(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _compare_winners(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    winners: dict[str, dict[str, Any]],
+) -> dict[str, Any]:
     """Full model at both precisions and every winner, compared; winners packaged."""
-    precision, space = run.configuration.precision, run.supernet.space
+    precision, space = configuration.precision, run_models.supernet.space
     entries = {
         budget: Entry(
             f"winner {budget}, {precision.upper()}",
-            run.exporter,
+            run_models.exporter,
             space.decode(np.asarray(search["winner"]["genome"])),
             precision,
             search["winner"]["predicted_ms"],
         )
         for budget, search in winners.items()
     }
-    _, _, reference = usable_timings(run)
-    rows = compare(run, list(entries.values()), reference)
+    _, _, reference = usable_timings(run_folder, run_models)
+    rows = compare(configuration, console, texts, run_target, run_models, list(entries.values()), reference)
     by_name = {row["name"]: row for row in rows}
     for budget, search in winners.items():
         entry = entries[budget]
@@ -93,27 +131,55 @@ def _compare_winners(run: Run, winners: dict[str, dict[str, Any]]) -> dict[str, 
             "budget_ms": search["budget_ms"],
             "search_score": search["winner"]["score"],
         }
-        package(run, package_name(run, budget), entry, by_name[entry.name], record)
-    return {"rows": rows, "reference_ms": reference.latency_ms, "metric": run.metric, "target": run.target.to_json()}
+        package(
+            configuration,
+            run_folder,
+            texts,
+            run_models,
+            package_name(configuration, budget),
+            entry,
+            by_name[entry.name],
+            record,
+        )
+    return {
+        "rows": rows,
+        "reference_ms": reference.latency_ms,
+        "metric": texts.metric,
+        "target": run_models.target.to_json(),
+    }
 
 
-def deliver(run: Run, names: Sequence[str], out: Path | None = None, hub_name: str | None = None) -> dict[str, Any]:
+def deliver(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    names: Sequence[str],
+    out: Path | None = None,
+    hub_name: str | None = None,
+) -> dict[str, Any]:
     """Packages the subnets of these names (see ``find_subnet``), or the winners where none is given.
 
     Packages become folders of ``out``, or of the run's ``packages``; then they are uploaded as ``hub_name``. Where
     that cannot work, it is said before any work. Raises HubError, OSError and what ``export`` raises.
     """
     if hub_name is not None:
-        run.console.say(f"to the hub as {check_login(hub_name)}")
+        console.say(f"to the hub as {check_login(hub_name)}")
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
-            run.packages_folder = out
-    result = export_subnets(run, names) if names else export(run)
+            run_folder = run_folder.delivering_to(out)
+    result = (
+        export_subnets(configuration, console, run_folder, texts, run_target, run_models, names)
+        if names
+        else export(configuration, console, run_folder, texts, run_target, run_models)
+    )
     if hub_name is not None:
         result["uploaded"] = push([Path(folder) for folder in result["packages"]], hub_name)
         for address in result["uploaded"]:
-            run.console.say(f"uploaded: {address}")
+            console.say(f"uploaded: {address}")
     return result
 
 
@@ -139,66 +205,129 @@ class _Choice:
         return found if self.is_refined else found | {"search_score": self.search["winner"]["score"]}
 
 
-def export_subnets(run: Run, names: Sequence[str]) -> dict[str, Any]:
+def export_subnets(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    names: Sequence[str],
+) -> dict[str, Any]:
     """Packages any subnets of the supernet as ``PRECISION-KEY``, measured and scored as finalists are.
 
     Those that were trained further come with those weights. Raises ConfigurationError and SpaceError where a name
     stands for no subnet of this supernet, PackageError and CoverageError.
     """
-    run.console.heading(
+    console.heading(
         "export: chosen subnets as packages",
         "They are timed in turn with the full model, and scored on texts that nothing was chosen on.",
     )
-    precision = run.configuration.precision
-    context = make_scorer(run).context
-    chosen = {choice.subnet.key: choice for choice in (_choose(run, name, context) for name in names)}
+    precision = configuration.precision
+    context = make_scorer(configuration, console, run_folder, texts, run_target, run_models).context
+    chosen = {
+        choice.subnet.key: choice
+        for choice in (_choose(configuration, run_folder, run_models, name, context) for name in names)
+    }
     inputs = digest(
         [[key, choice.exporter.supernet.digest, choice.record()] for key, choice in chosen.items()],
         precision,
-        run.recipe.to_json(),
-        [part_digest(run.part(name)) for name in run.trained_data.report_parts],
-        run.target.hash,
+        run_models.recipe.to_json(),
+        [part_digest(run_models.part(name)) for name in run_models.data.report_parts],
+        run_models.target.hash,
     )
-    packages = {key: run.packages_folder / f"{precision}-{key}" for key in chosen}
-    return conclude(run, f"{precision}-subnets", inputs, list(packages.values()), lambda: _compare_chosen(run, chosen))
+    packages = {key: run_folder.packages / f"{precision}-{key}" for key in chosen}
+    return conclude(
+        configuration,
+        console,
+        run_folder,
+        texts,
+        run_target,
+        run_models,
+        f"{precision}-subnets",
+        inputs,
+        list(packages.values()),
+        lambda: _compare_chosen(configuration, console, run_folder, texts, run_target, run_models, chosen),
+    )
 
 
-def _choose(run: Run, name: str, context: str) -> _Choice:
-    subnet = find_subnet(run, name)
-    run.supernet.dimensions.check(subnet)
-    folder = refined_folder(run, subnet, quantization_aware=False)
+def _choose(
+    configuration: Configuration, run_folder: RunFolder, run_models: Models, name: str, context: str
+) -> _Choice:
+    subnet = find_subnet(configuration, run_folder, run_models, name)
+    run_models.supernet.dimensions.check(subnet)
+    folder = refined_folder(run_folder, subnet, quantization_aware=False)
     is_refined = recorded(folder, "inputs") is not None
-    exporter = Exporter(read_supernet(folder), run.recipe, run.calibration) if is_refined else run.exporter
-    return _Choice(subnet, exporter, is_refined, finished_search(run, name, context))
+    exporter = (
+        Exporter(read_supernet(folder), run_models.recipe, run_models.calibration)
+        if is_refined
+        else run_models.exporter
+    )
+    return _Choice(subnet, exporter, is_refined, finished_search(run_folder, name, context))
 
 
-def _compare_chosen(run: Run, chosen: dict[str, _Choice]) -> dict[str, Any]:
-    precision = run.configuration.precision
+def _compare_chosen(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    chosen: dict[str, _Choice],
+) -> dict[str, Any]:
+    precision = configuration.precision
     entries = {
-        key: Entry(choice.title, choice.exporter, choice.subnet, precision, _predicted_ms(run, choice.subnet))
+        key: Entry(
+            choice.title,
+            choice.exporter,
+            choice.subnet,
+            precision,
+            _predicted_ms(configuration, run_folder, run_models, choice.subnet),
+        )
         for key, choice in chosen.items()
     }
-    rows = compare(run, list(entries.values()), _reference(run))
+    rows = compare(
+        configuration,
+        console,
+        texts,
+        run_target,
+        run_models,
+        list(entries.values()),
+        _reference(run_folder, run_models),
+    )
     by_name = {row["name"]: row for row in rows}
     for key, entry in entries.items():
-        package(run, f"{precision}-{key}", entry, by_name[entry.name], chosen[key].record())
-    return {"rows": rows, "metric": run.metric, "target": run.target.to_json()}
+        package(
+            configuration,
+            run_folder,
+            texts,
+            run_models,
+            f"{precision}-{key}",
+            entry,
+            by_name[entry.name],
+            chosen[key].record(),
+        )
+    return {"rows": rows, "metric": texts.metric, "target": run_models.target.to_json()}
 
 
-def _predicted_ms(run: Run, subnet: Subnet) -> float | None:
+def _predicted_ms(
+    configuration: Configuration, run_folder: RunFolder, run_models: Models, subnet: Subnet
+) -> float | None:
     """None without a predictor of this target, and for a subnet outside its space."""
     try:
-        latency_ms, _ = checked_predictor(run).predict(run.supernet.space.encode(subnet)[None])
+        latency_ms, _ = checked_predictor(configuration, run_folder, run_models).predict(
+            run_models.supernet.space.encode(subnet)[None]
+        )
     except (PredictorError, SpaceError):
         return None
     return float(latency_ms[0])
 
 
-def _reference(run: Run) -> Reference | None:
+def _reference(run_folder: RunFolder, run_models: Models) -> AnchorLatency | None:
     """What the run's timings refer to; None where there are none yet."""
-    if not run.store_file.is_file():
+    if not run_folder.store_file.is_file():
         return None
     try:
-        return usable_timings(run)[2]
+        return usable_timings(run_folder, run_models)[2]
     except StoreError:
         return None

@@ -8,29 +8,40 @@ from typing import Any
 
 from ortnas.export.extraction import extract
 from ortnas.export.weights import read_supernet
-from ortnas.nas.run.configuration import ConfigurationError
-from ortnas.nas.run.run import Run
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.further_training import refined_folder
 
 
-def extract_subnet(run: Run, name: str, folder: Path) -> dict[str, Any]:
+def extract_subnet(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_models: Models,
+    name: str,
+    folder: Path,
+) -> dict[str, Any]:
     """Writes a subnet as a transformers checkpoint: trained further where it was, else as in the supernet."""
-    subnet = find_subnet(run, name)
+    subnet = find_subnet(configuration, run_folder, run_models, name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"--out {folder}: exists and is not empty")
     # Training with the quantizer's rounding makes weights for the quantized network, not for a float checkpoint.
-    candidates = [refined_folder(run, subnet, False), run.supernet_folder]
-    source = next(path for path in candidates if path == run.supernet_folder or recorded(path, "inputs"))
+    candidates = [refined_folder(run_folder, subnet, False), run_folder.supernet]
+    source = next(path for path in candidates if path == run_folder.supernet or recorded(path, "inputs"))
     supernet = read_supernet(source)
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
-    extract(supernet, subnet, staging, run.max_length)
+    extract(supernet, subnet, staging, texts.max_length)
     if folder.exists():
         folder.rmdir()
     staging.rename(folder)
-    run.console.say(subnet.describe())
-    run.console.say(f"from {source}")
-    run.console.say(f"to {folder}: transformers.AutoModel.from_pretrained({str(folder)!r})")
+    console.say(subnet.describe())
+    console.say(f"from {source}")
+    console.say(f"to {folder}: transformers.AutoModel.from_pretrained({str(folder)!r})")
     return {"subnet_key": subnet.key, "source": str(source), "folder": str(folder)}

@@ -13,11 +13,12 @@ from ortnas.bench.store import Store
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.files import parse_json, read_lines
-from ortnas.nas.run.configuration import ConfigurationError
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
 
 
-def find_subnet(run: Run, name: str) -> Subnet:
+def find_subnet(configuration: Configuration, run_folder: RunFolder, run_models: Models, name: str) -> Subnet:
     """The subnet that ``name`` stands for: a budget with a winner (``2x``), a key or the start of one, or a JSON file
     (a subnet, or a package's ``ortnas.json``).
 
@@ -26,20 +27,20 @@ def find_subnet(run: Run, name: str) -> Subnet:
     path = Path(name).expanduser()
     if path.suffix == ".json" or path.is_file():
         return read_subnet(path)
-    winner = run.search_folder(name) / "search.json"
+    winner = run_folder.search(name) / "search.json"
     if winner.is_file():
         recorded = json.loads(winner.read_text())["winner"]
         if recorded is None:
             raise ConfigurationError(f"--subnet {name}: the search for that budget ended without a winner")
-        return run.supernet.space.decode(np.asarray(recorded["genome"]))
-    found = {subnet.key: subnet for subnet in _known(run) if subnet.key.startswith(name)}
+        return run_models.supernet.space.decode(np.asarray(recorded["genome"]))
+    found = {subnet.key: subnet for subnet in _known(run_folder, run_models) if subnet.key.startswith(name)}
     if len(found) == 1:
         return next(iter(found.values()))
     if found:
         raise ConfigurationError(f"--subnet {name}: begins the keys {', '.join(sorted(found))}; give more digits")
-    budgets = ", ".join(budget for budget in run.configuration.search.budgets if run.search_folder(budget).is_dir())
+    budgets = ", ".join(budget for budget in configuration.search.budgets if run_folder.search(budget).is_dir())
     raise ConfigurationError(
-        f"--subnet {name}: no searched or timed subnet of {run.folder} has such a key"
+        f"--subnet {name}: no searched or timed subnet of {run_folder.path} has such a key"
         + (f", and it is none of the searched budgets {budgets}" if budgets else "; give a JSON file")
     )
 
@@ -57,17 +58,17 @@ def read_subnet(path: Path) -> Subnet:
     return Subnet.from_json(document.get("subnet", document))
 
 
-def _known(run: Run) -> Iterator[Subnet]:
+def _known(run_folder: RunFolder, run_models: Models) -> Iterator[Subnet]:
     """Every subnet that this run has scored, trained further or timed."""
-    space = run.supernet.space
+    space = run_models.supernet.space
     yield from (space.largest, space.smallest)
-    for path in sorted(run.folder.glob("search/*/candidates.jsonl")):
+    for path in sorted(run_folder.path.glob("search/*/candidates.jsonl")):
         for line in read_lines(path):
             if "subnet" in line:
                 yield Subnet.from_json(line["subnet"])
-    for path in sorted(run.folder.glob(f"refined/*/{DESCRIPTION_FILE}")):
+    for path in sorted(run_folder.path.glob(f"refined/*/{DESCRIPTION_FILE}")):
         yield Subnet.from_json(json.loads(path.read_text())["provenance"]["subnet"])
-    if run.store_file.is_file():
-        with Store(run.store_file) as store:
+    if run_folder.store_file.is_file():
+        with Store(run_folder.store_file) as store:
             for document in store.subnets():
                 yield Subnet.from_json(document)

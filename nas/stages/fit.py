@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing, noise_floor
+from ortnas.bench.estimates import AnchorLatency, Timing, noise_floor
 from ortnas.bench.store import Measurement, Store, timings
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.presets import covering
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import digest
-from ortnas.nas.run.configuration import ConfigurationError
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
 from ortnas.nas.stages.stored_timings import imported_target
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.fitting import (
@@ -35,11 +36,13 @@ from ortnas.predictors.quality import Quality, judge
 from ortnas.predictors.transfer import transfer
 
 
-def usable_timings(run: Run) -> tuple[list[Measurement], dict[str, Timing], Reference]:
+def usable_timings(
+    run_folder: RunFolder, run_models: Models
+) -> tuple[list[Measurement], dict[str, Timing], AnchorLatency]:
     """The store's rows of this run's target and space, usable timings by subnet key, and what they refer to."""
-    with Store(run.store_file) as store:
-        rows = run.measurements(store)
-    usable, reference = timings(rows, run.target.workloads)
+    with Store(run_folder.store_file) as store:
+        rows = run_models.measurements(store)
+    usable, reference = timings(rows, run_models.target.workloads)
     return rows, usable, reference
 
 
@@ -48,25 +51,31 @@ def budget_in_ms(budget: str, reference_ms: float) -> float:
     return reference_ms / float(budget[:-1]) if budget.endswith("x") else float(budget)
 
 
-def fit_predictor(run: Run, source: Path | None = None) -> dict[str, Any]:
+def fit_predictor(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    run_models: Models,
+    source: Path | None = None,
+) -> dict[str, Any]:
     """Fits the predictor of this target and precision, or recognises that it is fitted.
 
     With ``source``, the folder of a predictor of another host or workload, a few timings are enough: it is transferred.
     Raises PredictorError.
     """
-    run.console.heading(
+    console.heading(
         "fit: a latency predictor",
         "An analytic prior and boosted trees learn the timings, so that the search can ask for thousands more.",
     )
-    rows, usable, _ = usable_timings(run)
+    rows, usable, _ = usable_timings(run_folder, run_models)
     known = load_predictor(source) if source else None
-    folder, inputs = folder_of(run), _inputs(run, rows, known)
+    folder, inputs = folder_of(configuration, run_folder, run_models), _inputs(run_models, rows, known)
     predictor = _existing(folder, inputs)
     if predictor is None:
-        predictor = fit_timings(run, rows, usable, known)
+        predictor = fit_timings(configuration, run_models, rows, usable, known)
         save_predictor(folder, predictor)
-        run.event("fit", inputs=inputs, **asdict(predictor.quality))
-    show_quality(run.console, predictor.quality, predictor.level)
+        run_folder.event("fit", inputs=inputs, **asdict(predictor.quality))
+    show_quality(console, predictor.quality, predictor.level)
     return asdict(predictor.quality) | {"predictor": str(folder)}
 
 
@@ -93,22 +102,26 @@ def show_quality(
         console.say(f"\nwarning: {quality.warning}")
 
 
-def folder_of(run: Run) -> Path:
+def folder_of(configuration: Configuration, run_folder: RunFolder, run_models: Models) -> Path:
     """Where the predictor of the run's target and precision lies."""
-    return predictor_folder(run.predictors_folder, run.configuration.precision, run.target.hash)
+    return predictor_folder(run_folder.predictors, configuration.precision, run_models.target.hash)
 
 
 def fit_timings(
-    run: Run, rows: Sequence[Measurement], usable: Mapping[str, Timing], source: Predictor | None = None
+    configuration: Configuration,
+    run_models: Models,
+    rows: Sequence[Measurement],
+    usable: Mapping[str, Timing],
+    source: Predictor | None = None,
 ) -> Predictor:
     """A predictor of these timings, from nothing or from another one. Raises PredictorError."""
     subnets = {row.subnet_key: row.subnet for row in rows}
-    space = run.supernet.space
+    space = run_models.supernet.space
     genomes = np.stack([space.encode(Subnet.from_json(subnets[key])) for key in usable])
     latency_ms = np.array([timing.latency_ms for timing in usable.values()])
     errors = np.array([timing.error for timing in usable.values()])
-    target, precision = run.target, run.configuration.precision
-    floor, inputs = noise_floor(usable.values()), _inputs(run, rows, source)
+    target, precision = run_models.target, configuration.precision
+    floor, inputs = noise_floor(usable.values()), _inputs(run_models, rows, source)
     if source is None:
         return fit(space, genomes, latency_ms, errors, target, precision, floor, inputs)
     if source.space != space:
@@ -116,10 +129,10 @@ def fit_timings(
     return transfer(source, genomes, latency_ms, errors, target, floor, inputs, precision)
 
 
-def _inputs(run: Run, rows: Sequence[Measurement], source: Predictor | None) -> str:
+def _inputs(run_models: Models, rows: Sequence[Measurement], source: Predictor | None) -> str:
     samples = [(row.subnet_key, row.samples.to_json() if row.samples else None) for row in rows]
     start = [source.inputs, source.target.to_json()] if source else []
-    return digest(samples, run.supernet.space.to_json(), run.target.hash, *start)
+    return digest(samples, run_models.supernet.space.to_json(), run_models.target.hash, *start)
 
 
 def _existing(folder: Path, inputs: str) -> Predictor | None:
@@ -178,9 +191,9 @@ def fit_latency_file(
     return result
 
 
-def checked_predictor(run: Run) -> Predictor:
+def checked_predictor(configuration: Configuration, run_folder: RunFolder, run_models: Models) -> Predictor:
     """The run's predictor. Raises PredictorError where it belongs to another target, space or precision."""
-    predictor = find_predictor(run.predictors_folder, run.configuration.precision, run.target)
-    if predictor.space != run.supernet.space:
+    predictor = find_predictor(run_folder.predictors, configuration.precision, run_models.target)
+    if predictor.space != run_models.supernet.space:
         raise PredictorError("the predictor was fitted for another search space; run `ortnas bench` and `ortnas fit`")
     return predictor

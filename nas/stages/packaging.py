@@ -20,50 +20,66 @@ from ortnas.export.inference import run as run_model
 from ortnas.export.inspect.audit import audit, check_coverage
 from ortnas.export.metrics import METRICS
 from ortnas.export.package.package import PackageContent, Sample, read_record, write_package
+from ortnas.nas.console import Console
 from ortnas.nas.files import write_json
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.target import RunTarget
+from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
 
 
-def card_facts(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
+def card_facts(
+    configuration: Configuration, texts: Texts, run_models: Models, row: Mapping[str, Any]
+) -> dict[str, Any]:
     """Intervals of a comparison's row, the data, and what the checkpoint says of its name and licence."""
-    source = run.configuration.data
+    source = configuration.data
     return {
         "intervals": row["intervals"],
-        "data": {"source": source.source, "task": source.task, "texts": run.trained_data.counts["training"]},
-        "origin": read_origin(run.checkpoint).to_json(),
+        "data": {"source": source.source, "task": source.task, "texts": run_models.data.counts["training"]},
+        "origin": read_origin(texts.checkpoint).to_json(),
     }
 
 
 def conclude(
-    run: Run, name: str, inputs: str, packages: list[Path], make: Callable[[], dict[str, Any]]
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    name: str,
+    inputs: str,
+    packages: list[Path],
+    make: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
     """Makes packages and the comparison of that name, or recognises that they are made of ``inputs``; shows them."""
     # Reports look for comparisons in the run, wherever the packages go.
-    file = run.folder / "packages" / f"comparison-{name}.json"
+    file = run_folder.path / "packages" / f"comparison-{name}.json"
     comparison = _recorded(file, inputs, packages)
     if comparison is None:
         comparison = make() | {"inputs": inputs}
         write_json(file, comparison)
-        run.event("export", inputs=inputs, packages=[folder.name for folder in packages])
-    show(run, comparison["rows"])
-    announce(run, packages)
+        run_folder.event("export", inputs=inputs, packages=[folder.name for folder in packages])
+    show(configuration, console, texts, run_target, run_models, comparison["rows"])
+    announce(console, packages)
     return comparison | {"packages": [str(folder) for folder in packages]}
 
 
-def package_name(run: Run, budget: str) -> str:
+def package_name(configuration: Configuration, budget: str) -> str:
     label = budget if budget.endswith("x") else f"{budget}ms"
-    return f"{run.configuration.precision}-{label}"
+    return f"{configuration.precision}-{label}"
 
 
-def announce(run: Run, packages: Sequence[Path]) -> None:
+def announce(console: Console, packages: Sequence[Path]) -> None:
     """Says where the packages are and how to run them."""
     for folder in packages:
-        run.console.say(f"\npackage: {folder}")
-        run.console.say(f"  session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})")
-        run.console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
+        console.say(f"\npackage: {folder}")
+        console.say(f"  session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})")
+        console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
 
 
 def _recorded(path: Path, inputs: str, packages: list[Path]) -> dict[str, Any] | None:
@@ -82,55 +98,64 @@ def _recorded(path: Path, inputs: str, packages: list[Path]) -> dict[str, Any] |
 _SAMPLE_TEXTS = 48
 
 
-def package(run: Run, name: str, entry: Entry, row: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+def package(
+    configuration: Configuration,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_models: Models,
+    name: str,
+    entry: Entry,
+    row: Mapping[str, Any],
+    record: Mapping[str, Any],
+) -> None:
     """Writes ``packages/NAME``. ``record`` adds what only the caller knows, the budget among it.
 
     Raises CoverageError where an INT8 model runs too much in floats.
     """
     model = entry.exporter.build(entry.subnet, entry.precision)
     write_package(
-        run.packages_folder / name,
+        run_folder.packages / name,
         PackageContent(
-            name=f"{run.folder.name}-{name}",
+            name=f"{run_folder.path.name}-{name}",
             model=model,
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
-            max_length=run.max_length,
-            sample=_sample(run, model, row["null_threshold"]),
+            max_length=texts.max_length,
+            sample=_sample(configuration, texts, run_models, model, row["null_threshold"]),
             record={
                 "precision": entry.precision,
-                "checkpoint": run.configuration.checkpoint,
+                "checkpoint": configuration.checkpoint,
                 "provenance": entry.exporter.supernet.provenance,
-                "recipe": run.recipe.to_json(),
+                "recipe": run_models.recipe.to_json(),
                 "latency": {
                     key: row[key]
                     for key in ("measured_ms", "spread_ms", "p95_ms", "predicted_ms", "speed_up", "visits")
                 },
-                "metric": run.metric,
+                "metric": texts.metric,
                 "null_threshold": row["null_threshold"],
                 "report": row["scores"],
-                "report_size": run.trained_data.counts["report"],
+                "report_size": run_models.data.counts["report"],
                 "drift": vars(_drift(entry, model)),
-                "coverage": coverage(run, model, entry.precision),
-                "target": run.target.to_json(),
-                **card_facts(run, row),
+                "coverage": coverage(configuration, run_models, model, entry.precision),
+                "target": run_models.target.to_json(),
+                **card_facts(configuration, texts, run_models, row),
                 **record,
             },
         ),
     )
 
 
-def coverage(run: Run, model: bytes, precision: Precision) -> dict[str, Any]:
+def coverage(configuration: Configuration, run_models: Models, model: bytes, precision: Precision) -> dict[str, Any]:
     """What of a model runs in integers, and what is demanded of INT8 models (``threshold``, None where nothing is).
 
     Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
     """
-    setup = run.target.setup
-    found = audit(model, run.main_workload, Setup(threads=setup.threads))
+    setup = run_models.target.setup
+    found = audit(model, run_models.main_workload, Setup(threads=setup.threads))
     threshold = None
     if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
-        threshold = run.configuration.quantization.coverage
-        check_coverage(found, threshold, (*run.recipe.keep_float, *FLOAT_PRODUCTS))
+        threshold = configuration.quantization.coverage
+        check_coverage(found, threshold, (*run_models.recipe.keep_float, *FLOAT_PRODUCTS))
     return {
         "threshold": threshold,
         "integer_share": found.integer_share,
@@ -147,17 +172,19 @@ def _drift(entry: Entry, model: bytes) -> Drift:
     return drift(run_model(load(model), feeds), float_output)
 
 
-def _sample(run: Run, model: bytes, null_threshold: float | None) -> Sample:
+def _sample(
+    configuration: Configuration, texts: Texts, run_models: Models, model: bytes, null_threshold: float | None
+) -> Sample:
     """The first inputs of the report part, with what their outputs are compared with."""
-    head, part = run.configuration.head, run.part("report")
+    head, part = configuration.head, run_models.part("report")
     encoded = take(part.encoded, _SAMPLE_TEXTS)
     teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
     examples = part.examples[:_SAMPLE_TEXTS]
     part = replace(part, encoded=encoded, examples=examples, teacher=teacher, null_threshold=null_threshold)
     labels = encoded.labels or ()
     return Sample(
-        metric=run.metric,
-        score=METRICS[run.metric](model_outputs(model, encoded, head), part),
+        metric=texts.metric,
+        score=METRICS[texts.metric](model_outputs(model, encoded, head), part),
         examples=[example.to_json() for example in part.examples],
         # A corpus has no texts to encode again, only tokens.
         tokens=[] if part.examples else [[list(ids), tags] for ids, tags in zip(encoded.ids, labels, strict=True)],

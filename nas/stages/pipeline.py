@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.bench import bench
-from ortnas.nas.stages.data import data
-from ortnas.nas.stages.export import export
-from ortnas.nas.stages.fit import fit_predictor
-from ortnas.nas.stages.search import SearchError, search
-from ortnas.nas.stages.train import train
+from ortnas.nas.stages import commands
+from ortnas.nas.stages.search import SearchError
 
-STAGES = {"data": data, "train": train, "bench": bench, "fit": fit_predictor, "search": search, "export": export}
+STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
+    "data": commands.data,
+    "train": commands.train,
+    "bench": commands.bench,
+    "fit": commands.fit_predictor,
+    "search": commands.search,
+    "export": commands.export,
+}
 
 
 def run_all(run: Run) -> dict[str, Any]:

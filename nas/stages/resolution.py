@@ -12,14 +12,19 @@ from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import Outputs
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.files import digest, write_json
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.texts import Texts
 from ortnas.search.resolution import half_width
 
 # The middle one of so many random subnets stands for candidates.
 _DRAWN = 101
 
 
-def score_resolution(run: Run, scored_with: str) -> dict[str, Any]:
+def score_resolution(
+    configuration: Configuration, run_folder: RunFolder, texts: Texts, run_models: Models, scored_with: str
+) -> dict[str, Any]:
     """Half the 95 % interval of a difference of scores: of the ``search`` metric on the search part, and of the
     ``report`` metric on the report part.
 
@@ -27,18 +32,18 @@ def score_resolution(run: Run, scored_with: str) -> dict[str, Any]:
     report part it is smaller by the square root of how many more texts there are. ``scored_with`` names what scores
     are of: found once, it is not computed again.
     """
-    counts = run.trained_data.counts
-    middle = _middle_subnet(run)
-    inputs = digest(scored_with, middle.key, run.metric, run.search_metric, counts["search"], counts["report"])
-    file = run.folder / "search" / "resolution.json"
+    counts = run_models.data.counts
+    middle = _middle_subnet(configuration, run_models)
+    inputs = digest(scored_with, middle.key, texts.metric, texts.search_metric, counts["search"], counts["report"])
+    file = run_folder.path / "search" / "resolution.json"
     recorded: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     if recorded.get("inputs") != inputs:
-        part, both = run.part("search"), _outputs(run, middle)
+        part, both = run_models.part("search"), _outputs(configuration, run_models, middle)
         smaller = math.sqrt(counts["search"] / counts["report"])
         recorded = {
             "inputs": inputs,
-            "search": _entry(run.search_metric, counts["search"], half_width(run.search_metric, *both, part)),
-            "report": _entry(run.metric, counts["report"], half_width(run.metric, *both, part) * smaller),
+            "search": _entry(texts.search_metric, counts["search"], half_width(texts.search_metric, *both, part)),
+            "report": _entry(texts.metric, counts["report"], half_width(texts.metric, *both, part) * smaller),
         }
         write_json(file, recorded)
     return {name: recorded[name] for name in ("search", "report")}
@@ -48,16 +53,16 @@ def _entry(metric: str, texts: int, width: float) -> dict[str, Any]:
     return {"metric": metric, "texts": texts, "half_width": width}
 
 
-def _middle_subnet(run: Run) -> Subnet:
-    space = run.supernet.space
-    genomes = space.sample(_DRAWN, np.random.default_rng(run.configuration.seed))
+def _middle_subnet(configuration: Configuration, run_models: Models) -> Subnet:
+    space = run_models.supernet.space
+    genomes = space.sample(_DRAWN, np.random.default_rng(configuration.seed))
     order = np.argsort(space.expand(genomes).multiply_adds, kind="stable")
     return space.decode(genomes[order[len(order) // 2]])
 
 
-def _outputs(run: Run, middle: Subnet) -> tuple[Outputs, Outputs]:
+def _outputs(configuration: Configuration, run_models: Models, middle: Subnet) -> tuple[Outputs, Outputs]:
     """Of the full model and the mid-size subnet, on the search part."""
-    exporter, precision = run.exporter, run.configuration.precision
+    exporter, precision = run_models.exporter, configuration.precision
     model = exporter.sliced(middle) if precision == "int8" else exporter.build(middle, precision)
-    encoded, head = run.part("search").encoded, run.configuration.head
-    return model_outputs(run.anchor, encoded, head), model_outputs(model, encoded, head)
+    encoded, head = run_models.part("search").encoded, configuration.head
+    return model_outputs(run_models.anchor, encoded, head), model_outputs(model, encoded, head)

@@ -12,9 +12,13 @@ import yaml
 
 from ortnas.export.build import Exporter
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
 from ortnas.nas.files import write_json
-from ortnas.nas.run.configuration import ConfigurationError
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.target import RunTarget
+from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare, show
 from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import budget_in_ms
@@ -29,39 +33,64 @@ from ortnas.search.mixed_precision import (
 )
 
 
-def sensitivity(run: Run, name: str | None, tolerance: float, limit: int, budget: str | None) -> dict[str, Any]:
+def sensitivity(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    name: str | None,
+    tolerance: float,
+    limit: int,
+    budget: str | None,
+) -> dict[str, Any]:
     """Searches the products to leave in float, prints them as lines for run.yaml, and compares on the report part.
 
     ``name`` is a subnet of the supernet (see ``find_subnet``), None the full model. The search ends at a score within
     ``tolerance`` of fp32's, at ``limit`` products, or before the latency exceeds ``budget``. Raises ConfigurationError.
     """
-    if run.configuration.precision != "int8":
+    if configuration.precision != "int8":
         raise ConfigurationError("precision = 'fp32': only INT8 models have products to leave in float")
     if budget is not None:
         _check_budget(budget)
-    exporter = run.teacher_exporter if name is None else run.exporter
-    subnet = run.teacher.dimensions.full_subnet if name is None else find_subnet(run, name)
+    exporter = run_models.teacher_exporter if name is None else run_models.exporter
+    subnet = (
+        run_models.teacher.dimensions.full_subnet
+        if name is None
+        else find_subnet(configuration, run_folder, run_models, name)
+    )
     exporter.supernet.dimensions.check(subnet)
     title = "full model" if name is None else f"subnet {subnet.key}"
-    run.console.heading(
+    console.heading(
         f"sensitivity: what INT8 costs the {title}",
         f"{subnet.describe()}. Each weight product is left in float alone, then together those that return most score "
-        f"({run.metric}, search split) for their time.",
+        f"({texts.metric}, search split) for their time.",
     )
-    variants = Variants(run, exporter, subnet)
+    variants = Variants(configuration, console, run_folder, run_target, run_models, texts.metric, exporter, subnet)
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()
     budget_ms = math.inf if budget is None else budget_in_ms(budget, baseline.full_ms)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
     found = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
-    _show_alone(run, found, multiply_adds)
-    _show_path(run, found, baseline)
+    _show_alone(console, found, multiply_adds)
+    _show_path(console, texts, found, baseline)
     patterns = (*exporter.recipe.keep_float, *found.chosen.kept)
-    _conclude(run, found, baseline, tolerance, patterns)
-    rows = _compare(run, exporter, subnet, None if name is None else subnet.key, found.chosen.kept)
+    _conclude(console, found, baseline, tolerance, patterns)
+    rows = _compare(
+        configuration,
+        console,
+        texts,
+        run_target,
+        run_models,
+        exporter,
+        subnet,
+        None if name is None else subnet.key,
+        found.chosen.kept,
+    )
     result = {
         "subnet_key": subnet.key,
         "subnet": subnet.to_json(),
-        "metric": run.metric,
+        "metric": texts.metric,
         "tolerance": tolerance,
         "baseline": asdict(baseline),
         "multiply_adds": multiply_adds,
@@ -72,7 +101,7 @@ def sensitivity(run: Run, name: str | None, tolerance: float, limit: int, budget
         "rows": rows,
     }
     write_json(variants.file.with_name("full.json" if name is None else f"{subnet.key}.json"), result)
-    run.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=found.ending)
+    run_folder.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=found.ending)
     return result
 
 
@@ -81,10 +110,10 @@ def _check_budget(budget: str) -> None:
         raise ConfigurationError(f"--budget {budget}: write ms as 6.5, or a speed-up over the full INT8 model as 2x")
 
 
-def _show_alone(run: Run, found: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
+def _show_alone(console: Console, found: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
     total, base = sum(multiply_adds.values()), found.path[0].evaluation
     drift = base.drift or 1.0
-    run.console.table(
+    console.table(
         "Each product alone in float, beside INT8: what returns most for its time comes first",
         ("product", "multiply-adds", "score gained", "drift removed", "ms added"),
         [
@@ -100,7 +129,7 @@ def _show_alone(run: Run, found: PrecisionSearch, multiply_adds: Mapping[str, in
     )
 
 
-def _show_path(run: Run, found: PrecisionSearch, baseline: Baseline) -> None:
+def _show_path(console: Console, texts: Texts, found: PrecisionSearch, baseline: Baseline) -> None:
     def row(name: str, evaluation: Evaluation, note: str = "") -> tuple[str, ...]:
         figures = f"{evaluation.score:.4f}", f"{evaluation.drift:.4f}", f"{evaluation.latency_ms:.2f}"
         return (name, *figures, note)
@@ -109,9 +138,9 @@ def _show_path(run: Run, found: PrecisionSearch, baseline: Baseline) -> None:
         row(f"+ {step.added}" if step.added else "INT8", step.evaluation, "chosen" if step is found.chosen else "")
         for step in found.path
     ]
-    run.console.table(
+    console.table(
         "Left in float one after the other",
-        ("model", run.metric.replace("_", " "), "drift from fp32", "ms", ""),
+        ("model", texts.metric.replace("_", " "), "drift from fp32", "ms", ""),
         [row("fp32", baseline.fp32), *steps],
     )
 
@@ -124,9 +153,11 @@ _ENDINGS: dict[Ending, str] = {
 }
 
 
-def _conclude(run: Run, found: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]) -> None:
+def _conclude(
+    console: Console, found: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]
+) -> None:
     """What to write into run.yaml, or why nothing; and how far the scores can be trusted."""
-    say, fp32, int8, chosen = run.console.say, baseline.fp32.score, baseline.int8.score, found.chosen
+    say, fp32, int8, chosen = console.say, baseline.fp32.score, baseline.int8.score, found.chosen
     say()
     if not chosen.kept and found.ending == "goal":
         say(
@@ -151,7 +182,17 @@ def _conclude(run: Run, found: PrecisionSearch, baseline: Baseline, tolerance: f
     say(yaml.safe_dump(lines, default_flow_style=None, width=math.inf).rstrip())
 
 
-def _compare(run: Run, exporter: Exporter, subnet: Subnet, key: str | None, kept: Products) -> list[dict[str, Any]]:
+def _compare(
+    configuration: Configuration,
+    console: Console,
+    texts: Texts,
+    run_target: RunTarget,
+    run_models: Models,
+    exporter: Exporter,
+    subnet: Subnet,
+    key: str | None,
+    kept: Products,
+) -> list[dict[str, Any]]:
     """fp32, INT8 and the chosen model on the report part, which nothing was chosen on."""
     entries = []
     if key is not None:
@@ -160,6 +201,6 @@ def _compare(run: Run, exporter: Exporter, subnet: Subnet, key: str | None, kept
         recipe = replace(exporter.recipe, keep_float=(*exporter.recipe.keep_float, *kept))
         name = f"{key or 'full model'}, {len(kept)} in float"
         entries.append(Entry(name, replace(exporter, recipe=recipe), subnet, "int8"))
-    rows = compare(run, entries)
-    show(run, rows)
+    rows = compare(configuration, console, texts, run_target, run_models, entries)
+    show(configuration, console, texts, run_target, run_models, rows)
     return rows

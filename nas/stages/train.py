@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ortnas.export.build import check_size
+from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.presets import check_fits, preset
 from ortnas.nas.architecture.space import SearchSpace
+from ortnas.nas.console import Console
 from ortnas.nas.files import aside, digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.task_data import TaskData
+from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.checkpoint import open_run_checkpoint
 from ortnas.nas.stages.courses import course, load_network, make_batches, prove_equal, recorded
 from ortnas.nas.training.loss_names import choose_losses
@@ -33,23 +37,32 @@ _IMPORTANCE_BATCH = 8
 _PRESENTATION = {"checkpoint_every", "probe_every", "probe_texts"}
 
 
-def train(run: Run) -> dict[str, Any]:
+def train(
+    configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts, run_target: RunTarget
+) -> dict[str, Any]:
     """Makes ``teacher/`` and ``supernet/``, or recognises that they are made."""
-    run.console.heading(
+    console.heading(
         "train: a supernet from the checkpoint",
         "The checkpoint becomes one set of weights whose slices are smaller networks; it teaches them itself.",
     )
-    if run.processes > 1:
+    if run_folder.processes > 1:
         # Processes meet before they look: the first one prepares the data for all.
-        _accelerator(run)
-    if not _is_trained(run, _inputs(run)):
-        accelerator = _accelerator(run)
-        _train(run, run.data, accelerator, _inputs(run))
+        _accelerator(configuration, texts)
+    if not _is_trained(run_folder, _inputs(configuration, texts)):
+        accelerator = _accelerator(configuration, texts)
+        _train(
+            configuration,
+            console,
+            run_folder,
+            texts,
+            run_target,
+            texts.data,
+            accelerator,
+            _inputs(configuration, texts),
+        )
         accelerator.wait_for_everyone()
-        for name in ("supernet", "teacher", "target", "trained_data"):
-            run.__dict__.pop(name, None)
-    space = run.supernet.space
-    provenance = run.supernet.provenance
+    supernet = read_supernet(run_folder.supernet)
+    space, provenance = supernet.space, supernet.provenance
     rows = [
         ("subnets", f"{space.count:.3g}"),
         ("smallest", space.smallest.describe()),
@@ -57,36 +70,35 @@ def train(run: Run) -> dict[str, Any]:
         ("trained", f"{provenance['steps']} steps, {provenance['sampling']} sampling"),
         ("losses", " + ".join(f"{weight:g} {name}" for name, weight in provenance["losses"].items())),
     ]
-    run.console.table("Supernet", ("figure", "value"), rows)
-    return {"subnets": space.count, "supernet": str(run.supernet_folder), **provenance}
+    console.table("Supernet", ("figure", "value"), rows)
+    return {"subnets": space.count, "supernet": str(run_folder.supernet), **provenance}
 
 
-def _accelerator(run: Run) -> Accelerator:
+def _accelerator(configuration: Configuration, texts: Texts) -> Accelerator:
     from ortnas.nas.training.engine import choose_accelerator
 
-    accelerator = choose_accelerator(run.configuration.training.mixed_precision)
+    accelerator = choose_accelerator(configuration.training.mixed_precision)
     with accelerator.main_process_first():
-        _ = run.data
+        _ = texts.data
     return accelerator
 
 
-def _inputs(run: Run) -> str:
-    configuration = run.configuration
+def _inputs(configuration: Configuration, texts: Texts) -> str:
     return digest(
-        run.checkpoint_digest,
-        run.data.digest,
+        texts.checkpoint_digest,
+        texts.data.digest,
         configuration.training.model_dump(exclude=_PRESENTATION),
         configuration.space.model_dump(),
         configuration.head,
         configuration.pooling,
         configuration.seed,
         configuration.data.label_names,
-        run.max_length,
+        texts.max_length,
     )
 
 
-def _is_trained(run: Run, inputs: str) -> bool:
-    return {recorded(folder, "inputs") for folder in (run.supernet_folder, run.teacher_folder)} == {inputs}
+def _is_trained(run_folder: RunFolder, inputs: str) -> bool:
+    return {recorded(folder, "inputs") for folder in (run_folder.supernet, run_folder.teacher)} == {inputs}
 
 
 def losses_under(configuration: Configuration, activation: str | None) -> dict[str, float]:
@@ -97,7 +109,16 @@ def losses_under(configuration: Configuration, activation: str | None) -> dict[s
         raise ConfigurationError(f"training.losses: {error}") from None
 
 
-def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> None:
+def _train(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    data: TaskData,
+    accelerator: Accelerator,
+    inputs: str,
+) -> None:
     # torch and transformers take seconds to load; finished work needs neither.
     from ortnas.nas.training.engine import StateFiles
     from ortnas.nas.training.objective import Objective
@@ -106,64 +127,63 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
     from ortnas.nas.training.steps import compile_encoder, train_supernet
     from ortnas.nas.training.supernet import save_supernet
 
-    configuration = run.configuration
     training, seed = configuration.training, configuration.seed
-    metric = run.metric  # before hours are spent, whether it suits the labels
-    checkpoint = open_run_checkpoint(run, data)
+    metric = texts.metric  # before hours are spent, whether it suits the labels
+    checkpoint = open_run_checkpoint(configuration, console, texts, data)
     dimensions = checkpoint.dimensions
-    if run.max_length > dimensions.max_positions:
+    if texts.max_length > dimensions.max_positions:
         raise ConfigurationError(
-            f"data.max_length = {run.max_length}: the checkpoint has {dimensions.max_positions} "
+            f"data.max_length = {texts.max_length}: the checkpoint has {dimensions.max_positions} "
             f"positions; longer texts are cut to data.max_length"
         )
     if configuration.precision == "fp32":
         # All timings are taken beside the full model.
         check_size(dimensions, dimensions.full_subnet, None)
-    space = choose_space(run, dimensions)
+    space = choose_space(configuration, dimensions)
     provenance: dict[str, Any] = {
         "checkpoint": configuration.checkpoint,
         "seed": seed,
         "splits": data.digest,
-        "max_length": run.max_length,
+        "max_length": texts.max_length,
         "activation": checkpoint.activation,
         "inputs": inputs,
     }
     main = accelerator.is_main_process
     counts = ", ".join(f"{count} {part.replace('_', ' ')}" for part, count in data.counts.items())
-    run.console.say(f"texts: {counts}; no text is in two parts")
-    batches = make_batches(run, data, accelerator, training.steps, training.learning_rate)
-    teacher_inputs = _teacher_inputs(run, data)
-    if recorded(run.teacher_folder, "teacher") == teacher_inputs:
-        run.console.say("the teacher is there already")
-        teacher = load_network(run.teacher_folder)
+    console.say(f"texts: {counts}; no text is in two parts")
+    batches = make_batches(configuration, data, accelerator, training.steps, training.learning_rate)
+    teacher_inputs = _teacher_inputs(configuration, texts, data)
+    if recorded(run_folder.teacher, "teacher") == teacher_inputs:
+        console.say("the teacher is there already")
+        teacher = load_network(run_folder.teacher)
     else:
-        teacher = _make_teacher(run, checkpoint, data, accelerator, teacher_inputs)
+        teacher = _make_teacher(configuration, console, run_folder, checkpoint, data, accelerator, teacher_inputs)
     accelerator.wait_for_everyone()
     if main:
         # The folder is complete only with its description.
-        (run.teacher_folder / DESCRIPTION_FILE).unlink(missing_ok=True)
+        (run_folder.teacher / DESCRIPTION_FILE).unlink(missing_ok=True)
         described = provenance | {"teacher": teacher_inputs}
-        save_supernet(run.teacher_folder, teacher, space, checkpoint.labels, run.tokenizer_folder, described)
-        _save_outputs(run, teacher, data)
+        save_supernet(run_folder.teacher, teacher, space, checkpoint.labels, texts.tokenizer_folder, described)
+        _save_outputs(run_folder, teacher, data)
     accelerator.wait_for_everyone()
 
     supernet = copy.deepcopy(teacher)
     losses = losses_under(configuration, checkpoint.activation)
     objective = Objective(losses, dimensions)
-    costs = _costs(run, space)
+    costs = _costs(configuration, run_folder, run_target, space)
     sampler = Sampler(space, training.sampling, training.random_subnets, training.steps, seed, costs)
-    run.console.say(
+    console.say(
         f"training: {training.steps} steps, {training.sampling} sampling; "
         f"loss {' + '.join(f'{weight:g} {name}' for name, weight in losses.items())}; "
         f"taught by {'the checkpoint' if training.teacher == 'checkpoint' else 'the largest subnet'}"
     )
-    states = StateFiles(run.training_folder, "supernet", inputs)
+    states = StateFiles(run_folder.training, "supernet", inputs)
     if training.compile:
         # The teacher computes one network; subnets change with every step and would be compiled anew each time.
         compile_encoder(teacher)
     probes = choose_probes(space, seed)
-    probe = held_out_probe(supernet, run.part_of(data, "search"), metric, training.probe_texts, probes)
-    with course(run, "supernet", accelerator, batches, states, probe) as path:
+    probe = held_out_probe(supernet, texts.part("search"), metric, training.probe_texts, probes)
+    with course(configuration, console, run_folder, "supernet", accelerator, batches, states, probe) as path:
         train_supernet(
             supernet,
             teacher if training.teacher == "checkpoint" else None,
@@ -176,37 +196,40 @@ def _train(run: Run, data: TaskData, accelerator: Accelerator, inputs: str) -> N
         provenance |= {"steps": training.steps, "losses": losses, "sampling": training.sampling}
         drawn = space.decode(space.sample(1, np.random.default_rng(seed))[0])
         prove_equal(supernet, [space.largest, space.smallest, drawn], data)
-        save_supernet(run.supernet_folder, supernet, space, checkpoint.labels, run.tokenizer_folder, provenance)
-        shutil.rmtree(run.training_folder, ignore_errors=True)
-        run.event("train", inputs=inputs, steps=training.steps)
+        save_supernet(run_folder.supernet, supernet, space, checkpoint.labels, texts.tokenizer_folder, provenance)
+        shutil.rmtree(run_folder.training, ignore_errors=True)
+        run_folder.event("train", inputs=inputs, steps=training.steps)
 
 
-def _costs(run: Run, space: SearchSpace) -> Costs | None:
+def _costs(
+    configuration: Configuration, run_folder: RunFolder, run_target: RunTarget, space: SearchSpace
+) -> Costs | None:
     """By what random subnets are balanced. Raises PredictorError where latencies are asked for and not known."""
     from ortnas.nas.training.step_subnets import multiply_adds
 
-    balance = run.configuration.training.balance
+    balance = configuration.training.balance
     if balance == "latency":
         from ortnas.predictors.fitting import PredictorError, find_predictor
 
-        predictor = find_predictor(run.predictors_folder, run.configuration.precision, run.target)
+        target = run_target.of(read_supernet(run_folder.teacher).dimensions)
+        predictor = find_predictor(run_folder.predictors, configuration.precision, target)
         if predictor.space != space:
             raise PredictorError("training.balance = 'latency': the predictor is of another space; fit it again first")
         return lambda genomes: predictor.predict(genomes)[0]
     return multiply_adds(space) if balance == "multiply_adds" else None
 
 
-def _teacher_inputs(run: Run, data: TaskData) -> str:
+def _teacher_inputs(configuration: Configuration, texts: Texts, data: TaskData) -> str:
     """What the teacher is made of; how the supernet is trained is no part of it."""
-    training = run.configuration.training
+    training = configuration.training
     return digest(
-        run.checkpoint_digest,
+        texts.checkpoint_digest,
         data.digest,
-        run.configuration.head,
-        run.configuration.pooling,
-        run.configuration.seed,
-        run.configuration.data.label_names,
-        run.max_length,
+        configuration.head,
+        configuration.pooling,
+        configuration.seed,
+        configuration.data.label_names,
+        texts.max_length,
         training.new_head,
         training.batch_size,
         training.importance_texts,
@@ -216,7 +239,15 @@ def _teacher_inputs(run: Run, data: TaskData) -> str:
     )
 
 
-def _make_teacher(run: Run, checkpoint: Checkpoint, data: TaskData, accelerator: Accelerator, inputs: str) -> Supernet:
+def _make_teacher(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    checkpoint: Checkpoint,
+    data: TaskData,
+    accelerator: Accelerator,
+    inputs: str,
+) -> Supernet:
     """The full network, with a trained head, its units in order of importance."""
     from ortnas.nas.training.batches import to_tensors
     from ortnas.nas.training.engine import StateFiles
@@ -224,16 +255,16 @@ def _make_teacher(run: Run, checkpoint: Checkpoint, data: TaskData, accelerator:
     from ortnas.nas.training.steps import fine_tune
     from ortnas.nas.training.supernet import Supernet
 
-    training, seed = run.configuration.training, run.configuration.seed
+    training, seed = configuration.training, configuration.seed
     network = Supernet(checkpoint.tensors, checkpoint.dimensions)
     if not checkpoint.head_is_trained:
-        run.console.say("the checkpoint has no trained head for this task: it is fine-tuned in full first")
-        batches = make_batches(run, data, accelerator, training.teacher_steps, training.teacher_learning_rate)
-        states = StateFiles(run.training_folder, "teacher", inputs)
-        with course(run, "teacher", accelerator, batches, states, None) as path:
+        console.say("the checkpoint has no trained head for this task: it is fine-tuned in full first")
+        batches = make_batches(configuration, data, accelerator, training.teacher_steps, training.teacher_learning_rate)
+        states = StateFiles(run_folder.training, "teacher", inputs)
+        with course(configuration, console, run_folder, "teacher", accelerator, batches, states, None) as path:
             fine_tune(network, path)
     network.cpu()
-    run.console.say("measuring the importance of heads, neurons and channels, and putting the best first")
+    console.say("measuring the importance of heads, neurons and channels, and putting the best first")
     sample = data.encoded("training")
     rows = list(range(min(training.importance_texts, len(sample))))
     groups = [rows[start : start + _IMPORTANCE_BATCH] for start in range(0, len(rows), _IMPORTANCE_BATCH)]
@@ -241,9 +272,9 @@ def _make_teacher(run: Run, checkpoint: Checkpoint, data: TaskData, accelerator:
     return reorder(network, importance)
 
 
-def choose_space(run: Run, dimensions: Dimensions) -> SearchSpace:
+def choose_space(configuration: Configuration, dimensions: Dimensions) -> SearchSpace:
     """The configured preset with the configured choices in place of its own."""
-    configured = run.configuration.space
+    configured = configuration.space
     space = preset(configured.preset, dimensions)
     changes = {name: value for name, value in configured.model_dump(exclude={"preset"}).items() if value is not None}
     if changes:
@@ -252,7 +283,7 @@ def choose_space(run: Run, dimensions: Dimensions) -> SearchSpace:
     return space
 
 
-def _save_outputs(run: Run, teacher: Supernet, data: TaskData) -> None:
+def _save_outputs(run_folder: RunFolder, teacher: Supernet, data: TaskData) -> None:
     """The teacher's embeddings on the search and report parts: what subnets are compared with, without labels."""
     from safetensors.numpy import save_file
 
@@ -261,7 +292,7 @@ def _save_outputs(run: Run, teacher: Supernet, data: TaskData) -> None:
     if HEADS[teacher.dimensions.head].has_labels:
         return
     full = teacher.dimensions.full_subnet
-    with aside(run.teacher_folder / "outputs.safetensors") as temporary:
+    with aside(run_folder.teacher / "outputs.safetensors") as temporary:
         save_file(
             {
                 name: np.stack(network_outputs(teacher, data.held_out(name), full))

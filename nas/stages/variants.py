@@ -23,8 +23,12 @@ from ortnas.export.int8.calibration import INTEGER_OPERATORS, calibrate
 from ortnas.export.int8.quantize import float_products, quantize
 from ortnas.export.metrics import METRICS, Outputs
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.console import Console
 from ortnas.nas.files import append_line, digest, read_lines
-from ortnas.nas.run.run import Run
+from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.models import Models
+from ortnas.nas.run.target import RunTarget
 from ortnas.search.mixed_precision import (
     Evaluation,
     Products,
@@ -60,11 +64,23 @@ class Variants:
     Every evaluation is written to ``sensitivity/evaluations.jsonl`` with what it depends on, and read back from there.
     """
 
-    def __init__(self, run: Run, exporter: Exporter, subnet: Subnet) -> None:
-        self.run, self.exporter, self.subnet = run, exporter, subnet
-        self.part = run.part("search")
+    def __init__(
+        self,
+        configuration: Configuration,
+        console: Console,
+        run_folder: RunFolder,
+        run_target: RunTarget,
+        run_models: Models,
+        metric: str,
+        exporter: Exporter,
+        subnet: Subnet,
+    ) -> None:
+        self.configuration, self.console = configuration, console
+        self.run_target, self.run_models = run_target, run_models
+        self.metric, self.exporter, self.subnet = metric, exporter, subnet
+        self.part = run_models.part("search")
         self.protocol = TimingProtocol.fixed(_ROUNDS)
-        self.file = run.folder / "sensitivity" / "evaluations.jsonl"
+        self.file = run_folder.path / "sensitivity" / "evaluations.jsonl"
         self.context = digest(
             LAYOUT_VERSION,
             exporter.supernet.digest,
@@ -72,8 +88,8 @@ class Variants:
             exporter.recipe.to_json(),
             calibration_digest(exporter.calibration),
             part_digest(self.part),
-            run.metric,
-            run.target.hash,
+            metric,
+            run_models.target.hash,
             self.protocol.to_json(),
         )
         entries = [entry for entry in read_lines(self.file) if entry["context"] == self.context]
@@ -91,7 +107,7 @@ class Variants:
 
     def multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of each product that is still integer, for one sequence of the target's length, in order."""
-        model, sequence = self._float_model(), self.run.main_workload.sequence
+        model, sequence = self._float_model(), self.run_models.main_workload.sequence
         graph, kept = model.graph, float_products(model, self.exporter.recipe)
         rows = {item.name: item.type.tensor_type.shape.dim[0].dim_param for item in (*graph.value_info, *graph.output)}
         weights = {item.name: int(np.prod(item.dims)) for item in graph.initializer}
@@ -106,7 +122,7 @@ class Variants:
         if (recorded := self._recorded_baseline) is not None:
             fp32, int8 = (Evaluation(**recorded[name]) for name in ("fp32", "int8"))
             return Baseline(fp32, int8, Resolution(**recorded["resolution"]), recorded["full_ms"])
-        models = {"fp32": self.exporter.build(self.subnet, "fp32"), "full": self.run.anchor}
+        models = {"fp32": self.exporter.build(self.subnet, "fp32"), "full": self.run_models.anchor}
         rounds_ms = self._time(models)
         int8_ms = float(np.median(rounds_ms["int8"]))
         outputs = self._outputs(self._int8)
@@ -114,7 +130,7 @@ class Variants:
             self._evaluation(self._float_outputs, int8_ms + added_ms(rounds_ms["fp32"], rounds_ms["int8"], int8_ms)),
             self._evaluation(outputs, int8_ms),
             Resolution(
-                score_resolution(METRICS[self.run.metric], outputs, self._float_outputs, self.part),
+                score_resolution(METRICS[self.metric], outputs, self._float_outputs, self.part),
                 error_ms(rounds_ms["int8"]),
             ),
             int8_ms + added_ms(rounds_ms["full"], rounds_ms["int8"], int8_ms),
@@ -127,7 +143,7 @@ class Variants:
         self._evaluations[()] = self.baseline.int8
         missing = [kept for kept in sets if kept not in self._evaluations]
         if missing:
-            with self.run.console.progress(f"{max(map(len, sets))} in float") as report:
+            with self.console.progress(f"{max(map(len, sets))} in float") as report:
                 for start in range(0, len(missing), _GROUP):
                     report(len(sets) - len(missing) + start, len(sets), "")
                     self._evaluate_group(missing[start : start + _GROUP])
@@ -140,33 +156,34 @@ class Variants:
         int8_ms = self.baseline.int8.latency_ms
         for kept, (name, model) in zip(group, models.items(), strict=True):
             latency_ms = int8_ms + added_ms(rounds_ms[name], rounds_ms["int8"], int8_ms)
-            found = self._evaluation(self._outputs(model), latency_ms)
-            append_line(self.file, {"context": self.context, "kept": kept, "evaluation": asdict(found)})
-            self._evaluations[kept] = found
+            evaluation = self._evaluation(self._outputs(model), latency_ms)
+            append_line(self.file, {"context": self.context, "kept": kept, "evaluation": asdict(evaluation)})
+            self._evaluations[kept] = evaluation
 
     def _time(self, models: Mapping[str, bytes]) -> dict[str, Array]:
         """Latency in ms of every round, [rounds], of these models and of ``int8``, timed in turn. Raises HostError."""
-        run = self.run
-        request = Request(self._int8, run.target.setup, run.target.workloads, self.protocol)
-        found = run.host.measure(models, request)
-        run.host.forget()
+        request = Request(self._int8, self.run_models.target.setup, self.run_models.target.workloads, self.protocol)
+        results = self.run_target.host.measure(models, request)
+        self.run_target.host.forget()
         rounds_ms: dict[str, Array] = {}
-        for name, samples in found.items():
+        for name, samples in results.items():
             if isinstance(samples, Failure):
-                raise HostError(f"{run.host.name} could not time a model of {self.subnet.key}: {samples.reason}")
+                raise HostError(
+                    f"{self.run_target.host.name} could not time a model of {self.subnet.key}: {samples.reason}"
+                )
             rounds_ms[name] = self._rounds_ms(samples.model_ns)
             rounds_ms["int8"] = self._rounds_ms(samples.anchor_ns)
         return rounds_ms
 
     def _rounds_ms(self, samples_ns: Nanoseconds) -> Array:
-        weights = [workload.weight for workload in self.run.target.workloads]
+        weights = [workload.weight for workload in self.run_models.target.workloads]
         return np.average(np.array(samples_ns, np.float64), axis=0, weights=weights) / 1e6
 
     def _outputs(self, model: bytes) -> Outputs:
-        return model_outputs(model, self.part.encoded, self.run.configuration.head)
+        return model_outputs(model, self.part.encoded, self.configuration.head)
 
     def _evaluation(self, outputs: Outputs, latency_ms: float) -> Evaluation:
-        score = METRICS[self.run.metric](outputs, self.part)
+        score = METRICS[self.metric](outputs, self.part)
         return Evaluation(score, mean_difference(outputs, self._float_outputs), latency_ms)
 
     def _float_model(self) -> onnx.ModelProto:

@@ -50,8 +50,9 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
                 gates[gate.name] = gates.get(gate.name, torch.zeros_like(value)) + value.abs()
             else:
                 gates[prefix + gate.name] = value
-    if "head.pooler.weight" in tensors:
-        gates["pooled"] = product("head.classifier.weight").sum(0)
+    for name, axes in HEADS[dimensions.head].tensors.items():
+        if axes[1:] == ("pooled",):
+            gates["pooled"] = product(name).sum(0)
     return gates
 
 

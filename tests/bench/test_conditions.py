@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,16 +62,16 @@ def desktop(root: Path, allowed: str = "0-3") -> Path:
 def test_this_host_is_read_and_its_counters_grow() -> None:
     first = conditions()
     json.dumps(first)
-    until = time.monotonic() + 20
-    second = conditions()
-    while second["own_s"] <= first["own_s"] and time.monotonic() < until:
+    # The work of this process, however long it takes, shows in its time.
+    for _ in range(10_000):
         sum(range(100_000))
-        second = conditions()
+        if (second := conditions())["own_s"] > first["own_s"]:
+            break
     assert second["own_s"] > first["own_s"]
     assert second["clock_s"] > first["clock_s"]
     assert second["processors"] >= 1
-    if first["busy_s"] is not None:
-        assert second["busy_s"] >= first["busy_s"] > 0
+    assert (first["busy_s"] is None) == (second["busy_s"] is None)
+    assert first["busy_s"] is None or second["busy_s"] >= first["busy_s"] > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what the kernel of Linux says")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ortnas.bench.timing import (
     PROVIDERS,
     Samples,
+    Session,
     Setup,
     TimingProtocol,
     Workload,
@@ -49,11 +50,42 @@ def test_setups_and_workloads_survive_json() -> None:
 def test_models_are_timed_in_turn_with_raw_samples_kept(models: dict[str, bytes]) -> None:
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
     workloads = [SHORT, Workload(1, 8, 120)]
-    found = time_interleaved(sessions, "large", workloads, TimingProtocol.fixed(7, runs=3))
-    assert [[len(row) for row in samples.model_ns] for samples in found.values()] == [[21, 21], [21, 21]]
-    assert found["small"].anchor_ns == found["large"].model_ns
-    assert min(found["small"].model_ns[0]) < min(found["large"].model_ns[0])
-    assert min(found["large"].model_ns[1]) < min(found["large"].model_ns[0])
+    timed = time_interleaved(sessions, "large", workloads, TimingProtocol.fixed(7, runs=3))
+    assert [[len(row) for row in samples.model_ns] for samples in timed.values()] == [[21, 21], [21, 21]]
+    assert timed["small"].anchor_ns == timed["large"].model_ns
+
+
+class Costing:
+    """A session whose inferences take what they are said to, by a clock that they move themselves."""
+
+    def __init__(self, session: Session, clock: Clock, token_ns: int) -> None:
+        self._session, self._clock, self._token_ns = session, clock, token_ns
+        self.get_inputs = session.get_inputs
+
+    def run(self, outputs: None, feeds: dict[str, np.ndarray]) -> object:
+        self._clock.now_ns += self._token_ns * feeds["input_ids"].size
+        return self._session.run(outputs, feeds)
+
+
+class Clock:
+    now_ns = 1_000
+
+    def perf_counter_ns(self) -> int:
+        return self.now_ns
+
+
+def test_samples_are_those_of_their_model_and_workload(
+    models: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, costs_ns = Clock(), {"small": 3, "large": 5, "middle": 4}
+    monkeypatch.setattr("ortnas.bench.timing.time", clock)
+    sessions = {
+        name: Costing(make_session(models["small"], Setup()), clock, cost_ns) for name, cost_ns in costs_ns.items()
+    }
+    timed = time_interleaved(sessions, "large", [SHORT, Workload(1, 8, 120)], TimingProtocol.fixed(6))  # type: ignore[arg-type]
+    for name, cost_ns in costs_ns.items():
+        assert timed[name].model_ns == ((32 * cost_ns,) * 6, (8 * cost_ns,) * 6)
+        assert timed[name].anchor_ns == ((32 * 5,) * 6, (8 * 5,) * 6)
 
 
 def test_rounds_end_when_the_median_is_known_or_the_time_is_over(models: dict[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What every way to a host must do alike."""
+"""Every way to a host that comes with bench passes the suite that is shipped for hosts of others."""
 
 from __future__ import annotations
 
@@ -11,17 +11,29 @@ from typing import Any
 import pytest
 
 from ortnas.bench.bundle import Results, read_results, write_bundle
-from ortnas.bench.fingerprint import fingerprint
-from ortnas.bench.host import Failure, Host, HostError
+from ortnas.bench.host import Failure, Host, HostError, StoredHost
 from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost
 from ortnas.bench.ssh import SshHost
+from ortnas.bench.testing.hosts import HostSuite, RefusingHostSuite
 from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from tests.bench.sshd import HOST, running_server
 
-SHORT, LONG = Workload(1, 8, 120), Workload(2, 16, 120, (4, 9, 16), 0.5)
-PROTOCOL = TimingProtocol(min_rounds=6, max_rounds=30, cap_s=0.2)
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[Host]:
+    with LocalHost(timeout_s=60) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def over_ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with (
+        running_server(tmp_path_factory.mktemp("sshd")) as server,
+        SshHost(HOST, sys.executable, server.ssh, timeout_s=60) as opened,
+    ):
+        yield opened
 
 
 class BundleHost:
@@ -33,7 +45,8 @@ class BundleHost:
         self._folder, self._model, self._number = folder, model, 0
 
     def hello(self) -> dict[str, Any]:
-        results = self._carry({"model": self._model}, Request(self._model, workloads=(SHORT,), protocol=PROTOCOL))
+        request = Request(self._model, workloads=(Workload(1, 8, 120),), protocol=TimingProtocol.fixed(6))
+        results = self._carry({"model": self._model}, request)
         return {part: getattr(results, part) for part in ("fingerprint", "versions", "conditions")}
 
     def measure(
@@ -50,11 +63,7 @@ class BundleHost:
 
     def close(self) -> None: ...
 
-    def _carry(
-        self,
-        models: Mapping[str, bytes],
-        request: Request,
-    ) -> Results:
+    def _carry(self, models: Mapping[str, bytes], request: Request) -> Results:
         self._number += 1
         folder = self._folder / str(self._number)
         plan = write_bundle(folder / "bundle.zip", models, request, visits=1)
@@ -65,95 +74,61 @@ class BundleHost:
         return read_results(folder / "results.jsonl", plan)
 
 
-@pytest.fixture(scope="module", params=["local", "ssh", "bundle", "simulated"])
-def host(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models: list[bytes]
-) -> Iterator[Host]:
-    opened: Host
-    match request.param:
-        case "local":
-            opened = LocalHost(timeout_s=60)
-        case "ssh":
-            server = request.getfixturevalue("server")
-            opened = SshHost(HOST, sys.executable, server.ssh, timeout_s=60)
-        case "bundle":
-            opened = BundleHost(tmp_path_factory.mktemp("bundles"), models[0])
-        case _:
-            opened = SimulatedHost(seed=0)
-    yield opened
-    opened.close()
+class Encoders:
+    """Real networks in place of the suite's small ones."""
+
+    @pytest.fixture
+    def models(self, models: list[bytes]) -> list[bytes]:
+        return models
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with running_server(tmp_path_factory.mktemp("sshd")) as started:
-        yield started
+class TestLocal(Encoders, HostSuite):
+    @pytest.fixture
+    def host(self, local: Host) -> Host:
+        return local
 
 
-def asked(anchor: bytes, *workloads: Workload, protocol: TimingProtocol = PROTOCOL) -> Request:
-    return Request(anchor, workloads=workloads, protocol=protocol)
+class TestLocalWithSmallModels(HostSuite):
+    @pytest.fixture
+    def host(self, local: Host) -> Host:
+        return local
 
 
-def samples_of(found: Samples | Failure) -> Samples:
-    assert isinstance(found, Samples), found
-    return found
+class TestSsh(Encoders, HostSuite):
+    @pytest.fixture
+    def host(self, over_ssh: Host) -> Host:
+        return over_ssh
 
 
-def test_every_model_gets_samples_of_every_workload(host: Host, models: list[bytes]) -> None:
-    named = {f"model {number}": model for number, model in enumerate(models)}
-    found = host.measure(named, asked(models[0], SHORT, LONG))
-    assert set(found) == set(named)
-    for samples in map(samples_of, found.values()):
-        for rows in (samples.model_ns, samples.anchor_ns):
-            assert len(rows) == 2
-            assert all(6 <= len(row) <= 30 for row in rows)
-            assert all(type(value) is int and value > 0 for row in rows for value in row)
-        assert [len(row) for row in samples.model_ns] == [len(row) for row in samples.anchor_ns]
+class TestBundle(Encoders, HostSuite):
+    @pytest.fixture
+    def host(self, tmp_path: Path, models: list[bytes]) -> Host:
+        return BundleHost(tmp_path, models[0])
 
 
-def test_a_fixed_protocol_makes_exactly_so_many_rounds(host: Host, models: list[bytes]) -> None:
-    found = host.measure({"model": models[1]}, asked(models[0], SHORT, LONG, protocol=TimingProtocol.fixed(7)))
-    assert [len(row) for row in samples_of(found["model"]).model_ns] == [7, 7]
+class TestSimulated(Encoders, HostSuite):
+    @pytest.fixture
+    def host(self) -> Host:
+        return SimulatedHost(seed=0)
 
 
-def test_a_model_may_have_two_names_and_be_its_own_anchor(host: Host, models: list[bytes]) -> None:
-    found = host.measure({"one": models[1], "two": models[1]}, asked(models[1], SHORT))
-    assert set(found) == {"one", "two"}
-    assert all(samples_of(one).model_ns for one in found.values())
+class TestSimulatedWithSmallModels(HostSuite):
+    @pytest.fixture
+    def host(self) -> Host:
+        return SimulatedHost(seed=0)
 
 
-def test_a_model_that_is_refused_costs_only_itself(host: Host, models: list[bytes]) -> None:
-    named = {"good": models[1], "bad": b"not a model", "also good": models[2]}
-    found = host.measure(named, asked(models[0], SHORT))
-    refused = found["bad"]
-    assert isinstance(refused, Failure)
-    assert refused.reason
-    assert "\n" not in refused.reason
-    assert samples_of(found["good"])
-    assert samples_of(found["also good"])
+class TestStored(RefusingHostSuite):
+    @pytest.fixture
+    def host(self) -> Host:
+        return StoredHost("phone", SimulatedHost().hello()["fingerprint"])
 
 
-def test_nothing_but_refused_models_is_no_reason_to_stop(host: Host, models: list[bytes]) -> None:
-    found = host.measure({"bad": b"not a model", "worse": b""}, asked(models[0], SHORT))
-    assert {name: type(one) for name, one in found.items()} == {"bad": Failure, "worse": Failure}
+class TestImported(RefusingHostSuite):
+    """Of a latency file nothing but its name and digest is known."""
 
+    fingerprint_keys = frozenset({"imported", "sha256"})
 
-def test_hello_tells_what_the_host_is_and_how_it_does(host: Host) -> None:
-    hello = host.hello()
-    assert set(hello["fingerprint"]) == set(fingerprint())
-    assert {"python", "numpy", "onnxruntime"} <= set(hello["versions"])
-    assert isinstance(hello["conditions"], dict)
-
-
-def test_what_was_forgotten_can_be_measured_again(host: Host, models: list[bytes]) -> None:
-    for _ in range(2):
-        assert samples_of(host.measure({"model": models[1]}, asked(models[0], SHORT))["model"])
-        host.forget()
-
-
-def test_a_hopeless_anchor_stops_the_host_with_one_sentence(host: Host, models: list[bytes]) -> None:
-    with pytest.raises(HostError) as caught:
-        host.measure({"model": models[1]}, asked(b"not a model", SHORT))
-    assert str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert samples_of(host.measure({"model": models[1]}, asked(models[0], SHORT))["model"])
+    @pytest.fixture
+    def host(self) -> Host:
+        return StoredHost("phone.lat", {"imported": "phone.lat", "sha256": "0" * 64})

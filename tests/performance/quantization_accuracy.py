@@ -38,7 +38,7 @@ from ortnas.nas.console import Console
 from ortnas.nas.data import DataError, DataSource, Sizes, make_splits
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration, read_configuration
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.train import train
+from ortnas.nas.stages.commands import train
 from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
 
@@ -161,10 +161,10 @@ def by_onnxruntime(model: onnx.ModelProto, batches: Sequence[Feeds]) -> bytes:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.rest = iter(batches)
+            self.left = iter(batches)
 
         def get_next(self) -> Feeds | None:
-            return next(self.rest, None)
+            return next(self.left, None)
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -196,12 +196,12 @@ def open_run(folder: Path, data: Path, steps: int, console: Console) -> Run:
 
 
 def sst2(run: Run) -> Task:
-    report = run.part("report")
+    report = run.models.part("report")
     return Task(
         "SST-2: accuracy",
-        run.teacher.tensors,
-        run.teacher.dimensions,
-        run.calibration,
+        run.models.teacher.tensors,
+        run.models.teacher.dimensions,
+        run.models.calibration,
         report.encoded,
         report.labels,
         lambda outputs: np.stack(outputs).argmax(1),
@@ -212,8 +212,8 @@ def sst2(run: Run) -> Task:
 def stsb(run: Run, data: Path) -> Task:
     source = DataSource(str(data / "STS-B"), "sts-b")
     splits = make_splits(source, "regression", Sizes(CALIBRATION_TEXTS, 2), SEED)
-    tokenizer = load_tokenizer(run.tokenizer_folder)
-    checkpoint = read_checkpoint(run.checkpoint, "embedding")
+    tokenizer = load_tokenizer(run.texts.tokenizer_folder)
+    checkpoint = read_checkpoint(run.texts.checkpoint, "embedding")
     calibration = encode(tokenizer, [Example(pair.text) for pair in splits.calibration], MAX_LENGTH)
     texts = [Example(text) for pair in splits.report for text in (pair.text, pair.pair)]
 
@@ -283,7 +283,7 @@ def main() -> None:
         variants = METHOD_VARIANTS if arguments.quick else METHOD_VARIANTS + FURTHER_VARIANTS
         figures: dict[str, Any] = {}
         for key, task in (("sst2", sst2(run)), ("stsb", stsb(run, data))):
-            rows = measure(task, run.recipe, variants, console)
+            rows = measure(task, run.models.recipe, variants, console)
             console.table(f"{task.name}, {len(task.labels)} labels", COLUMNS, [row.cells() for row in rows])
             scores = {row.name: row.score for row in rows}
             figures |= {f"{key}_fp32": scores[FLOAT], f"{key}_int8": scores[OWN], key: [asdict(row) for row in rows]}

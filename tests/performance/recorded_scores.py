@@ -71,7 +71,7 @@ class Recording:
 
 def score_all(run: Run, file: Path, report: Report) -> None:
     """Adds what ``file`` lacks of the scores of sliced INT8 models on the run's search part; may be killed any time."""
-    space, part, head = run.supernet.space.restrict(**CHOICES), run.part("search"), run.configuration.head
+    space, part, head = run.models.supernet.space.restrict(**CHOICES), run.models.part("search"), run.configuration.head
     genomes = enumerate_space(space)
     done = {tuple(entry["genome"]) for entry in read_lines(file)}
     # In random order, so that any beginning of the file is a sample of the space.
@@ -79,7 +79,7 @@ def score_all(run: Run, file: Path, report: Report) -> None:
         genome = tuple(genomes[row].tolist())
         if genome in done:
             continue
-        session = open_model(run.exporter.sliced(space.decode(genomes[row])))
+        session = open_model(run.models.exporter.sliced(space.decode(genomes[row])))
         outputs = np.stack(outputs_of(session, part.encoded, head, range(len(part.encoded))))
         right = outputs.argmax(1) == part.labels
         append_line(file, {"genome": genome, "right": np.packbits(right).tobytes().hex()})
@@ -88,7 +88,7 @@ def score_all(run: Run, file: Path, report: Report) -> None:
 
 def write_recording(run: Run, predictor: LatencyBound, scored: Path, file: Path) -> None:
     """The compact file of what ``score_all`` wrote, with the predictor's latencies. Raises ValueError if any lacks."""
-    space, texts = run.supernet.space.restrict(**CHOICES), len(run.part("search").encoded)
+    space, texts = run.models.supernet.space.restrict(**CHOICES), len(run.models.part("search").encoded)
     entries = {tuple(entry["genome"]): entry["right"] for entry in read_lines(scored)}
     genomes = enumerate_space(space)
     if missing := len(genomes) - len(entries):
@@ -96,17 +96,17 @@ def write_recording(run: Run, predictor: LatencyBound, scored: Path, file: Path)
     bits = [np.frombuffer(bytes.fromhex(entries[tuple(genome)]), np.uint8) for genome in genomes.tolist()]
     right = np.unpackbits(np.stack(bits), axis=1)[:, :texts].astype(bool)
     differ = right.any(0) & ~right.all(0)
-    within = np.stack([run.supernet.space.encode(space.decode(genome)) for genome in genomes])
+    within = np.stack([run.models.supernet.space.encode(space.decode(genome)) for genome in genomes])
     latency_ms, upper_ms = predictor.predict(within)
     header = {
         "space": space.to_json(),
         "checkpoint": run.configuration.checkpoint,
         "task": run.configuration.data.task,
-        "supernet": run.supernet.digest,
+        "supernet": run.models.supernet.digest,
         "metric": "accuracy",
         "form": "sliced INT8",
-        "onnxruntime": run.target.fingerprint["onnxruntime"],
-        "target": {name: run.target.to_json()[name] for name in ("setup", "workloads")},
+        "onnxruntime": run.models.target.fingerprint["onnxruntime"],
+        "target": {name: run.models.target.to_json()[name] for name in ("setup", "workloads")},
         "text_count": texts,
         "always_right": int(right.all(0).sum()),
         "differing_texts": int(differ.sum()),

@@ -46,13 +46,13 @@ def shrunk_evenly(space: SearchSpace) -> Genomes:
     """Layers alike, and every dimension at the same share of its range but for rounding up or down."""
     shares = np.linspace(0, 1, 201)[:, None] * (space.bounds - 1)
     groups = [[0], [1], *(list(range(columns.start, columns.stop)) for columns in space.columns.values())]
-    found = []
+    variants = []
     for ways in product((np.floor, np.ceil), repeat=len(groups)):
         genomes = shares.copy()
         for way, genes in zip(ways, groups, strict=True):
             genomes[:, genes] = way(genomes[:, genes].round(9))
-        found.append(space.repair(genomes))
-    return np.unique(np.vstack(found), axis=0)
+        variants.append(space.repair(genomes))
+    return np.unique(np.vstack(variants), axis=0)
 
 
 def fewer_layers(space: SearchSpace) -> Genomes:
@@ -65,14 +65,16 @@ def fewer_layers(space: SearchSpace) -> Genomes:
 def searched_in_fp32(run: Run) -> Genomes | None:
     """The Pareto front of all that a search of this run scored in fp32, from the best score down."""
     scored: dict[tuple[int, ...], Mapping[str, Any]] = {}
-    for path in sorted(run.folder.glob("search/fp32-*/search.json")):
+    for path in sorted(run.folder.path.glob("search/fp32-*/search.json")):
         for candidate in json.loads(path.read_text())["candidates"]:
             if not candidate.get("estimated"):
                 scored[tuple(candidate["genome"])] = candidate
     if not scored:
         return None
     genomes = np.array(list(scored), np.int16)
-    scores, latency_ms = (np.array([one[key] for one in scored.values()]) for key in ("score", "latency_ms"))
+    scores, latency_ms = (
+        np.array([candidate[key] for candidate in scored.values()]) for key in ("score", "latency_ms")
+    )
     rows = pareto_rows(scores, latency_ms)
     return genomes[rows[np.argsort(-scores[rows], kind="stable")]]
 
@@ -90,48 +92,51 @@ def first_within(predictor: Predictor, genomes: Genomes, budget_ms: float) -> tu
 
 def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
     """Budget and entry, winners first under each budget."""
-    space, predictor = run.supernet.space, checked_predictor(run)
-    _, _, reference = usable_timings(run)
+    space, predictor = run.models.supernet.space, checked_predictor(run.configuration, run.folder, run.models)
+    _, _, reference = usable_timings(run.folder, run.models)
     lists = {"shrunk evenly": slowest_first(predictor, shrunk_evenly(space)), "fewer layers": fewer_layers(space)}
     searched = searched_in_fp32(run)
     if searched is not None:
         lists["fp32-searched"] = searched
     for budget in run.configuration.search.budgets:
-        winner = json.loads((run.search_folder(budget) / "search.json").read_text())["winner"]
+        winner = json.loads((run.folder.search(budget) / "search.json").read_text())["winner"]
         if winner is None:
             continue
         subnet = space.decode(np.array(winner["genome"]))
-        yield budget, Entry(f"winner {budget}", run.exporter, subnet, "int8", winner["predicted_ms"])
+        yield budget, Entry(f"winner {budget}", run.models.exporter, subnet, "int8", winner["predicted_ms"])
         for name, genomes in lists.items():
-            found = first_within(predictor, genomes, budget_in_ms(budget, reference.latency_ms))
-            if found:
-                yield budget, Entry(f"{name}, {budget}", run.exporter, space.decode(found[0]), "int8", found[1])
+            fitting = first_within(predictor, genomes, budget_in_ms(budget, reference.latency_ms))
+            if fitting:
+                yield (
+                    budget,
+                    Entry(f"{name}, {budget}", run.models.exporter, space.decode(fitting[0]), "int8", fitting[1]),
+                )
 
 
 def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, float]]:
     """How far each winner's score lies above the others of its budget, and the ``mean`` over the budgets."""
-    part, head = run.part("report"), run.configuration.head
+    part, head = run.models.part("report"), run.configuration.head
     outputs = {
         entry.name: model_outputs(entry.exporter.build(entry.subnet, "int8"), part.encoded, head)
         for _, entry in entries
     }
-    found: dict[str, dict[str, float]] = {}
+    by_budget: dict[str, dict[str, float]] = {}
     for budget in dict.fromkeys(budget for budget, _ in entries):
-        group = {entry.name: outputs[entry.name] for one, entry in entries if one == budget}
+        group = {entry.name: outputs[entry.name] for of_budget, entry in entries if of_budget == budget}
         # Differences to the winner: the other way round.
-        intervals = score_intervals(run.metric, group, part, f"winner {budget}", run.configuration.seed)
-        found[budget] = {}
+        intervals = score_intervals(run.texts.metric, group, part, f"winner {budget}", run.configuration.seed)
+        by_budget[budget] = {}
         for rival, key in RIVALS.items():
             if f"{rival}, {budget}" in intervals:
-                one = intervals[f"{rival}, {budget}"]["difference"]
-                found[budget] |= named(key, -one.value, -one.high, -one.low)
+                change = intervals[f"{rival}, {budget}"]["difference"]
+                by_budget[budget] |= named(key, -change.value, -change.high, -change.low)
     everything = np.arange(len(part.encoded))
-    values = {name: text_values(run.metric, rows, part, everything) for name, rows in outputs.items()}
-    found["mean"] = {}
+    values = {name: text_values(run.texts.metric, rows, part, everything) for name, rows in outputs.items()}
+    by_budget["mean"] = {}
     for rival, key in RIVALS.items():
         pairs = [
             (values[f"winner {budget}"], values[f"{rival}, {budget}"])
-            for budget in found
+            for budget in by_budget
             if f"{rival}, {budget}" in values
         ]
         by_text = [winner - other for winner, other in pairs if winner is not None and other is not None]
@@ -139,8 +144,8 @@ def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, flo
             mean = np.mean(by_text, axis=0)
             drawn = np.random.default_rng(run.configuration.seed).integers(0, len(mean), (SAMPLES, len(mean)))
             low, high = np.percentile(mean[drawn].mean(1), [2.5, 97.5])
-            found["mean"] |= named(key, float(mean.mean()), float(low), float(high))
-    return found
+            by_budget["mean"] |= named(key, float(mean.mean()), float(low), float(high))
+    return by_budget
 
 
 def named(key: str, value: float, low: float, high: float) -> dict[str, float]:
@@ -156,19 +161,27 @@ def main() -> None:
     run = Run(read_configuration(arguments.run / "run.yaml", overrides), Console(to_stderr=arguments.json))
     try:
         entries = list(entries_of(run))
-        _, _, reference = usable_timings(run)
-        rows = compare(run, [entry for _, entry in entries], reference)
-        show(run, rows)
+        _, _, reference = usable_timings(run.folder, run.models)
+        rows = compare(
+            run.configuration,
+            run.console,
+            run.texts,
+            run.target,
+            run.models,
+            [entry for _, entry in entries],
+            reference,
+        )
+        show(run.configuration, run.console, run.texts, run.target, run.models, rows)
         by_budget = gains(run, entries)
     finally:
         run.close()
     lines = []
-    for budget, found in by_budget.items():
+    for budget, figures in by_budget.items():
         for rival, key in RIVALS.items():
-            if f"gain_{key}" in found:
-                ends = {end: found[f"gain_{key}_{end}"] for end in ("low", "high")}
-                lines.append((budget, rival, difference({"value": found[f"gain_{key}"], **ends})))
-    run.console.table(f"The winner's {run.metric} above", ("budget", "of", "difference (95 %)"), lines)
+            if f"gain_{key}" in figures:
+                ends = {end: figures[f"gain_{key}_{end}"] for end in ("low", "high")}
+                lines.append((budget, rival, difference({"value": figures[f"gain_{key}"], **ends})))
+    run.console.table(f"The winner's {run.texts.metric} above", ("budget", "of", "difference (95 %)"), lines)
     if arguments.json:
         for row in rows:
             del row["visits"]

@@ -23,11 +23,13 @@ def measure_hits(run: Run, searches: int) -> dict[str, float]:
     Budgets lie evenly between the speeds; scores already known from one search are used by the next. Everything is
     timed after the last search.
     """
-    predictor = checked_predictor(run)
-    _, _, reference = usable_timings(run)
-    space, precision = run.supernet.space, run.configuration.precision
-    scores = run.folder / "search" / "hits-scores.jsonl"
-    scorer = Scorer(run.exporter, run.part("search"), precision, run.metric, scores, "sliced", Race())
+    predictor = checked_predictor(run.configuration, run.folder, run.models)
+    _, _, reference = usable_timings(run.folder, run.models)
+    space, precision = run.models.supernet.space, run.configuration.precision
+    scores = run.folder.path / "search" / "hits-scores.jsonl"
+    scorer = Scorer(
+        run.models.exporter, run.models.part("search"), precision, run.texts.metric, scores, "sliced", Race()
+    )
     finalists: list[tuple[float, float, Candidate]] = []
     for number, speed in enumerate(np.linspace(*SPEEDS, searches).tolist()):
         budget_ms = reference.latency_ms / speed
@@ -36,15 +38,15 @@ def measure_hits(run: Run, searches: int) -> dict[str, float]:
         except InfeasibleBudgetError as error:
             run.console.say(f"{speed:.2f}x: {error}")
             continue
-        log = run.folder / "search" / "hits" / f"{speed:.3f}x.jsonl"
+        log = run.folder.path / "search" / "hits" / f"{speed:.3f}x.jsonl"
         with run.console.progress(f"search {speed:.2f}x") as report:
             run_search(evolution, scorer, CANDIDATES, log, f"{scorer.context} {predictor.inputs}", report)
         finalists += [(speed, budget_ms, candidate) for candidate in evolution.ranking[:FINALISTS]]
     models = {
-        str(place): run.exporter.build(space.decode(np.array(candidate.genome)), precision)
+        str(place): run.models.exporter.build(space.decode(np.array(candidate.genome)), precision)
         for place, (_, _, candidate) in enumerate(finalists)
     }
-    timings = time_finally(run, models, reference)
+    timings = time_finally(run.console, run.target, run.models, models, reference)
     rows, hits, used, errors = [], [], [], []
     for place, (speed, budget_ms, candidate) in enumerate(finalists):
         [finalist] = judge([candidate], {candidate.genome: [timings[str(place)]]}, [Budget(budget_ms)])

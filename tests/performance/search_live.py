@@ -17,10 +17,10 @@ class RunField:
     """The space of a run with its predictor's latencies; scores are of sliced INT8 models, remembered in the run."""
 
     def __init__(self, run: Run) -> None:
-        self.space = run.supernet.space
-        self.predictor = find_predictor(run.predictors_folder, "int8", run.target)
-        cache = run.folder / "search" / "live-scores.jsonl"
-        self.scorer = Scorer(run.exporter, run.part("search"), "int8", run.metric, cache, "sliced")
+        self.space = run.models.supernet.space
+        self.predictor = find_predictor(run.folder.predictors, "int8", run.models.target)
+        cache = run.folder.path / "search" / "live-scores.jsonl"
+        self.scorer = Scorer(run.models.exporter, run.models.part("search"), "int8", run.texts.metric, cache, "sliced")
 
     def predict(self, genomes: Genomes) -> tuple[Vector, Vector]:
         return self.predictor.predict(genomes)

@@ -35,7 +35,7 @@ def time_forms(models: dict[str, bytes], workload: Workload, protocol: TimingPro
     """Median latency in ms by form."""
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
     samples = time_interleaved(sessions, "own", [workload], protocol)
-    return {name: float(np.median(found.model_ns)) / 1e6 for name, found in samples.items()}
+    return {name: float(np.median(timed.model_ns)) / 1e6 for name, timed in samples.items()}
 
 
 def main() -> None:
@@ -48,19 +48,19 @@ def main() -> None:
     console = Console(to_stderr=arguments.json)
     run = Run(read_configuration(arguments.run / "run.yaml", {"folder": str(arguments.run)}), console)
     count = 10 if arguments.quick else arguments.subnets
-    space, part, head = run.supernet.space, run.part("search"), run.configuration.head
+    space, part, head = run.models.supernet.space, run.models.part("search"), run.configuration.head
     subnets: list[Subnet] = [space.decode(genome) for genome in stratified(space, count, np.random.default_rng(SEED))]
-    workload = Workload(1, 128, run.supernet.dimensions.vocab_size)
+    workload = Workload(1, 128, run.models.supernet.dimensions.vocab_size)
     latency_ms, scores = [], []
     with console.progress("subnets") as progress:
         for number, subnet in enumerate(subnets, start=1):
-            own, sliced = run.exporter.build(subnet, "int8"), run.exporter.sliced(subnet)
+            own, sliced = run.models.exporter.build(subnet, "int8"), run.models.exporter.sliced(subnet)
             timed = time_forms(
                 dict(zip(FORMS, (own, sliced, own), strict=True)), workload, TimingProtocol.fixed(30, runs=3)
             )
             latency_ms.append([timed[form] for form in FORMS])
             outputs = [model_outputs(model, part.encoded, head) for model in (own, sliced)]
-            scores.append([METRICS[run.metric](output, part) for output in outputs])
+            scores.append([METRICS[run.texts.metric](output, part) for output in outputs])
             progress(number, len(subnets), subnet.describe())
     run.close()
     own_ms, sliced_ms, again_ms = np.array(latency_ms).T
@@ -81,7 +81,7 @@ def main() -> None:
         "top_share": float(np.isin(best, kept).mean()),
     }
     console.table(
-        f"{len(subnets)} subnets, INT8 sliced and of their own; {run.metric} on {len(part.encoded)} search texts",
+        f"{len(subnets)} subnets, INT8 sliced and of their own; {run.texts.metric} on {len(part.encoded)} search texts",
         ("subnet", "own ms", "sliced ms", "own again ms", "own score", "sliced score"),
         [
             (subnet.describe(), *(f"{value:.2f}" for value in times), *(f"{value:.4f}" for value in pair))

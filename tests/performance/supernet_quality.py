@@ -33,7 +33,7 @@ POOL, SEED = 20_000, 0
 
 def candidates(run: Run, share: float, count: int) -> list[Subnet]:
     """Random subnets within 2 % of a share of the largest one's multiply-adds."""
-    space = run.supernet.space
+    space = run.models.supernet.space
     rng = np.random.default_rng([SEED, round(100 * share)])
     pool = np.unique(space.sample(POOL, rng), axis=0)
     near = pool[np.abs(multiply_adds(space)(pool) / (share * space.largest.multiply_adds) - 1) < 0.02]
@@ -57,36 +57,36 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
     run = Run(read_configuration(arguments.run / "run.yaml", {"folder": str(arguments.run)}), console)
-    supernet, teacher = load_network(run.supernet_folder), load_network(run.teacher_folder)
-    search, report = run.part("search"), first(run.part("report"), arguments.texts)
+    supernet, teacher = load_network(run.folder.supernet), load_network(run.folder.teacher)
+    search, report = run.models.part("search"), first(run.models.part("report"), arguments.texts)
 
     def score(network: Supernet, subnet: Subnet, part: Part) -> float:
-        return METRICS[run.metric](network_outputs(network, part.encoded, subnet), part)
+        return METRICS[run.texts.metric](network_outputs(network, part.encoded, subnet), part)
 
-    chosen = {"largest": run.supernet.space.largest}
+    chosen = {"largest": run.models.supernet.space.largest}
     with console.progress("choosing subnets on the search part") as progress:
         for number, (name, share) in enumerate((("half", 0.5), ("quarter", 0.25)), start=1):
             chosen[name] = max(
                 candidates(run, share, arguments.candidates), key=lambda subnet: score(supernet, subnet, search)
             )
             progress(number, 2, name)
-    chosen["smallest"] = run.supernet.space.smallest
+    chosen["smallest"] = run.models.supernet.space.smallest
 
     full = teacher.dimensions.full_subnet
-    settings = [("teacher", full, teacher, run.teacher_exporter)]
-    settings += [(name, subnet, supernet, run.exporter) for name, subnet in chosen.items()]
+    settings = [("teacher", full, teacher, run.models.teacher_exporter)]
+    settings += [(name, subnet, supernet, run.models.exporter) for name, subnet in chosen.items()]
     figures: dict[str, float] = {}
     rows = []
     for name, subnet, network, exporter in settings:
         outputs = model_outputs(exporter.build(subnet, "int8"), report.encoded, run.configuration.head)
         figures[f"{name}_untrained"] = score(teacher, subnet, report)
         figures[f"{name}_fp32"] = score(network, subnet, report)
-        figures[f"{name}_int8"] = METRICS[run.metric](outputs, report)
+        figures[f"{name}_int8"] = METRICS[run.texts.metric](outputs, report)
         scores = [f"{figures[f'{name}_{kind}']:.4f}" for kind in ("untrained", "fp32", "int8")]
         share = subnet.multiply_adds / full.multiply_adds
         rows.append((name, subnet.describe(), f"{share:.2f}", *scores))
     columns = ("network", "architecture", "share of multiply-adds", "before training", "trained, fp32", "trained, INT8")
-    console.table(f"{run.metric} on {len(report.encoded)} report texts", columns, rows)
+    console.table(f"{run.texts.metric} on {len(report.encoded)} report texts", columns, rows)
     run.close()
     if arguments.json:
         print(json.dumps(figures))

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from ortnas.bench.host import HostError
+from ortnas.bench.host import Host, HostError
 from ortnas.bench.request import Request
+from ortnas.bench.testing.hosts import HostSuite
 from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.search.cluster import ClusterError, ClusterHost, connected, on_cluster
@@ -26,6 +27,8 @@ from ortnas.search.scoring import Outcome, Scorer, Spread, in_threads
 from tests.networks import SizePredictor, make_space, random_subnets
 from tests.search.landscape import capacity
 from tests.search.test_scoring import make_exporter, make_part, part_labelled_by
+
+pytestmark = pytest.mark.slow
 
 ray = pytest.importorskip("ray", reason="ray is not installed; it is the extra 'ray'")
 
@@ -183,3 +186,10 @@ def test_a_label_that_no_node_carries_is_named_with_what_to_do() -> None:
 def test_a_host_that_cannot_time_even_the_anchor_says_so() -> None:
     with pytest.raises(HostError, match="ray:phone"):
         ClusterHost("phone", timeout_s=60).measure({}, Request(b"no model"))
+
+
+@pytest.mark.usefixtures("nodes")
+class TestRay(HostSuite):
+    @pytest.fixture
+    def host(self) -> Host:
+        return ClusterHost("phone", timeout_s=60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from ortnas.nas.architecture.blocks import Block, Gate, Product
+from ortnas.nas.architecture.blocks import POST_NORM, Block, Gate, Product
 from ortnas.nas.architecture.families.family import Family, Network
 from ortnas.nas.architecture.ops import HeadPart, Ops, Weight
 from ortnas.nas.architecture.subnet import Layer
@@ -39,44 +39,6 @@ _FACTORISED_ENTRY = Block(
     products=(Product("embeddings/projection", "embeddings.projection"),),
     gates=(Gate("hidden", ("embeddings.projection.weight", "embeddings.projection.bias"), ("hidden",)),),
     output="embeddings/projected",
-)
-_LAYER = Block(
-    tensors={
-        "query.weight": ("heads", "head", "hidden"),
-        "query.bias": ("heads", "head"),
-        "key.weight": ("heads", "head", "hidden"),
-        "key.bias": ("heads", "head"),
-        "value.weight": ("heads", "head", "hidden"),
-        "value.bias": ("heads", "head"),
-        "output.weight": ("hidden", "heads", "head"),
-        "output.bias": ("hidden",),
-        "attention_norm.weight": ("hidden",),
-        "attention_norm.bias": ("hidden",),
-        "ffn_in.weight": ("ffn", "hidden"),
-        "ffn_in.bias": ("ffn",),
-        "ffn_out.weight": ("hidden", "ffn"),
-        "ffn_out.bias": ("hidden",),
-        "ffn_norm.weight": ("hidden",),
-        "ffn_norm.bias": ("hidden",),
-    },
-    products=(
-        Product("attention/query", "query"),
-        Product("attention/key", "key"),
-        Product("attention/value", "value"),
-        Product("attention/output", "output"),
-        Product("ffn/in", "ffn_in"),
-        Product("ffn/out", "ffn_out"),
-    ),
-    # Inside a head, the order of query and key is their own, as only their products count.
-    gates=(
-        Gate("heads", ("output.weight",), ("heads",)),
-        Gate("value", ("output.weight",), ("heads", "head"), modules=("value", "output")),
-        Gate("query", ("query.weight", "query.bias"), ("heads", "head"), modules=("query", "key")),
-        Gate("ffn", ("ffn_out.weight",), ("ffn",)),
-        Gate("hidden", ("attention_norm.weight", "attention_norm.bias"), ("hidden",)),
-        Gate("hidden", ("ffn_norm.weight", "ffn_norm.bias"), ("hidden",)),
-    ),
-    output="ffn/norm",
 )
 
 
@@ -121,7 +83,7 @@ def _layer(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], ma
     return ops.layer_norm(f"{name}/ffn/norm", x, weights["ffn_norm.weight"], weights["ffn_norm.bias"], epsilon)
 
 
-NETWORK = Network(_ENTRY, _FACTORISED_ENTRY, _LAYER, _look_up, _encode)
+NETWORK = Network(_ENTRY, _FACTORISED_ENTRY, POST_NORM, _look_up, _encode)
 
 EMBEDDING_NAMES = {
     "embeddings.word": "embeddings.word_embeddings.weight",

@@ -15,7 +15,7 @@ from ortnas.nas.console import Console
 from ortnas.nas.data import DataError
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.data import data as show_data
+from ortnas.nas.stages.commands import data as show_data
 from ortnas.nas.text import IGNORED
 from ortnas.search.intervals import score_intervals
 from tests.networks import make_dimensions, write_bert
@@ -29,7 +29,7 @@ def open_run(folder: Path, source: Path, bert: Path, **changes: Any) -> Run:
 
 def digest_of(run: Run) -> str:
     try:
-        return run.data.digest
+        return run.texts.data.digest
     finally:
         run.close()
 
@@ -63,9 +63,9 @@ def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
 ) -> None:
     def recipe_of(**settings: Any) -> Recipe:
         run = open_run(tmp_path, corpus, bert_folder, quantization=settings)
-        run.__dict__["teacher"] = SimpleNamespace(dimensions=make_dimensions())
+        run.models.__dict__["teacher"] = SimpleNamespace(dimensions=make_dimensions())
         try:
-            return run.recipe
+            return run.models.recipe
         finally:
             run.close()
 
@@ -96,17 +96,17 @@ def test_one_run_folder_serves_one_command_at_a_time(tmp_path: Path, corpus: Pat
 def test_the_tokenizer_follows_the_checkpoint_and_outlives_it(tmp_path: Path, corpus: Path) -> None:
     bert = write_bert(tmp_path / "bert")
     run = open_run(tmp_path, corpus, bert)
-    first = (run.tokenizer_folder / "tokenizer.json").read_text()
+    first = (run.texts.tokenizer_folder / "tokenizer.json").read_text()
     run.close()
     write_bert(bert, vocabulary=("zebra",))
     run = open_run(tmp_path, corpus, bert)
-    second = (run.tokenizer_folder / "tokenizer.json").read_text()
+    second = (run.texts.tokenizer_folder / "tokenizer.json").read_text()
     run.close()
     assert "zebra" in second
     assert "zebra" not in first
     shutil.rmtree(bert)
     run = open_run(tmp_path, corpus, bert)
-    assert (run.tokenizer_folder / "tokenizer.json").read_text() == second
+    assert (run.texts.tokenizer_folder / "tokenizer.json").read_text() == second
     run.close()
 
 
@@ -115,13 +115,13 @@ def test_a_corpus_is_masked_once_for_scoring_and_anew_for_training(
 ) -> None:
     data = {"source": str(corpus), "calibration_size": 4, "search_size": 8, "report_size": 8, "max_length": 24}
     run = open_run(tmp_path, corpus, bert_folder, head="masked-lm", data=data)
-    first, again = run.data.held_out("search"), run.data._masked("search")
+    first, again = run.texts.data.held_out("search"), run.texts.data._masked("search")
     assert first.ids == again.ids
     assert first.labels == again.labels
     share = sum(tag != IGNORED for row in first.labels or () for tag in row) / first.lengths.sum()
     assert 0.05 < share < 0.3
-    assert run.data.encoded("training").label_array([0]) is None
-    assert run.data.masking is not None
+    assert run.texts.data.encoded("training").label_array([0]) is None
+    assert run.texts.data.masking is not None
     run.close()
 
 
@@ -145,14 +145,14 @@ def test_the_metric_of_tags_follows_their_scheme(
 ) -> None:
     source = write_tags(tmp_path / "tags", *tags)
     run = open_run(tmp_path, source, bert_folder, head="token-classification")
-    assert run.metric == metric
+    assert run.texts.metric == metric
     run.close()
     asked = open_run(tmp_path, source, bert_folder, head="token-classification", search={"metric": "entity_f1"})
     if metric == "entity_f1":
-        assert asked.metric == metric
+        assert asked.texts.metric == metric
     else:
         with pytest.raises(ConfigurationError, match="'entity_f1': the tags follow no scheme of entities"):
-            asked.metric  # noqa: B018
+            asked.texts.metric  # noqa: B018
     asked.close()
 
 
@@ -163,7 +163,7 @@ def test_words_beyond_the_longest_length_are_told_and_count_as_missed(
     sizes = {"source": str(source), "calibration_size": 10, "search_size": 20, "max_length": 16}
     run = open_run(tmp_path, source, bert_folder, head="token-classification", data=sizes)
     facts = show_data(run)["parts"]["report"]
-    part = Part(run.data.held_out("report"), run.data.examples("report"), run.data.labels)
+    part = Part(run.texts.data.held_out("report"), run.texts.data.examples("report"), run.texts.data.labels)
     run.close()
     assert part.encoded.labels is not None
     kept = [[label for label in labels if label != IGNORED] for labels in part.encoded.labels]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ortnas.nas.stages.train import train
+from ortnas.nas.stages.commands import train
 from tests.nas.stages.small_runs import open_run
 from tests.networks import write_bert
 

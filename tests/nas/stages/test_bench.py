@@ -26,10 +26,8 @@ from ortnas.nas.cli import app
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.bench import bench
-from ortnas.nas.stages.bundles import bundle, import_results
-from ortnas.nas.stages.fit import fit_predictor
-from ortnas.nas.stages.search import SearchError, search
+from ortnas.nas.stages.commands import bench, bundle, fit_predictor, import_results, search
+from ortnas.nas.stages.search import SearchError
 from ortnas.nas.stages.stored_timings import import_latencies
 from ortnas.predictors.latency_files import write_latency_file
 from tests.nas.stages.small_runs import open_run
@@ -44,8 +42,8 @@ def folder(trained: Path) -> Path:
 
 
 def row_count(run: Run) -> int:
-    with Store(run.store_file) as store:
-        return len(store.measurements(run.target, run.configuration.precision, run.timed_model))
+    with Store(run.folder.store_file) as store:
+        return len(store.measurements(run.models.target, run.configuration.precision, run.models.timed_model))
 
 
 def next_after(*arguments: str | Path) -> list[str]:
@@ -77,6 +75,7 @@ class Unreliable(SimulatedHost):
         return {name: Failure("broken") if name in self.broken else one for name, one in found.items()}
 
 
+@pytest.mark.slow
 def test_every_subnet_is_visited_as_often_as_configured(folder: Path) -> None:
     run = open_run(folder, bench={"visits": 3})
     result = bench(run)
@@ -88,14 +87,14 @@ def test_every_subnet_is_visited_as_often_as_configured(folder: Path) -> None:
 
 def test_a_host_that_vanishes_costs_nothing_that_was_measured(folder: Path) -> None:
     whole = open_run(folder)
-    whole.host = Unreliable(requests=2)  # type: ignore[misc]
+    whole.target.host = Unreliable(requests=2)  # type: ignore[misc]
     with pytest.raises(HostError, match="gone"):
         bench(whole)
     kept = row_count(whole)
     whole.close()
     assert 0 < kept < 24
     again = open_run(folder)
-    host = again.host = Unreliable()  # type: ignore[misc]
+    host = again.target.host = Unreliable()  # type: ignore[misc]
     result = bench(again)
     assert result["measurements"] == 12
     assert row_count(again) == 24
@@ -108,8 +107,8 @@ def test_a_host_that_vanishes_costs_nothing_that_was_measured(folder: Path) -> N
 
 def test_a_model_that_cannot_be_timed_costs_itself_and_is_not_tried_again(folder: Path) -> None:
     run = open_run(folder)
-    smallest = run.supernet.space.smallest.key
-    run.host = Unreliable(broken=[smallest])  # type: ignore[misc]
+    smallest = run.models.supernet.space.smallest.key
+    run.target.host = Unreliable(broken=[smallest])  # type: ignore[misc]
     result = bench(run)
     assert (result["measurements"], result["failed"]) == (11, 1)
     assert bench(run)["failed"] == 0
@@ -128,18 +127,19 @@ def test_a_host_that_changed_is_refused_until_a_new_target_is_asked_for(folder: 
             return answer | {"fingerprint": answer["fingerprint"] | {"onnxruntime": "9.9"}}
 
     changed = open_run(folder)
-    changed.host = Updated()  # type: ignore[misc]
+    changed.target.host = Updated()  # type: ignore[misc]
     with pytest.raises(StoreError, match=r"onnxruntime: '.*', here '9\.9'.*--new-target"):
         bench(changed)
     changed.close()
     second = open_run(folder, bench={"new_target": True})
-    second.host = Updated()  # type: ignore[misc]
+    second.target.host = Updated()  # type: ignore[misc]
     assert bench(second)["measurements"] == 12
-    with Store(second.store_file) as store:
+    with Store(second.folder.store_file) as store:
         assert len(store.targets()) == 2
     second.close()
 
 
+@pytest.mark.slow
 def test_threads_precisions_and_workloads_live_side_by_side_in_one_store(folder: Path) -> None:
     medians = {}
     for name, changes in {
@@ -156,27 +156,28 @@ def test_threads_precisions_and_workloads_live_side_by_side_in_one_store(folder:
     run = Run(check_configuration(document, "test"), Console(to_stderr=True))
     assert bench(run)["full_latency_ms"] > medians["plain"]
     fit_predictor(run)
-    with Store(run.store_file) as store:
+    with Store(run.folder.store_file) as store:
         assert len(store.targets()) == 3
-    assert len(list(run.predictors_folder.iterdir())) == 4
+    assert len(list(run.folder.predictors.iterdir())) == 4
     run.close()
 
 
+@pytest.mark.slow
 def test_timed_subnets_outside_todays_space_are_left_out_and_counted_once(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = open_run(folder, bench={"visits": 1})
     bench(run)
-    with Store(run.store_file) as store:
-        subnets = [Subnet.from_json(row.subnet) for row in run.measurements(store)]
-    space = run.supernet.space
+    with Store(run.folder.store_file) as store:
+        subnets = [Subnet.from_json(row.subnet) for row in run.models.measurements(store)]
+    space = run.models.supernet.space
     smaller = space.restrict(ffn_size=space.ffn_size[len(space.ffn_size) // 2 :])
     kept = [subnet for subnet in subnets if subnet in smaller]
     run.close()
     assert "today's space" not in capsys.readouterr().err
 
     again = open_run(folder, bench={"subnets": 14, "visits": 1})
-    again.supernet = replace(again.supernet, space=smaller)  # type: ignore[misc]
+    again.models.supernet = replace(again.models.supernet, space=smaller)  # type: ignore[misc]
     count = bench(again)["measurements"]
     assert 14 <= count <= 14 + len(kept)
     assert fit_predictor(again)["measurements"] == count
@@ -188,15 +189,16 @@ def test_timed_subnets_outside_todays_space_are_left_out_and_counted_once(
 
 def test_the_host_of_a_latency_file_is_no_target(folder: Path, tmp_path: Path) -> None:
     run = open_run(folder)
-    write_latency_file(tmp_path / "phone.lat", [(run.supernet.space.largest.to_json(), 3.0)])
-    import_latencies(run.store_file, tmp_path / "phone.lat", "int8")
+    write_latency_file(tmp_path / "phone.lat", [(run.models.supernet.space.largest.to_json(), 3.0)])
+    import_latencies(run.folder.store_file, tmp_path / "phone.lat", "int8")
     run.close()
     run = open_run(folder, target={"host": "stored:phone.lat"})
     with pytest.raises(ConfigurationError, match=r"timings of no host; .* `ortnas fit --latencies FILE`"):
-        _ = run.target
+        _ = run.models.target
     run.close()
 
 
+@pytest.mark.slow
 def test_what_comes_next_is_said_with_the_options_that_were_given(folder: Path, tmp_path: Path) -> None:
     options = ["--folder", folder / "run", "--host", "simulated"]
     following = next_after(
@@ -211,6 +213,7 @@ def test_what_comes_next_is_said_with_the_options_that_were_given(folder: Path, 
     assert following == ["fit", "--latencies", str(tmp_path / "a phone.lat"), "--precision", "fp32"]
 
 
+@pytest.mark.slow
 def test_an_active_run_ends_at_its_goal_and_says_so(folder: Path) -> None:
     run = open_run(folder, bench={"until_error": "60%", "subnets": 40})
     assert "error of 60.0% is reached" in bench(run)["ending"]
@@ -244,9 +247,11 @@ def test_a_bundle_is_timed_elsewhere_and_its_results_come_home(folder: Path, tmp
     assert fit_predictor(there)["measurements"] == 10
     with pytest.raises(SearchError, match="no finalist measured there; `ortnas search --candidates N` lists"):
         search(there)
-    assert not there.scores_file.exists()
+    assert not there.folder.scores_file.exists()
     with pytest.raises(HostError, match="known from imported timings only"):
-        there.host.measure({}, Request(b"", there.target.setup, there.target.workloads, there.protocol))
+        there.target.host.measure(
+            {}, Request(b"", there.models.target.setup, there.models.target.workloads, there.target.protocol)
+        )
     there.close()
 
     lines = results.read_text().splitlines()
@@ -264,7 +269,7 @@ def test_more_threads_than_the_host_has_processors_are_warned_of(
 ) -> None:
     for threads, warned in ((8, False), (9, True)):
         run = open_run(trained, target={"threads": threads})
-        assert run.target.setup.threads == threads
+        assert run.models.target.setup.threads == threads
         run.close()
         said = " ".join(capsys.readouterr().err.split())
         assert (f"target.threads = {threads}: the host has 8 processors" in said) is warned

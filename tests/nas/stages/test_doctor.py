@@ -144,7 +144,7 @@ def test_this_machine_is_examined(model: bytes, capsys: pytest.CaptureFixture[st
         result = doctor(host, Setup(), WORKLOADS, Console(), model, sessions=3, protocol=PROTOCOL, pause_s=0)
     assert json.loads(json.dumps(result)) == result
     assert len(result["sessions_ms"]) == len(result["plain_sessions_ms"]) == 3
-    assert all(0.001 < value < 1000 for value in result["sessions_ms"] + result["plain_sessions_ms"])
+    assert min(result["sessions_ms"] + result["plain_sessions_ms"]) > 0
     assert 0 < result["noise_floor"]["median"] <= result["noise_floor"]["p95"]
     assert result["versions"]["onnxruntime"] == result["fingerprint"]["onnxruntime"]
     shown = capsys.readouterr().out
@@ -164,6 +164,7 @@ def test_more_threads_than_processors_fail_here(model: bytes) -> None:
     assert {finding["name"] for finding in result["findings"] if finding["state"] == "fail"} >= {"processors"}
 
 
+@pytest.mark.slow
 def test_without_a_model_half_a_random_one_is_timed_beside_the_whole() -> None:
     workloads = (Workload(1, 16, 120, weight=3), Workload(2, 8, 100))
     with LocalHost() as host:
@@ -183,15 +184,15 @@ def test_one_session_is_refused(model: bytes) -> None:
         doctor(host, Setup(), WORKLOADS, Console(to_stderr=True), model, sessions=1)
 
 
-class DriftingHost(LocalHost):
-    """This machine, where everything takes four times as long from the third session on; no neighbour does that."""
+class DriftingHost(SimulatedHost):
+    """Everything takes four times as long from the third session on."""
 
     visits = 0
 
     def measure(self, *arguments: Any, **named: Any) -> Any:
         self.visits += 1
-        found = super().measure(*arguments, **named)
-        return found if self.visits < 3 else {name: slowed(samples) for name, samples in found.items()}
+        results = super().measure(*arguments, **named)
+        return results if self.visits < 3 else {name: slowed(samples) for name, samples in results.items()}
 
 
 def slowed(samples: Samples) -> Samples:
@@ -220,6 +221,7 @@ def test_it_is_said_what_the_anchor_is_worth(noise: float, plain: float, said: s
     assert second.startswith("Two subnets less than 8.00% apart ")
 
 
+@pytest.mark.slow
 def test_a_host_without_noise_shows_none() -> None:
     with SimulatedHost(noise=0) as host:
         result = doctor(host, Setup(), WORKLOADS, Console(to_stderr=True), sessions=3, pause_s=0)

@@ -20,10 +20,9 @@ from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.files import write_json
 from ortnas.nas.run.configuration import ConfigurationError
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.export import deliver
+from ortnas.nas.stages.commands import deliver, train
 from ortnas.nas.stages.further_training import refined_folder
 from ortnas.nas.stages.scoring import make_scorer
-from ortnas.nas.stages.train import train
 from tests.nas.stages.small_runs import open_run
 
 
@@ -40,16 +39,17 @@ def run(trained: Path, tmp_path: Path) -> Iterator[Run]:
 
 def write_winner(run: Run, budget: str, scored_with: str) -> Subnet:
     """As a search writes it down."""
-    space = run.supernet.space
+    space = run.models.supernet.space
     genome = space.sample(1, np.random.default_rng(5))[0]
     winner = {"genome": genome.tolist(), "score": 0.5, "predicted_ms": 0.1}
     document = {"budget": budget, "budget_ms": 0.2, "scored_with": scored_with, "winner": winner}
-    write_json(run.search_folder(budget) / "search.json", document)
+    write_json(run.folder.search(budget) / "search.json", document)
     return space.decode(genome)
 
 
+@pytest.mark.slow
 def test_any_subnet_becomes_a_package_that_claims_no_search(run: Run, tmp_path: Path) -> None:
-    space, out = run.supernet.space, tmp_path / "wohin ä"
+    space, out = run.models.supernet.space, tmp_path / "wohin ä"
     file = tmp_path / "ein subnet.json"
     file.write_text(json.dumps(space.largest.to_json()))
     names = [space.smallest.key[:6], str(file), space.smallest.key]
@@ -61,7 +61,7 @@ def test_any_subnet_becomes_a_package_that_claims_no_search(run: Run, tmp_path: 
         assert (record["budget"], record["budget_ms"], record["latency"]["predicted_ms"]) == (None, None, None)
         assert record["latency"]["measured_ms"] == row["measured_ms"]
         assert record["intervals"] == row["intervals"]
-        assert record["data"]["texts"] == run.trained_data.counts["training"]
+        assert record["data"]["texts"] == run.models.data.counts["training"]
         card = (folder / "README.md").read_text()
         assert "95 % interval" in card
         for claim in ("budget", "winner", "search", "predicted"):
@@ -73,15 +73,17 @@ def test_any_subnet_becomes_a_package_that_claims_no_search(run: Run, tmp_path: 
 
 
 def test_a_winner_keeps_its_budget_and_further_training_its_weights(run: Run) -> None:
-    winner = write_winner(run, "2x", make_scorer(run).context)
+    winner = write_winner(
+        run, "2x", make_scorer(run.configuration, run.console, run.folder, run.texts, run.target, run.models).context
+    )
     (folder,) = map(Path, deliver(run, ["2x"])["packages"])
-    assert folder == run.folder / "packages" / f"int8-{winner.key}"
+    assert folder == run.folder.path / "packages" / f"int8-{winner.key}"
     record = read_record(folder)
     assert (record["budget"], record["budget_ms"], record["search_score"]) == ("2x", 0.2, 0.5)
     assert "winner of a search under a latency budget of 0.20 ms" in (folder / "README.md").read_text()
 
-    target = refined_folder(run, winner, quantization_aware=False)
-    shutil.copytree(run.supernet_folder, target)
+    target = refined_folder(run.folder, winner, quantization_aware=False)
+    shutil.copytree(run.folder.supernet, target)
     description = json.loads((target / "supernet.json").read_text())
     description["provenance"] |= {"subnet": winner.to_json(), "refinement": {"steps": 7}}
     write_json(target / "supernet.json", description)
@@ -95,7 +97,7 @@ def test_a_winner_keeps_its_budget_and_further_training_its_weights(run: Run) ->
 def test_what_cannot_be_packaged_is_said_before_any_work(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smallest = run.supernet.space.smallest
+    smallest = run.models.supernet.space.smallest
     (tmp_path / "file").write_text("x")
     for place in (tmp_path / "file" / "below", Path("/proc/packages")):
         with pytest.raises(OSError, match=str(place.name)):
@@ -119,10 +121,10 @@ def test_what_cannot_be_packaged_is_said_before_any_work(
 def test_a_full_model_that_no_file_holds_is_left_out_of_the_comparison(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    full = run.teacher.dimensions.full_subnet
-    sizes = [subnet_bytes(run.teacher.dimensions, full, recipe) for recipe in (run.recipe, None)]
+    full = run.models.teacher.dimensions.full_subnet
+    sizes = [subnet_bytes(run.models.teacher.dimensions, full, recipe) for recipe in (run.models.recipe, None)]
     monkeypatch.setattr(build, "LARGEST_MODEL_BYTES", sum(sizes) // 2)
-    names = [row["name"] for row in deliver(run, [run.supernet.space.smallest.key])["rows"]]
+    names = [row["name"] for row in deliver(run, [run.models.supernet.space.smallest.key])["rows"]]
     assert names[0] == "full model, INT8"
     assert "full model, FP32" not in names
     assert "the full model in FP32 is left out" in capsys.readouterr().err

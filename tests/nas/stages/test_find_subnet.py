@@ -20,43 +20,43 @@ from tests.networks import make_space, random_subnets
 def run(tmp_path: Path) -> Run:
     document = {"checkpoint": "x", "head": "embedding", "folder": str(tmp_path / "run"), "data": {"source": "x"}}
     run = Run(check_configuration(document, "test"), Console(to_stderr=True))
-    run.__dict__["supernet"] = SimpleNamespace(space=make_space())
+    run.models.__dict__["supernet"] = SimpleNamespace(space=make_space())
     return run
 
 
 def test_a_budget_names_its_winner(run: Run) -> None:
     space = make_space()
     genome = space.sample(1, np.random.default_rng(0))[0]
-    write_json(run.search_folder("2x") / "search.json", {"winner": {"genome": genome.tolist()}})
-    assert find_subnet(run, "2x") == space.decode(genome)
-    write_json(run.search_folder("9x") / "search.json", {"winner": None})
+    write_json(run.folder.search("2x") / "search.json", {"winner": {"genome": genome.tolist()}})
+    assert find_subnet(run.configuration, run.folder, run.models, "2x") == space.decode(genome)
+    write_json(run.folder.search("9x") / "search.json", {"winner": None})
     with pytest.raises(ConfigurationError, match="9x: the search for that budget ended without a winner"):
-        find_subnet(run, "9x")
+        find_subnet(run.configuration, run.folder, run.models, "9x")
 
 
 def test_a_key_or_its_beginning_names_a_scored_subnet(run: Run) -> None:
     for subnet in random_subnets(make_space(), 30)[2:]:
         line = {"subnet_key": subnet.key, "subnet": subnet.to_json()}
-        append_line(run.search_folder("2x") / "candidates.jsonl", line)
-    assert find_subnet(run, subnet.key) == subnet
-    assert find_subnet(run, subnet.key[:8]) == subnet
-    assert find_subnet(run, make_space().smallest.key) == make_space().smallest
+        append_line(run.folder.search("2x") / "candidates.jsonl", line)
+    assert find_subnet(run.configuration, run.folder, run.models, subnet.key) == subnet
+    assert find_subnet(run.configuration, run.folder, run.models, subnet.key[:8]) == subnet
+    assert find_subnet(run.configuration, run.folder, run.models, make_space().smallest.key) == make_space().smallest
     with pytest.raises(ConfigurationError, match=r"begins the keys .*; give more digits"):
-        find_subnet(run, "")
+        find_subnet(run.configuration, run.folder, run.models, "")
     with pytest.raises(ConfigurationError, match=r"no searched or timed subnet .* searched budgets 2x"):
-        find_subnet(run, "nothing")
+        find_subnet(run.configuration, run.folder, run.models, "nothing")
 
 
 def test_a_file_holds_a_subnet_or_a_package_record(run: Run, tmp_path: Path) -> None:
     subnet = make_space().smallest
     for document in (subnet.to_json(), {"subnet": subnet.to_json(), "format": 2}):
         (tmp_path / "subnet.json").write_text(json.dumps(document))
-        assert find_subnet(run, str(tmp_path / "subnet.json")) == subnet
+        assert find_subnet(run.configuration, run.folder, run.models, str(tmp_path / "subnet.json")) == subnet
     (tmp_path / "subnet.json").write_text("[1, 2]")
     with pytest.raises(SpaceError, match="not a subnet"):
-        find_subnet(run, str(tmp_path / "subnet.json"))
+        find_subnet(run.configuration, run.folder, run.models, str(tmp_path / "subnet.json"))
     (tmp_path / "subnet.json").write_text("{")
     with pytest.raises(ConfigurationError, match=r"subnet\.json"):
-        find_subnet(run, str(tmp_path / "subnet.json"))
+        find_subnet(run.configuration, run.folder, run.models, str(tmp_path / "subnet.json"))
     with pytest.raises(ConfigurationError, match="no such file"):
-        find_subnet(run, str(tmp_path / "other.json"))
+        find_subnet(run.configuration, run.folder, run.models, str(tmp_path / "other.json"))

@@ -10,11 +10,10 @@ import pytest
 import yaml
 
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.bench import bench
-from ortnas.nas.stages.export import export
-from ortnas.nas.stages.fit import fit_predictor, folder_of
+from ortnas.nas.stages.commands import bench, export, fit_predictor, list_within_budget, search
+from ortnas.nas.stages.fit import folder_of
 from ortnas.nas.stages.scoring import make_scorer
-from ortnas.nas.stages.search import SearchError, list_within_budget, search
+from ortnas.nas.stages.search import SearchError
 from ortnas.predictors.fitting import PredictorError
 from ortnas.search.resolution import resolution_sentence
 from tests.nas.stages.small_runs import open_run
@@ -66,26 +65,29 @@ def test_every_method_ends_with_a_winner_within_the_budget(folder: Path, method:
         assert score["low"] <= score["value"] <= score["high"]
 
 
+@pytest.mark.slow
 def test_one_search_of_the_front_serves_every_budget(folder: Path) -> None:
     found, run = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
     assert set(found) == {"1.02x", "1.1x"}
     assert found["1.02x"]["candidates"] == found["1.1x"]["candidates"]
     assert len(found["1.1x"]["candidates"]) == 16
-    assert not (run.search_folder("1.1x") / "candidates.jsonl").exists()
+    assert not (run.folder.search("1.1x") / "candidates.jsonl").exists()
     again, _ = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
     assert again == found
 
 
+@pytest.mark.slow
 def test_the_same_search_is_not_made_again_and_another_one_is(folder: Path) -> None:
     first, run = searched(folder)
-    scores = run.scores_file.read_text()
+    scores = run.folder.scores_file.read_text()
     again, _ = searched(folder, workers=1)
     assert again == first
-    assert run.scores_file.read_text() == scores
+    assert run.folder.scores_file.read_text() == scores
     other, _ = searched(folder, rule="knee")
     assert other["1.1x"]["inputs"] != first["1.1x"]["inputs"]
 
 
+@pytest.mark.slow
 def test_a_budget_on_the_95th_percentile_is_stricter(folder: Path) -> None:
     # The slowest subnets meet it by their median.
     median, _ = searched(folder, budgets=["0.236"])
@@ -95,9 +97,10 @@ def test_a_budget_on_the_95th_percentile_is_stricter(folder: Path) -> None:
     assert tail["0.236"]["winner"]["measured_ms"] <= tail["0.236"]["budget_ms"]
 
 
+@pytest.mark.slow
 def test_a_second_target_has_to_be_met_too(folder: Path) -> None:
     run = open_run(folder)
-    first = str(folder_of(run))
+    first = str(folder_of(run.configuration, run.folder, run.models))
     run.close()
     alone, _ = searched(folder, budgets=["1.02x"])
     budget_ms = 0.9 * alone["1.02x"]["budget_ms"]
@@ -113,6 +116,7 @@ def test_a_budget_that_nothing_meets_ends_with_a_sentence_and_the_others_go_on(f
     assert error.value.found == ("1.1x",)
 
 
+@pytest.mark.slow
 def test_a_budget_that_everything_meets_is_left_to_the_score(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     searched(folder, budgets=["1000"])
     assert "only the score decides" in capsys.readouterr().err
@@ -123,7 +127,7 @@ def test_subnets_within_a_budget_are_listed_without_scores(folder: Path) -> None
     listed = list_within_budget(run, 5)
     assert len(listed["subnets"]) == 5
     assert all(0.85 * listed["budget_ms"] <= entry["upper_ms"] <= listed["budget_ms"] for entry in listed["subnets"])
-    assert not run.scores_file.exists()
+    assert not run.folder.scores_file.exists()
     run.close()
 
 
@@ -132,27 +136,31 @@ def test_scores_after_training_are_those_of_one_way_of_training(folder: Path) ->
     for training in ({}, {"batch_size": 3}, {"mixed_precision": "bf16"}, {"losses": {"relations": 1.0}}):
         for steps in (2, 3):
             run = open_run(folder, training=training, search={"fitness_steps": steps})
-            contexts.append(make_scorer(run).context)
+            contexts.append(
+                make_scorer(run.configuration, run.console, run.folder, run.texts, run.target, run.models).context
+            )
             run.close()
     assert len(set(contexts)) == 8
 
 
+@pytest.mark.slow
 def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
     found, run = searched(folder, fitness_steps=2, candidates=2)
     assert len(found["1.1x"]["candidates"]) == 2
-    assert not list(run.training_folder.glob("fitness-*"))
+    assert not list(run.folder.training.glob("fitness-*"))
     assert found["1.1x"]["winner"] is not None
     packaged = open_run(folder, search={"fitness_steps": 2, "candidates": 2})
     assert export(packaged)["packages"]
     packaged.close()
 
 
+@pytest.mark.slow
 def test_what_the_texts_can_show_is_said_first_and_computed_once(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, run = searched(folder)
     resolution = found["1.1x"]["resolution"]
-    assert resolution["search"]["metric"] == resolution["report"]["metric"] == run.metric
+    assert resolution["search"]["metric"] == resolution["report"]["metric"] == run.texts.metric
     assert (resolution["search"]["texts"], resolution["report"]["texts"]) == (32, 32)
     # As many texts of the same kind show as much.
     assert resolution["report"]["half_width"] == pytest.approx(resolution["search"]["half_width"])

@@ -20,8 +20,7 @@ from ortnas.nas.console import Console
 from ortnas.nas.files import read_lines
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.sensitivity import sensitivity
-from ortnas.nas.stages.train import train
+from ortnas.nas.stages.commands import sensitivity, train
 from ortnas.nas.stages.variants import Variants, added_ms, error_ms
 from tests.networks import write_bert
 
@@ -82,16 +81,17 @@ def run(folder: Path) -> Iterator[Run]:
 
 
 def evaluations(run: Run) -> Path:
-    return run.folder / "sensitivity" / "evaluations.jsonl"
+    return run.folder.path / "sensitivity" / "evaluations.jsonl"
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_product_that_int8_ruins(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     result = sensitivity(run, None, tolerance=0.02, limit=3, budget=None)
     assert result["keep_float"] == [SENSITIVE]
     assert result["ending"] == "goal"
     assert next(iter(result["alone"])) == SENSITIVE
     assert set(result["alone"]) == set(result["multiply_adds"])
-    assert sum(result["multiply_adds"].values()) == run.teacher.dimensions.full_subnet.multiply_adds * 16
+    assert sum(result["multiply_adds"].values()) == run.models.teacher.dimensions.full_subnet.multiply_adds * 16
     fp32, int8 = (result["baseline"][name]["score"] for name in ("fp32", "int8"))
     before, after = (step["evaluation"] for step in result["path"])
     assert (before["score"], fp32) == (int8, pytest.approx(1, abs=1e-6))
@@ -120,6 +120,7 @@ def test_the_search_finds_the_product_that_int8_ruins(run: Run, capsys: pytest.C
     assert "within the tolerance of 0.02; nothing to leave in float" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_evaluates_only_what_is_missing(run: Run) -> None:
     first = sensitivity(run, None, tolerance=0.0, limit=2, budget=None)
     recorded = evaluations(run).read_bytes()
@@ -139,10 +140,19 @@ def test_a_search_that_was_killed_goes_on_and_evaluates_only_what_is_missing(run
 
 
 def test_variants_differ_from_the_exported_model_only_in_what_stays_float(run: Run) -> None:
-    subnet = run.supernet.space.smallest
-    variants = Variants(run, run.exporter, subnet)
+    subnet = run.models.supernet.space.smallest
+    variants = Variants(
+        run.configuration,
+        run.console,
+        run.folder,
+        run.target,
+        run.models,
+        run.texts.metric,
+        run.models.exporter,
+        subnet,
+    )
     products = list(variants.multiply_adds())
-    exported = run.exporter.build(subnet, "int8")
+    exported = run.models.exporter.build(subnet, "int8")
     assert variants.build(()) == exported
     kept = variants.build((products[0], products[-1]))
     weights = {item.name: item.data_type for item in onnx.load_from_string(kept).graph.initializer}
@@ -154,19 +164,22 @@ def test_variants_differ_from_the_exported_model_only_in_what_stays_float(run: R
     assert variants.build(()) == exported
 
 
+@pytest.mark.slow
 def test_a_subnet_of_the_supernet_is_searched_on_its_own(run: Run, folder: Path) -> None:
-    space = run.supernet.space
+    space = run.models.supernet.space
     subnet = space.decode(space.repair(space.bounds[None] - 1 - np.eye(space.genes, dtype=np.int16)[:1])[0])
     (folder / "subnet.json").write_text(json.dumps(subnet.to_json()))
     result = sensitivity(run, str(folder / "subnet.json"), tolerance=0.0, limit=1, budget=None)
-    assert result["subnet_key"] == subnet.key != run.teacher.dimensions.full_subnet.key
+    assert result["subnet_key"] == subnet.key != run.models.teacher.dimensions.full_subnet.key
     # Whether one product is enough depends on the host's rounding.
     last, fp32 = result["path"][-1]["evaluation"]["score"], result["baseline"]["fp32"]["score"]
     assert result["ending"] == ("goal" if last >= fp32 else "limit")
     assert len(result["keep_float"]) == 1
     assert result["baseline"]["full_ms"] > 0
     assert [row["name"] for row in result["rows"]][2:4] == [f"{subnet.key}, FP32", f"{subnet.key}, INT8"]
-    assert json.loads((run.folder / "sensitivity" / f"{subnet.key}.json").read_text()) == json.loads(json.dumps(result))
+    assert json.loads((run.folder.path / "sensitivity" / f"{subnet.key}.json").read_text()) == json.loads(
+        json.dumps(result)
+    )
 
 
 def test_nothing_is_added_that_exceeds_the_budget(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +224,7 @@ def test_the_error_of_added_time_is_that_of_two_noisy_medians() -> None:
     assert error_ms(np.full(20, 10.0)) > 0
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_json_object(folder: Path) -> None:
     command = [sys.executable, "-m", "ortnas", "sensitivity", str(folder / "run.yaml"), "--json"]
     done = subprocess.run(

@@ -1,0 +1,118 @@
+"""A run's target: the host where subnets are timed, its session and its workloads."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import ExitStack
+from functools import cached_property
+
+import numpy as np
+
+from ortnas.bench.host import Host, StoredHost
+from ortnas.bench.hosts import open_host
+from ortnas.bench.store import Store
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Setup, TimingProtocol, Workload
+from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.console import Console
+from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.texts import Texts
+
+# So many quantiles stand for the lengths of the texts.
+_LENGTHS = 16
+
+
+class RunTarget:
+    """Opens the host when it is first asked for."""
+
+    def __init__(self, configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts) -> None:
+        self._configuration, self._console = configuration, console
+        self._folder, self._texts = run_folder, texts
+        self._cluster: ExitStack | None = None
+
+    @cached_property
+    def host(self) -> Host:
+        settings = self._configuration.target
+        if settings.host.startswith("stored:"):
+            return self._stored_host(settings.host.removeprefix("stored:"))
+        if settings.host.startswith("ray:"):
+            from ortnas.search.cluster import ClusterHost
+
+            self.join_cluster()
+            return ClusterHost(settings.host.removeprefix("ray:"))
+        return open_host(settings.host, settings.python, shlex.split(settings.ssh), self._configuration.seed)
+
+    def _stored_host(self, name: str) -> StoredHost:
+        with Store(self._folder.store_file) as store:
+            targets = [(host, target.fingerprint) for target, host in store.targets()]
+        fingerprints = {host: fingerprint for host, fingerprint in targets if "imported" not in fingerprint}
+        if name not in fingerprints:
+            # Of a latency file's host nothing is known that a recipe could be chosen by.
+            is_file = any(host == name for host, _ in targets)
+            advice = "; a latency file is fitted to by `ortnas fit --latencies FILE`" if is_file else ""
+            raise ConfigurationError(
+                f"target.host = 'stored:{name}': {self._folder.store_file} has timings of "
+                f"{', '.join(fingerprints) or 'no host'}" + advice
+            )
+        return StoredHost(name, fingerprints[name])
+
+    def of(self, network: Dimensions) -> Target:
+        """The host as it answers now, with the configured session and workloads, for the full network.
+
+        Raises ConfigurationError.
+        """
+        settings = self._configuration.target
+        for kind in settings.requests:
+            if kind.sequence > network.max_positions:
+                raise ConfigurationError(
+                    f"target.sequence = {kind.sequence}: the checkpoint has {network.max_positions} positions"
+                )
+        fingerprint = self.host.hello()["fingerprint"]
+        if settings.provider not in fingerprint["providers"]:
+            raise ConfigurationError(
+                f"target.provider = {settings.provider!r}: ONNX Runtime on the host has "
+                f"{', '.join(fingerprint['providers'])}"
+            )
+        cores = fingerprint["cores"]
+        if cores and settings.threads > cores:
+            self._console.say(
+                f"warning: target.threads = {settings.threads}: the host has {cores} processors, which more threads "
+                f"than that will share; timings will be slower and scatter"
+            )
+        options = tuple(sorted(settings.provider_options.items()))
+        setup = Setup(settings.provider, settings.threads, options, settings.spinning, settings.affinity)
+        workloads = tuple(
+            Workload(kind.batch, kind.sequence, network.vocab_size, self._lengths, kind.weight)
+            for kind in settings.requests
+        )
+        return Target(fingerprint, setup, workloads)
+
+    @cached_property
+    def _lengths(self) -> tuple[int, ...]:
+        """Token counts that timed inputs have, beside their padding."""
+        configured = self._configuration.target.lengths
+        if configured == "full":
+            return ()
+        if configured != "data":
+            return tuple(configured)
+        quantiles = np.quantile(self._texts.data.held_out("calibration").lengths, np.linspace(0, 1, _LENGTHS))
+        return tuple(int(length) for length in quantiles.round())
+
+    @property
+    def protocol(self) -> TimingProtocol:
+        return TimingProtocol(share=self._configuration.bench.confidence, cap_s=self._configuration.bench.cap_s)
+
+    def join_cluster(self) -> None:
+        """Connects to the configured Ray cluster, once, until the run is closed. Raises ClusterError."""
+        if self._cluster is None:
+            from ortnas.search.cluster import connected
+
+            self._cluster = ExitStack()
+            self._cluster.enter_context(connected(self._configuration.search.cluster))
+
+    def close(self) -> None:
+        if "host" in self.__dict__:
+            self.host.close()
+        if self._cluster is not None:
+            self._cluster.close()
