@@ -93,7 +93,7 @@ def find_predictor(root: Path, precision: str, target: Target) -> Predictor:
             continue
     if not others:
         raise PredictorError(f"{root} holds no predictor of {precision} for this target; run `ortnas fit`")
-    nearest = min(others, key=lambda found: len(found))
+    nearest = min(others, key=len)
     raise PredictorError(
         f"{root} holds no predictor of {precision} for this target, only for another ({'; '.join(nearest)}); run "
         f"`ortnas bench` and `ortnas fit` here, or `ortnas fit --from` it"

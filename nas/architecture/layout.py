@@ -113,7 +113,7 @@ class Dimensions:
 
 def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of the embeddings and the head, by canonical name."""
-    axes = HEADS[dimensions.head].tensors
+    axes = dict(HEADS[dimensions.head].tensors)
     if not dimensions.table_size:
         axes = {
             name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()

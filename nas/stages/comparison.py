@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,6 +94,7 @@ def compare(
                 "speed_up": timing.reference.latency_ms / timing.latency_ms,
                 "predicted_ms": entry.predicted_ms,
                 "size_bytes": len(models[entry.name]),
+                "model_digest": hashlib.sha256(models[entry.name]).hexdigest(),
                 "scores": scores[entry.name],
                 "intervals": {texts.metric: intervals[entry.name]},
                 "null_threshold": thresholds[entry.name],

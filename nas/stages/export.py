@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
-from ortnas.export.package.package import PackageError
-from ortnas.export.package.upload import check_login, push
+from ortnas.export.package.hub import check_login, push
+from ortnas.export.package.record import PackageError
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.console import Console
@@ -30,7 +30,7 @@ from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
 from ortnas.nas.stages.further_training import refined_folder
-from ortnas.nas.stages.packaging import conclude, package, package_name
+from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_name
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.predictors.fitting import PredictorError
 from ortnas.search.scoring import part_digest
@@ -126,11 +126,7 @@ def _compare_winners(
     by_name = {row["name"]: row for row in rows}
     for budget, search in winners.items():
         entry = entries[budget]
-        record = {
-            "budget": budget,
-            "budget_ms": search["budget_ms"],
-            "search_score": search["winner"]["score"],
-        }
+        facts = SearchFacts(budget, search["budget_ms"], search["winner"]["score"])
         package(
             configuration,
             run_folder,
@@ -139,7 +135,7 @@ def _compare_winners(
             package_name(configuration, budget),
             entry,
             by_name[entry.name],
-            record,
+            facts,
         )
     return {
         "rows": rows,
@@ -196,13 +192,13 @@ class _Choice:
     def title(self) -> str:
         return f"{self.subnet.key} {'trained further' if self.is_refined else 'in the supernet'}"
 
-    def record(self) -> dict[str, Any]:
+    def facts(self) -> SearchFacts:
         """What a package says of the budget and the search that it comes from; nothing where it comes from none."""
         if self.search is None:
-            return {"budget": None, "budget_ms": None}
-        found = {"budget": self.search["budget"], "budget_ms": self.search["budget_ms"]}
-        # Its score was that of the weights before.
-        return found if self.is_refined else found | {"search_score": self.search["winner"]["score"]}
+            return SearchFacts()
+        # With other weights its score was another.
+        score = None if self.is_refined else self.search["winner"]["score"]
+        return SearchFacts(self.search["budget"], self.search["budget_ms"], score)
 
 
 def export_subnets(
@@ -230,7 +226,7 @@ def export_subnets(
         for choice in (_choose(configuration, run_folder, run_models, name, context) for name in names)
     }
     inputs = digest(
-        [[key, choice.exporter.supernet.digest, choice.record()] for key, choice in chosen.items()],
+        [[key, choice.exporter.supernet.digest, asdict(choice.facts())] for key, choice in chosen.items()],
         precision,
         run_models.recipe.to_json(),
         [part_digest(run_models.part(name)) for name in run_models.data.report_parts],
@@ -305,7 +301,7 @@ def _compare_chosen(
             f"{precision}-{key}",
             entry,
             by_name[entry.name],
-            chosen[key].record(),
+            chosen[key].facts(),
         )
     return {"rows": rows, "metric": texts.metric, "target": run_models.target.to_json()}
 

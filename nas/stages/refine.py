@@ -19,7 +19,7 @@ from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import budget_in_ms
 from ortnas.nas.stages.further_training import _train, refined_folder, training_identity
-from ortnas.nas.stages.packaging import announce, package
+from ortnas.nas.stages.packaging import SearchFacts, announce, package
 
 
 def refine(
@@ -81,7 +81,7 @@ def _package(
         package_name,
         after,
         rows[-1],
-        {"budget": name if is_budget else None, "budget_ms": budget_ms},
+        SearchFacts(name if is_budget else None, budget_ms),
     )
     folder = run_folder.packages / package_name
     write_json(run_folder.packages / f"comparison-{package_name}.json", {"rows": rows, "metric": texts.metric})
