@@ -53,7 +53,7 @@ class Measurements:
         """Without what a fit of the prior from prices ``start`` calls impossible."""
         prior = fit_prior(self.terms, self.latency_ms, self.errors, start)
         distance = np.abs(np.log(self.latency_ms / prior.latency_ms(self.terms)))
-        far = distance > max(np.log(_OUTLIER_FACTOR), _OUTLIER_DEVIATIONS * prior.spread)
+        far = distance > max(np.log(_OUTLIER_FACTOR), _OUTLIER_DEVIATIONS * prior.scatter)
         if far.mean() > _MOST_OUTLIERS:
             return self
         return replace(self.rows(~far), outliers=int(far.sum()))
@@ -104,8 +104,8 @@ def read_measurements(
 
 def _known(errors: Vector) -> Vector | None:
     """Errors that were not found out, of a single short visit, are taken to be as large as the largest others."""
-    found = np.isfinite(errors) & (errors >= 0)
-    return np.where(found, errors, errors[found].max()) if found.any() else None
+    usable = np.isfinite(errors) & (errors >= 0)
+    return np.where(usable, errors, errors[usable].max()) if usable.any() else None
 
 
 def _combined(genomes: Genomes, latency_ms: Vector, errors: Vector | None) -> tuple[Genomes, Vector, Vector | None]:
@@ -125,5 +125,5 @@ def _combined(genomes: Genomes, latency_ms: Vector, errors: Vector | None) -> tu
     count = np.bincount(row)
     deviation = np.bincount(row, (logarithm - mean[row]) ** 2) / np.maximum(count - 1, 1)
     disagreement = np.sqrt(deviation / count)
-    known = np.zeros(len(distinct)) if errors is None else np.sqrt(1 / total)
-    return distinct, np.exp(mean), np.maximum(known, disagreement)
+    own_error = np.zeros(len(distinct)) if errors is None else np.sqrt(1 / total)
+    return distinct, np.exp(mean), np.maximum(own_error, disagreement)
