@@ -105,7 +105,13 @@ class PackageContent:
 
 
 def write_package(folder: Path, content: PackageContent) -> None:
-    """Writes the package beside its final place and moves it there whole; an older one is replaced."""
+    """Writes the package beside its final place and moves it there whole; an older one is replaced.
+
+    Raises PackageError where the record names another model as the one that was timed.
+    """
+    timed = content.record["latency"].get("model_digest")
+    if timed is not None and timed != hashlib.sha256(content.model).hexdigest():
+        raise PackageError(f"{content.name}: the model to package is not the one that was timed")
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -130,7 +136,7 @@ def _fill(staging: Path, content: PackageContent) -> None:
         **content.record,
     }
     makes_embeddings = HEADS[dimensions.head].makes_embeddings
-    (staging / "model.onnx").write_bytes(with_alias(content.model) if makes_embeddings else content.model)
+    (staging / "model.onnx").write_bytes(packaged_model(content.model, dimensions.head))
     _copy_tokenizer(content.supernet.path, staging)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
     activation = content.supernet.provenance.get("activation")
@@ -170,12 +176,17 @@ def _fill(staging: Path, content: PackageContent) -> None:
     write_json(staging / RECORD_FILE, record)
 
 
-def with_alias(model: bytes) -> bytes:
-    """An embedding model with its output a second time, as ``last_hidden_state [batch, 1, embedding_size]``.
+def packaged_model(model: bytes, head: str) -> bytes:
+    """As the file of a package holds it; one that was made by this is not changed again.
 
-    optimum's feature extraction, and with it sentence-transformers, knows outputs by that name only.
+    An embedding has its output a second time, as ``last_hidden_state [batch, 1, embedding_size]``: optimum's feature
+    extraction, and with it sentence-transformers, knows outputs by that name only.
     """
+    if not HEADS[head].makes_embeddings:
+        return model
     proto = onnx.ModelProto.FromString(model)
+    if any(output.name == ALIAS for output in proto.graph.output):
+        return model
     (embedding,) = proto.graph.output
     batch, size = embedding.type.tensor_type.shape.dim
     axis = f"{ALIAS}/axis"

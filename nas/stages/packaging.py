@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,41 @@ from ortnas.export.inspect.audit import audit, check_coverage
 from ortnas.export.metrics import METRICS
 from ortnas.export.package.package import PackageContent, Sample, read_record, write_package
 from ortnas.nas.console import Console
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.comparison import Entry, show
+from ortnas.nas.stages.comparison import Compared, Entry, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
+from ortnas.search.budget import Budget
+from ortnas.search.comparison import Comparison, ComparisonRow
 
 
-def card_facts(
-    configuration: Configuration, texts: Texts, run_models: Models, row: Mapping[str, Any]
-) -> dict[str, Any]:
+def card_facts(configuration: Configuration, texts: Texts, run_models: Models, row: ComparisonRow) -> dict[str, Any]:
     """Intervals of a comparison's row, the data, and what the checkpoint says of its name and licence."""
     source = configuration.data
     return {
-        "intervals": row["intervals"],
+        "intervals": {metric: both.to_json() for metric, both in row.intervals.items()},
         "data": {"source": source.source, "task": source.task, "texts": run_models.data.counts["training"]},
         "origin": read_origin(texts.checkpoint).to_json(),
     }
+
+
+@dataclass(frozen=True)
+class SearchFacts:
+    """The budget as asked for and in ms, and the winner's score in the search; None where a subnet was not searched."""
+
+    budget: str | None = None
+    budget_ms: float | None = None
+    score: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"budget": self.budget, "budget_ms": self.budget_ms}
+        return facts if self.score is None else facts | {"search_score": self.score}
 
 
 def conclude(
@@ -54,24 +68,23 @@ def conclude(
     name: str,
     inputs: str,
     packages: list[Path],
-    make: Callable[[], dict[str, Any]],
+    make: Callable[[], Comparison],
 ) -> dict[str, Any]:
     """Makes packages and the comparison of that name, or recognises that they are made of ``inputs``; shows them."""
     # Reports look for comparisons in the run, wherever the packages go.
     file = run_folder.path / "packages" / f"comparison-{name}.json"
     comparison = _recorded(file, inputs, packages)
     if comparison is None:
-        comparison = make() | {"inputs": inputs}
-        write_json(file, comparison)
+        comparison = replace(make(), inputs=inputs)
+        write_json(file, comparison.to_json())
         run_folder.event("export", inputs=inputs, packages=[folder.name for folder in packages])
-    show(configuration, console, texts, run_target, run_models, comparison["rows"])
+    show(configuration, console, texts, run_target, run_models, comparison.rows)
     announce(console, packages)
-    return comparison | {"packages": [str(folder) for folder in packages]}
+    return comparison.to_json() | {"packages": [str(folder) for folder in packages]}
 
 
-def package_name(configuration: Configuration, budget: str) -> str:
-    label = budget if budget.endswith("x") else f"{budget}ms"
-    return f"{configuration.precision}-{label}"
+def package_name(configuration: Configuration, budget: Budget) -> str:
+    return f"{configuration.precision}-{budget.label}"
 
 
 def announce(console: Console, packages: Sequence[Path]) -> None:
@@ -82,17 +95,15 @@ def announce(console: Console, packages: Sequence[Path]) -> None:
         console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
 
 
-def _recorded(path: Path, inputs: str, packages: list[Path]) -> dict[str, Any] | None:
+def _recorded(path: Path, inputs: str, packages: list[Path]) -> Comparison | None:
     """The comparison already made of these inputs, if its packages are there too."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        if document["inputs"] != inputs:
-            return None
+        comparison = Comparison.from_json(json.loads(path.read_text()))
         for folder in packages:
             read_record(folder)
-    except (OSError, ValueError, KeyError):
+    except (AttributeError, KeyError, OrtnasError, OSError, TypeError, ValueError):
         return None
-    return document
+    return comparison if comparison.inputs == inputs else None
 
 
 _SAMPLE_TEXTS = 48
@@ -104,15 +115,14 @@ def package(
     texts: Texts,
     run_models: Models,
     name: str,
-    entry: Entry,
-    row: Mapping[str, Any],
-    record: Mapping[str, Any],
+    compared: Compared,
+    search: SearchFacts,
 ) -> None:
-    """Writes ``packages/NAME``. ``record`` adds what only the caller knows, the budget among it.
+    """Writes ``packages/NAME``. ``search`` is what only the caller knows.
 
-    Raises CoverageError where an INT8 model runs too much in floats.
+    Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
-    model = entry.exporter.build(entry.subnet, entry.precision)
+    entry, row, model = compared.entry, compared.row, compared.model
     write_package(
         run_folder.packages / name,
         PackageContent(
@@ -121,25 +131,22 @@ def package(
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
             max_length=texts.max_length,
-            sample=_sample(configuration, texts, run_models, model, row["null_threshold"]),
+            sample=_sample(configuration, texts, run_models, model, row.null_threshold),
             record={
                 "precision": entry.precision,
                 "checkpoint": configuration.checkpoint,
                 "provenance": entry.exporter.supernet.provenance,
                 "recipe": run_models.recipe.to_json(),
-                "latency": {
-                    key: row[key]
-                    for key in ("measured_ms", "spread_ms", "p95_ms", "predicted_ms", "speed_up", "visits")
-                },
+                "latency": row.latency_to_json(),
                 "metric": texts.metric,
-                "null_threshold": row["null_threshold"],
-                "report": row["scores"],
+                "null_threshold": row.null_threshold,
+                "report": dict(row.scores),
                 "report_size": run_models.data.counts["report"],
                 "drift": vars(_drift(entry, model)),
                 "coverage": coverage(configuration, run_models, model, entry.precision),
                 "target": run_models.target.to_json(),
                 **card_facts(configuration, texts, run_models, row),
-                **record,
+                **search.to_json(),
             },
         ),
     )

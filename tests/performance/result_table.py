@@ -123,7 +123,7 @@ def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, flo
         found[budget] = {}
         for rival, key in RIVALS.items():
             if f"{rival}, {budget}" in intervals:
-                one = intervals[f"{rival}, {budget}"]["difference"]
+                one = intervals[f"{rival}, {budget}"].difference
                 found[budget] |= named(key, -one.value, -one.high, -one.low)
     everything = np.arange(len(part.encoded))
     values = {name: text_values(run.texts.metric, rows, part, everything) for name, rows in outputs.items()}
