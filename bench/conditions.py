@@ -88,11 +88,11 @@ def _integers(folders: Sequence[Path], name: str) -> list[int]:
 
 def _numbers(text: str) -> list[int]:
     """A list as the kernel writes it: ``0-3,8``."""
-    found: list[int] = []
+    numbers: list[int] = []
     for part in filter(None, text.strip().split(",")):
         first, _, last = part.partition("-")
-        found.extend(range(int(first), int(last or first) + 1))
-    return found
+        numbers.extend(range(int(first), int(last or first) + 1))
+    return numbers
 
 
 def _load() -> float | None:
@@ -157,7 +157,7 @@ def _quota(root: Path, processors: int) -> dict[str, Any]:
 
 def _groups(root: Path) -> list[Path]:
     """Folders of the control groups that this process is in, innermost first; any of them may limit it."""
-    found: list[Path] = []
+    folders: list[Path] = []
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
@@ -167,8 +167,8 @@ def _groups(root: Path) -> list[Path]:
             top = root / "sys/fs/cgroup" / mount
             # A group that lies outside of what a container sees is seen as the top.
             here = top if ".." in path.split("/") else top / path.lstrip("/")
-            found += [folder.resolve() for folder in (here, *here.parents) if folder.is_relative_to(top)]
-    return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
+            folders += [folder.resolve() for folder in (here, *here.parents) if folder.is_relative_to(top)]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def _granted(group: Path) -> float:

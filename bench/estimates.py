@@ -15,7 +15,7 @@ _Z_ONE_SIDED = 1.645
 
 
 @dataclass(frozen=True)
-class Reference:
+class AnchorLatency:
     """The anchor's usual latency in ms per workload, and each workload's share of the requests.
 
     All timings of a target are brought to it: a host that is slower for a while slows the anchor too.
@@ -41,13 +41,13 @@ class Timing:
     """One model's samples, of one or more visits: each a fresh session at another time."""
 
     visits: tuple[Samples, ...]
-    reference: Reference
+    reference: AnchorLatency
 
     @property
     def visits_ms(self) -> Array:
         """Drift-corrected latency of each visit: the median over rounds of model / anchor, as ms of the reference."""
         return np.array(
-            [self.reference.weigh([float(np.median(ratio)) for ratio in _ratios(one)]) for one in self.visits]
+            [self.reference.weigh([float(np.median(ratio)) for ratio in _ratios(visit)]) for visit in self.visits]
         )
 
     @property
@@ -63,10 +63,10 @@ class Timing:
             self.reference.weigh(
                 [
                     float(np.percentile(model, percent) / np.median(anchor))
-                    for model, anchor in zip(one.model_ns, one.anchor_ns, strict=True)
+                    for model, anchor in zip(visit.model_ns, visit.anchor_ns, strict=True)
                 ]
             )
-            for one in self.visits
+            for visit in self.visits
         ]
         return float(np.median(visits))
 
@@ -78,8 +78,8 @@ class Timing:
         their rounds tell, since memory falls differently.
         """
         # A single round, as an imported figure is, tells nothing of its own error.
-        several = [one for one in self.visits if len(one.model_ns[0]) > 1]
-        within = [max(map(half_width, _ratios(one))) / Z_TWO_SIDED for one in several]
+        several = [visit for visit in self.visits if len(visit.model_ns[0]) > 1]
+        within = [max(map(half_width, _ratios(visit))) / Z_TWO_SIDED for visit in several]
         expected = math.sqrt(sum(value**2 for value in within)) / max(1, len(within))
         if len(self.visits) == 1:
             return expected
@@ -102,10 +102,10 @@ class Timing:
             self.reference.weigh(
                 [
                     float(np.median(row)) / 1e6 / usual
-                    for row, usual in zip(one.anchor_ns, self.reference.anchor_ms, strict=True)
+                    for row, usual in zip(visit.anchor_ns, self.reference.anchor_ms, strict=True)
                 ]
             )
-            for one in self.visits
+            for visit in self.visits
         ]
         return float(np.median(slowed)) / self.reference.latency_ms
 
@@ -115,13 +115,13 @@ def _ratios(samples: Samples) -> list[Array]:
     return [np.divide(model, anchor) for model, anchor in zip(samples.model_ns, samples.anchor_ns, strict=True)]
 
 
-def reference_of(visits: Sequence[Samples], workloads: Sequence[Workload]) -> Reference:
+def anchor_latency_of(visits: Sequence[Samples], workloads: Sequence[Workload]) -> AnchorLatency:
     """The anchor's usual latency over many visits: the median of their medians."""
     total = sum(workload.weight for workload in workloads)
     anchor_ms = [
-        float(np.median([np.median(one.anchor_ns[part]) for one in visits])) / 1e6 for part in range(len(workloads))
+        float(np.median([np.median(visit.anchor_ns[part]) for visit in visits])) / 1e6 for part in range(len(workloads))
     ]
-    return Reference(tuple(anchor_ms), tuple(workload.weight / total for workload in workloads))
+    return AnchorLatency(tuple(anchor_ms), tuple(workload.weight / total for workload in workloads))
 
 
 def noise_floor(timings: Collection[Timing]) -> float | None:
@@ -130,8 +130,8 @@ def noise_floor(timings: Collection[Timing]) -> float | None:
     Two visits differ by sqrt(visits) times what the means of so many of them differ by.
     """
     differences = [
-        abs(float(one.visits_ms[0] / one.visits_ms[1]) - 1) / math.sqrt(len(one.visits))
-        for one in timings
-        if len(one.visits) > 1
+        abs(float(timing.visits_ms[0] / timing.visits_ms[1]) - 1) / math.sqrt(len(timing.visits))
+        for timing in timings
+        if len(timing.visits) > 1
     ]
     return float(np.mean(differences)) if differences else None

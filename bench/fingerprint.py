@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -46,11 +44,6 @@ def fingerprint() -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "onnxruntime_build": onnxruntime.get_build_info(),
     }
-
-
-def fingerprint_hash(facts: dict[str, Any]) -> str:
-    """12 hexadecimal digits; equal facts give equal hashes."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _read(path: str) -> str | None:

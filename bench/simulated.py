@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -163,7 +162,7 @@ class SimulatedHost:
     ) -> dict[str, Samples | Failure]:
         if request.setup.provider != PROVIDERS["cpu"]:
             raise HostError(f"{self.name}: {request.setup.provider} is not available here; there is {PROVIDERS['cpu']}")
-        found: dict[str, Samples | Failure] = {}
+        failures: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
         try:
             anchor_digest = self._load(request.anchor)
@@ -173,7 +172,7 @@ class SimulatedHost:
             try:
                 digests[name] = self._load(model)
             except ValueError as error:
-                found[name] = Failure(str(error))
+                failures[name] = Failure(str(error))
         # As on other hosts, models of the same bytes are one.
         distinct = list(dict.fromkeys(digests.values()))
         costs_ns = np.array(
@@ -184,9 +183,9 @@ class SimulatedHost:
         )
         timed = [self._seed, visit, anchor_digest, distinct, request.setup.to_json(), request.protocol.to_json()]
         timed += [workload.to_json() for workload in request.workloads]
-        noise = _Noise(self.noise, int(hashlib.sha256(json.dumps(timed).encode()).hexdigest()[:32], 16))
+        noise = _Noise(self.noise, int(digest_of(json.dumps(timed).encode())[:32], 16))
         samples = dict(zip(distinct, self._rounds(costs_ns, request.protocol, noise), strict=True))
-        return found | {name: samples[digest] for name, digest in digests.items()}
+        return failures | {name: samples[digest] for name, digest in digests.items()}
 
     def forget(self) -> None:
         self._networks.clear()

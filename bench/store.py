@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sqlite3
 import time
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from .errors import BenchError
-from .estimates import Reference, Timing, noise_floor, reference_of
+from .estimates import AnchorLatency, Timing, anchor_latency_of, noise_floor
 from .schema import MIGRATIONS
 from .target import Target
 from .timing import Samples, Workload
@@ -121,17 +122,17 @@ class Store:
                     [
                         (
                             target.hash,
-                            one.subnet_key,
-                            json.dumps(one.subnet),
+                            row.subnet_key,
+                            json.dumps(row.subnet),
                             precision,
                             model,
-                            one.state,
-                            one.reason,
-                            json.dumps(one.samples.model_ns if one.samples else []),
-                            json.dumps(one.samples.anchor_ns if one.samples else []),
-                            now if one.measured_at is None else one.measured_at,
+                            row.state,
+                            row.reason,
+                            json.dumps(row.samples.model_ns if row.samples else []),
+                            json.dumps(row.samples.anchor_ns if row.samples else []),
+                            now if row.measured_at is None else row.measured_at,
                         )
-                        for one in measurements
+                        for row in measurements
                     ],
                 )
         except sqlite3.Error as error:
@@ -159,7 +160,7 @@ class Store:
             " WHERE target = ? AND precision = ? AND model = ? ORDER BY id",
             (target.hash, precision, model),
         )
-        found = []
+        measurements = []
         for id_, key, subnet, state, reason, model_ns, anchor_ns, measured_at in rows:
             try:
                 samples = _samples(model_ns, anchor_ns, len(target.workloads))
@@ -167,23 +168,23 @@ class Store:
                     raise ValueError("its key or reason is no text, or its state unknown")
                 if not isinstance(measured_at, int | float):
                     raise ValueError("its time is no number")
-                found.append(Measurement(key, _object(subnet), state, reason, samples, measured_at))
+                measurements.append(Measurement(key, _object(subnet), state, reason, samples, measured_at))
             except _DAMAGE as error:
                 raise StoreError(f"{self.path}: measurement {id_} is damaged: {_said(error)}") from error
-        return found
+        return measurements
 
     def targets(self) -> list[tuple[Target, str]]:
         """All targets with the names of their hosts, oldest first."""
-        found = []
+        targets = []
         for *parts, host in self._rows("SELECT fingerprint, setup, workloads, host FROM target ORDER BY rowid"):
             try:
                 documents = dict(zip(("fingerprint", "setup", "workloads"), map(json.loads, parts), strict=True))
                 if not isinstance(host, str):
                     raise ValueError("its host is no text")
-                found.append((Target.from_json(documents), host))
+                targets.append((Target.from_json(documents), host))
             except _DAMAGE as error:
-                raise StoreError(f"{self.path}: target {len(found) + 1} is damaged: {_said(error)}") from error
-        return found
+                raise StoreError(f"{self.path}: target {len(targets) + 1} is damaged: {_said(error)}") from error
+        return targets
 
     def subnets(self) -> list[dict[str, Any]]:
         """The JSON of every subnet that was measured on any target."""
@@ -195,7 +196,7 @@ class Store:
 
     def summary(self) -> list[Summary]:
         """One entry per target, precision and model, oldest first."""
-        found = []
+        summaries = []
         for target, host in self.targets():
             groups = self._rows(
                 "SELECT precision, model, MIN(measured_at), MAX(measured_at) FROM measurement WHERE target = ?"
@@ -207,7 +208,7 @@ class Store:
                 states = [row.state for row in rows]
                 usable = timings(rows, target.workloads)[0] if any(row.samples for row in rows) else {}
                 latencies_ms = [timing.latency_ms for timing in usable.values()]
-                found.append(
+                summaries.append(
                     Summary(
                         target,
                         host,
@@ -222,7 +223,7 @@ class Store:
                         last_at,
                     )
                 )
-        return found
+        return summaries
 
     def _prepare(self) -> None:
         """Creates or migrates the tables; of several processes that would, one does."""
@@ -280,16 +281,18 @@ def _samples(model_ns: str, anchor_ns: str, workloads: int) -> Samples | None:
     return samples
 
 
-def timings(measurements: Sequence[Measurement], workloads: Sequence[Workload]) -> tuple[dict[str, Timing], Reference]:
+def timings(
+    measurements: Sequence[Measurement], workloads: Sequence[Workload]
+) -> tuple[dict[str, Timing], AnchorLatency]:
     """Usable timings by subnet key, all visits of each, and what they refer to.
 
     Raises StoreError where nothing is usable.
     """
     visits: dict[str, list[Samples]] = {}
-    for one in measurements:
-        if one.samples is not None:
-            visits.setdefault(one.subnet_key, []).append(one.samples)
+    for measurement in measurements:
+        if measurement.samples is not None:
+            visits.setdefault(measurement.subnet_key, []).append(measurement.samples)
     if not visits:
         raise StoreError("the store holds no usable measurement of this target; run `ortnas bench`")
-    reference = reference_of([samples for found in visits.values() for samples in found], workloads)
-    return {key: Timing(tuple(found), reference) for key, found in visits.items()}, reference
+    reference = anchor_latency_of(list(itertools.chain.from_iterable(visits.values())), workloads)
+    return {key: Timing(tuple(samples), reference) for key, samples in visits.items()}, reference

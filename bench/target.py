@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .fingerprint import fingerprint_hash
+from .digests import short_digest
 from .timing import Setup, Workload
 
 _LONGEST_VALUE = 80
@@ -25,7 +25,7 @@ class Target:
 
     @property
     def hash(self) -> str:
-        return fingerprint_hash(self._identity())
+        return short_digest(self._identity())
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from .estimates import Reference, Timing, reference_of
+from .estimates import AnchorLatency, Timing, anchor_latency_of
 from .host import Failure, Host, HostError
 from .request import Request
 from .timing import Samples
@@ -22,7 +22,7 @@ def time_models(
     request: Request,
     host: Host | None = None,
     visits: int = 2,
-    reference: Reference | None = None,
+    reference: AnchorLatency | None = None,
     report: Report | None = None,
 ) -> dict[str, Timing]:
     """Timings of ONNX models with BERT's inputs, by name, on ``host`` (this machine where none is given).
@@ -51,7 +51,7 @@ def time_models(
                 report(number * len(names) + start + len(group), visits * len(names), "")
     host.forget()
     if reference is None:
-        reference = reference_of(
+        reference = anchor_latency_of(
             [visit for visits_made in samples.values() for visit in visits_made], request.workloads
         )
     return {name: Timing(tuple(visits_made), reference) for name, visits_made in samples.items()}

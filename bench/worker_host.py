@@ -92,13 +92,13 @@ class WorkerHost:
             if len(models) == 1:
                 return self._blame(next(iter(models)), error, take)
         # One of them did it: alone, the others get their turn.
-        found: dict[str, Samples | Failure] = {}
+        results: dict[str, Samples | Failure] = {}
         for name, model in models.items():
             try:
-                found |= take({name: model})
+                results |= take({name: model})
             except WorkerError as error:
-                found |= self._blame(name, error, take)
-        return found
+                results |= self._blame(name, error, take)
+        return results
 
     def forget(self) -> None:
         if self._process is not None and self._present:
@@ -141,24 +141,24 @@ class WorkerHost:
         models: Mapping[str, bytes],
         request: Request,
     ) -> dict[str, Samples | Failure]:
-        found: dict[str, Samples | Failure] = {}
+        results: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
         self._put(request.anchor)
         for name, model in models.items():
             try:
                 digests[name] = self._put(model)
             except RefusedError as error:
-                found[name] = Failure(str(error))
+                results[name] = Failure(str(error))
         protocol = request.protocol
         # The least rounds may take longer than the cap; without a cap the rounds alone say.
         rounds = protocol.max_rounds if protocol.cap_s is None else protocol.min_rounds
         expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * len(request.workloads) * _SLOW_INFERENCE_S)
         message = {"do": "measure", "models": list(dict.fromkeys(digests.values())), **request.to_json()}
-        results = self._ask(message, timeout_s=self.timeout_s + expected_s)["results"]
+        answer = self._ask(message, timeout_s=self.timeout_s + expected_s)["results"]
         for name, digest in digests.items():
-            result = results[digest]
-            found[name] = Failure(result["failed"]) if "failed" in result else Samples.from_json(result)
-        return found
+            result = answer[digest]
+            results[name] = Failure(result["failed"]) if "failed" in result else Samples.from_json(result)
+        return results
 
     def _put(self, model: bytes) -> str:
         digest = digest_of(model)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from ortnas.export.graph.reference import matrix
 from ortnas.export.weights import Array, SupernetFolder
-from ortnas.nas.architecture.families import FAMILIES, checkpoint_config, checkpoint_names
+from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import LAYER, Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.files import write_json
 
@@ -36,7 +38,7 @@ def obstacles(dimensions: Dimensions, subnet: Subnet) -> list[str]:
             f"its query, key and value are {shown} wide (heads x head size), transformers needs the hidden size "
             f"{subnet.hidden_size}"
         )
-    if dimensions.token_types > 1 and "type_vocab_size" in FAMILIES[dimensions.family].fixed:
+    if dimensions.token_types > 1 and not FAMILIES[dimensions.family].has_token_types:
         reasons.append(f"{dimensions.family} has no token types")
     return reasons
 
@@ -65,10 +67,11 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
 def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
     """The subnet's weights under transformers' names."""
     dimensions = supernet.dimensions
-    own = dict(cut_top(supernet.tensors, subnet, dimensions))
-    for position, (_, weights) in enumerate(cut_layers(supernet.tensors, subnet)):
-        for name, tensor in weights.items():
-            own[f"layers.{position}.{name}"] = _flat(name, tensor)
+    weights = cut_top(supernet.tensors, subnet, dimensions)
+    for position, (_, of_layer) in enumerate(cut_layers(supernet.tensors, subnet, dimensions)):
+        weights.update({f"layers.{position}.{name}": weight for name, weight in of_layer.items()})
+    # Heads and their entries are one axis in transformers.
+    own = {name: matrix(weight) for name, weight in weights.items()}
     names = checkpoint_names(dimensions)
     if "embeddings.token_type" not in names:
         own["embeddings.position"] = own["embeddings.position"] + own["embeddings.token_type"][0]
@@ -76,17 +79,6 @@ def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
     unused = config["max_position_embeddings"] - dimensions.max_positions
     own["embeddings.position"] = np.pad(own["embeddings.position"], ((unused, 0), (0, 0)))
     return {names[name]: np.array(tensor, np.float32, order="C") for name, tensor in own.items() if name in names}
-
-
-def _flat(name: str, tensor: Array) -> Array:
-    """Heads and their entries on one axis, as transformers has them."""
-    axes = LAYER[name]
-    if "heads" not in axes:
-        return tensor
-    first = axes.index("heads")
-    shape = (*tensor.shape[:first], -1, *tensor.shape[first + 2 :])
-    flat: Array = np.ascontiguousarray(tensor).reshape(shape)
-    return flat
 
 
 def _write_sentence_transformer(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: int) -> None:

@@ -6,22 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ortnas.export.int8.recipes import Recipe
-from ortnas.nas.architecture.heads import HEADS, Axes
-from ortnas.nas.architecture.layout import LAYER, Dimensions, top_axes
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.layout import Dimensions, top_axes
+from ortnas.nas.architecture.ops import Axes, group_axes
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Population
 from ortnas.nas.architecture.subnet import Subnet
 
 Vector = npt.NDArray[np.float64]
 
-# The weights of a layer's products, by the names that the graph gives to the products.
-_PRODUCTS = {
-    "query": "attention/query",
-    "key": "attention/key",
-    "value": "attention/value",
-    "output": "attention/output",
-    "ffn_in": "ffn/in",
-    "ffn_out": "ffn/out",
-}
 # Nodes and names, in bytes: of the embeddings and the head, and of each layer.
 _FLOAT_NODES = 3_100, 4_600
 _INTEGER_NODES = 5_000, 10_660
@@ -43,6 +35,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
+    block = dimensions.network.layer
     for layer in range(dimensions.num_layers):
         of_layer = {
             "heads": population.num_heads[:, layer],
@@ -50,10 +43,10 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
             "ffn": population.ffn_size[:, layer],
         }
         layer_sizes = sizes | {name: values.astype(np.float64) for name, values in of_layer.items()}
-        for name, axes in LAYER.items():
-            product = _PRODUCTS.get(name.split(".")[0])
-            product = product and f"layers/{layer}/{product}"
-            total = total + present[:, layer] * _tensor_bytes(name, axes, layer_sizes, product, recipe)
+        for name, axes in block.tensors.items():
+            product = block.product_of(name)
+            path = f"layers/{layer}/{product.name}" if product else None
+            total = total + present[:, layer] * _tensor_bytes(name, axes, layer_sizes, path, recipe)
     return total
 
 
@@ -69,9 +62,10 @@ def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) 
 
 def _top_product(dimensions: Dimensions, name: str) -> str | None:
     """The weight product that a tensor of the embeddings or the head belongs to, if that runs in integers."""
-    product = name.rsplit(".", 1)[0].replace(".", "/")
-    products = (*HEADS[dimensions.head].products, "embeddings/projection")
-    return product if product in products else None
+    if product := dimensions.network.entry_of(dimensions).product_of(name):
+        return product.name
+    path = name.rsplit(".", 1)[0].replace(".", "/")
+    return path if path in HEADS[dimensions.head].products else None
 
 
 def _tensor_bytes(
@@ -87,7 +81,7 @@ def _tensor_bytes(
     if name.endswith(".bias"):
         # int32, and with a scale for every channel a float and a zero point beside each.
         return (12 if recipe.per_channel else 4) * elements
-    channels = _product(sizes, _outputs(axes))
+    channels = _product(sizes, group_axes(axes)[0])
     return elements + (5 * channels if recipe.per_channel else 0)
 
 
@@ -96,8 +90,3 @@ def _product(sizes: dict[str, Vector], axes: Axes) -> Vector:
     for label in axes:
         elements = np.asarray(elements * sizes[label], np.float64)
     return elements
-
-
-def _outputs(axes: Axes) -> Axes:
-    """The axes of a weight that its product's output has."""
-    return axes[:2] if axes[:2] == ("heads", "head") else axes[:1]

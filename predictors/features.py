@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +13,8 @@ import numpy.typing as npt
 
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
+from ortnas.nas.architecture.blocks import POST_NORM, Block
+from ortnas.nas.architecture.ops import Group, group_axes
 from ortnas.nas.architecture.space import Population
 from ortnas.nas.arrays import Matrix, Vector
 
@@ -111,6 +114,17 @@ def analytic_terms(population: Population, machine: Machine) -> Matrix:
     return terms.T
 
 
+def _layer_products(block: Block) -> Counter[tuple[str, Group, bool]]:
+    """How many products of a layer are of each kind: the part of the layer, the group of axes on the side that is not
+    the residual stream's, and whether that side is the output."""
+    counts = Counter[tuple[str, Group, bool]]()
+    for product in block.products:
+        outputs, inputs = group_axes(block.tensors[product.weight])
+        is_output = inputs == ("hidden",)
+        counts[product.name.partition("/")[0], outputs if is_output else inputs, is_output] += 1
+    return counts
+
+
 class _Counts:
     """What is counted of each subnet for every workload alike, (n,) each."""
 
@@ -120,22 +134,32 @@ class _Counts:
         heads, head_size, ffn = (
             sizes.astype(np.float32) for sizes in (population.num_heads, population.head_size, population.ffn_size)
         )
-        width = heads * head_size
+        sizes = {("heads", "head"): heads * head_size, ("ffn",): ffn}
         hidden_columns, hidden_inner = _padded(hidden, kernels.columns), _padded(hidden, kernels.depth)
         hidden_passes, hidden_blocks = np.ceil(hidden / kernels.depth_block), np.ceil(hidden / kernels.column_block)
         self.depth = population.depth.astype(np.float64)
         self.embedding, self.residual = hidden, hidden * self.depth
-        self.width, self.ffn, self.heads = _total(width), _total(ffn), _total(heads)
-        self.attention_products = 3 * hidden_inner * _total(_padded(width, kernels.columns))
-        self.attention_products += hidden_columns * _total(_padded(width, kernels.depth))
-        self.ffn_products = hidden_inner * _total(_padded(ffn, kernels.columns))
-        self.ffn_products += hidden_columns * _total(_padded(ffn, kernels.depth))
-        passes = _total(_blocks(width, kernels.depth_block)) + _total(_blocks(ffn, kernels.depth_block))
-        self.accumulation = hidden_passes * (3 * self.width + self.ffn) + hidden * passes
-        blocks = 3 * _total(_blocks(width, kernels.column_block)) + _total(_blocks(ffn, kernels.column_block))
-        self.packing = hidden * blocks + hidden_blocks * (self.width + self.ffn)
+        totals = {group: _total(of_group) for group, of_group in sizes.items()}
+        self.width, self.ffn, self.heads = totals["heads", "head"], totals["ffn",], _total(heads)
+        zeros = np.zeros(len(hidden))
+        self.products = {"attention": zeros, "ffn": zeros}
+        self.accumulation, self.packing, weights = zeros, zeros, zeros
+        for (part, group, is_output), number in _layer_products(POST_NORM).items():
+            inner, total = sizes[group], totals[group]
+            if is_output:
+                products = hidden_inner * _total(_padded(inner, kernels.columns))
+                accumulated = hidden_passes * total
+                packed = hidden * _total(_blocks(inner, kernels.column_block))
+            else:
+                products = hidden_columns * _total(_padded(inner, kernels.depth))
+                accumulated = hidden * _total(_blocks(inner, kernels.depth_block))
+                packed = hidden_blocks * total
+            self.products[part] = self.products[part] + number * products
+            self.accumulation = self.accumulation + number * accumulated
+            self.packing = self.packing + number * packed
+            weights = weights + number * total
         self.head_columns = _total(heads * _padded(head_size, _FLOAT_KERNELS.columns))
-        self.weight_bytes = hidden * (4 * self.width + 2 * self.ffn) * kernels.weight_bytes
+        self.weight_bytes = hidden * weights * kernels.weight_bytes
 
     def columns(self, batch: int, sequence: int, threads: int) -> tuple[Any, ...]:
         """In the order of TERMS."""
@@ -147,8 +171,8 @@ class _Counts:
             1.0,
             self.depth,
             tokens * self.embedding,
-            tokens * self.attention_products,
-            tokens * self.ffn_products,
+            tokens * self.products["attention"],
+            tokens * self.products["ffn"],
             tokens * self.accumulation,
             tokens * self.packing,
             padded_scores * self.width + scores * self.head_columns,

@@ -10,16 +10,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
+from ortnas.nas.architecture.ops import Group
+
 Array = npt.NDArray[np.float32]
-# What an axis of a graph's tensor is made of: a label of nas.architecture.layout, several flattened into one, or a
-# fixed size.
-Axis = str | tuple[str, ...] | int
-_ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
-    "gelu": ("Gelu", {}),
-    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
-    "relu": ("Relu", {}),
-    "tanh": ("Tanh", {}),
-}
+# What an axis of a graph's tensor is made of: labels of the network's axes, flattened into one, or a fixed size.
+Axis = Group | int
 
 
 class Graph:
@@ -28,7 +23,7 @@ class Graph:
     Initializers are views of the supernet's tensors wherever they hold the same values.
 
     ``axes`` says of every initializer whose shape depends on the subnet what its axes are made of, ``sizes`` the same
-    of the entries of those that hold sizes.
+    of the entries of those that hold sizes. ``scaled`` are the products whose weights hold the softmax scale.
     """
 
     def __init__(self) -> None:
@@ -37,6 +32,7 @@ class Graph:
         self.value_info: list[onnx.ValueInfoProto] = []
         self.axes: dict[str, tuple[Axis, ...]] = {}
         self.sizes: dict[str, tuple[Axis, ...]] = {}
+        self.scaled: set[str] = set()
 
     def constant(self, name: str, value: npt.NDArray[np.generic], axes: tuple[Axis, ...] = ()) -> str:
         self.initializers.setdefault(name, value)
@@ -66,29 +62,11 @@ class Graph:
             self.value_info.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
         return output
 
-    def linear(
-        self, name: str, x: str, weight: Array, bias: Array, axes: tuple[Axis, Axis], rows: str = "tokens"
-    ) -> str:
-        """``x @ weight.T + bias`` for x [rows, in] and weight [out, in]; ``axes`` are the weight's."""
-        width, depth = axes
-        operands = [x, self.constant(f"{name}.weight", weight.T, (depth, width))]
-        operands.append(self.constant(f"{name}.bias", bias, (width,)))
-        return self.node("Gemm", operands, name, (rows, weight.shape[0]))
-
-    def layer_norm(self, name: str, x: str, weight: Array, bias: Array, epsilon: float, axis: Axis = "hidden") -> str:
-        operands = [x, self.constant(f"{name}.weight", weight, (axis,)), self.constant(f"{name}.bias", bias, (axis,))]
-        return self.node("LayerNormalization", operands, name, ("tokens", weight.shape[0]), axis=-1, epsilon=epsilon)
-
-    def activation(self, kind: str, name: str, x: str, shape: Sequence[int | str]) -> str:
-        operator, attributes = _ACTIVATIONS[kind]
-        return self.node(operator, [x], name, shape, **attributes)
-
 
 def entry_sizes(entries: tuple[Axis, ...], sizes: Mapping[str, int]) -> npt.NDArray[np.int64]:
     """Each entry's size, given those of the labels it is made of."""
-    labels = [(entry,) if isinstance(entry, str) else entry for entry in entries]
     return np.array(
-        [entry if isinstance(entry, int) else math.prod(sizes[label] for label in entry) for entry in labels], np.int64
+        [entry if isinstance(entry, int) else math.prod(sizes[label] for label in entry) for entry in entries], np.int64
     )
 
 

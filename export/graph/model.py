@@ -26,7 +26,7 @@ _EXTERNAL_BYTES = 1024
 
 def output_names(dimensions: Dimensions) -> tuple[str, ...]:
     """Outputs of the exported models, one or (span) two."""
-    return tuple(output.name for output in HEADS[dimensions.head].outputs)
+    return HEADS[dimensions.head].output_names
 
 
 def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:

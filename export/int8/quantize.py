@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType
-from onnxruntime.quantization.calibrate import TensorsData
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from ortnas.export.graph.builder import add_initializer
@@ -90,6 +90,10 @@ def quantize(model: onnx.ModelProto, ranges: TensorsData, recipe: Recipe) -> onn
     Inputs of every ``Gemm`` and its weights are integer, per-channel where the recipe says so, unless the recipe keeps
     the node in float; outputs stay float. The given model is used up.
     """
+    # ONNX Runtime 1.20 sets the range of every softmax, though it is no input of a product, and asks that there is one.
+    for node in model.graph.node:
+        if node.op_type == "Softmax":
+            ranges.data.setdefault(node.output[0], TensorData(lowest=np.float32(0), highest=np.float32(1)))
     # The quantizer reports each weight scale that it widens for an int32 bias; that is its work, not news.
     logging.getLogger().addFilter(_mute_weight_scale_notes)
     try:

@@ -25,7 +25,6 @@ from ortnas.nas.architecture.subnet import Layer, Subnet
 
 # What the quantizer appends to the name of an initializer for what it makes of it; the longest fits first.
 _DERIVED = ("_quantized_zero_point", "_quantized_scale", "_quantized", "_zero_point", "_scale", "")
-_QUERY = "/attention/query."
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class QuantizedSupernet:
 
     def __init__(self, model: onnx.ModelProto, graph: Graph, dimensions: Dimensions) -> None:
         self._dimensions = dimensions
-        self._sizes = graph.sizes
+        self._sizes, self._scaled = graph.sizes, graph.scaled
         self._pieces = {
             item.name: self._piece(item.name, numpy_helper.to_array(item), graph) for item in model.graph.initializer
         }
@@ -148,8 +147,9 @@ class QuantizedSupernet:
                 if name in self._pieces and new_name not in written:
                     written.add(new_name)
                     values = self._values(name, kept)
-                    if layer is not None and _QUERY in name and values.dtype == np.float32:
-                        # The softmax scale rides on the query projection and is that of the subnet's head size.
+                    is_scaled = name.rpartition(".")[0] in self._scaled and values.dtype == np.float32
+                    if layer is not None and is_scaled:
+                        # The softmax scale is that of the subnet's head size.
                         values = values * np.float32(math.sqrt(self._dimensions.head_size / layer.head_size))
                     add_initializer(target, new_name, values)
 
@@ -161,7 +161,7 @@ class QuantizedSupernet:
 
 def _labels(axis: Axis) -> tuple[str, ...]:
     """A fixed axis has one label that nothing cuts."""
-    return ("",) if isinstance(axis, int) else (axis,) if isinstance(axis, str) else axis
+    return ("",) if isinstance(axis, int) else axis
 
 
 def _expand(labels: list[tuple[str, ...]], shape: tuple[int, ...]) -> Iterable[tuple[str, int]]:

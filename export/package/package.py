@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ortnas.export.graph.heads import ALIAS
 from ortnas.export.package.card import example_ids, model_card
 from ortnas.export.weights import SupernetFolder
-from ortnas.nas.architecture.families import checkpoint_config
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.spelling import checkpoint_config
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import digest, parse_json, write_json

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnxruntime
 
-from ortnas.bench.estimates import reference_of
+from ortnas.bench.estimates import anchor_latency_of
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
@@ -172,7 +172,7 @@ def _session_ms(model: bytes, setup: Setup, workloads: tuple[Workload, ...]) -> 
     """Latency in a session of its own: memory falls differently in every one."""
     session = make_session(model, setup)
     samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL)["model"]
-    return reference_of([samples], workloads).latency_ms
+    return anchor_latency_of([samples], workloads).latency_ms
 
 
 def _coverage(model: bytes, record: dict[str, Any], workload: Workload, setup: Setup) -> Check:

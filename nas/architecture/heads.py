@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-# Labels of the axes of a tensor, outermost first.
-Axes = tuple[str, ...]
+from ortnas.nas.architecture.ops import Axes
+
 # What a head is taught beside its teacher's outputs: nothing; a class or a number a text; a tag a word; the first and
 # the last token of an answer; the tokens behind masks.
 Labels = Literal["none", "class", "number", "tags", "answer", "masked"]
@@ -53,6 +53,10 @@ class Head:
     float_products: tuple[str, ...] = ()
     label_rows: int = 0
     compares_all_metrics: bool = True
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.outputs)
 
     @property
     def has_labels(self) -> bool:

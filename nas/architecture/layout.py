@@ -10,45 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Protocol, TypeVar
 
-from ortnas.nas.architecture.heads import HEADS, Axes
+from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.families.family import Network
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.ops import Axes, Weight
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.wording import shown
 
 # The two files of a supernet folder beside the tokenizer's.
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "supernet.json"
-
-# The tables' width, "table", is the hidden axis where the tables are not factorised from it.
-EMBEDDINGS: dict[str, Axes] = {
-    "embeddings.word": ("vocab", "table"),
-    "embeddings.position": ("position", "table"),
-    "embeddings.token_type": ("token_type", "table"),
-    "embeddings.norm.weight": ("table",),
-    "embeddings.norm.bias": ("table",),
-}
-# From the tables' width to the hidden size (Clark et al. 2020, "ELECTRA"; Lan et al. 2019, "ALBERT", section 3.1).
-PROJECTION: dict[str, Axes] = {
-    "embeddings.projection.weight": ("hidden", "table"),
-    "embeddings.projection.bias": ("hidden",),
-}
-LAYER: dict[str, Axes] = {
-    "query.weight": ("heads", "head", "hidden"),
-    "query.bias": ("heads", "head"),
-    "key.weight": ("heads", "head", "hidden"),
-    "key.bias": ("heads", "head"),
-    "value.weight": ("heads", "head", "hidden"),
-    "value.bias": ("heads", "head"),
-    "output.weight": ("hidden", "heads", "head"),
-    "output.bias": ("hidden",),
-    "attention_norm.weight": ("hidden",),
-    "attention_norm.bias": ("hidden",),
-    "ffn_in.weight": ("ffn", "hidden"),
-    "ffn_in.bias": ("ffn",),
-    "ffn_out.weight": ("hidden", "ffn"),
-    "ffn_out.bias": ("hidden",),
-    "ffn_norm.weight": ("hidden",),
-    "ffn_norm.bias": ("hidden",),
-}
 
 
 @dataclass(frozen=True)
@@ -97,6 +68,10 @@ class Dimensions:
         return cls(**document)
 
     @property
+    def network(self) -> Network:
+        return FAMILIES[self.family].network
+
+    @property
     def sizes(self) -> dict[str, int]:
         """Length of each labelled axis of the full network."""
         return {
@@ -138,18 +113,26 @@ class Dimensions:
 
 def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of the embeddings and the head, by canonical name."""
-    axes = {**EMBEDDINGS, **HEADS[dimensions.head].tensors}
-    if dimensions.table_size:
-        return axes | PROJECTION
-    return {name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()}
+    axes = dict(HEADS[dimensions.head].tensors)
+    if not dimensions.table_size:
+        axes = {
+            name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()
+        }
+    return {**dimensions.network.entry_of(dimensions).tensors, **axes}
 
 
 def tensor_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of every tensor of a supernet, by canonical name."""
     axes = top_axes(dimensions)
     for index in range(dimensions.num_layers):
-        axes.update({f"layers.{index}.{name}": labels for name, labels in LAYER.items()})
+        axes.update({f"layers.{index}.{name}": labels for name, labels in dimensions.network.layer.tensors.items()})
     return axes
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """A canonical name as that of a layer with its dot, empty for the entry and the head, and the name within it."""
+    parts = name.split(".", 2)
+    return (f"layers.{parts[1]}.", parts[2]) if parts[0] == "layers" else ("", name)
 
 
 def tensor_shape(axes: Axes, dimensions: Dimensions) -> tuple[int, ...]:
@@ -178,13 +161,27 @@ def cut(tensor: T, axes: Axes, subnet: Subnet, layer: Layer | None = None) -> T:
     return view
 
 
-def cut_layers(tensors: Mapping[str, T], subnet: Subnet) -> Iterator[tuple[Layer, dict[str, T]]]:
+def cut_layers(
+    tensors: Mapping[str, T], subnet: Subnet, dimensions: Dimensions
+) -> Iterator[tuple[Layer, dict[str, Weight[T]]]]:
     """For each layer of the subnet, its tensors by name within the layer, as views."""
+    block = dimensions.network.layer
     for layer in subnet.layers:
         prefix = f"layers.{layer.source}."
-        yield layer, {name: cut(tensors[prefix + name], axes, subnet, layer) for name, axes in LAYER.items()}
+        yield (
+            layer,
+            {
+                name: Weight(cut(tensors[prefix + name], axes, subnet, layer), axes)
+                for name, axes in block.tensors.items()
+            },
+        )
 
 
-def cut_top(tensors: Mapping[str, T], subnet: Subnet, dimensions: Dimensions) -> dict[str, T]:
+def cut_top(tensors: Mapping[str, T], subnet: Subnet, dimensions: Dimensions) -> dict[str, Weight[T]]:
     """Embeddings and head of the subnet by canonical name, as views."""
-    return {name: cut(tensors[name], axes, subnet) for name, axes in top_axes(dimensions).items()}
+    return {name: Weight(cut(tensors[name], axes, subnet), axes) for name, axes in top_axes(dimensions).items()}
+
+
+def whole_top(tensors: Mapping[str, T], dimensions: Dimensions) -> dict[str, Weight[T]]:
+    """Embeddings and head of the full network by canonical name: the tensors themselves."""
+    return {name: Weight(tensors[name], axes) for name, axes in top_axes(dimensions).items()}

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.nas.architecture.blocks import POST_NORM
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.wording import shortened
 
@@ -40,8 +41,10 @@ class Population:
     @property
     def multiply_adds(self) -> npt.NDArray[np.int64]:
         """As ``Subnet.multiply_adds``, shape (n,)."""
-        width: npt.NDArray[np.int64] = (4 * self.num_heads * self.head_size + 2 * self.ffn_size).sum(1)
-        return self.hidden_size * width
+        hidden = self.hidden_size[:, None]
+        sizes = {"hidden": hidden, "heads": self.num_heads, "head": self.head_size, "ffn": self.ffn_size}
+        total: npt.NDArray[np.int64] = POST_NORM.multiply_adds(sizes).sum(1)
+        return total
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ortnas.nas.architecture.blocks import POST_NORM
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.wording import shown
 
@@ -68,8 +69,17 @@ class Subnet:
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds per token of the encoder's weight matrices (attention products excluded)."""
-        per_layer = (4 * layer.num_heads * layer.head_size + 2 * layer.ffn_size for layer in self.layers)
-        return self.hidden_size * sum(per_layer)
+        return sum(
+            POST_NORM.multiply_adds(
+                {
+                    "hidden": self.hidden_size,
+                    "heads": layer.num_heads,
+                    "head": layer.head_size,
+                    "ffn": layer.ffn_size,
+                }
+            )
+            for layer in self.layers
+        )
 
     def describe(self) -> str:
         """One short line, with runs of equal values folded."""

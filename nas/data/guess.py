@@ -154,8 +154,8 @@ def _label_columns(table: Table, records: Sequence[Mapping[str, Any]], texts: Se
     """Columns that may hold the labels: the one asked for, those with usual names, or all whose values repeat."""
     if asked.label is not None:
         return [asked.label]
-    if known := [column for column in table.columns if column in LABEL_COLUMNS]:
-        return known
+    if usual := [column for column in table.columns if column in LABEL_COLUMNS]:
+        return usual
     others = [column for column in table.columns if column not in texts]
     return [column for column in others if len({shown(record.get(column)) for record in records}) <= len(records) // 2]
 

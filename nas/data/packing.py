@@ -51,23 +51,23 @@ def pack(
     """
     opening, closing = special_ids(tokenizer)
     width, none = max_length - 2, np.empty(0, np.int32)
-    current, rest = -1, none
+    current, unpacked = -1, none
     for number, ids in chain(_tokens(texts, tokenizer, lower), [(-1, none)]):
         if number != current:
-            if len(rest) >= LEAST_TOKENS:
-                tally.tokens += len(rest)
-                yield _framed(rest, opening, closing)
-            elif len(rest):
+            if len(unpacked) >= LEAST_TOKENS:
+                tally.tokens += len(unpacked)
+                yield _framed(unpacked, opening, closing)
+            elif len(unpacked):
                 tally.ends_left_out += 1
-                tally.tokens_left_out += len(rest)
+                tally.tokens_left_out += len(unpacked)
             tally.documents += number >= 0
-            current, rest = number, none
-        rest = np.concatenate([rest, ids])
-        used = len(rest) // width * width
+            current, unpacked = number, none
+        unpacked = np.concatenate([unpacked, ids])
+        used = len(unpacked) // width * width
         for start in range(0, used, width):
-            yield _framed(rest[start : start + width], opening, closing)
+            yield _framed(unpacked[start : start + width], opening, closing)
         tally.tokens += used
-        rest = rest[used:]
+        unpacked = unpacked[used:]
 
 
 def _framed(ids: Ids, opening: int, closing: int) -> Ids:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.store import Measurement, Store, StoreError, Summary, timings
 from ortnas.bench.target import Target
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
@@ -45,7 +45,7 @@ class Dataset:
     measurements: list[Measurement]
     subnets: dict[str, Subnet]
     timings: dict[str, Timing]
-    reference: Reference | None
+    reference: AnchorLatency | None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing, noise_floor
+from ortnas.bench.estimates import AnchorLatency, Timing, noise_floor
 from ortnas.bench.host import Failure
 from ortnas.bench.store import Measurement, Store, StoreError, timings
 from ortnas.bench.timing import Z_TWO_SIDED, Samples, half_width
@@ -242,7 +242,7 @@ def _conclude(
     run_target: RunTarget,
     run_models: Models,
     usable: dict[str, Timing],
-    reference: Reference,
+    reference: AnchorLatency,
     survey: _Survey,
     ending: str,
 ) -> dict[str, Any]:

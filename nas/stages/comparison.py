@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
@@ -72,7 +72,7 @@ def compare(
     run_target: RunTarget,
     run_models: Models,
     entries: Sequence[Entry],
-    reference: Reference | None = None,
+    reference: AnchorLatency | None = None,
 ) -> list[Compared]:
     """The full models and then the entries, as files of packages hold them, measured interleaved with the anchor.
 
@@ -198,7 +198,7 @@ def time_finally(
     run_target: RunTarget,
     run_models: Models,
     models: Mapping[str, bytes],
-    reference: Reference | None = None,
+    reference: AnchorLatency | None = None,
 ) -> dict[str, Timing]:
     """As ``bench.visits.time_models``, beside the run's anchor. Raises HostError where a model fails."""
     request = replace(run_models.request, protocol=replace(run_target.protocol, cap_s=_CAP_S))

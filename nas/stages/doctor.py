@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing, reference_of
+from ortnas.bench.estimates import AnchorLatency, Timing, anchor_latency_of
 from ortnas.bench.findings import Reading, findings
 from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
@@ -111,7 +111,7 @@ def doctor(
             report(number + 1, sessions, "")
     host.forget()
     facts = findings(readings, setup)
-    reference = reference_of(visits, workloads)
+    reference = anchor_latency_of(visits, workloads)
     sessions_ms = [float(value) for value in Timing(tuple(visits), reference).visits_ms]
     plain_sessions_ms = [_plain_ms(one, reference) for one in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
@@ -157,7 +157,7 @@ def _random_models(fingerprint: Mapping[str, Any], workloads: Sequence[Workload]
     return half, whole
 
 
-def _plain_ms(samples: Samples, reference: Reference) -> float:
+def _plain_ms(samples: Samples, reference: AnchorLatency) -> float:
     """Latency by the clock alone: the median of the model's own samples, over all workloads by their shares."""
     medians_ms = [float(np.median(row)) / 1e6 for row in samples.model_ns]
     return sum(median * share for median, share in zip(medians_ms, reference.shares, strict=True))

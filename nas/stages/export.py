@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ortnas.bench.estimates import Reference
+from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
 from ortnas.export.package.package import PackageError
@@ -319,7 +319,7 @@ def _predicted_ms(
     return float(latency_ms[0])
 
 
-def _reference(run_folder: RunFolder, run_models: Models) -> Reference | None:
+def _reference(run_folder: RunFolder, run_models: Models) -> AnchorLatency | None:
     """What the run's timings refer to; None where there are none yet."""
     if not run_folder.store_file.is_file():
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ortnas.bench.estimates import Reference
+from ortnas.bench.estimates import AnchorLatency
 from ortnas.export.inference import model_outputs
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import Configuration
@@ -28,7 +28,7 @@ def measure_finalists(
     console: Console,
     run_target: RunTarget,
     run_models: Models,
-    reference: Reference,
+    reference: AnchorLatency,
     limit: LatencyLimit,
     ranking: Sequence[Candidate],
 ) -> list[Finalist]:

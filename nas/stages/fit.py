@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing, noise_floor
+from ortnas.bench.estimates import AnchorLatency, Timing, noise_floor
 from ortnas.bench.store import Measurement, Store, timings
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.presets import covering
@@ -36,7 +36,9 @@ from ortnas.predictors.quality import Quality, judge
 from ortnas.predictors.transfer import transfer
 
 
-def usable_timings(run_folder: RunFolder, run_models: Models) -> tuple[list[Measurement], dict[str, Timing], Reference]:
+def usable_timings(
+    run_folder: RunFolder, run_models: Models
+) -> tuple[list[Measurement], dict[str, Timing], AnchorLatency]:
     """The store's rows of this run's target and space, usable timings by subnet key, and what they refer to."""
     with Store(run_folder.store_file) as store:
         rows = run_models.measurements(store)

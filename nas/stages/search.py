@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.host import StoredHost
 from ortnas.export.size import SIZE_ERROR_BYTES, model_bytes
 from ortnas.nas.console import Console
@@ -141,7 +141,7 @@ class _Searches:
         self.run_target, self.run_models = run_target, run_models
         self.settings, self.space = configuration.search, run_models.supernet.space
         _, usable, reference = usable_timings(run_folder, run_models)
-        self.reference: Reference = reference
+        self.reference: AnchorLatency = reference
         self.others = [_other(run_models, Path(other.predictor), other.budget_ms) for other in self.settings.targets]
         parts = (configuration, console, run_folder, texts, run_target, run_models)
         self.scorer: Scorer | FitnessScorer = make_scorer(*parts, screening=True)

@@ -118,13 +118,13 @@ class StateFiles:
 
 def _read_state(path: Path, parameters: Mapping[str, Tensor], optimizer: Any) -> tuple[int, dict[str, Any]]:
     with safe_open(path, "pt") as file:
-        metadata, known = file.metadata(), set(file.keys())
+        metadata, names = file.metadata(), set(file.keys())
         step = int(metadata["step"])
-        tensors = {name: file.get_tensor(name) for name in known}
+        tensors = {name: file.get_tensor(name) for name in names}
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"weights:{name}"])
-            if f"exp_avg:{name}" in known:
+            if f"exp_avg:{name}" in names:
                 optimizer.state[parameter] = {
                     "step": torch.tensor(float(step), device=parameter.device),
                     "exp_avg": tensors[f"exp_avg:{name}"].to(parameter.device),

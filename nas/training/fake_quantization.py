@@ -61,7 +61,7 @@ class FakeQuantization:
         rounding = F.pad((rows / scale).round() * scale - rows, (0, table.shape[1] - width))
         return embedded + rounding
 
-    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """A weight product of rounded operands and bias; a float accumulator stands for the integer one."""
         if self.recipe.keeps_float(name):
             return F.linear(x, weight, bias)
@@ -70,13 +70,12 @@ class FakeQuantization:
         weight_scale, bound = self._weight_scale(weight)
         zeros = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
         weight = torch.fake_quantize_per_channel_affine(weight, weight_scale, zeros, 0, -bound, bound)
-        if bias is not None:
-            # The integer bias counts products of input and weight steps.
-            step = scale * weight_scale
-            bias = bias + ((bias / step).round() * step - bias).detach()
+        # The integer bias counts products of input and weight steps.
+        step = scale * weight_scale
+        bias = bias + ((bias / step).round() * step - bias).detach()
         return F.linear(x, weight, bias)
 
-    def _observe(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _observe(self, name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         low, high = torch.aminmax(x)
         if name in self._ranges:
             low, high = torch.minimum(low, self._ranges[name][0]), torch.maximum(high, self._ranges[name][1])

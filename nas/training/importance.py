@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ortnas.nas.architecture.blocks import Gate
 from ortnas.nas.architecture.heads import HEADS, Labels
-from ortnas.nas.architecture.layout import Dimensions, tensor_axes
+from ortnas.nas.architecture.layout import Dimensions, split_name, tensor_axes
+from ortnas.nas.architecture.ops import Axes
 from ortnas.nas.text import IGNORED
 from ortnas.nas.training.supernet import Supernet
 
@@ -28,22 +30,29 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
         gradient = tensors[name].grad
         return tensors[name].detach() * gradient if gradient is not None else torch.zeros_like(tensors[name])
 
-    if dimensions.table_size:
-        entry = product("embeddings.projection.weight").sum(1) + product("embeddings.projection.bias")
-    else:
-        entry = product("embeddings.norm.weight") + product("embeddings.norm.bias")
-    gates = {"hidden": entry.abs()}
-    for index in range(dimensions.num_layers):
-        layer = f"layers.{index}"
-        output = product(f"{layer}.output.weight")
-        gates[f"{layer}.heads"] = output.sum((0, 2))
-        gates[f"{layer}.value"] = output.sum(0)
-        gates[f"{layer}.query"] = product(f"{layer}.query.weight").sum(-1) + product(f"{layer}.query.bias")
-        gates[f"{layer}.ffn"] = product(f"{layer}.ffn_out.weight").sum(0)
-        for norm in ("attention_norm", "ffn_norm"):
-            gates["hidden"] += (product(f"{layer}.{norm}.weight") + product(f"{layer}.{norm}.bias")).abs()
-    if "head.pooler.weight" in tensors:
-        gates["pooled"] = product("head.classifier.weight").sum(0)
+    def gradient(gate: Gate, block: Mapping[str, Axes], prefix: str) -> Tensor:
+        """Summed over all axes but the gate's."""
+        parts = []
+        for name in gate.tensors:
+            others = [axis for axis, label in enumerate(block[name]) if label not in gate.axes]
+            part = product(prefix + name)
+            parts.append(part.sum(others) if others else part)
+        return torch.stack(parts).sum(0)
+
+    network = dimensions.network
+    entry = network.entry_of(dimensions)
+    blocks = [("", entry), *((f"layers.{index}.", network.layer) for index in range(dimensions.num_layers))]
+    gates: dict[str, Tensor] = {}
+    for prefix, block in blocks:
+        for gate in block.gates:
+            value = gradient(gate, block.tensors, prefix)
+            if gate.is_shared:
+                gates[gate.name] = gates.get(gate.name, torch.zeros_like(value)) + value.abs()
+            else:
+                gates[prefix + gate.name] = value
+    for name, axes in HEADS[dimensions.head].tensors.items():
+        if axes[1:] == ("pooled",):
+            gates["pooled"] = product(name).sum(0)
     return gates
 
 
@@ -116,16 +125,16 @@ def reorder(supernet: Supernet, importance: Mapping[str, Tensor]) -> Supernet:
     come out in the checkpoint's channel order.
     """
     order = {name: value.argsort(dim=-1, descending=True, stable=True) for name, value in importance.items()}
+    gates = [gate for gate in supernet.dimensions.network.layer.gates if gate.is_inside_heads]
     tensors = {}
     for name, axes in tensor_axes(supernet.dimensions).items():
         tensor = supernet.tensors[name].detach()
-        layer, part = ".".join(name.split(".")[:2]), name.split(".")[-2]
-        kind = "query" if part in ("query", "key") else "value"
+        layer, within = split_name(name)
+        for gate in gates if layer else ():
+            if gate.ranks(within) and gate.axes[-1] in axes:
+                tensor = _permute_inside_heads(tensor, axes.index(gate.axes[-1]), order[layer + gate.name])
         for axis, label in enumerate(axes):
-            if label == "head":
-                tensor = _permute_inside_heads(tensor, axis, order[f"{layer}.{kind}"])
-        for axis, label in enumerate(axes):
-            chosen = order.get(label, order.get(f"{layer}.{label}"))
+            chosen = order.get(label, order.get(layer + label))
             if chosen is not None:
                 tensor = tensor.index_select(axis, chosen)
         tensors[name] = tensor

@@ -24,7 +24,8 @@ from ortnas.nas.training.losses import (
     soft_label_loss,
     token_loss,
 )
-from ortnas.nas.training.supernet import Encoded, Linear, Supernet, plain_linear
+from ortnas.nas.training.supernet import Encoded, Supernet
+from ortnas.nas.training.torch_ops import Linear, plain_linear
 
 Batch = dict[str, Tensor]
 _TEMPERATURE = 2.0

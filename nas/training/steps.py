@@ -18,7 +18,8 @@ from ortnas.nas.training.engine import Losses, StateFiles, optimise
 from ortnas.nas.training.fake_quantization import FakeQuantization
 from ortnas.nas.training.losses import chosen_positions, label_loss
 from ortnas.nas.training.objective import Objective, Signals
-from ortnas.nas.training.supernet import Supernet, plain_linear
+from ortnas.nas.training.supernet import Supernet
+from ortnas.nas.training.torch_ops import plain_linear
 
 AfterStep = Callable[[int, list[tuple[str, float]]], None]
 

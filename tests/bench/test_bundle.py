@@ -65,6 +65,7 @@ def test_a_bundle_measures_every_model_and_tells_how_long_it_takes(
     assert len({tuple(names) for names in passes}) == 3
 
 
+@pytest.mark.slow
 def test_a_finished_bundle_has_nothing_more_to_do(bundle: Bundle, measured: Path) -> None:
     before = measured.read_bytes()
     done = run_bundle(bundle[0])
@@ -73,6 +74,7 @@ def test_a_finished_bundle_has_nothing_more_to_do(bundle: Bundle, measured: Path
     assert measured.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_progress_goes_to_stderr(bundle: Bundle, tmp_path: Path) -> None:
     done = run_bundle(bundle[0], "--out", str(tmp_path / "deep" / "mine.jsonl"))
     said = done.stderr.splitlines()
@@ -84,6 +86,7 @@ def test_progress_goes_to_stderr(bundle: Bundle, tmp_path: Path) -> None:
     assert read_results(tmp_path / "deep" / "mine.jsonl", bundle[1]).complete
 
 
+@pytest.mark.slow
 def test_an_unzipped_bundle_runs_too(bundle: Bundle, tmp_path: Path) -> None:
     shutil.unpack_archive(bundle[0], tmp_path / "unzipped", "zip")
     script = tmp_path / "unzipped" / "run.sh"
@@ -93,6 +96,7 @@ def test_an_unzipped_bundle_runs_too(bundle: Bundle, tmp_path: Path) -> None:
     assert read_results(tmp_path / "unzipped" / "results.jsonl", bundle[1]).complete
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_an_interrupted_run_goes_on_where_it_was(bundle: Bundle, models: list[bytes], tmp_path: Path, how: str) -> None:
     out, opened, waits = (tmp_path / name for name in ("results.jsonl", "opened", "waits"))
@@ -128,6 +132,7 @@ def test_an_interrupted_run_goes_on_where_it_was(bundle: Bundle, models: list[by
     assert after.visits[: len(before.visits)] == before.visits
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_write_to_one_file(bundle: Bundle, models: list[bytes], tmp_path: Path) -> None:
     out, opened, waits = (tmp_path / name for name in ("results.jsonl", "opened", "waits"))
     (tmp_path / "sitecustomize.py").write_text(_second_time(models[1], opened, waits))
@@ -162,6 +167,7 @@ def _second_time(model: bytes, opened: Path, waits: Path) -> str:
     )
 
 
+@pytest.mark.slow
 def test_a_model_that_kills_the_worker_costs_only_itself(bundle: Bundle, models: list[bytes], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(when_opened(models[1], DIES))
     done = run_bundle(bundle[0], "--out", str(tmp_path / "results.jsonl"), PYTHONPATH=str(tmp_path))
@@ -171,6 +177,7 @@ def test_a_model_that_kills_the_worker_costs_only_itself(bundle: Bundle, models:
     assert results.complete
 
 
+@pytest.mark.slow
 def test_results_of_another_host_are_not_continued(bundle: Bundle, measured: Path, tmp_path: Path) -> None:
     header, *_ = lines_of(measured)
     header["fingerprint"]["cpu"] = "another processor"
@@ -180,6 +187,7 @@ def test_results_of_another_host_are_not_continued(bundle: Bundle, measured: Pat
     assert "was begun on another host (cpu: 'another processor', here " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_bundle_gets_a_sentence(bundle: Bundle, models: list[bytes], tmp_path: Path) -> None:
     content = bundle[0].read_bytes()
     at = content.index(models[0]) + len(models[0]) // 2
@@ -199,6 +207,7 @@ def test_a_damaged_bundle_gets_a_sentence(bundle: Bundle, models: list[bytes], t
         assert "bundle" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_to_gets_a_sentence(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run_bundle(bundle[0], "--out", str(tmp_path / "file" / "results.jsonl"))
@@ -228,6 +237,7 @@ def test_what_the_python_lacks_is_said(bundle: Bundle, code: str, expected: str)
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_old_onnxruntime_is_said(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import onnxruntime; onnxruntime.__version__ = '1.10.0'")
     done = run_bundle(bundle[0], "--out", str(tmp_path / "results.jsonl"), PYTHONPATH=str(tmp_path))
@@ -243,6 +253,7 @@ def test_the_entry_is_readable_to_old_pythons() -> None:
     assert not [node for node in ast.walk(tree) if isinstance(node, new_since)]
 
 
+@pytest.mark.slow
 def test_an_old_python_is_told_what_the_bundle_needs(bundle: Bundle) -> None:
     python = old_python()
     done = subprocess.run([python, str(bundle[0])], capture_output=True, text=True, check=False)

@@ -4,10 +4,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ortnas.bench.estimates import Reference, Timing, noise_floor, reference_of
+from ortnas.bench.estimates import AnchorLatency, Timing, anchor_latency_of, noise_floor
 from ortnas.bench.timing import Samples, Workload
 
-REFERENCE = Reference((2.0,), (1.0,))
+REFERENCE = AnchorLatency((2.0,), (1.0,))
 
 
 def visit(*parts: tuple[npt.ArrayLike, npt.ArrayLike]) -> Samples:
@@ -27,7 +27,7 @@ def test_drift_of_the_host_is_taken_out() -> None:
 
 
 def test_percentiles_and_spread_come_from_the_raw_samples() -> None:
-    timing = Timing((visit((np.linspace(1, 2, 101), 1.0)),), Reference((1.0,), (1.0,)))
+    timing = Timing((visit((np.linspace(1, 2, 101), 1.0)),), AnchorLatency((1.0,), (1.0,)))
     assert timing.latency_ms == pytest.approx(1.5)
     assert timing.spread_ms == pytest.approx(0.25)
     assert timing.percentile_ms(95) == pytest.approx(1.95)
@@ -37,7 +37,7 @@ def test_the_bound_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     draws = rng.gamma(4, 0.25, (2000, 60))
     median_ms = float(np.median(rng.gamma(4, 0.25, 1_000_000)))
-    one = Reference((1.0,), (1.0,))
+    one = AnchorLatency((1.0,), (1.0,))
     covered = np.mean([Timing((visit((row, 1.0)),), one).upper_ms >= median_ms for row in draws])
     assert 0.93 <= covered <= 0.99
 
@@ -54,7 +54,7 @@ def test_sessions_that_differ_make_a_timing_less_sure_than_its_rounds() -> None:
 def test_a_mix_is_the_weighted_mean_of_its_workloads() -> None:
     workloads = [Workload(1, 128, weight=1), Workload(1, 16, weight=3)]
     visits = [visit(([4.0] * 9, [8.0] * 9), ([1.0] * 9, [2.0] * 9))]
-    reference = reference_of(visits, workloads)
+    reference = anchor_latency_of(visits, workloads)
     assert reference.latency_ms == pytest.approx((8 + 3 * 2) / 4)
     assert Timing(tuple(visits), reference).latency_ms == pytest.approx((4 + 3 * 1) / 4)
     assert Timing(tuple(visits), reference).percentile_ms(95) == pytest.approx((4 + 3 * 1) / 4)
@@ -63,7 +63,7 @@ def test_a_mix_is_the_weighted_mean_of_its_workloads() -> None:
 
 def test_the_reference_is_the_median_of_the_anchors_medians() -> None:
     visits = [visit(([1.0] * 3, [1.0, 9.0, 1.0])), visit(([1.0], [3.0])), visit(([1.0], [2.0]))]
-    assert reference_of(visits, [Workload()]).anchor_ms == pytest.approx((2.0,))
+    assert anchor_latency_of(visits, [Workload()]).anchor_ms == pytest.approx((2.0,))
 
 
 def test_the_noise_floor_is_what_repeating_the_visits_shows() -> None:

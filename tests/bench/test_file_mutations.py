@@ -54,6 +54,7 @@ def look_at(path: Path) -> None:
         store.add(TARGET, "here", "int8", "m", [])
 
 
+@pytest.mark.slow
 def test_damaged_stores_are_read_as_they_are_or_refused_in_one_sentence(tmp_path: Path) -> None:
     whole = tmp_path / "whole.sqlite"
     make_store(whole)
@@ -71,6 +72,7 @@ def test_damaged_stores_are_read_as_they_are_or_refused_in_one_sentence(tmp_path
     assert refused > len(seeds()) / 10
 
 
+@pytest.mark.slow
 def test_stores_with_other_values_are_read_as_they_are_or_refused_in_one_sentence(tmp_path: Path) -> None:
     whole, path = tmp_path / "whole.sqlite", tmp_path / "store.sqlite"
     make_store(whole)

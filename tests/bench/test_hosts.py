@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ortnas.bench.fingerprint import fingerprint, fingerprint_hash
+from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
@@ -61,8 +61,6 @@ def measure(host: LocalHost, anchor: bytes, *models: bytes, setup: Setup | None 
 def test_the_worker_sees_the_host_as_this_process_does(host: LocalHost) -> None:
     facts = host.hello()["fingerprint"]
     assert facts == fingerprint()
-    assert len(fingerprint_hash(facts)) == 12
-    assert fingerprint_hash(facts) != fingerprint_hash(facts | {"cores": 999})
 
 
 def test_a_refused_model_leaves_the_worker_as_it_is(host: LocalHost, models: list[bytes]) -> None:
@@ -73,6 +71,7 @@ def test_a_refused_model_leaves_the_worker_as_it_is(host: LocalHost, models: lis
     assert worker_id(host) == before
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_killed_meanwhile_is_replaced_and_gets_its_models_again(
     host: LocalHost, models: list[bytes]
 ) -> None:
@@ -95,6 +94,7 @@ def test_a_model_that_kills_the_worker_costs_only_itself(tmp_path: Path, models:
     assert failure.reason.startswith("the worker ended with status -9 (killed; out of memory?)")
 
 
+@pytest.mark.slow
 def test_an_anchor_that_kills_the_worker_stops_the_host(tmp_path: Path, models: list[bytes]) -> None:
     with (
         LocalHost(60, write_python(tmp_path, when_opened(models[0], DIES))) as host,
@@ -103,6 +103,7 @@ def test_an_anchor_that_kills_the_worker_stops_the_host(tmp_path: Path, models: 
         measure(host, models[0], models[1])
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_is_stopped(tmp_path: Path, models: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ortnas.bench.worker_host._SLOW_INFERENCE_S", 0.01)
     with PatientHost(python=write_python(tmp_path, when_opened(models[2], HANGS))) as host:
@@ -117,6 +118,7 @@ def test_a_model_that_hangs_is_stopped(tmp_path: Path, models: list[bytes], monk
         assert isinstance(measure(host, models[0], models[1])[0], Samples)
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_is_replaced(host: LocalHost, models: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ortnas.bench.worker_host._SLOW_INFERENCE_S", 0.01)
     measure(host, models[0], models[1])
@@ -128,6 +130,7 @@ def test_a_stopped_worker_is_replaced(host: LocalHost, models: list[bytes], monk
     assert isinstance(measure(host, models[0], models[1])[0], Samples)
 
 
+@pytest.mark.slow
 def test_nothing_lies_in_the_temporary_folder_afterwards(
     tmp_path: Path, models: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +178,7 @@ def test_a_model_that_does_not_fit_on_the_disk_costs_only_itself(tmp_path: Path,
         assert worker_id(host) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_the_worker_needs_little_memory_beside_the_models(host: LocalHost) -> None:
     dimensions = make_dimensions(vocab_size=20_000, hidden_size=256, head_size=64, embedding_size=256)

@@ -33,6 +33,7 @@ def test_results_cut_anywhere_count_as_far_as_they_go(bundle: Bundle, measured: 
         assert found.size_bytes == ends[lines - 1]
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_byte_changed_by_hand_is_noticed(bundle: Bundle, measured: Path, data: st.DataObject) -> None:

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from ortnas.bench.conditions import conditions
-from ortnas.bench.estimates import Timing, reference_of
+from ortnas.bench.estimates import Timing, anchor_latency_of
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
@@ -116,11 +116,12 @@ def test_samples_follow_from_what_is_timed_whatever_was_timed_before() -> None:
     assert len(set(varied)) == len(varied)
 
 
+@pytest.mark.slow
 def test_visits_of_one_model_differ_by_chance_alone() -> None:
     """Independent: neighbours are no nearer to each other than any two."""
     host = SimulatedHost(seed=5)
     visits = [samples_of(host, visit=number) for number in range(200)]
-    reference = reference_of(visits, [WORKLOAD])
+    reference = anchor_latency_of(visits, [WORKLOAD])
     for latencies in (
         Timing(tuple(visits), reference).visits_ms,
         np.array([np.median(visit.anchor_ns) for visit in visits]),
@@ -142,7 +143,7 @@ def test_without_noise_samples_are_the_cost() -> None:
 def test_drift_is_shared_and_so_the_anchor_takes_it_out() -> None:
     host = SimulatedHost(seed=1, noise=0.02)
     visits = [samples_of(host, visit=number) for number in range(60)]
-    reference = reference_of(visits, [WORKLOAD])
+    reference = anchor_latency_of(visits, [WORKLOAD])
     plain_ms = [float(np.median(visit.model_ns)) / 1e6 for visit in visits]
     corrected_ms = Timing(tuple(visits), reference).visits_ms
     assert np.std(corrected_ms) < 0.7 * np.std(plain_ms)

@@ -18,6 +18,8 @@ from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from tests.bench.pythons import DIES, old_python, when_opened, write_python
 from tests.bench.sshd import HOST, Server, running_server, wait_until
 
+pytestmark = pytest.mark.slow
+
 WORKLOADS, PROTOCOL = (Workload(1, 8, 120),), TimingProtocol.fixed(6)
 # The connection's process is the parent of the shell that started the worker.
 _CUTS_ITS_CONNECTION = """

@@ -7,6 +7,10 @@ TARGET = Target({"cpu": "one"}, Setup(), (Workload(),))
 MIX = Target({"cpu": "one"}, Setup(), (Workload(weight=3), Workload(4, 32)))
 
 
+def test_the_hash_of_a_target_stays_what_it_was() -> None:
+    assert (TARGET.hash, MIX.hash) == ("f01e52b1daf4", "1b295853fd26")
+
+
 def test_a_target_is_named_by_all_that_it_is() -> None:
     variants = {
         TARGET.hash,

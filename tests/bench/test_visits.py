@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ortnas.bench.estimates import Reference
+from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost, cost_ms
@@ -62,7 +62,7 @@ def test_timings_refer_to_the_anchor_here_or_to_what_is_given() -> None:
     for name, timing in timings.items():
         costs = [cost_ms(SUBNETS[name], workload, setup) for workload in workloads]
         assert timing.latency_ms == pytest.approx((costs[0] + 3 * costs[1]) / 4, rel=1e-4)
-    twice = Reference(tuple(2 * value for value in timing.reference.anchor_ms), timing.reference.shares)
+    twice = AnchorLatency(tuple(2 * value for value in timing.reference.anchor_ms), timing.reference.shares)
     again = time_models(MODELS, request, Listening(noise=0), reference=twice)
     assert {name: timing.latency_ms for name, timing in again.items()} == pytest.approx(
         {name: 2 * timing.latency_ms for name, timing in timings.items()}

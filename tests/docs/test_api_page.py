@@ -11,6 +11,8 @@ import pytest
 
 from tests.docs.pages import find_page
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_page_on_python_runs_as_a_notebook(
     tmp_path: Path, bert_folder: Path, sentences: list[str], monkeypatch: pytest.MonkeyPatch

@@ -33,9 +33,9 @@ def _command_lines(text: str) -> Iterator[list[str]]:
             is_first = position == 0 or words[position - 1] in _SEPARATORS
             is_module = word == "ortnas" and position > 0 and words[position - 1] == "-m"
             if is_module or (is_first and PurePath(word).name == "ortnas"):
-                rest = words[position + 1 :]
-                end = next((place for place, item in enumerate(rest) if item in _SEPARATORS), len(rest))
-                yield rest[:end]
+                arguments = words[position + 1 :]
+                end = next((place for place, item in enumerate(arguments) if item in _SEPARATORS), len(arguments))
+                yield arguments[:end]
 
 
 def test_command_lines_in_blocks_parse() -> None:
@@ -46,12 +46,12 @@ def test_command_lines_in_blocks_parse() -> None:
             if not words or words[0].startswith("-"):
                 wrong += [f"{block}: {word}" for word in words if word not in _options(group)]
                 continue
-            name, *rest = words
+            name, *arguments = words
             if name not in group.commands:
                 wrong.append(f"{block}: no command {name}")
                 continue
             try:
-                group.commands[name].make_context(name, [word for word in rest if word != "--help"])
+                group.commands[name].make_context(name, [word for word in arguments if word != "--help"])
             except Exception as error:  # typer may carry a click of its own
                 wrong.append(f"{block}: {shlex.join(words)}: {error}")
     assert seen > 20
@@ -68,10 +68,12 @@ def test_commands_and_options_in_the_text_exist() -> None:
         seen += 1
         names = [words[1], *(after for word, after in pairwise(words) if word == "|")]
         commands = [name for name in names if re.fullmatch(r"[a-z]+", name)]
-        found = [group.commands[name] for name in commands if name in group.commands]
-        known = _options(group).union(*map(_options, found))
+        named = [group.commands[name] for name in commands if name in group.commands]
+        options = _options(group).union(*map(_options, named))
         wrong += [f"{span}: no command {name}" for name in commands if name not in group.commands]
-        wrong += [f"{span}: {word}" for word in words if word.startswith("--") and word.partition("=")[0] not in known]
+        wrong += [
+            f"{span}: {word}" for word in words if word.startswith("--") and word.partition("=")[0] not in options
+        ]
     assert seen > 50
     assert not wrong
 
@@ -79,11 +81,11 @@ def test_commands_and_options_in_the_text_exist() -> None:
 def test_options_named_alone_belong_to_a_command_or_a_script() -> None:
     """Options of other tools are written with the tool's name before them, or have underscores."""
     group = _group()
-    known = _options(group).union(*(_options(command) for command in group.commands.values()))
+    options = _options(group).union(*(_options(command) for command in group.commands.values()))
     scripts = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/performance/*.py"))
     unknown = []
     for span in spans():
         option = span.text.split()[0].partition("=")[0] if span.text.strip() else ""
-        if re.fullmatch(r"--[a-z-]+", option) and option not in known and f'"{option}"' not in scripts:
+        if re.fullmatch(r"--[a-z-]+", option) and option not in options and f'"{option}"' not in scripts:
             unknown.append(f"{span}: {option}")
     assert not unknown

@@ -106,9 +106,9 @@ def test_the_reference_lists_every_key_with_its_default() -> None:
 def test_dotted_names_are_keys_or_objects() -> None:
     unknown, seen = [], 0
     for span in spans():
-        for found in _DOTTED.finditer(span.text):
-            name = found.group()
-            if found[1] not in {*_PACKAGES, *SECTIONS} or name.rpartition(".")[2] in _FILE_TYPES:
+        for match in _DOTTED.finditer(span.text):
+            name = match.group()
+            if match[1] not in {*_PACKAGES, *SECTIONS} or name.rpartition(".")[2] in _FILE_TYPES:
                 continue
             seen += 1
             if name not in KEYS and name not in _RECORD_KEYS and not _exists(name):
@@ -135,14 +135,14 @@ def _exists(name: str) -> bool:
         return False
     for length in range(len(parts), 0, -1):
         try:
-            found: Any = importlib.import_module(".".join(parts[:length]))
+            owner: Any = importlib.import_module(".".join(parts[:length]))
         except ModuleNotFoundError:
             continue
         for part in parts[length:]:
-            if part in getattr(found, "__annotations__", {}) and not hasattr(found, part):
+            if part in getattr(owner, "__annotations__", {}) and not hasattr(owner, part):
                 return True
-            if not hasattr(found, part):
+            if not hasattr(owner, part):
                 return False
-            found = getattr(found, part)
+            owner = getattr(owner, part)
         return True
     return False

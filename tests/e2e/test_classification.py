@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from ortnas.nas.data import docstring_sentences
+
+pytestmark = pytest.mark.slow
 
 
 def write_task(folder: Path) -> None:
@@ -52,11 +55,11 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
     assert accuracies[2] > 0.8
 
     # Ranked by likelihood, reported by accuracy.
-    found = json.loads((tmp_path / "run" / "search" / "int8-1.2x" / "search.json").read_text())
-    assert found["metric"] == "log_likelihood"
-    assert found["winner"]["score"] < 0
+    searched = json.loads((tmp_path / "run" / "search" / "int8-1.2x" / "search.json").read_text())
+    assert searched["metric"] == "log_likelihood"
+    assert searched["winner"]["score"] < 0
     assert list(rows[2]["intervals"]) == ["accuracy"]
-    assert 0 < found["finalists"][0]["report"]["score"]["value"] <= 1
+    assert 0 < searched["finalists"][0]["report"]["score"]["value"] <= 1
 
     package = tmp_path / "run" / "packages" / "int8-1.2x"
     config = json.loads((package / "config.json").read_text())

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from ortnas.nas.files import read_lines
+
+pytestmark = pytest.mark.slow
 
 
 def test_two_processes_share_one_run_folder(tmp_path: Path, bert_folder: Path, sentences: list[str]) -> None:

@@ -15,6 +15,8 @@ import yaml
 
 from tests.networks import WORDS, write_checkpoint
 
+pytestmark = pytest.mark.slow
+
 SPACE = {"hidden_size": [16, 32], "depth": [1, 2], "num_heads": [2, 4], "head_size": [8], "ffn_size": [32, 64]}
 
 

@@ -20,6 +20,8 @@ import yaml
 
 from ortnas.export.weights import memory_map
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -107,10 +109,10 @@ def test_the_loop_survives_kills_and_ends_with_a_package(folder: Path, configura
     scores = run / "search" / "scores.jsonl"
     kill_when(lambda: scores.exists() and len(scores.read_text().splitlines()) >= 3, "search", configuration)
     before = scores.read_text().splitlines()
-    found = ortnas("search", configuration)["1.5x"]
-    assert found["winner"]["measured_ms"] <= found["budget_ms"]
-    assert all(candidate["upper_ms"] <= found["budget_ms"] for candidate in found["candidates"])
-    genomes = [tuple(candidate["genome"]) for candidate in found["candidates"]]
+    searched = ortnas("search", configuration)["1.5x"]
+    assert searched["winner"]["measured_ms"] <= searched["budget_ms"]
+    assert all(candidate["upper_ms"] <= searched["budget_ms"] for candidate in searched["candidates"])
+    genomes = [tuple(candidate["genome"]) for candidate in searched["candidates"]]
     assert len(set(genomes)) == len(genomes) == 10
     after = scores.read_text().splitlines()
     assert after[: len(before)] == before
@@ -203,10 +205,10 @@ def test_timings_can_be_listed_exported_and_joined_by_others(folder: Path, confi
 
 
 def test_the_doctor_examines_the_run_and_its_host(folder: Path, configuration: Path) -> None:
-    found = ortnas("doctor", configuration)
-    assert found["noise_floor"]["median"] >= 0
-    assert {finding["name"] for finding in found["findings"]} >= {"processors", "quota", "stolen time"}
-    assert json.loads((folder / "run" / "doctor.json").read_text()) == found
+    examined = ortnas("doctor", configuration)
+    assert examined["noise_floor"]["median"] >= 0
+    assert {finding["name"] for finding in examined["findings"]} >= {"processors", "quota", "stolen time"}
+    assert json.loads((folder / "run" / "doctor.json").read_text()) == examined
     process = start("doctor", "--host", "simulated", "--threads", "999")
     output, _ = process.communicate()
     assert process.returncode == 1

@@ -32,6 +32,8 @@ def dying(*arguments, **named):
 setattr(owner, name, dying)
 sys.argv[1:] = sys.argv[5:]
 from ortnas.nas.cli import app
+
+pytestmark = pytest.mark.slow
 app()
 """
 

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,27 +53,20 @@ def write_run(folder: Path, checkpoint: Path, data: str, **sections: object) -> 
     return path
 
 
-def test_help_is_quick_and_imports_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     script = (
-        "import sys\nimport nas.cli\nsys.argv = ['ortnas', '--help']\n"
-        "try:\n    nas.cli.app()\nexcept SystemExit:\n    pass\n"
-        f"print('LOADED', [name for name in {LAZY!r} if name in sys.modules])"
+        "import sys\nimport ortnas.nas.cli\nsys.argv = ['ortnas', '--help']\n"
+        "try:\n    ortnas.nas.cli.app()\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', [name for name in {LAZY!r} if name in sys.modules], len(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "verify" in done.stdout
-    assert done.stdout.rstrip().endswith("LOADED []")
-    # The quickest of several, so that a busy machine does not fail a quick program; on a slow one, beside what the two
-    # libraries that draw the help take alone.
-    bare = [sys.executable, "-c", "import typer, rich.panel, rich.table, rich.markdown"]
-    help_s, bare_s = [], []
-    for _ in range(8):
-        for command, times in (([sys.executable, "-m", "ortnas", "--help"], help_s), (bare, bare_s)):
-            begun = time.perf_counter()
-            subprocess.run(command, capture_output=True, check=True)
-            times.append(time.perf_counter() - begun)
-        if min(help_s) < 0.3:
-            break
-    assert min(help_s) < max(0.3, 2 * min(bare_s))
+    _, heavy, count = done.stdout.splitlines()[-1].split()
+    assert heavy == "[]"
+    # The two libraries that draw the help are most of what it loads, and with it of the time it takes.
+    bare = "import sys, typer, rich.panel, rich.table, rich.markdown; print(len(sys.modules))"
+    drawing = subprocess.run([sys.executable, "-c", bare], capture_output=True, text=True, check=True)
+    assert int(count) < 1.25 * int(drawing.stdout)
 
 
 def test_without_a_command_it_says_in_ten_lines_what_to_do() -> None:
@@ -108,6 +100,7 @@ def test_every_verb_explains_itself(command: str) -> None:
     assert "--json" in done.stdout or command == "init"
 
 
+@pytest.mark.slow
 def test_wrong_usage_and_bad_input_have_their_own_status(tmp_path: Path) -> None:
     assert start("serch").returncode == 2
     assert ortnas("run", tmp_path / "none.yaml", "--set", "steps").returncode == 2

@@ -341,6 +341,7 @@ def test_a_picture_of_nothing_is_refused(copied: Path, tmp_path: Path) -> None:
         write_front_png(copied, tmp_path / "front.png")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_a_browser_draws_every_chart_without_errors_or_requests(page: Path, tmp_path: Path) -> None:
     seen = look(page, tmp_path, _EXPLORE, 1280)

@@ -91,8 +91,8 @@ def medians_ms(samples_ns: Mapping[str, list[int]]) -> dict[str, float]:
 def time_models(models: Models, setup: Setup, workload: Workload, protocol: TimingProtocol) -> dict[str, float]:
     """Latency in ms of each kind, taken in turn in this process."""
     sessions = {kind: make_session(model, setup) for kind, model in models.items()}
-    found = time_interleaved(sessions, "ours", [workload], protocol)
-    return medians_ms({kind: list(samples.model_ns[0]) for kind, samples in found.items()})
+    timed = time_interleaved(sessions, "ours", [workload], protocol)
+    return medians_ms({kind: list(samples.model_ns[0]) for kind, samples in timed.items()})
 
 
 def ratios(latencies: Sequence[Latencies]) -> dict[str, float]:
@@ -161,11 +161,11 @@ def time_release(python: Path, subnets: list[Models], protocol: TimingProtocol) 
     with LocalHost(python=str(python)) as host:
         version = host.hello()["fingerprint"]["onnxruntime"]
         for models in subnets:
-            found = host.measure(models, Request(models["ours"], SETUP, (WORKLOAD,), protocol))
-            samples = {kind: one for kind, one in found.items() if isinstance(one, Samples)}
+            timed = host.measure(models, Request(models["ours"], SETUP, (WORKLOAD,), protocol))
+            samples = {kind: timing for kind, timing in timed.items() if isinstance(timing, Samples)}
             if len(samples) < len(models):
-                raise RuntimeError("; ".join(one.reason for one in found.values() if isinstance(one, Failure)))
-            latencies.append(medians_ms({kind: list(one.model_ns[0]) for kind, one in samples.items()}))
+                raise RuntimeError("; ".join(timing.reason for timing in timed.values() if isinstance(timing, Failure)))
+            latencies.append(medians_ms({kind: list(timing.model_ns[0]) for kind, timing in samples.items()}))
             host.forget()
     return str(version), latencies
 

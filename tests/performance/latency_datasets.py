@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.estimates import Timing, anchor_latency_of, noise_floor
 from ortnas.bench.request import Request
 from ortnas.bench.simulated import SimulatedHost, cost_ms
 from ortnas.bench.target import Target
@@ -95,16 +95,16 @@ def record(
             order = [row for row in rng.permutation(len(genomes)).tolist() if len(visits[row]) <= visit]
             for start in range(0, len(order), GROUP):
                 group = {str(row): exporter.sliced(space.decode(genomes[row])) for row in order[start : start + GROUP]}
-                for name, found in host.measure(group, request, visit).items():
-                    if not isinstance(found, Samples):
-                        raise SystemExit(f"subnet {name} could not be timed: {found.reason}")
-                    visits[int(name)].append(found)
-                    append_line(path, {"row": int(name), **found.to_json()})
+                for name, samples in host.measure(group, request, visit).items():
+                    if not isinstance(samples, Samples):
+                        raise SystemExit(f"subnet {name} could not be timed: {samples.reason}")
+                    visits[int(name)].append(samples)
+                    append_line(path, {"row": int(name), **samples.to_json()})
                 host.forget()
                 report(sum(map(len, visits.values())), VISITS * len(genomes), "")
-    reference = reference_of([one for found in visits.values() for one in found], workloads)
+    reference = anchor_latency_of([samples for of_subnet in visits.values() for samples in of_subnet], workloads)
     timings = [Timing(tuple(visits[row]), reference) for row in range(len(genomes))]
-    latency_ms, errors = (np.array([getattr(one, name) for one in timings]) for name in ("latency_ms", "error"))
+    latency_ms, errors = (np.array([getattr(timing, name) for timing in timings]) for name in ("latency_ms", "error"))
     return Dataset(space, genomes, latency_ms, errors, target, noise_floor(timings))
 
 

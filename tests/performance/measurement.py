@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ortnas.bench.estimates import Timing, noise_floor, reference_of
+from ortnas.bench.estimates import Timing, anchor_latency_of, noise_floor
 from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload, make_inputs, make_session
 from ortnas.bench.worker_host import LocalHost
@@ -49,9 +49,9 @@ def time_ours(models: Models, anchor: bytes, seed: int) -> dict[str, list[Sample
             order = [str(name) for name in rng.permutation(list(models))]
             for start in range(0, len(order), GROUP):
                 group = {name: models[name] for name in order[start : start + GROUP]}
-                for name, found in host.measure(group, Request(anchor, SETUP, WORKLOADS)).items():
-                    assert isinstance(found, Samples), found
-                    visits[name].append(found)
+                for name, samples in host.measure(group, Request(anchor, SETUP, WORKLOADS)).items():
+                    assert isinstance(samples, Samples), samples
+                    visits[name].append(samples)
     return visits
 
 
@@ -76,24 +76,26 @@ def repeat(models: Models, anchor: bytes) -> dict[str, float]:
     plain_first, first = time_plainly(models, 1), time_ours(models, anchor, 1)
     plain_second, second = time_plainly(models, 2), time_ours(models, anchor, 2)
     # As in a store, both runs refer to the anchor of all; each by its own anchor is given beside it.
-    both = [one for found in (first, second) for visits in found.values() for one in visits]
+    both = [samples for run in (first, second) for visits in run.values() for samples in visits]
     together, apart = [], []
     for run in (first, second):
-        own = reference_of([one for visits in run.values() for one in visits], WORKLOADS)
-        together.append(_timings(run, reference_of(both, WORKLOADS)))
+        own = anchor_latency_of([samples for visits in run.values() for samples in visits], WORKLOADS)
+        together.append(_timings(run, anchor_latency_of(both, WORKLOADS)))
         apart.append(_timings(run, own))
-    floor = noise_floor([timing for found in together for timing in found.values()])
+    floor = noise_floor([timing for timings in together for timing in timings.values()])
     assert floor is not None
     return (
-        _spread("repeat", *({name: timing.latency_ms for name, timing in found.items()} for found in together))
-        | _spread("own_reference", *({name: timing.latency_ms for name, timing in found.items()} for found in apart))
+        _spread("repeat", *({name: timing.latency_ms for name, timing in timings.items()} for timings in together))
+        | _spread(
+            "own_reference", *({name: timing.latency_ms for name, timing in timings.items()} for timings in apart)
+        )
         | _spread("plain_repeat", plain_first, plain_second)
         | {"noise_floor": floor}
     )
 
 
 def _timings(visits: Mapping[str, Sequence[Samples]], reference: object) -> dict[str, Timing]:
-    return {name: Timing(tuple(found), reference) for name, found in visits.items()}  # type: ignore[arg-type]
+    return {name: Timing(tuple(samples), reference) for name, samples in visits.items()}  # type: ignore[arg-type]
 
 
 def _spread(name: str, first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
@@ -143,7 +145,7 @@ def throughput(folder: Path, count: int) -> dict[str, float]:
     anchor = exporter.sliced(exporter.supernet.dimensions.full_subnet)
     visits = time_ours({subnet.key: exporter.sliced(subnet) for subnet in subnets}, anchor, 1)
     elapsed_s = time.monotonic() - start
-    reference = reference_of([one for found in visits.values() for one in found], WORKLOADS)
+    reference = anchor_latency_of([samples for of_subnet in visits.values() for samples in of_subnet], WORKLOADS)
     latencies = [timing.latency_ms for timing in _timings(visits, reference).values()]
     return {"subnets_per_minute": 60 * len(visits) / elapsed_s, "throughput_latency_ms": float(np.median(latencies))}
 

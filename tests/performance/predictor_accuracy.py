@@ -76,19 +76,19 @@ def is_tried(name: str, size: int, plan: Plan) -> bool:
 
 def learning_curves(data: Dataset, plan: Plan, console: Console) -> dict[tuple[str, int], dict[str, Array]]:
     """Figures of each predictor at each size, one entry per seed."""
-    found: dict[tuple[str, int], dict[str, Array]] = {}
+    curves: dict[tuple[str, int], dict[str, Array]] = {}
     jobs = [(size, name) for size in plan.sizes for name in (OURS, *RIVALS) if is_tried(name, size, plan)]
     with console.progress("predictors") as report:
         for number, (size, name) in enumerate(jobs):
             rows = []
             for seed in range(plan.slow_seeds if name == SLOW else plan.seeds):
-                known, held = (data.rows(part) for part in split(len(data), size, plan.sizes, seed))
+                learnt, held = (data.rows(part) for part in split(len(data), size, plan.sizes, seed))
                 coverage = margin = np.nan
                 if name == OURS:
-                    predicted_ms, upper_ms = known.fit().predict(held.genomes)
+                    predicted_ms, upper_ms = learnt.fit().predict(held.genomes)
                     coverage, margin = (held.latency_ms <= upper_ms).mean(), (upper_ms / predicted_ms - 1).mean()
                 else:
-                    predicted_ms = RIVALS[name](data.space, known.genomes, known.latency_ms, held.genomes, seed)
+                    predicted_ms = RIVALS[name](data.space, learnt.genomes, learnt.latency_ms, held.genomes, seed)
                 errors = np.abs(predicted_ms / held.latency_ms - 1)
                 kendall = kendalltau(predicted_ms, held.latency_ms).statistic
                 window = mean_window_kendall(held.latency_ms, predicted_ms)
@@ -96,9 +96,9 @@ def learning_curves(data: Dataset, plan: Plan, console: Console) -> dict[tuple[s
                 within = ((errors <= 0.05).mean(), (errors <= 0.1).mean())
                 rows.append((errors.mean(), np.percentile(errors, 95), *within, kendall, window, coverage, margin))
             keys = ("error", "p95", "within_5", "within_10", "kendall", "window", "coverage", "margin")
-            found[name, size] = dict(zip(keys, np.array(rows, float).T, strict=True))
+            curves[name, size] = dict(zip(keys, np.array(rows, float).T, strict=True))
             report(number + 1, len(jobs), f"{name}, {size}")
-    return found
+    return curves
 
 
 def imported(plan: Plan) -> dict[str, float]:
@@ -117,12 +117,12 @@ def imported(plan: Plan) -> dict[str, float]:
         data = read_file(path)
     errors: dict[str, list[float]] = {}
     for seed in range(plan.seeds):
-        known, held = (data.rows(part) for part in split(len(data), 100, (100,), seed))
-        errors.setdefault(OURS, []).append(held.error_of(known.fit().predict(held.genomes)[0]))
+        learnt, held = (data.rows(part) for part in split(len(data), 100, (100,), seed))
+        errors.setdefault(OURS, []).append(held.error_of(learnt.fit().predict(held.genomes)[0]))
         for name, rival in RIVALS.items():
             # The network is slow, and one split of 14,150 rows to predict says enough.
             if name != SLOW or (seed == 0 and len(plan.slow_sizes) > 1):
-                predicted_ms = rival(data.space, known.genomes, known.latency_ms, held.genomes, seed)
+                predicted_ms = rival(data.space, learnt.genomes, learnt.latency_ms, held.genomes, seed)
                 errors.setdefault(name, []).append(held.error_of(predicted_ms))
     return {name: float(np.mean(values)) for name, values in errors.items()} | {"rows": float(len(data))}
 
@@ -131,29 +131,29 @@ def transfers(
     datasets: dict[str, Dataset], pairs: Sequence[tuple[str, str]], plan: Plan
 ) -> dict[str, dict[str, float]]:
     """Errors after 15 timings of the second of each pair, and of fits to many, on the rest."""
-    found = {}
+    errors = {}
     for source, target in pairs:
         data, of_source, rows = datasets[target], datasets[source].fit(), []
         for seed in range(plan.seeds):
-            known, held = (data.rows(part) for part in split(len(data), plan.fresh, (plan.fresh,), seed))
-            few = known.rows(rows_evenly_apart(data.space, known.genomes, 15, np.random.default_rng(seed)))
+            learnt, held = (data.rows(part) for part in split(len(data), plan.fresh, (plan.fresh,), seed))
+            few = learnt.rows(rows_evenly_apart(data.space, learnt.genomes, 15, np.random.default_rng(seed)))
             moved = transfer(of_source, few.genomes, few.latency_ms, few.errors, data.target, None, "few")
             predicted_ms, upper_ms = moved.predict(held.genomes)
-            scratch, many = few.fit(), known.fit()
-            others = [held.error_of(one.predict(held.genomes)[0]) for one in (scratch, many)]
+            scratch, many = few.fit(), learnt.fit()
+            others = [held.error_of(predictor.predict(held.genomes)[0]) for predictor in (scratch, many)]
             rows.append([held.error_of(predicted_ms), *others, float((held.latency_ms <= upper_ms).mean())])
-        found[f"{source} → {target}"] = dict(
+        errors[f"{source} → {target}"] = dict(
             zip(("transfer", "scratch", "fresh", "coverage"), np.mean(rows, axis=0).tolist(), strict=True)
         )
-    return found
+    return errors
 
 
 def speed(data: Dataset) -> dict[str, float]:
     """Genomes per second from genome to bound in a population of 10,000, with as many trees as there can be."""
     size = min(200, len(data) - 1)
-    known = data.rows(np.arange(size))
+    learnt = data.rows(np.arange(size))
     start = time.perf_counter()
-    predictor = known.fit()
+    predictor = learnt.fit()
     seconds = time.perf_counter() - start
     sizes = np.random.default_rng(0).random((size, 5), np.float32)
     residual = np.random.default_rng(1).normal(0, 0.1, size)
@@ -161,11 +161,11 @@ def speed(data: Dataset) -> dict[str, float]:
     full = replace(predictor, model=Model(predictor.model.prior, trees, 1.0))
     genomes = data.space.sample(10_000, np.random.default_rng(2))
     rates = {}
-    for name, one in (("as_fitted", predictor), ("all_trees", full)):
+    for name, timed in (("as_fitted", predictor), ("all_trees", full)):
         taken = []
         for _ in range(30):
             start = time.perf_counter()
-            one.predict(genomes)
+            timed.predict(genomes)
             taken.append(time.perf_counter() - start)
         rates[name] = len(genomes) / float(np.median(taken))
     return rates | {"fit_seconds": seconds}
@@ -200,11 +200,20 @@ def main() -> None:
     file_errors = imported(plan)
     simulated = simulate(data.space, data.genomes, Setting(1, 128), SIMULATED_NOISE, 3)
     names = {Setting(1, 128): "1 thread, 128 tokens", Setting(2, 128): "2 threads", Setting(1, 32): "32 tokens"}
-    datasets = {names[setting]: one for setting, one in measured.items()} | {"simulated": simulated}
+    datasets = {names[setting]: dataset for setting, dataset in measured.items()} | {"simulated": simulated}
     first = names[Setting(1, 128)]
     pairs = [pair for pair in permutations(datasets, 2) if first in pair]
     moved = transfers(datasets, pairs, plan)
-    show(console, data, curves, file_errors, moved, rates, plan, {names[key]: one for key, one in measured.items()})
+    show(
+        console,
+        data,
+        curves,
+        file_errors,
+        moved,
+        rates,
+        plan,
+        {names[setting]: dataset for setting, dataset in measured.items()},
+    )
     if arguments.json:
         print(json.dumps(figures(data, curves, file_errors, moved, rates, plan)))
 
@@ -220,9 +229,14 @@ def show(
     measured: dict[str, Dataset],
 ) -> None:
     rows = [
-        (name, str(len(one)), f"{one.latency_ms.min():.2f} to {one.latency_ms.max():.2f}", f"{one.noise_floor:.2%}")
-        for name, one in measured.items()
-        if one.noise_floor is not None
+        (
+            name,
+            str(len(dataset)),
+            f"{dataset.latency_ms.min():.2f} to {dataset.latency_ms.max():.2f}",
+            f"{dataset.noise_floor:.2%}",
+        )
+        for name, dataset in measured.items()
+        if dataset.noise_floor is not None
     ]
     console.table("Timings of INT8 subnets on this machine", ("target", "subnets", "ms", "noise floor"), rows)
     show_curves(console, data, curves, plan)
@@ -234,11 +248,11 @@ def show(
     rows = [
         (
             pair,
-            *(f"{one[key]:.2%}" for key in ("transfer", "scratch", "fresh")),
-            f"{one['transfer'] / one['fresh']:.2f}",
-            f"{one['coverage']:.1%}",
+            *(f"{errors[key]:.2%}" for key in ("transfer", "scratch", "fresh")),
+            f"{errors['transfer'] / errors['fresh']:.2f}",
+            f"{errors['coverage']:.1%}",
         )
-        for pair, one in moved.items()
+        for pair, errors in moved.items()
     ]
     columns = ("transfer", "15 timings", "15 without source", f"{plan.fresh} timings", "ratio", "covered")
     console.table("Errors after a transfer", columns, rows)
@@ -253,13 +267,13 @@ def show_curves(console: Console, data: Dataset, curves: dict[tuple[str, int], d
     rows = []
     for size in plan.sizes:
         for name in (name for name in (OURS, *RIVALS) if (name, size) in curves):
-            one = {key: values.mean() for key, values in curves[name, size].items()}
+            means = {key: values.mean() for key, values in curves[name, size].items()}
             spread = curves[name, size]["error"].std()
-            errors = (f"{one['error']:.2%} ± {spread:.2%}", f"{one['p95']:.1%}", f"{one['within_5']:.0%}")
+            errors = (f"{means['error']:.2%} ± {spread:.2%}", f"{means['p95']:.1%}", f"{means['within_5']:.0%}")
             window = known_mean(curves[name, size]["window"])
-            ranks = (f"{one['kendall']:.3f}", "" if window is None else f"{window:.2f}")
-            bound = (f"{one['coverage']:.1%}", f"{one['margin']:.1%}") if name == OURS else ("", "")
-            rows.append((str(size), name, *errors, f"{one['within_10']:.0%}", *ranks, *bound))
+            ranks = (f"{means['kendall']:.3f}", "" if window is None else f"{window:.2f}")
+            bound = (f"{means['coverage']:.1%}", f"{means['margin']:.1%}") if name == OURS else ("", "")
+            rows.append((str(size), name, *errors, f"{means['within_10']:.0%}", *ranks, *bound))
     columns = ("learnt from", "predictor", "mean error", "95th pct.", "≤ 5 %", "≤ 10 %", "Kendall", "±10 %", "covered")
     console.table(
         f"Held-out errors of {plan.seeds} splits; noise floor {floor}",
@@ -274,20 +288,24 @@ def known_mean(values: Array) -> float | None:
 
 
 def curve_figures(data: Dataset, curves: dict[tuple[str, int], dict[str, Array]], plan: Plan) -> dict[str, Any]:
-    found: dict[str, Any] = {"noise_floor": data.noise_floor, "subnets": len(data)}
+    named: dict[str, Any] = {"noise_floor": data.noise_floor, "subnets": len(data)}
     for size in plan.sizes:
-        one = {key: float(values.mean()) for key, values in curves[OURS, size].items()}
-        found |= {f"error_{size}": one["error"], f"error_p95_{size}": one["p95"], f"kendall_{size}": one["kendall"]}
-        found |= {f"window_kendall_{size}": known_mean(curves[OURS, size]["window"])}
-        found[f"coverage_95_{size}"] = one["coverage"]
+        means = {key: float(values.mean()) for key, values in curves[OURS, size].items()}
+        named |= {
+            f"error_{size}": means["error"],
+            f"error_p95_{size}": means["p95"],
+            f"kendall_{size}": means["kendall"],
+        }
+        named |= {f"window_kendall_{size}": known_mean(curves[OURS, size]["window"])}
+        named[f"coverage_95_{size}"] = means["coverage"]
         tried = [name for name in RIVALS if (name, size) in curves]
         others = {name: float(curves[name, size]["error"].mean()) for name in tried}
-        found |= {f"best_other_error_{size}": min(others.values()), f"other_errors_{size}": others}
+        named |= {f"best_other_error_{size}": min(others.values()), f"other_errors_{size}": others}
         windows = [known_mean(curves[name, size]["window"]) for name in tried]
-        found[f"best_other_window_kendall_{size}"] = max(
+        named[f"best_other_window_kendall_{size}"] = max(
             (value for value in windows if value is not None), default=None
         )
-    return found | {"coverage_95": found["coverage_95_100"]}
+    return named | {"coverage_95": named["coverage_95_100"]}
 
 
 def figures(
@@ -298,14 +316,14 @@ def figures(
     rates: dict[str, float],
     plan: Plan,
 ) -> dict[str, Any]:
-    found = curve_figures(data, curves, plan)
-    found |= {"imported_error_100": file_errors[OURS], "imported_noise": IMPORTED_NOISE * float(np.sqrt(2 / np.pi))}
-    ratios = [one["transfer"] / one["fresh"] for one in moved.values()]
-    found["transfer_error_15"] = float(np.mean([one["transfer"] for one in moved.values()]))
-    found[f"fresh_error_{plan.fresh}"] = float(np.mean([one["fresh"] for one in moved.values()]))
-    found |= {"transfer_ratio_15": float(np.mean(ratios)), "transfer_ratio_worst": max(ratios), "transfers": moved}
-    found |= {"predictions_per_second": rates["all_trees"], "predictions_per_second_as_fitted": rates["as_fitted"]}
-    return found | {"fit_seconds_200": rates["fit_seconds"]}
+    named = curve_figures(data, curves, plan)
+    named |= {"imported_error_100": file_errors[OURS], "imported_noise": IMPORTED_NOISE * float(np.sqrt(2 / np.pi))}
+    ratios = [errors["transfer"] / errors["fresh"] for errors in moved.values()]
+    named["transfer_error_15"] = float(np.mean([errors["transfer"] for errors in moved.values()]))
+    named[f"fresh_error_{plan.fresh}"] = float(np.mean([errors["fresh"] for errors in moved.values()]))
+    named |= {"transfer_ratio_15": float(np.mean(ratios)), "transfer_ratio_worst": max(ratios), "transfers": moved}
+    named |= {"predictions_per_second": rates["all_trees"], "predictions_per_second_as_fitted": rates["as_fitted"]}
+    return named | {"fit_seconds_200": rates["fit_seconds"]}
 
 
 if __name__ == "__main__":

@@ -161,10 +161,10 @@ def by_onnxruntime(model: onnx.ModelProto, batches: Sequence[Feeds]) -> bytes:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.rest = iter(batches)
+            self.left = iter(batches)
 
         def get_next(self) -> Feeds | None:
-            return next(self.rest, None)
+            return next(self.left, None)
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")

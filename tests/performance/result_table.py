@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,18 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.inference import model_outputs
+from ortnas.export.intervals import Interval
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import read_configuration
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.comparison import Entry, compare, difference, show
-from ortnas.nas.stages.fit import budget_in_ms, checked_predictor, usable_timings
+from ortnas.nas.stages.comparison import Entry, compare, show
+from ortnas.nas.stages.fit import checked_predictor, usable_timings
 from ortnas.predictors.fitting import Predictor
 from ortnas.search.front import pareto_rows
 from ortnas.search.intervals import SAMPLES, score_intervals
 from ortnas.search.racing import text_values
+from ortnas.search.result import read_result
 
 RIVALS = {"shrunk evenly": "shrunk", "fewer layers": "fewer_layers", "fp32-searched": "fp32"}
 
@@ -46,13 +49,13 @@ def shrunk_evenly(space: SearchSpace) -> Genomes:
     """Layers alike, and every dimension at the same share of its range but for rounding up or down."""
     shares = np.linspace(0, 1, 201)[:, None] * (space.bounds - 1)
     groups = [[0], [1], *(list(range(columns.start, columns.stop)) for columns in space.columns.values())]
-    found = []
+    variants = []
     for ways in product((np.floor, np.ceil), repeat=len(groups)):
         genomes = shares.copy()
         for way, genes in zip(ways, groups, strict=True):
             genomes[:, genes] = way(genomes[:, genes].round(9))
-        found.append(space.repair(genomes))
-    return np.unique(np.vstack(found), axis=0)
+        variants.append(space.repair(genomes))
+    return np.unique(np.vstack(variants), axis=0)
 
 
 def fewer_layers(space: SearchSpace) -> Genomes:
@@ -72,7 +75,9 @@ def searched_in_fp32(run: Run) -> Genomes | None:
     if not scored:
         return None
     genomes = np.array(list(scored), np.int16)
-    scores, latency_ms = (np.array([one[key] for one in scored.values()]) for key in ("score", "latency_ms"))
+    scores, latency_ms = (
+        np.array([candidate[key] for candidate in scored.values()]) for key in ("score", "latency_ms")
+    )
     rows = pareto_rows(scores, latency_ms)
     return genomes[rows[np.argsort(-scores[rows], kind="stable")]]
 
@@ -97,15 +102,19 @@ def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
     if searched is not None:
         lists["fp32-searched"] = searched
     for budget in run.configuration.search.budgets:
-        winner = json.loads((run.folder.search(budget) / "search.json").read_text())["winner"]
-        if winner is None:
+        result = read_result(run.folder.search(budget.name))
+        if result is None or result.winner is None:
             continue
-        subnet = space.decode(np.array(winner["genome"]))
-        yield budget, Entry(f"winner {budget}", run.models.exporter, subnet, "int8", winner["predicted_ms"])
-        for name, genomes in lists.items():
-            found = first_within(predictor, genomes, budget_in_ms(budget, reference.latency_ms))
-            if found:
-                yield budget, Entry(f"{name}, {budget}", run.models.exporter, space.decode(found[0]), "int8", found[1])
+        winner, name = result.winner, budget.name
+        predicted_ms = winner.candidate.latency_ms
+        yield name, Entry(f"winner {name}", run.models.exporter, winner.subnet, "int8", predicted_ms)
+        for rival, genomes in lists.items():
+            fitting = first_within(predictor, genomes, budget.limit_ms(reference.latency_ms))
+            if fitting:
+                yield (
+                    name,
+                    Entry(f"{rival}, {name}", run.models.exporter, space.decode(fitting[0]), "int8", fitting[1]),
+                )
 
 
 def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, float]]:
@@ -115,23 +124,23 @@ def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, flo
         entry.name: model_outputs(entry.exporter.build(entry.subnet, "int8"), part.encoded, head)
         for _, entry in entries
     }
-    found: dict[str, dict[str, float]] = {}
+    by_budget: dict[str, dict[str, float]] = {}
     for budget in dict.fromkeys(budget for budget, _ in entries):
-        group = {entry.name: outputs[entry.name] for one, entry in entries if one == budget}
+        group = {entry.name: outputs[entry.name] for of_budget, entry in entries if of_budget == budget}
         # Differences to the winner: the other way round.
         intervals = score_intervals(run.texts.metric, group, part, f"winner {budget}", run.configuration.seed)
-        found[budget] = {}
+        by_budget[budget] = {}
         for rival, key in RIVALS.items():
             if f"{rival}, {budget}" in intervals:
-                one = intervals[f"{rival}, {budget}"].difference
-                found[budget] |= named(key, -one.value, -one.high, -one.low)
+                change = intervals[f"{rival}, {budget}"].difference
+                by_budget[budget] |= named(key, -change.value, -change.high, -change.low)
     everything = np.arange(len(part.encoded))
     values = {name: text_values(run.texts.metric, rows, part, everything) for name, rows in outputs.items()}
-    found["mean"] = {}
+    by_budget["mean"] = {}
     for rival, key in RIVALS.items():
         pairs = [
             (values[f"winner {budget}"], values[f"{rival}, {budget}"])
-            for budget in found
+            for budget in by_budget
             if f"{rival}, {budget}" in values
         ]
         by_text = [winner - other for winner, other in pairs if winner is not None and other is not None]
@@ -139,8 +148,8 @@ def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, flo
             mean = np.mean(by_text, axis=0)
             drawn = np.random.default_rng(run.configuration.seed).integers(0, len(mean), (SAMPLES, len(mean)))
             low, high = np.percentile(mean[drawn].mean(1), [2.5, 97.5])
-            found["mean"] |= named(key, float(mean.mean()), float(low), float(high))
-    return found
+            by_budget["mean"] |= named(key, float(mean.mean()), float(low), float(high))
+    return by_budget
 
 
 def named(key: str, value: float, low: float, high: float) -> dict[str, float]:
@@ -157,7 +166,7 @@ def main() -> None:
     try:
         entries = list(entries_of(run))
         _, _, reference = usable_timings(run.folder, run.models)
-        rows = compare(
+        compared = compare(
             run.configuration,
             run.console,
             run.texts,
@@ -166,21 +175,20 @@ def main() -> None:
             [entry for _, entry in entries],
             reference,
         )
+        rows = [item.row for item in compared]
         show(run.configuration, run.console, run.texts, run.target, run.models, rows)
         by_budget = gains(run, entries)
     finally:
         run.close()
     lines = []
-    for budget, found in by_budget.items():
+    for budget, figures in by_budget.items():
         for rival, key in RIVALS.items():
-            if f"gain_{key}" in found:
-                ends = {end: found[f"gain_{key}_{end}"] for end in ("low", "high")}
-                lines.append((budget, rival, difference({"value": found[f"gain_{key}"], **ends})))
+            if f"gain_{key}" in figures:
+                ends = {end: figures[f"gain_{key}_{end}"] for end in ("low", "high")}
+                lines.append((budget, rival, Interval(figures[f"gain_{key}"], **ends).signed))
     run.console.table(f"The winner's {run.texts.metric} above", ("budget", "of", "difference (95 %)"), lines)
     if arguments.json:
-        for row in rows:
-            del row["visits"]
-        print(json.dumps({"rows": rows, **by_budget}))
+        print(json.dumps({"rows": [replace(row, visits=()).to_json() for row in rows], **by_budget}))
 
 
 if __name__ == "__main__":

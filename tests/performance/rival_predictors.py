@@ -63,8 +63,8 @@ def network(space: SearchSpace, genomes: Genomes, latency_ms: Array, wanted: Gen
         torch.nn.functional.mse_loss(model(x[rows])[:, 0], y[rows]).backward()
         optimizer.step()
     with torch.inference_mode():
-        found = model(torch.tensor(wanted_inputs / scale, dtype=torch.float32))[:, 0].numpy()
-    return np.maximum(found * latency_ms.max(), 1e-3)
+        predicted = model(torch.tensor(wanted_inputs / scale, dtype=torch.float32))[:, 0].numpy()
+    return np.maximum(predicted * latency_ms.max(), 1e-3)
 
 
 def analytic(space: SearchSpace, genomes: Genomes, latency_ms: Array, wanted: Genomes, seed: int) -> Array:
@@ -88,15 +88,15 @@ def look_up(space: SearchSpace, genomes: Genomes, latency_ms: Array, wanted: Gen
     free = np.arange(rows.shape[1]) < _sums_by_block(space, genomes[:1]).shape[1]
     folds = np.random.default_rng(seed).permutation(len(genomes)) % 5
 
-    def solve(known: Array, strength: float) -> Array:
+    def solve(relative: Array, strength: float) -> Array:
         # In as many unknowns as there are measurements: tables have more entries than those.
         looseness = np.where(free, 1e6, 1 / strength)
-        spread = known * looseness
-        return spread.T @ np.linalg.solve(spread @ known.T + np.eye(len(known)), np.ones(len(known)))
+        spread = relative * looseness
+        return spread.T @ np.linalg.solve(spread @ relative.T + np.eye(len(relative)), np.ones(len(relative)))
 
     def error(strength: float) -> float:
-        found = [rows[folds == fold] @ solve(rows[folds != fold], strength) for fold in range(5)]
-        return float(np.abs(np.concatenate(found) - 1).mean())
+        outputs = [rows[folds == fold] @ solve(rows[folds != fold], strength) for fold in range(5)]
+        return float(np.abs(np.concatenate(outputs) - 1).mean())
 
     table = solve(rows, min((0.001, 0.01, 0.1, 1.0, 10.0, 100.0), key=error))
     parts = [

@@ -78,12 +78,14 @@ def rival_network(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: 
         attn_implementation="eager",
     )
     bert = transformers.BertModel(config, add_pooling_layer=False)
-    top = cut_top(tensors, subnet, dimensions)
+    top = {name: weight.values for name, weight in cut_top(tensors, subnet, dimensions).items()}
     epsilon = dimensions.layer_norm_epsilon
     for module, name in _TABLES.items():
         bert.embeddings.set_submodule(module, _table(top[name]))
     bert.embeddings.LayerNorm = _norm(top["embeddings.norm.weight"], top["embeddings.norm.bias"], epsilon)
-    for module, (layer, weights) in zip(bert.encoder.layer, cut_layers(tensors, subnet), strict=True):
+    layers = cut_layers(tensors, subnet, dimensions)
+    for module, (layer, cuts) in zip(bert.encoder.layer, layers, strict=True):
+        weights = {name: weight.values for name, weight in cuts.items()}
         for path, name in _LINEARS.items():
             module.set_submodule(path, _linear(weights[f"{name}.weight"], weights[f"{name}.bias"]))
         for path, name in _NORMS.items():

@@ -75,10 +75,10 @@ def points_of(field: Field, genomes: Genomes) -> tuple[Vector, Vector]:
 def tabulate(shares: Mapping[str, npt.NDArray[np.float64]], sizes: Sequence[int], prefix: str) -> dict[str, float]:
     """Means and half-intervals by key; shares are (seeds, sizes) by search."""
     figures = {}
-    for name, found in shares.items():
+    for name, of_search in shares.items():
         key = prefix if name == "ours" else f"{prefix}_{name}"
-        half = 1.96 * found.std(0, ddof=1) / np.sqrt(len(found))
-        for size, mean, width in zip(sizes, found.mean(0), half, strict=True):
+        half = 1.96 * of_search.std(0, ddof=1) / np.sqrt(len(of_search))
+        for size, mean, width in zip(sizes, of_search.mean(0), half, strict=True):
             figures[f"{key}_{size}"], figures[f"{key}_{size}_interval"] = float(mean), float(width)
     return figures
 
@@ -96,8 +96,8 @@ def replay(recording: Recording, seeds: int, console: Console) -> dict[str, floa
     everything = recording.scores, recording.latency_ms
     asked = run_all(recording, max(SIZES), seeds, console)
     shares = {
-        name: np.array([covered(points_of(recording, genomes), everything, SIZES) for genomes in found])
-        for name, found in asked.items()
+        name: np.array([covered(points_of(recording, genomes), everything, SIZES) for genomes in by_seed])
+        for name, by_seed in asked.items()
     }
     figures = tabulate(shares, SIZES, "hypervolume")
     front = len(pareto_rows(*everything))
@@ -121,10 +121,10 @@ def replay(recording: Recording, seeds: int, console: Console) -> dict[str, floa
 def live(run: Run, seeds: int, console: Console) -> dict[str, float]:
     field = RunField(run)
     asked = run_all(field, max(LIVE_SIZES), seeds, console)
-    everything = points_of(field, np.concatenate([genomes for found in asked.values() for genomes in found]))
+    everything = points_of(field, np.concatenate([genomes for by_seed in asked.values() for genomes in by_seed]))
     shares = {
-        name: np.array([covered(points_of(field, genomes), everything, LIVE_SIZES) for genomes in found])
-        for name, found in asked.items()
+        name: np.array([covered(points_of(field, genomes), everything, LIVE_SIZES) for genomes in by_seed])
+        for name, by_seed in asked.items()
     }
     figures = tabulate(shares, LIVE_SIZES, "live")
     title = (

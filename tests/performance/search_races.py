@@ -61,15 +61,15 @@ def measure_races(recording: Recording, seeds: int, console: Console) -> dict[st
     with console.progress("races") as report, tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):
             for number, budget_ms in enumerate(budgets):
-                found = {}
+                ended = {}
                 for race in (None, Race()):
                     replay = _Replay(recording, race, seed)
                     evolution = Evolution(recording.space, [Constraint(recording, float(budget_ms))], Settings(), seed)
                     log = Path(folder) / f"{seed}-{number}-{race is None}"
                     run_search(evolution, replay, CANDIDATES, log, "", lambda *_: None)
-                    found[race is None] = evolution.ranking[0].score, replay.texts
-                changes.append(found[False][0] - found[True][0])
-                shares.append(found[False][1] / found[True][1])
+                    ended[race is None] = evolution.ranking[0].score, replay.texts
+                changes.append(ended[False][0] - ended[True][0])
+                shares.append(ended[False][1] / ended[True][1])
             report(seed + 1, seeds, f"{np.mean(shares):.0%} of the texts")
     return {
         "raced_texts": float(np.mean(shares)),

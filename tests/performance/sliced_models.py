@@ -35,7 +35,7 @@ def time_forms(models: dict[str, bytes], workload: Workload, protocol: TimingPro
     """Median latency in ms by form."""
     sessions = {name: make_session(model, Setup()) for name, model in models.items()}
     samples = time_interleaved(sessions, "own", [workload], protocol)
-    return {name: float(np.median(found.model_ns)) / 1e6 for name, found in samples.items()}
+    return {name: float(np.median(timed.model_ns)) / 1e6 for name, timed in samples.items()}
 
 
 def main() -> None:

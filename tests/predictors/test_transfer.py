@@ -37,6 +37,7 @@ def test_fifteen_timings_come_near_a_hundred_and_fifty(target: Target) -> None:
     assert (latency_ms <= transferred.predict(genomes)[1]).mean() > 0.85
 
 
+@pytest.mark.slow
 def test_trees_move_along_where_their_kink_does() -> None:
     source = fitted(150, noise=0.005, kink=0.2)
     target = make_target(threads=4)
@@ -72,6 +73,7 @@ def test_a_source_that_misleads_is_dropped() -> None:
     assert np.abs(transferred.predict(genomes)[0] / truth_ms - 1).mean() < 0.06
 
 
+@pytest.mark.slow
 def test_transferred_predictors_survive_saving_and_another_transfer(tmp_path: Path) -> None:
     target = make_target(threads=4)
     moved = transfer(fitted(100, noise=0.005, kink=0.2), *few(target, 15, kink=0.2), None, target, 0.01, "few")

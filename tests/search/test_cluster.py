@@ -28,6 +28,8 @@ from tests.networks import SizePredictor, make_space, random_subnets
 from tests.search.landscape import capacity
 from tests.search.test_scoring import make_exporter, make_part, part_labelled_by
 
+pytestmark = pytest.mark.slow
+
 ray = pytest.importorskip("ray", reason="ray is not installed; it is the extra 'ray'")
 
 

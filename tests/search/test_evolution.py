@@ -77,6 +77,7 @@ def test_a_surrogate_needs_fewer_scores_for_the_same_best() -> None:
     assert guided >= plain
 
 
+@pytest.mark.slow
 def test_a_surrogate_needs_fewer_scores_for_the_same_front() -> None:
     space = deep_space()
 

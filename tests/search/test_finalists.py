@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ortnas.bench.estimates import Reference, Timing
+from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.timing import Samples
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.search.candidate import Candidate
@@ -14,7 +14,7 @@ from ortnas.search.finalists import Finalist, LatencyLimit, choose_winner, hit_r
 def timing(ms: float, noise_ms: float = 0.0, tail_ms: float = 0.0) -> Timing:
     """Samples around ms; every tenth takes ``tail_ms`` longer."""
     samples = tuple(int((ms + noise_ms * ((row % 11) / 5 - 1) + tail_ms * (row % 10 == 9)) * 1e6) for row in range(110))
-    return Timing((Samples((samples,), ((1_000_000,) * 110,)),), Reference((1.0,), (1.0,)))
+    return Timing((Samples((samples,), ((1_000_000,) * 110,)),), AnchorLatency((1.0,), (1.0,)))
 
 
 def candidate(name: int, score: float, predicted_ms: float = 1.0) -> Candidate:

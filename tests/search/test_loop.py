@@ -29,6 +29,7 @@ def run(
     return run_search(make_evolution(goal=goal), scorer or Landscape(), wanted, log, inputs, batch=6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", ["budget", "front"])
 def test_a_search_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path, goal: str) -> None:
     whole = tmp_path / "whole.jsonl"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ortnas.nas.architecture.families import ACTIVATIONS, FAMILIES, Family
+from ortnas.nas.architecture.families import FAMILIES, Family
+from ortnas.nas.architecture.spelling import ACTIVATIONS
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, read_file
 from ortnas.nas.wording import said, shown

@@ -50,7 +50,7 @@ def _full_names(state: Mapping[str, Tensor], inside: str, family: Family) -> dic
     DataParallel's ``module.``), both or nothing."""
     base = f"{family.base}."
     outside = inside.removesuffix(base) if f".{inside}".endswith(f".{base}") else inside
-    encoder_parts = {"embeddings", "embeddings_project", "pooler", family.layers.partition(".")[0]}
+    encoder_parts = {"pooler", *(path.partition(".")[0] for path in (*family.embeddings.values(), family.layers))}
     named = {}
     for key, tensor in state.items():
         own = key.removeprefix(outside)

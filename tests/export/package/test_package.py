@@ -19,8 +19,9 @@ from ortnas.bench.conditions import usable_processors
 from ortnas.export.inference import load, model_outputs, run
 from ortnas.export.metrics import Part, answer_texts, best_spans
 from ortnas.export.package.package import ODD_TEXTS, checksum, read_record, write_package
-from ortnas.nas.architecture.families import FAMILIES, checkpoint_config
+from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.spelling import checkpoint_config
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.text import Example, encode, load_tokenizer
 from tests.export.packages import LABELS, MAX_LENGTH, change_record, make_content, write_exported

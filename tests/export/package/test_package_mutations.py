@@ -15,6 +15,8 @@ from ortnas.nas.text import TokenizerError
 from tests.export.packages import change_record, copy_of, write_exported
 from tests.mutations import assert_sentence, damaged, mutated, seeds
 
+pytestmark = pytest.mark.slow
+
 FILES = ("ortnas.json", "sample.json", "config.json", "tokenizer.json", "tokenizer_config.json", "model.onnx")
 
 

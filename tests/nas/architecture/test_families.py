@@ -6,9 +6,10 @@ import pytest
 import torch
 import transformers
 
-from ortnas.nas.architecture.families import FAMILIES, checkpoint_names
+from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import tensor_axes
+from ortnas.nas.architecture.spelling import checkpoint_names
 from tests.networks import make_dimensions
 
 CASES = [(family, head) for family in FAMILIES for head in HEADS]

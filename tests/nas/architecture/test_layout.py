@@ -13,16 +13,16 @@ def test_cuts_are_views_of_the_first_entries() -> None:
     dimensions = make_dimensions()
     tensors = random_tensors(dimensions)
     subnet = Subnet(20, (Layer(2, 3, 5, 33),))
-    ((layer, weights),) = cut_layers(tensors, subnet)
+    ((layer, weights),) = cut_layers(tensors, subnet, dimensions)
     assert layer.source == 2
-    assert weights["query.weight"].shape == (3, 5, 20)
-    assert weights["output.weight"].shape == (20, 3, 5)
-    assert weights["ffn_out.weight"].shape == (20, 33)
-    assert cut_top(tensors, subnet, dimensions)["embeddings.word"].shape == (120, 20)
+    assert weights["query.weight"].values.shape == (3, 5, 20)
+    assert weights["output.weight"].values.shape == (20, 3, 5)
+    assert weights["ffn_out.weight"].values.shape == (20, 33)
+    assert cut_top(tensors, subnet, dimensions)["embeddings.word"].values.shape == (120, 20)
     for name, weight in (weights | cut_top(tensors, subnet, dimensions)).items():
         origin = tensors[name] if name in tensors else tensors[f"layers.2.{name}"]
-        assert np.shares_memory(weight, origin)
-        np.testing.assert_array_equal(weight, origin[tuple(slice(size) for size in weight.shape)])
+        assert np.shares_memory(weight.values, origin)
+        np.testing.assert_array_equal(weight.values, origin[tuple(slice(size) for size in weight.values.shape)])
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def test_factorised_tables_keep_their_width_and_others_follow_the_subnet(shape: 
     dimensions = make_dimensions(head, **SHAPES[shape])
     top = cut_top(random_tensors(dimensions), Subnet(24, (Layer(0, 1, 1, 1),)), dimensions)
     width = dimensions.table_size or 24
-    assert top["embeddings.position"].shape == (40, width)
-    assert top["embeddings.norm.bias"].shape == (width,)
+    assert top["embeddings.position"].values.shape == (40, width)
+    assert top["embeddings.norm.bias"].values.shape == (width,)
     assert ("embeddings.projection.weight" in top) == bool(dimensions.table_size)
     if dimensions.table_size:
-        assert top["embeddings.projection.weight"].shape == (24, width)
+        assert top["embeddings.projection.weight"].values.shape == (24, width)
     if head == "masked-lm":
-        assert top["head.transform.weight"].shape == (width, 24)
-        assert top["head.transform_norm.weight"].shape == (width,)
-        assert top["head.decoder.bias"].shape == (120,)
+        assert top["head.transform.weight"].values.shape == (width, 24)
+        assert top["head.transform_norm.weight"].values.shape == (width,)
+        assert top["head.decoder.bias"].values.shape == (120,)
     assert set(top) == {name for name in tensor_axes(dimensions) if not name.startswith("layers.")}

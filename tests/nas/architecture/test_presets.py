@@ -49,11 +49,11 @@ def test_a_covering_space_holds_its_subnets_and_no_other_choices(name: str) -> N
     space = preset(name, make_dimensions(**BASE)).restrict(depth_order="first")
     genomes = space.sample(60, np.random.default_rng(0))
     subnets = [space.decode(genome) for genome in genomes]
-    found = covering(subnets)
-    assert [found.decode(found.encode(subnet)) for subnet in subnets] == subnets
-    assert set(found.hidden_size) == {subnet.hidden_size for subnet in subnets}
-    assert found.num_layers == found.depth[-1] == max(len(subnet.layers) for subnet in subnets)
-    assert set(found.ffn_size) == {layer.ffn_size for subnet in subnets for layer in subnet.layers}
-    assert set(found.uniform) >= set(space.uniform)
+    covered = covering(subnets)
+    assert [covered.decode(covered.encode(subnet)) for subnet in subnets] == subnets
+    assert set(covered.hidden_size) == {subnet.hidden_size for subnet in subnets}
+    assert covered.num_layers == covered.depth[-1] == max(len(subnet.layers) for subnet in subnets)
+    assert set(covered.ffn_size) == {layer.ffn_size for subnet in subnets for layer in subnet.layers}
+    assert set(covered.uniform) >= set(space.uniform)
     # Bigger&Faster's queries are as wide as the hidden size: the file of its subnets says so again.
-    assert bool(found.head_size) == bool(space.head_size)
+    assert bool(covered.head_size) == bool(space.head_size)

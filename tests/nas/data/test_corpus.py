@@ -81,9 +81,9 @@ def test_packing_cuts_each_document_by_itself(tokenizer_folder: Path, documents:
         (number, " ".join(f"w{word}" for word in line)) for number, lines in enumerate(documents) for line in lines
     ]
     tally = Tally()
-    found = [row.tolist() for row in pack(texts, load_tokenizer(tokenizer_folder), max_length, tally)]
+    packed = [row.tolist() for row in pack(texts, load_tokenizer(tokenizer_folder), max_length, tally)]
     expected = expected_sequences(documents, max_length)
-    assert found == expected
+    assert packed == expected
     assert tally.documents == len(documents)
     assert tally.tokens == sum(map(len, expected)) - 2 * len(expected)
     assert tally.tokens + tally.tokens_left_out == sum(len(line) for lines in documents for line in lines)
@@ -99,8 +99,8 @@ def test_packing_reads_no_further_than_it_must(tokenizer_folder: Path) -> None:
 def test_a_line_of_any_length_is_read_in_pieces(tokenizer_folder: Path) -> None:
     words = np.random.default_rng(0).integers(0, WORDS, 30_000).tolist()
     text = " ".join(f"w{word}" for word in words)
-    found = [row.tolist() for row in pack([(0, text)], load_tokenizer(tokenizer_folder), 64, Tally())]
-    assert found == expected_sequences([[words]], 64)
+    packed = [row.tolist() for row in pack([(0, text)], load_tokenizer(tokenizer_folder), 64, Tally())]
+    assert packed == expected_sequences([[words]], 64)
 
 
 def test_a_prepared_corpus_holds_every_sequence_once(tmp_path: Path, tokenizer_folder: Path) -> None:

@@ -76,17 +76,20 @@ def test_class_labels_have_the_names_and_the_order_of_the_dataset(tmp_path: Path
 
 
 def test_words_and_spans_come_from_the_hub_too(tmp_path: Path) -> None:
-    from datasets import ClassLabel, List, Value
+    import datasets
+    from datasets import ClassLabel, Value
 
+    # Before version 4 of the library a list was a sequence.
+    make_list = datasets.List if hasattr(datasets, "List") else datasets.Sequence
     names = ["O", "B-PER", "I-PER"]
-    features = {"tokens": List(Value("string")), "ner_tags": List(ClassLabel(names=names))}
+    features = {"tokens": make_list(Value("string")), "ner_tags": make_list(ClassLabel(names=names))}
     rows = [{"tokens": [f"Anna{row}", "x"], "ner_tags": [1, 0]} for row in range(80)]
     source = save(tmp_path / "ner", features, {"train": rows, "test": [{"tokens": ["A"], "ner_tags": [2]}]})
     splits = make_splits(DataSource(source), "token-classification", Sizes(10, 20, None), 0)
     assert splits.labels == tuple(names)
     assert splits.report == [Example("", words=("A",), tags=(2,))]
 
-    answers = {"text": List(Value("string")), "answer_start": List(Value("int32"))}
+    answers = {"text": make_list(Value("string")), "answer_start": make_list(Value("int32"))}
     features = {"id": Value("string"), "question": Value("string"), "context": Value("string"), "answers": answers}
     rows = [
         {"id": "i", "question": f"q{row}", "context": f"c {row}", "answers": {"text": [f"{row}"], "answer_start": [2]}}

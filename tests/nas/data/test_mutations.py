@@ -230,6 +230,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_spoilt_tables_are_read_rightly_or_refused(tmp_path: Path, tokenizer: Path, kind: str) -> None:
     head, original, mutations = KINDS[kind]
@@ -263,6 +264,7 @@ CORPORA: dict[str, tuple[bytes, tuple[Mutation, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CORPORA)
 def test_spoilt_corpora_are_read_rightly_or_refused(tmp_path: Path, tokenizer: Path, kind: str) -> None:
     original, mutations = CORPORA[kind]

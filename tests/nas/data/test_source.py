@@ -89,8 +89,8 @@ def test_missing_columns_are_named_beside_those_there_are(tmp_path: Path) -> Non
 def test_rows_without_text_or_label_are_left_out_with_a_count(tmp_path: Path) -> None:
     content = "sentence1\tsentence2\tgold_label\na\tb\tx\n \tb\tx\na\t\tx\na\tb\t-\na\tc\ty\nd\tb\t\n"
     notes: list[str] = []
-    found = read_source(write_pair_of_files(tmp_path, "tsv", content), "classification", notes)
-    assert [row.example for row in found.training] == [Example("a", "b"), Example("a", "c")]
+    source_rows = read_source(write_pair_of_files(tmp_path, "tsv", content), "classification", notes)
+    assert [row.example for row in source_rows.training] == [Example("a", "b"), Example("a", "c")]
     assert notes[0] == "train.tsv: 4 rows of 6 left out, the first because line 3 has no text in column 'sentence1'"
     assert notes[1].startswith("dev.tsv: 4 rows of 6")
 

@@ -144,6 +144,7 @@ def test_a_changed_document_works_or_is_refused_in_one_sentence(seed: int, tmp_p
     check(lambda: check_configuration(document, "run.yaml"))
 
 
+@pytest.mark.slow
 def test_some_changes_are_harmless_and_some_are_not(tmp_path: Path) -> None:
     path, worked = tmp_path / "run.yaml", []
     for seed in range(60):

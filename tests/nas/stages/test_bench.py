@@ -75,6 +75,7 @@ class Unreliable(SimulatedHost):
         return {name: Failure("broken") if name in self.broken else one for name, one in found.items()}
 
 
+@pytest.mark.slow
 def test_every_subnet_is_visited_as_often_as_configured(folder: Path) -> None:
     run = open_run(folder, bench={"visits": 3})
     result = bench(run)
@@ -138,6 +139,7 @@ def test_a_host_that_changed_is_refused_until_a_new_target_is_asked_for(folder: 
     second.close()
 
 
+@pytest.mark.slow
 def test_threads_precisions_and_workloads_live_side_by_side_in_one_store(folder: Path) -> None:
     medians = {}
     for name, changes in {
@@ -160,6 +162,7 @@ def test_threads_precisions_and_workloads_live_side_by_side_in_one_store(folder:
     run.close()
 
 
+@pytest.mark.slow
 def test_timed_subnets_outside_todays_space_are_left_out_and_counted_once(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +198,7 @@ def test_the_host_of_a_latency_file_is_no_target(folder: Path, tmp_path: Path) -
     run.close()
 
 
+@pytest.mark.slow
 def test_what_comes_next_is_said_with_the_options_that_were_given(folder: Path, tmp_path: Path) -> None:
     options = ["--folder", folder / "run", "--host", "simulated"]
     following = next_after(
@@ -209,6 +213,7 @@ def test_what_comes_next_is_said_with_the_options_that_were_given(folder: Path, 
     assert following == ["fit", "--latencies", str(tmp_path / "a phone.lat"), "--precision", "fp32"]
 
 
+@pytest.mark.slow
 def test_an_active_run_ends_at_its_goal_and_says_so(folder: Path) -> None:
     run = open_run(folder, bench={"until_error": "60%", "subnets": 40})
     assert "error of 60.0% is reached" in bench(run)["ending"]

@@ -164,6 +164,7 @@ def test_more_threads_than_processors_fail_here(model: bytes) -> None:
     assert {finding["name"] for finding in result["findings"] if finding["state"] == "fail"} >= {"processors"}
 
 
+@pytest.mark.slow
 def test_without_a_model_half_a_random_one_is_timed_beside_the_whole() -> None:
     workloads = (Workload(1, 16, 120, weight=3), Workload(2, 8, 100))
     with LocalHost() as host:
@@ -220,6 +221,7 @@ def test_it_is_said_what_the_anchor_is_worth(noise: float, plain: float, said: s
     assert second.startswith("Two subnets less than 8.00% apart ")
 
 
+@pytest.mark.slow
 def test_a_host_without_noise_shows_none() -> None:
     with SimulatedHost(noise=0) as host:
         result = doctor(host, Setup(), WORKLOADS, Console(to_stderr=True), sessions=3, pause_s=0)

@@ -46,6 +46,7 @@ def write_winner(run: Run, budget: str, scored_with: str) -> Subnet:
     return winner
 
 
+@pytest.mark.slow
 def test_any_subnet_becomes_a_package_that_claims_no_search(run: Run, tmp_path: Path) -> None:
     space, out = run.models.supernet.space, tmp_path / "wohin ä"
     file = tmp_path / "ein subnet.json"

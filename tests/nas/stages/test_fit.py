@@ -37,6 +37,7 @@ def fitted(file: Path, out: Path | None = None, rows: int | None = 100) -> dict:
     return fit_latency_file(file, out, rows, "int8", Setup(), Workload(), 0, Console())
 
 
+@pytest.mark.slow
 def test_a_hundred_rows_of_a_file_predict_the_rest(latencies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = fitted(latencies)
     lines = latencies.read_text().splitlines()

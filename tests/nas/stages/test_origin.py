@@ -26,6 +26,7 @@ def test_the_licence_is_what_the_checkpoints_card_states(tmp_path: Path, card: s
     assert read_origin(str(tmp_path)) == Origin(None, licence)
 
 
+@pytest.mark.slow
 def test_a_folder_without_a_readable_card_states_nothing(tmp_path: Path) -> None:
     assert read_origin(str(tmp_path)) == Origin(None, None)
     for content in (b"license: \xff", b"license: mit\ndate: 2024-13-45", b"license: " + b"[" * 5000):

@@ -73,6 +73,7 @@ def test_every_method_ends_with_a_winner_within_the_budget(folder: Path, method:
         assert score["low"] <= score["value"] <= score["high"]
 
 
+@pytest.mark.slow
 def test_one_search_of_the_front_serves_every_budget(folder: Path) -> None:
     results, run = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
     assert set(results) == {"1.02x", "1.1x"}
@@ -83,6 +84,7 @@ def test_one_search_of_the_front_serves_every_budget(folder: Path) -> None:
     assert again == results
 
 
+@pytest.mark.slow
 def test_the_same_search_is_not_made_again_and_another_one_is(folder: Path) -> None:
     first, run = searched(folder)
     scores = run.folder.scores_file.read_text()
@@ -93,6 +95,7 @@ def test_the_same_search_is_not_made_again_and_another_one_is(folder: Path) -> N
     assert other["1.1x"]["inputs"] != first["1.1x"]["inputs"]
 
 
+@pytest.mark.slow
 def test_a_budget_on_the_95th_percentile_is_stricter(folder: Path) -> None:
     # The slowest subnets meet it by their median.
     median, _ = searched(folder, budgets=["0.236"])
@@ -102,6 +105,7 @@ def test_a_budget_on_the_95th_percentile_is_stricter(folder: Path) -> None:
     assert tail["0.236"]["winner"]["measured_ms"] <= tail["0.236"]["budget_ms"]
 
 
+@pytest.mark.slow
 def test_a_second_target_has_to_be_met_too(folder: Path) -> None:
     run = open_run(folder)
     first = str(folder_of(run.configuration, run.folder, run.models))
@@ -120,6 +124,7 @@ def test_a_budget_that_nothing_meets_ends_with_a_sentence_and_the_others_go_on(f
     assert error.value.successful == ("1.1x",)
 
 
+@pytest.mark.slow
 def test_a_budget_that_everything_meets_is_left_to_the_score(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     searched(folder, budgets=["1000"])
     assert "only the score decides" in capsys.readouterr().err
@@ -146,6 +151,7 @@ def test_scores_after_training_are_those_of_one_way_of_training(folder: Path) ->
     assert len(set(contexts)) == 8
 
 
+@pytest.mark.slow
 def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
     results, run = searched(folder, fitness_steps=2, candidates=2)
     assert len(results["1.1x"]["candidates"]) == 2
@@ -156,6 +162,7 @@ def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
     packaged.close()
 
 
+@pytest.mark.slow
 def test_what_the_texts_can_show_is_said_first_and_computed_once(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def evaluations(run: Run) -> Path:
     return run.folder.path / "sensitivity" / "evaluations.jsonl"
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_product_that_int8_ruins(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     result = sensitivity(run, None, tolerance=0.02, limit=3, budget=None)
     assert result["keep_float"] == [SENSITIVE]
@@ -119,6 +120,7 @@ def test_the_search_finds_the_product_that_int8_ruins(run: Run, capsys: pytest.C
     assert "within the tolerance of 0.02; nothing to leave in float" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_and_evaluates_only_what_is_missing(run: Run) -> None:
     first = sensitivity(run, None, tolerance=0.0, limit=2, budget=None)
     recorded = evaluations(run).read_bytes()
@@ -162,6 +164,7 @@ def test_variants_differ_from_the_exported_model_only_in_what_stays_float(run: R
     assert variants.build(()) == exported
 
 
+@pytest.mark.slow
 def test_a_subnet_of_the_supernet_is_searched_on_its_own(run: Run, folder: Path) -> None:
     space = run.models.supernet.space
     subnet = space.decode(space.repair(space.bounds[None] - 1 - np.eye(space.genes, dtype=np.int16)[:1])[0])
@@ -221,6 +224,7 @@ def test_the_error_of_added_time_is_that_of_two_noisy_medians() -> None:
     assert error_ms(np.full(20, 10.0)) > 0
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_json_object(folder: Path) -> None:
     command = [sys.executable, "-m", "ortnas", "sensitivity", str(folder / "run.yaml"), "--json"]
     done = subprocess.run(

@@ -32,6 +32,7 @@ def train(folder: Path, stop: int | None = None, steps: int = 12, **changes: obj
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [5, 8, 11])
 def test_resumed_training_ends_with_the_same_weights(tmp_path: Path, stop_after: int) -> None:
     whole = train(tmp_path / "whole")
@@ -120,6 +121,7 @@ except TrainingError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits address space by Linux's means")
 def test_out_of_memory_names_a_batch_that_fits(tmp_path: Path) -> None:
     command = [sys.executable, "-c", _OUT_OF_MEMORY, str(tmp_path)]
@@ -144,6 +146,7 @@ save_file(tensors, folder / f"rank{os.environ['RANK']}.safetensors")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path: Path) -> None:
     """Data parallel over gloo: the ranks' weights stay equal, and their averaged gradients are those of one process."""
     script = tmp_path / "train.py"
@@ -171,6 +174,7 @@ def test_two_processes_train_like_one(tmp_path: Path) -> None:
             torch.testing.assert_close(gradient, tensor.grad, atol=1e-6, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_bf16_trains_and_keeps_float32_weights(tmp_path: Path) -> None:
     network = train(tmp_path, mixed_precision="bf16")
     exact = train(tmp_path / "exact")

@@ -75,6 +75,7 @@ def test_ranges_are_measured_again_when_due() -> None:
     assert quantization._ranges["head/pooler"] != first["head/pooler"]
 
 
+@pytest.mark.slow
 def test_quantization_aware_training_lowers_the_error_of_the_int8_model(tmp_path: Path) -> None:
     """Weights of few levels, so that rounding matters; measured on ONNX Runtime's model."""
     teacher = make_network("classification")

@@ -105,6 +105,7 @@ def test_units_that_do_nothing_come_last(head: str) -> None:
     assert (reordered.tensors["layers.1.output.weight"][:, -1] == 0).all()
 
 
+@pytest.mark.slow
 def test_slices_of_the_reordered_network_are_closer_to_the_full_one() -> None:
     """On average over random networks: a single one may be lucky without."""
     space = make_space(depth=(3,))

@@ -32,7 +32,9 @@ def mean_loss(network, teacher, objective, head: str, subnet) -> float:
         return objective(objective.signals(network, embedded, batch, subnet), target, batch).item()
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    "head", [pytest.param(head, marks=() if head == "classification" else pytest.mark.slow) for head in HEADS]
+)
 def test_training_lowers_the_loss_of_small_subnets(tmp_path: Path, head: str) -> None:
     network, teacher, space = make_network(head), make_network(head), make_space()
     objective = Objective(choose_losses(head, None), network.dimensions)

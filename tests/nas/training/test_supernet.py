@@ -17,7 +17,8 @@ from ortnas.nas.architecture.presets import preset
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.text import load_tokenizer
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
-from ortnas.nas.training.supernet import Supernet, open_checkpoint, plain_linear
+from ortnas.nas.training.supernet import Supernet, open_checkpoint
+from ortnas.nas.training.torch_ops import plain_linear
 from tests.networks import (
     SHAPES,
     make_dimensions,
@@ -64,8 +65,8 @@ def test_subnet_equals_the_network_that_is_cut_out(bert_folder: Path) -> None:
     small.load_state_dict(state)
     batch = as_batch(random_feeds(checkpoint.dimensions))
     mask = batch["attention_mask"].bool()
-    found = encoded(Supernet(checkpoint.tensors, checkpoint.dimensions), batch, subnet)
-    torch.testing.assert_close(found[mask], hidden_states(small, batch)[mask], atol=1e-5, rtol=0)
+    hidden = encoded(Supernet(checkpoint.tensors, checkpoint.dimensions), batch, subnet)
+    torch.testing.assert_close(hidden[mask], hidden_states(small, batch)[mask], atol=1e-5, rtol=0)
 
 
 def test_padding_does_not_change_the_output(bert_folder: Path) -> None:
@@ -126,10 +127,10 @@ def test_encoded_holds_the_last_layers_query_key_and_value(bert_folder: Path) ->
     hidden_states(model, batch)
     with torch.no_grad():
         embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
-        found = network.encode(embedded, batch["attention_mask"], checkpoint.dimensions.full_subnet)
+        encoding = network.encode(embedded, batch["attention_mask"], checkpoint.dimensions.full_subnet)
     mask = batch["attention_mask"].bool()
     for part, expected in taken.items():
-        values = getattr(found, part)
+        values = getattr(encoding, part)
         assert values.shape == (3, 4, 11, 8)
         torch.testing.assert_close(values.transpose(1, 2).flatten(2)[mask], expected[mask], atol=1e-5, rtol=0)
 
@@ -164,8 +165,8 @@ def test_weight_products_go_through_linear_under_the_names_of_the_exported_graph
     with torch.no_grad():
         embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
         hidden = network.encode(embedded, batch["attention_mask"], subnet, linear).hidden
-        found = network.apply_head(hidden, batch["attention_mask"], subnet, linear=linear)
-        torch.testing.assert_close(found, network(batch, subnet))
+        output = network.apply_head(hidden, batch["attention_mask"], subnet, linear=linear)
+        torch.testing.assert_close(output, network(batch, subnet))
     tensors = {name: tensor.detach().numpy() for name, tensor in network.tensors.items()}
     model = float_model(tensors, network.dimensions, subnet)
     shapes = {item.name: tuple(item.dims)[::-1] for item in model.graph.initializer}

@@ -72,12 +72,12 @@ def test_full_subnet_computes_what_the_checkpoint_computes(tmp_path: Path, famil
     assert checkpoint.dimensions.max_positions == 40
     assert checkpoint.dimensions.table_size == (40 if family == "electra" else 0)
     batch = make_batch(checkpoint)
-    found, expected = compute(checkpoint, batch), expected_output(folder, checkpoint, batch)
-    if found.ndim == 3:
+    computed, expected = compute(checkpoint, batch), expected_output(folder, checkpoint, batch)
+    if computed.ndim == 3:
         mask = batch["attention_mask"].bool()
-        found, expected = found[mask], expected[mask]
+        computed, expected = computed[mask], expected[mask]
     assert expected.std() > 1e-3
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(computed, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -159,10 +159,10 @@ def test_real_bert_tiny_predicts_masked_words(bert_tiny: Path) -> None:
     assert checkpoint.head_is_trained
     tokenizer = transformers.AutoTokenizer.from_pretrained(bert_tiny)
     batch = dict(tokenizer("the capital of france is [MASK].", return_tensors="pt"))
-    found = compute(checkpoint, batch)
-    torch.testing.assert_close(found, expected_output(bert_tiny, checkpoint, batch), atol=1e-4, rtol=0)
+    computed = compute(checkpoint, batch)
+    torch.testing.assert_close(computed, expected_output(bert_tiny, checkpoint, batch), atol=1e-4, rtol=0)
     position = int((batch["input_ids"][0] == tokenizer.mask_token_id).nonzero())
-    words = tokenizer.convert_ids_to_tokens(found[0, position].topk(50).indices.tolist())
+    words = tokenizer.convert_ids_to_tokens(computed[0, position].topk(50).indices.tolist())
     assert sum(word.isalpha() for word in words) > 25
     assert not read_checkpoint(str(bert_tiny), "classification", LABELS).head_is_trained
 
@@ -171,9 +171,9 @@ def test_real_bert_tiny_predicts_masked_words(bert_tiny: Path) -> None:
 def test_saved_tokenizer_gives_the_same_ids(tmp_path: Path, family: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", family)
     read_text_settings(str(folder), "embedding").tokenizer.save(tmp_path / "tokenizer")
-    expected, found = (load_tokenizer(path) for path in (folder, tmp_path / "tokenizer"))
+    expected, written = (load_tokenizer(path) for path in (folder, tmp_path / "tokenizer"))
     pair = ("he was in it", "as they have")
-    assert found.encode(*pair).ids == expected.encode(*pair).ids
+    assert written.encode(*pair).ids == expected.encode(*pair).ids
     assert not (tmp_path / "tokenizer" / "model.safetensors").exists()
 
 

@@ -1,0 +1,200 @@
+"""The operations of networks as nodes of an ONNX graph, laid out so that ONNX Runtime runs its INT8 form fast.
+
+Activations stay 2-D, ``[batch * sequence, width]``, outside attention, and every weight product is a ``Gemm`` with its
+bias: ONNX Runtime turns the quantized form into integer products and leaves the layer norms on their fast kernel.
+Only standard operators are used; ONNX Runtime fuses them itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from onnx import TensorProto
+
+from ortnas.export.graph.builder import Array, Axis, Graph
+from ortnas.export.graph.reference import matrix
+from ortnas.nas.architecture.ops import HeadPart, Weight
+
+# Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
+MASKED_SCORE = -10000.0
+_ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
+    "gelu": ("Gelu", {}),
+    "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
+    "relu": ("Relu", {}),
+    "tanh": ("Tanh", {}),
+}
+# Order of [batch, sequence, heads, head size] as attention's products read it.
+_HEAD_ORDERS: dict[HeadPart, tuple[int, ...]] = {"query": (0, 2, 1, 3), "key": (0, 2, 3, 1), "value": (0, 2, 1, 3)}
+# Holds (batch, sequence).
+_SHAPE = "shape"
+
+
+class Value(NamedTuple):
+    """A tensor of the graph; ``shape`` has names for its dynamic axes."""
+
+    name: str
+    shape: tuple[int | str, ...]
+
+
+class GraphOps:
+    """Adds nodes to ``graph``, which begins with the mask that every network needs."""
+
+    def __init__(self) -> None:
+        self.graph = graph = Graph()
+        graph.node("Shape", ["input_ids"], _SHAPE)
+        graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
+        spread = graph.node("Unsqueeze", ["mask", graph.integers(1, 2)], "attention/mask")
+        masked = graph.constant("attention/masked_score", np.array(MASKED_SCORE, np.float32))
+        inverse = graph.node("Sub", [graph.constant("one.float", np.array(1, np.float32)), spread], "attention/padding")
+        graph.node("Mul", [inverse, masked], "attention/bias")
+
+    def look_up(self, word: Weight[Array], position: Weight[Array], token_type: Weight[Array]) -> Value:
+        graph, flat = self.graph, self.graph.integers(-1)
+        has_types = len(token_type.values) > 1
+        tokens = graph.node("Reshape", ["input_ids", flat], "embeddings/tokens")
+        # Positions 0..sequence-1 repeated for every sentence of the batch.
+        one = graph.constant("one", np.array(1, np.int64))
+        length = graph.node("Gather", [_SHAPE, one], "sequence_length", axis=0)
+        zero = graph.constant("zero", np.array(0, np.int64))
+        positions = graph.node("Range", [zero, length, one], "embeddings/range")
+        expanded = graph.node("Expand", [positions, _SHAPE], "embeddings/expanded")
+        positions = graph.node("Reshape", [expanded, flat], "embeddings/positions")
+        words = self._rows("word", word.values, word.groups, tokens)
+        if not has_types:
+            table: Array = position.values + token_type.values[0]
+            return self.add("embeddings/sum", words, self._rows("position", table, position.groups, positions))
+        types = graph.node("Reshape", ["token_type_ids", flat], "embeddings/types")
+        positioned = self._rows("position", position.values, position.groups, positions)
+        typed = self._rows("token_type", token_type.values, token_type.groups, types)
+        return self.add("embeddings/sum", self.add("embeddings/word_position", words, positioned), typed)
+
+    def _rows(self, part: str, table: Array, axes: tuple[Axis, ...], ids: str) -> Value:
+        shape = "tokens", table.shape[1]
+        operands = [self.graph.constant(f"embeddings.{part}", table, axes), ids]
+        return Value(self.graph.node("Gather", operands, f"embeddings/{part}", shape, axis=0), shape)
+
+    def mask(self) -> Value:
+        return Value("attention/bias", ("batch", 1, 1, "sequence"))
+
+    def linear(
+        self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], output: str | None = None
+    ) -> Value:
+        return self._gemm(name, x, weight, bias, matrix(weight), matrix(bias), output)
+
+    def _gemm(
+        self,
+        name: str,
+        x: Value,
+        weight: Weight[Array],
+        bias: Weight[Array],
+        values: Array,
+        bias_values: Array,
+        output: str | None = None,
+    ) -> Value:
+        width, depth = weight.groups
+        shape = x.shape[0], len(bias_values)
+        operands = [x.name, self.graph.constant(f"{name}.weight", values.T, (depth, width))]
+        operands.append(self.graph.constant(f"{name}.bias", bias_values, bias.groups))
+        # The shapes of outputs are stated with the model's.
+        stated = shape if output is None else None
+        return Value(self.graph.node("Gemm", operands, output or name, stated, name), shape)
+
+    def enter(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], output: str) -> Value:
+        # ONNX Runtime runs a Gemm in integers where all readers of its output quantize it or none does. The first layer
+        # does and its residual sum does not, so both read the output of another node: that of the bias.
+        width, depth = weight.groups
+        shape = x.shape[0], len(bias.values)
+        operands = [x.name, self.graph.constant(f"{name}.weight", weight.values.T, (depth, width))]
+        product = self.graph.node("Gemm", operands, name, shape)
+        operands = [product, self.graph.constant(f"{name}.bias", bias.values, bias.groups)]
+        return Value(self.graph.node("Add", operands, output, shape), shape)
+
+    def project(self, name: str, x: Value, weight: Weight[Array]) -> Value:
+        width, depth = weight.groups
+        shape = x.shape[0], len(weight.values)
+        operands = [x.name, self.graph.constant(f"{name}.weight", weight.values.T, (depth, width))]
+        return Value(self.graph.node("MatMul", operands, name, shape), shape)
+
+    def layer_norm(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], epsilon: float) -> Value:
+        operands = [x.name, self.graph.constant(f"{name}.weight", weight.values, weight.groups)]
+        operands.append(self.graph.constant(f"{name}.bias", bias.values, bias.groups))
+        return x._replace(name=self.graph.node("LayerNormalization", operands, name, x.shape, axis=-1, epsilon=epsilon))
+
+    def activation(self, kind: str, name: str, x: Value) -> Value:
+        operator, attributes = _ACTIVATIONS[kind]
+        return x._replace(name=self.graph.node(operator, [x.name], name, x.shape, **attributes))
+
+    def add(self, name: str, x: Value, y: Value) -> Value:
+        return x._replace(name=self.graph.node("Add", [x.name, y.name], name, x.shape))
+
+    def heads(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], part: HeadPart) -> Value:
+        heads, head_size = bias.values.shape
+        attention = name.rpartition("/")[0]
+        split = f"{attention}/split_shape"
+        if f"{attention}/head_sizes" not in self.graph.initializers:
+            sizes = self.graph.sizes_of(
+                f"{attention}/head_sizes", (("heads",), ("head",)), {"heads": heads, "head": head_size}
+            )
+            self.graph.node("Concat", [_SHAPE, sizes], split, axis=0)
+        values, bias_values = matrix(weight), matrix(bias)
+        if part == "query":
+            # The softmax scale rides on the query projection: one multiplication less per score.
+            scale = np.float32(1 / math.sqrt(head_size))
+            values, bias_values = values * scale, bias_values * scale
+            self.graph.scaled.add(name)
+        flat = self._gemm(name, x, weight, bias, values, bias_values)
+        split_heads = self.graph.node("Reshape", [flat.name, split], f"{name}/heads")
+        order = _HEAD_ORDERS[part]
+        shape = ("batch", "sequence", heads, head_size)
+        transposed = self.graph.node("Transpose", [split_heads], f"{name}/transposed", perm=order)
+        return Value(transposed, tuple(shape[axis] for axis in order))
+
+    def attend(self, name: str, query: Value, key: Value, value: Value, mask: Value) -> Value:
+        graph = self.graph
+        scores = graph.node("MatMul", [query.name, key.name], f"{name}/scores")
+        masked = graph.node("Add", [scores, mask.name], f"{name}/masked_scores")
+        probabilities = graph.node("Softmax", [masked], f"{name}/probabilities", axis=-1)
+        mixed = graph.node("MatMul", [probabilities, value.name], f"{name}/mixed")
+        joined = graph.node("Transpose", [mixed], f"{name}/joined", perm=(0, 2, 1, 3))
+        _, heads, _, head_size = value.shape
+        sizes = {"heads": int(heads), "head": int(head_size)}
+        context_sizes = graph.sizes_of(f"{name}/context_sizes", (-1, ("heads", "head")), sizes)
+        shape = "tokens", math.prod(sizes.values())
+        return Value(graph.node("Reshape", [joined, context_sizes], f"{name}/context", shape), shape)
+
+    def _by_text(self, name: str, x: Value) -> str:
+        """x [tokens, hidden] as [batch, sequence, hidden]."""
+        width = self.graph.sizes_of(f"{name}/hidden_size", (("hidden",),), {"hidden": int(x.shape[1])})
+        target = self.graph.node("Concat", [_SHAPE, width], f"{name}/token_shape", axis=0)
+        return self.graph.node("Reshape", [x.name, target], f"{name}/tokens")
+
+    def first_token(self, name: str, x: Value) -> Value:
+        tokens = self._by_text(name, x)
+        zero = self.graph.constant("zero", np.array(0, np.int64))
+        shape = "batch", x.shape[1]
+        return Value(self.graph.node("Gather", [tokens, zero], f"{name}/first_token", shape, axis=1), shape)
+
+    def mean(self, name: str, x: Value) -> Value:
+        graph, tokens, shape = self.graph, self._by_text(name, x), ("batch", x.shape[1])
+        mask = graph.node("Unsqueeze", ["mask", graph.integers(1)], f"{name}/mask")
+        total = graph.node("MatMul", [mask, tokens], f"{name}/sum")
+        count = graph.node("ReduceSum", [mask, graph.integers(2)], f"{name}/count", keepdims=1)
+        mean = graph.node("Div", [total, count], f"{name}/mean")
+        return Value(graph.node("Squeeze", [mean, graph.integers(1)], f"{name}/pooled", shape), shape)
+
+    def unit(self, output: str, x: Value) -> Value:
+        return x._replace(name=self.graph.node("LpNormalization", [x.name], output, axis=-1, p=2))
+
+    def by_text(self, name: str, x: Value, output: str) -> Value:
+        width = int(x.shape[1])
+        target = self.graph.node("Concat", [_SHAPE, self.graph.integers(width)], f"{name}/token_shape", axis=0)
+        return Value(self.graph.node("Reshape", [x.name, target], output), ("batch", "sequence", width))
+
+    def columns(self, name: str, x: Value, outputs: tuple[str, ...]) -> Value:
+        for column, output in enumerate(outputs):
+            index = self.graph.constant(f"{name}/{output}.column", np.array(column, np.int64))
+            scores = self.graph.node("Gather", [x.name, index], f"{name}/{output}", ("tokens",), axis=1)
+            self.graph.node("Reshape", [scores, _SHAPE], output)
+        return x

@@ -1,0 +1,130 @@
+"""BERT (Devlin et al. 2019), whose network RoBERTa, DistilBERT and ELECTRA share: layer norms after the sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from ortnas.nas.architecture.blocks import POST_NORM, Block, Gate, Product
+from ortnas.nas.architecture.families.family import Family, Network
+from ortnas.nas.architecture.ops import HeadPart, Ops, Weight
+from ortnas.nas.architecture.subnet import Layer
+
+if TYPE_CHECKING:
+    from ortnas.nas.architecture.layout import Dimensions
+
+T = TypeVar("T")
+W = TypeVar("W")
+
+_TABLES = {
+    "embeddings.word": ("vocab", "table"),
+    "embeddings.position": ("position", "table"),
+    "embeddings.token_type": ("token_type", "table"),
+    "embeddings.norm.weight": ("table",),
+    "embeddings.norm.bias": ("table",),
+}
+_ENTRY = Block(
+    tensors={name: tuple("hidden" if label == "table" else label for label in axes) for name, axes in _TABLES.items()},
+    products=(),
+    gates=(Gate("hidden", ("embeddings.norm.weight", "embeddings.norm.bias"), ("hidden",)),),
+    output="embeddings/norm",
+)
+# From the tables' width to the hidden size (Clark et al. 2020, "ELECTRA"; Lan et al. 2019, "ALBERT", section 3.1).
+_FACTORISED_ENTRY = Block(
+    tensors={
+        **_TABLES,
+        "embeddings.projection.weight": ("hidden", "table"),
+        "embeddings.projection.bias": ("hidden",),
+    },
+    products=(Product("embeddings/projection", "embeddings.projection"),),
+    gates=(Gate("hidden", ("embeddings.projection.weight", "embeddings.projection.bias"), ("hidden",)),),
+    output="embeddings/projected",
+)
+
+
+def _look_up(ops: Ops[T, W], top: Mapping[str, Weight[W]]) -> T:
+    return ops.look_up(top["embeddings.word"], top["embeddings.position"], top["embeddings.token_type"])
+
+
+def _encode(
+    ops: Ops[T, W],
+    embedded: T,
+    top: Mapping[str, Weight[W]],
+    layers: Iterable[tuple[Layer, Mapping[str, Weight[W]]]],
+    dimensions: Dimensions,
+) -> T:
+    epsilon = dimensions.layer_norm_epsilon
+    x = ops.layer_norm("embeddings/norm", embedded, top["embeddings.norm.weight"], top["embeddings.norm.bias"], epsilon)
+    if dimensions.table_size:
+        weight, bias = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
+        x = ops.enter("embeddings/projection", x, weight, bias, "embeddings/projected")
+    mask = ops.mask()
+    for layer, weights in layers:
+        x = _layer(ops, f"layers/{layer.source}", x, weights, mask, dimensions)
+    return x
+
+
+def _layer(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions) -> T:
+    epsilon = dimensions.layer_norm_epsilon
+    parts: tuple[HeadPart, ...] = ("query", "key", "value")
+    query, key, value = (
+        ops.heads(f"{name}/attention/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part)
+        for part in parts
+    )
+    mixed = ops.attend(f"{name}/attention", query, key, value, mask)
+    mixed = ops.linear(f"{name}/attention/output", mixed, weights["output.weight"], weights["output.bias"])
+    x = ops.add(f"{name}/attention/residual", mixed, x)
+    norm = weights["attention_norm.weight"], weights["attention_norm.bias"]
+    x = ops.layer_norm(f"{name}/attention/norm", x, *norm, epsilon)
+    inner = ops.linear(f"{name}/ffn/in", x, weights["ffn_in.weight"], weights["ffn_in.bias"])
+    inner = ops.activation(dimensions.activation, f"{name}/ffn/activation", inner)
+    outer = ops.linear(f"{name}/ffn/out", inner, weights["ffn_out.weight"], weights["ffn_out.bias"])
+    x = ops.add(f"{name}/ffn/residual", outer, x)
+    return ops.layer_norm(f"{name}/ffn/norm", x, weights["ffn_norm.weight"], weights["ffn_norm.bias"], epsilon)
+
+
+NETWORK = Network(_ENTRY, _FACTORISED_ENTRY, POST_NORM, _look_up, _encode)
+
+EMBEDDING_NAMES = {
+    "embeddings.word": "embeddings.word_embeddings.weight",
+    "embeddings.position": "embeddings.position_embeddings.weight",
+    "embeddings.token_type": "embeddings.token_type_embeddings.weight",
+    "embeddings.norm": "embeddings.LayerNorm",
+}
+LAYERS = "encoder.layer"
+LAYER_NAMES = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "ffn_in": "intermediate.dense",
+    "ffn_out": "output.dense",
+    "ffn_norm": "output.LayerNorm",
+}
+CLASSIFIER = {"head.classifier": "classifier"}
+SPAN = {"head.classifier": "qa_outputs"}
+_POOLED = {"head.pooler": "bert.pooler.dense", "head.classifier": "classifier"}
+
+BERT = Family(
+    network=NETWORK,
+    class_prefix="Bert",
+    base="bert",
+    embeddings=EMBEDDING_NAMES,
+    layers=LAYERS,
+    layer=LAYER_NAMES,
+    heads={
+        "classification": _POOLED,
+        "regression": _POOLED,
+        "token-classification": CLASSIFIER,
+        "span": SPAN,
+        "masked-lm": {
+            "head.transform": "cls.predictions.transform.dense",
+            "head.transform_norm": "cls.predictions.transform.LayerNorm",
+            "head.decoder.bias": "cls.predictions.bias",
+        },
+    },
+    decoder="cls.predictions.decoder.weight",
+    head_activation="tanh",
+    also_trained={"masked-lm": ("BertForPreTraining",)},
+)

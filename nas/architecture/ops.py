@@ -1,0 +1,97 @@
+"""The operations that networks are written in; torch, numpy and the builder of ONNX graphs carry them out.
+
+A network is written once, as functions over ``Ops``. ``T`` is what a carrier computes with (a tensor, an array, a
+tensor of a graph in the making), ``W`` what its weights are (tensors or arrays).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
+
+Axes = tuple[str, ...]
+# What an axis of a matrix is made of: a label, or several flattened into one.
+Group = tuple[str, ...]
+# What a projection to heads is for.
+HeadPart = Literal["query", "key", "value"]
+
+T = TypeVar("T")
+W_co = TypeVar("W_co", covariant=True)
+W_contra = TypeVar("W_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Weight(Generic[W_co]):
+    """A tensor of the network, or a subnet's part of it, with the labels of its axes.
+
+    The weight of a product has axes of its outputs first, then those of its inputs; heads and their entries, axes of
+    their own here, make one of either.
+    """
+
+    values: W_co
+    axes: Axes
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return group_axes(self.axes)
+
+
+def group_axes(axes: Axes) -> tuple[Group, ...]:
+    """The axes of the matrix or vector that products compute with: (outputs, inputs) of a weight, (outputs,) of a
+    bias."""
+    if axes[:2] == ("heads", "head"):
+        return axes[:2], *group_axes(axes[2:])
+    return (axes[:1], *group_axes(axes[1:])) if axes else ()
+
+
+class Ops(Protocol[T, W_contra]):
+    """Activations are float32 [tokens, width] outside attention, where tokens may be two axes, [batch, sequence].
+
+    ``name`` is that of the exported graph's node, or what the names of several begin with. ``output`` is that of a
+    tensor, where the graph needs one that is not its node's.
+    """
+
+    def look_up(self, word: Weight[W_contra], position: Weight[W_contra], token_type: Weight[W_contra]) -> T:
+        """Sum of each token's rows of the three tables; where there is one token type, it is that of all tokens."""
+
+    def mask(self) -> T:
+        """What is added to attention's scores, so that nothing attends to padding."""
+
+    def linear(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], output: str | None = None) -> T:
+        """A weight product: ``x @ weight.T + bias``."""
+
+    def enter(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], output: str) -> T:
+        """A weight product whose output, ``output``, is the start of the residual stream."""
+
+    def project(self, name: str, x: T, weight: Weight[W_contra]) -> T:
+        """A product without bias that stays float in quantized models."""
+
+    def layer_norm(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], epsilon: float) -> T: ...
+
+    def activation(self, kind: str, name: str, x: T) -> T:
+        """``kind`` is "gelu", "gelu_tanh", "relu" or "tanh"."""
+
+    def add(self, name: str, x: T, y: T) -> T: ...
+
+    def heads(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], part: HeadPart) -> T:
+        """A weight product split into heads, for ``attend`` alone: a carrier scales and transposes here what it
+        likes."""
+
+    def attend(self, name: str, query: T, key: T, value: T, mask: T) -> T:
+        """Softmax attention; the heads' outputs side by side, [tokens, heads * head size]."""
+
+    def first_token(self, name: str, x: T) -> T:
+        """[batch, width] of x [tokens, width]."""
+
+    def mean(self, name: str, x: T) -> T:
+        """Mean of each text's tokens without its padding, [batch, width]."""
+
+    def unit(self, output: str, x: T) -> T:
+        """Rows scaled to length one; ``output`` is one of the model's."""
+
+    def by_text(self, name: str, x: T, output: str) -> T:
+        """x [tokens, width] as the model's output [batch, sequence, width]."""
+
+    def columns(self, name: str, x: T, outputs: tuple[str, ...]) -> T:
+        """Every column of x [tokens, n] as an output [batch, sequence] of the model; carriers that have one output
+        give [batch, sequence, n]."""

@@ -1,0 +1,124 @@
+"""The operations of networks carried out by torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ortnas.nas.architecture.ops import HeadPart, Weight
+
+# A weight product: its name in the exported graph, x [..., in], weight [out, in] and bias [out].
+Linear = Callable[[str, Tensor, Tensor, Tensor], Tensor]
+
+
+def plain_linear(name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # noqa: ARG001 one of many Linear
+    """``x @ weight.T + bias``."""
+    return F.linear(x, weight, bias)
+
+
+class TorchOps:
+    """Activations are [batch, sequence, width]; ``batch`` has the inputs that the operations need.
+
+    ``linear`` computes all weight products. ``attended`` is what the last attention was computed of: query, key and
+    value, [batch, heads, sequence, head_size], not scaled.
+    """
+
+    def __init__(self, batch: Mapping[str, Tensor], linear: Linear = plain_linear) -> None:
+        self._batch, self._linear = batch, linear
+        self.attended: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def look_up(self, word: Weight[Tensor], position: Weight[Tensor], token_type: Weight[Tensor]) -> Tensor:
+        input_ids, types = self._batch["input_ids"], token_type.values
+        words = F.embedding(input_ids, word.values)
+        positions = position.values[: input_ids.shape[1]]
+        return words + positions + (types[0] if len(types) == 1 else F.embedding(self._batch["token_type_ids"], types))
+
+    def mask(self) -> Tensor:
+        """Boolean: what is attended to."""
+        return self._batch["attention_mask"].bool()[:, None, None, :]
+
+    def linear(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor],
+        output: str | None = None,
+    ) -> Tensor:
+        return self._linear(name, x, _matrix(weight), bias.values)
+
+    def enter(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor],
+        output: str,
+    ) -> Tensor:
+        return self._linear(name, x, weight.values, bias.values)
+
+    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
+        return F.linear(x, weight.values)
+
+    def layer_norm(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor],
+        epsilon: float,
+    ) -> Tensor:
+        return F.layer_norm(x, weight.values.shape, weight.values, bias.values, epsilon)
+
+    def activation(self, kind: str, name: str, x: Tensor) -> Tensor:
+        if kind == "relu":
+            return F.relu(x)
+        if kind == "tanh":
+            return torch.tanh(x)
+        return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
+
+    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def heads(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor],
+        part: HeadPart,
+    ) -> Tensor:
+        """[batch, heads, sequence, head_size]."""
+        flat = self._linear(name, x, _matrix(weight), bias.values.flatten())
+        return flat.view(*flat.shape[:-1], *bias.values.shape).transpose(1, 2)
+
+    def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        self.attended = query, key, value
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+
+    def first_token(self, name: str, x: Tensor) -> Tensor:
+        return x[:, 0]
+
+    def mean(self, name: str, x: Tensor) -> Tensor:
+        mask = self._batch["attention_mask"][..., None].to(x.dtype)
+        return (x * mask).sum(1) / mask.sum(1)
+
+    def unit(self, output: str, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=-1)
+
+    def by_text(self, name: str, x: Tensor, output: str) -> Tensor:
+        return x
+
+    def columns(self, name: str, x: Tensor, outputs: tuple[str, ...]) -> Tensor:
+        return x
+
+
+def _matrix(weight: Weight[Tensor]) -> Tensor:
+    """A weight as [outputs, inputs], a view where its heads are whole."""
+    values = weight.values
+    if values.dim() == 2:
+        return values
+    return values.flatten(0, 1) if weight.axes[0] == "heads" else values.flatten(1)
