@@ -14,8 +14,8 @@ from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.encoder import build_graph
 from ortnas.export.graph.model import to_model
 from ortnas.export.graph.reference import reference_output
-from ortnas.export.inference import Array, load, run
-from ortnas.export.int8.calibration import Feeds, calibrate
+from ortnas.export.inference import load, run
+from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.export.int8.recipes import Recipe
 from ortnas.export.int8.slicing import QuantizedSupernet
@@ -24,6 +24,7 @@ from ortnas.export.size import subnet_bytes
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.failures import OrtnasError
 
 Precision = Literal["int8", "fp32"]

@@ -41,23 +41,17 @@ class ComparisonRow:
             "name": self.name,
             "subnet": self.subnet.to_json(),
             "precision": self.precision,
-            **self.latency_to_json(),
-            "size_bytes": self.size_bytes,
-            "scores": dict(self.scores),
-            "intervals": {metric: both.to_json() for metric, both in self.intervals.items()},
-            "null_threshold": self.null_threshold,
-        }
-
-    def latency_to_json(self) -> dict[str, Any]:
-        """What a package says of its latency."""
-        return {
             "measured_ms": self.measured_ms,
             "spread_ms": self.spread_ms,
             "p95_ms": self.p95_ms,
-            "predicted_ms": self.predicted_ms,
             "speed_up": self.speed_up,
-            "visits": [samples.to_json() for samples in self.visits],
+            "predicted_ms": self.predicted_ms,
+            "size_bytes": self.size_bytes,
             "model_digest": self.model_digest,
+            "scores": dict(self.scores),
+            "intervals": {metric: both.to_json() for metric, both in self.intervals.items()},
+            "null_threshold": self.null_threshold,
+            "visits": [samples.to_json() for samples in self.visits],
         }
 
     @classmethod

@@ -15,7 +15,7 @@ from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
-from ortnas.nas.files import read_lines
+from ortnas.nas.files import RESOLVED_FILE, read_lines
 from ortnas.nas.yaml_documents import read_yaml
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.fitting import Predictor, load_predictor
@@ -127,17 +127,17 @@ class RunRecord:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Raises ReportError where the folder holds no ``run.yaml``; anything else that is amiss becomes a problem."""
+    """Raises ReportError where the folder holds no ``resolved.yaml``; anything else that is amiss becomes a problem."""
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such run folder; `ortnas run` makes one")
     try:
-        configuration = read_yaml(folder / "run.yaml")
+        configuration = read_yaml(folder / RESOLVED_FILE)
         if not isinstance(configuration, dict):
             raise ValueError("it holds no keys")
     except FileNotFoundError:
-        raise ReportError(f"{folder} is no run folder: it holds no run.yaml") from None
+        raise ReportError(f"{folder} is no run folder: it holds no {RESOLVED_FILE}") from None
     except (OSError, ValueError) as error:
-        raise ReportError(f"{folder / 'run.yaml'} cannot be read: {error}") from error
+        raise ReportError(f"{folder / RESOLVED_FILE} cannot be read: {error}") from error
     record = RunRecord(folder, configuration)
     record.events = _dictionaries(folder / "events.jsonl")
     _read_data(record)

@@ -313,7 +313,7 @@ def _environment(record: RunRecord) -> Section:
     stages = [(_time(event.get("time")), str(event.get("stage", "")), _event(event)) for event in record.events]
     if stages:
         tables.append(Table("What was done", ("when", "stage", "figures"), stages))
-    codes = [("Commands", _commands(record)), ("run.yaml", yaml.safe_dump(record.configuration, sort_keys=False))]
+    codes = [("Commands", _commands(record)), ("Configuration", yaml.safe_dump(record.configuration, sort_keys=False))]
     lead = "The same configuration, data and seed give the same subnets; timings vary as the noise figures say."
     return Section("environment", "Environment and reproduction", lead, tables=tables, codes=codes)
 
@@ -346,7 +346,7 @@ def _figure(value: Any) -> str:
 
 
 def _commands(record: RunRecord) -> str:
-    lines = [f"ortnas run {shlex.quote(str(record.folder / 'run.yaml'))}"]
+    lines = [f"ortnas run {shlex.quote(str(record.folder))}"]
     lines += [f"ortnas verify {shlex.quote(str(record.folder / 'packages' / name))}" for name in record.packages]
     return "\n".join(lines)
 

@@ -319,6 +319,14 @@ class Configuration(Section):
     bench: Bench = Bench()
     search: Search = Search()
 
+    @field_validator("folder")
+    @classmethod
+    def _in_home(cls, folder: str) -> str:
+        try:
+            return str(Path(folder).expanduser()) if folder.startswith("~") else folder
+        except RuntimeError:
+            raise ValueError(f"{shown(folder)}: there is no such user on this machine") from None
+
     @field_validator("checkpoint")
     @classmethod
     def _is_place(cls, name: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
-from ortnas.export.package.package import PackageError
-from ortnas.export.package.upload import check_login, push
+from ortnas.export.package.hub import check_login, push
+from ortnas.export.package.record import PackageError
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.console import Console
@@ -191,10 +191,11 @@ class _Choice:
 
     def facts(self) -> SearchFacts:
         """What a package says of the budget and the search that it comes from; nothing where it comes from none."""
-        if self.search is None or self.search.winner is None:
+        if self.search is None:
             return SearchFacts()
         # With other weights its score was another.
-        score = None if self.is_refined else self.search.winner.score
+        winner = self.search.winner
+        score = None if self.is_refined or winner is None else winner.score
         return SearchFacts(self.search.budget.name, self.search.budget_ms, score)
 
 
@@ -256,16 +257,11 @@ def _choose(
         if is_refined
         else run_models.exporter
     )
-    return _Choice(subnet, exporter, is_refined, _search_of(run_folder, name, context))
-
-
-def _search_of(run_folder: RunFolder, name: str, context: str) -> SearchResult | None:
-    """As ``finished_search`` for the budget that a name stands for; None where it is a key or a file."""
     try:
-        budget = Budget.parse(name)
+        result = finished_search(run_folder, Budget.parse(name), context)
     except ValueError:
-        return None
-    return finished_search(run_folder, budget, context)
+        result = None  # named by its key or file
+    return _Choice(subnet, exporter, is_refined, result)
 
 
 def _compare_chosen(

@@ -19,7 +19,9 @@ from ortnas.export.inference import Drift, drift, load, model_outputs
 from ortnas.export.inference import run as run_model
 from ortnas.export.inspect.audit import audit, check_coverage
 from ortnas.export.metrics import METRICS
-from ortnas.export.package.package import PackageContent, Sample, read_record, write_package
+from ortnas.export.package.package import PackageContent, write_package
+from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
+from ortnas.export.package.sample import Sample
 from ortnas.nas.console import Console
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
@@ -35,16 +37,6 @@ from ortnas.search.budget import Budget
 from ortnas.search.comparison import Comparison, ComparisonRow
 
 
-def card_facts(configuration: Configuration, texts: Texts, run_models: Models, row: ComparisonRow) -> dict[str, Any]:
-    """Intervals of a comparison's row, the data, and what the checkpoint says of its name and licence."""
-    source = configuration.data
-    return {
-        "intervals": {metric: both.to_json() for metric, both in row.intervals.items()},
-        "data": {"source": source.source, "task": source.task, "texts": run_models.data.counts["training"]},
-        "origin": read_origin(texts.checkpoint).to_json(),
-    }
-
-
 @dataclass(frozen=True)
 class SearchFacts:
     """The budget as asked for and in ms, and the winner's score in the search; None where a subnet was not searched."""
@@ -52,10 +44,6 @@ class SearchFacts:
     budget: str | None = None
     budget_ms: float | None = None
     score: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {"budget": self.budget, "budget_ms": self.budget_ms}
-        return facts if self.score is None else facts | {"search_score": self.score}
 
 
 def conclude(
@@ -123,6 +111,7 @@ def package(
     Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
     entry, row, model = compared.entry, compared.row, compared.model
+    source = configuration.data
     write_package(
         run_folder.packages / name,
         PackageContent(
@@ -132,44 +121,60 @@ def package(
             subnet=entry.subnet,
             max_length=texts.max_length,
             sample=_sample(configuration, texts, run_models, model, row.null_threshold),
-            record={
-                "precision": entry.precision,
-                "checkpoint": configuration.checkpoint,
-                "provenance": entry.exporter.supernet.provenance,
-                "recipe": run_models.recipe.to_json(),
-                "latency": row.latency_to_json(),
-                "metric": texts.metric,
-                "null_threshold": row.null_threshold,
-                "report": dict(row.scores),
-                "report_size": run_models.data.counts["report"],
-                "drift": vars(_drift(entry, model)),
-                "coverage": coverage(configuration, run_models, model, entry.precision),
-                "target": run_models.target.to_json(),
-                **card_facts(configuration, texts, run_models, row),
-                **search.to_json(),
-            },
+            facts=Facts(
+                precision=entry.precision,
+                recipe=run_models.recipe,
+                target=run_models.target,
+                latency=_latency(row),
+                checkpoint=configuration.checkpoint,
+                provenance=entry.exporter.supernet.provenance,
+                budget=search.budget,
+                budget_ms=search.budget_ms,
+                search_score=search.score,
+                metric=texts.metric,
+                null_threshold=row.null_threshold,
+                report=row.scores,
+                report_size=run_models.data.counts["report"],
+                intervals=row.intervals,
+                drift=_drift(entry, model),
+                coverage=coverage(configuration, run_models, model, entry.precision),
+                data=TrainingData(source.source, source.task, run_models.data.counts["training"]),
+                origin=read_origin(texts.checkpoint),
+            ),
         ),
     )
 
 
-def coverage(configuration: Configuration, run_models: Models, model: bytes, precision: Precision) -> dict[str, Any]:
+def _latency(row: ComparisonRow) -> Latency:
+    return Latency(
+        measured_ms=row.measured_ms,
+        spread_ms=row.spread_ms,
+        p95_ms=row.p95_ms,
+        predicted_ms=row.predicted_ms,
+        speed_up=row.speed_up,
+        visits=[samples.to_json() for samples in row.visits],
+        model_digest=row.model_digest,
+    )
+
+
+def coverage(configuration: Configuration, run_models: Models, model: bytes, precision: Precision) -> Coverage:
     """What of a model runs in integers, and what is demanded of INT8 models (``threshold``, None where nothing is).
 
     Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
     """
     setup = run_models.target.setup
-    found = audit(model, run_models.main_workload, Setup(threads=setup.threads))
+    audited = audit(model, run_models.main_workload, Setup(threads=setup.threads))
     threshold = None
     if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
         threshold = configuration.quantization.coverage
-        check_coverage(found, threshold, (*run_models.recipe.keep_float, *FLOAT_PRODUCTS))
-    return {
-        "threshold": threshold,
-        "integer_share": found.integer_share,
-        "weight_integer_share": found.weight_integer_share,
-        "operators": found.operators,
-        "float_weight_products": [item.name for item in found.weight_products if item.kernel == "float"],
-    }
+        check_coverage(audited, threshold, (*run_models.recipe.keep_float, *FLOAT_PRODUCTS))
+    return Coverage(
+        threshold=threshold,
+        integer_share=audited.integer_share,
+        weight_integer_share=audited.weight_integer_share,
+        operators=audited.operators,
+        float_weight_products=[item.name for item in audited.weight_products if item.kernel == "float"],
+    )
 
 
 def _drift(entry: Entry, model: bytes) -> Drift:
@@ -192,8 +197,8 @@ def _sample(
     return Sample(
         metric=texts.metric,
         score=METRICS[texts.metric](model_outputs(model, encoded, head), part),
-        examples=[example.to_json() for example in part.examples],
+        examples=part.examples,
         # A corpus has no texts to encode again, only tokens.
-        tokens=[] if part.examples else [[list(ids), tags] for ids, tags in zip(encoded.ids, labels, strict=True)],
+        tokens=[] if part.examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],
         teacher=None if teacher is None else np.asarray(teacher, np.float64).round(4).tolist(),
     )

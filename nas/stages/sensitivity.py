@@ -70,11 +70,11 @@ def sensitivity(
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()
     budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
-    found = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
-    _show_alone(console, found, multiply_adds)
-    _show_path(console, texts, found, baseline)
-    patterns = (*exporter.recipe.keep_float, *found.chosen.kept)
-    _conclude(console, found, baseline, tolerance, patterns)
+    search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
+    _show_alone(console, search, multiply_adds)
+    _show_path(console, texts, search, baseline)
+    patterns = (*exporter.recipe.keep_float, *search.chosen.kept)
+    _conclude(console, search, baseline, tolerance, patterns)
     rows = _compare(
         configuration,
         console,
@@ -84,7 +84,7 @@ def sensitivity(
         exporter,
         subnet,
         None if name is None else subnet.key,
-        found.chosen.kept,
+        search.chosen.kept,
     )
     result = {
         "subnet_key": subnet.key,
@@ -93,14 +93,14 @@ def sensitivity(
         "tolerance": tolerance,
         "baseline": asdict(baseline),
         "multiply_adds": multiply_adds,
-        "alone": {product: asdict(evaluation) for product, evaluation in found.alone.items()},
-        "path": [asdict(step) for step in found.path],
-        "ending": found.ending,
+        "alone": {product: asdict(evaluation) for product, evaluation in search.alone.items()},
+        "path": [asdict(step) for step in search.path],
+        "ending": search.ending,
         "keep_float": list(patterns),
         "rows": [row.to_json() for row in rows],
     }
     write_json(variants.file.with_name("full.json" if name is None else f"{subnet.key}.json"), result)
-    run_folder.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=found.ending)
+    run_folder.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=search.ending)
     return result
 
 
@@ -113,8 +113,8 @@ def _budget(budget: str) -> Budget:
         ) from None
 
 
-def _show_alone(console: Console, found: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
-    total, base = sum(multiply_adds.values()), found.path[0].evaluation
+def _show_alone(console: Console, search: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
+    total, base = sum(multiply_adds.values()), search.path[0].evaluation
     drift = base.drift or 1.0
     console.table(
         "Each product alone in float, beside INT8: what returns most for its time comes first",
@@ -127,19 +127,19 @@ def _show_alone(console: Console, found: PrecisionSearch, multiply_adds: Mapping
                 f"{(base.drift - alone.drift) / drift:+.1%}",
                 f"{alone.latency_ms - base.latency_ms:+.2f}",
             )
-            for product, alone in found.alone.items()
+            for product, alone in search.alone.items()
         ],
     )
 
 
-def _show_path(console: Console, texts: Texts, found: PrecisionSearch, baseline: Baseline) -> None:
+def _show_path(console: Console, texts: Texts, search: PrecisionSearch, baseline: Baseline) -> None:
     def row(name: str, evaluation: Evaluation, note: str = "") -> tuple[str, ...]:
         figures = f"{evaluation.score:.4f}", f"{evaluation.drift:.4f}", f"{evaluation.latency_ms:.2f}"
         return (name, *figures, note)
 
     steps = [
-        row(f"+ {step.added}" if step.added else "INT8", step.evaluation, "chosen" if step is found.chosen else "")
-        for step in found.path
+        row(f"+ {step.added}" if step.added else "INT8", step.evaluation, "chosen" if step is search.chosen else "")
+        for step in search.path
     ]
     console.table(
         "Left in float one after the other",
@@ -157,18 +157,18 @@ _ENDINGS: dict[Ending, str] = {
 
 
 def _conclude(
-    console: Console, found: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]
+    console: Console, search: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]
 ) -> None:
     """What to write into run.yaml, or why nothing; and how far the scores can be trusted."""
-    say, fp32, int8, chosen = console.say, baseline.fp32.score, baseline.int8.score, found.chosen
+    say, fp32, int8, chosen = console.say, baseline.fp32.score, baseline.int8.score, search.chosen
     say()
-    if not chosen.kept and found.ending == "goal":
+    if not chosen.kept and search.ending == "goal":
         say(
             f"INT8 scores {int8:.4f}, fp32 {fp32:.4f}: within the tolerance of {tolerance:g}; nothing to leave in float"
         )
         return
-    if found.ending != "goal":
-        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {_ENDINGS[found.ending]}")
+    if search.ending != "goal":
+        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {_ENDINGS[search.ending]}")
     if not chosen.kept:
         say(
             f"no set beats INT8's {int8:.4f} by more than chance ({baseline.resolution.score:.4f}); nothing is worth it"

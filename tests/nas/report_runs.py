@@ -48,7 +48,7 @@ def write_run(folder: Path, labels: tuple[str, ...] = LABELS) -> Path:
         "search": {"budgets": ["2x", "1.5"]},
     }
     folder.mkdir(parents=True)
-    (folder / "run.yaml").write_text(yaml.safe_dump(configuration, allow_unicode=True), encoding="utf-8")
+    (folder / "resolved.yaml").write_text(yaml.safe_dump(configuration, allow_unicode=True), encoding="utf-8")
     counts = {"training": 900, "calibration": 16, "search": 100, "report": 200}
     notes = ["training: 3 of 900 rows hold <img src=x onerror=alert(2)>"]
     write_json(folder / "data" / "splits" / "splits.json", {"format": 1, "counts": counts, "notes": notes})

@@ -147,7 +147,7 @@ def test_texts_of_the_run_are_never_read_as_html(page: Path) -> None:
 
 def test_paths_with_spaces_and_other_letters_are_quoted(page: Path, run_folder: Path) -> None:
     text = "".join(Elements(page.read_text(encoding="utf-8")).text)
-    assert f"ortnas run '{run_folder / 'run.yaml'}'" in text
+    assert f"ortnas run '{run_folder}'" in text
     assert f"ortnas verify '{run_folder / 'packages' / 'int8-2x'}'" in text
 
 
@@ -174,7 +174,7 @@ def test_a_run_that_lacks_a_part_shows_the_others(copied: Path, tmp_path: Path, 
 def test_a_run_that_only_began_has_a_report(tmp_path: Path) -> None:
     folder = tmp_path / "new"
     folder.mkdir()
-    (folder / "run.yaml").write_text("checkpoint: bert\n")
+    (folder / "resolved.yaml").write_text("checkpoint: bert\n")
     content = rendered(folder, tmp_path)
     assert content.count("<li>") >= 6 + len(HEADINGS)
     assert "plotly.js v" not in content
@@ -254,7 +254,7 @@ def test_a_damaged_predictor_is_named(copied: Path, run_folder: Path, tmp_path: 
 
 
 def test_odd_values_in_the_configuration_do_no_harm(copied: Path, tmp_path: Path) -> None:
-    (copied / "run.yaml").write_text(yaml.safe_dump({"checkpoint": None, "data": 3, "precision": None}))
+    (copied / "resolved.yaml").write_text(yaml.safe_dump({"checkpoint": None, "data": 3, "precision": None}))
     assert rendered(copied, tmp_path)
 
 
@@ -263,7 +263,7 @@ def test_folders_that_are_no_run_get_a_sentence(tmp_path: Path) -> None:
         write_report(tmp_path / "none", tmp_path / "report.html")
     with pytest.raises(ReportError, match=r"it holds no run\.yaml"):
         write_report(tmp_path, tmp_path / "report.html")
-    (tmp_path / "run.yaml").write_text("a: [")
+    (tmp_path / "resolved.yaml").write_text("a: [")
     with pytest.raises(ReportError, match=r"run\.yaml cannot be read"):
         write_report(tmp_path, tmp_path / "report.html")
 

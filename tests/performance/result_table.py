@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     overrides = {"folder": str(arguments.run), "precision": "int8"}
-    run = Run(read_configuration(arguments.run / "run.yaml", overrides), Console(to_stderr=arguments.json))
+    run = Run(read_configuration(arguments.run / "resolved.yaml", overrides), Console(to_stderr=arguments.json))
     try:
         entries = list(entries_of(run))
         _, _, reference = usable_timings(run.folder, run.models)

@@ -2,36 +2,115 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
+from ortnas.export.graph.model import float_model
+from ortnas.export.graph.reference import reference_output
+from ortnas.export.inference import load, run
+from ortnas.nas.architecture.blocks import POST_NORM
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import tensor_axes
+from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
 from ortnas.nas.architecture.spelling import checkpoint_names
-from tests.networks import make_dimensions
+from ortnas.nas.training.supernet import Supernet
+from tests.networks import make_dimensions, random_feeds
 
+# Some families count positions from it.
+PADDING = 1
 CASES = [(family, head) for family in FAMILIES for head in HEADS]
 
 
-def dimensions_of(family: str, head: str) -> Any:
-    changes = {"num_layers": 2, "family": family, "table_size": 20 if FAMILIES[family].factorises_tables else 0}
-    return make_dimensions(head, **changes)
+def dimensions_of(family: str, head: str) -> Dimensions:
+    own = FAMILIES[family]
+    return make_dimensions(
+        head,
+        family=family,
+        num_layers=2,
+        table_size=20 if own.factorises_tables else 0,
+        token_types=2 if own.has_token_types else 1,
+        head_activation=own.head_activation,
+        padding_id=PADDING,
+    )
 
 
 def random_model(family: str, head: str) -> Any:
+    """The family's class in transformers with random weights everywhere, biases and layer norms included."""
+    own, dimensions = FAMILIES[family], dimensions_of(family, head)
     settings = {
-        "vocab_size": 120,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "num_labels": {"regression": 1, "span": 2}.get(head, 3),
+        "vocab_size": dimensions.vocab_size,
+        "hidden_size": dimensions.hidden_size,
+        "num_hidden_layers": dimensions.num_layers,
+        "num_attention_heads": dimensions.num_heads,
+        "intermediate_size": dimensions.ffn_size,
+        "max_position_embeddings": dimensions.max_positions + (PADDING + 1 if own.positions_follow_padding else 0),
+        "type_vocab_size": dimensions.token_types,
+        "layer_norm_eps": dimensions.layer_norm_epsilon,
+        "pad_token_id": PADDING,
+        "num_labels": dimensions.num_labels or 3,
         "embedding_size": 20,
     }
-    config = transformers.AutoConfig.for_model(family, **FAMILIES[family].spell_settings(settings))
-    return getattr(transformers, FAMILIES[family].class_name(head))(config)
+    config = transformers.AutoConfig.for_model(family, **own.spell_settings(settings))
+    torch.manual_seed(1)
+    model = getattr(transformers, own.class_name(head))(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def canonical_tensors(model: Any, dimensions: Dimensions) -> dict[str, np.ndarray]:
+    state, names = model.state_dict(), checkpoint_names(dimensions)
+    tensors = {"head.projection.weight": np.eye(dimensions.hidden_size, dtype=np.float32)}
+    for name, axes in tensor_axes(dimensions).items():
+        shape = tensor_shape(axes, dimensions)
+        if name in names:
+            tensor = state[names[name]].numpy()
+            # The first rows of a table of positions may be nobody's.
+            tensors[name] = tensor[-shape[0] :] if name == "embeddings.position" else tensor.reshape(shape)
+        elif name == "embeddings.token_type":
+            tensors[name] = np.zeros(shape, np.float32)
+    return tensors
+
+
+def expected_output(model: Any, dimensions: Dimensions, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    batch = {name: torch.from_numpy(values) for name, values in feeds.items()}
+    if not FAMILIES[dimensions.family].has_token_types:
+        del batch["token_type_ids"]
+    with torch.no_grad():
+        output = model(**batch)
+    if dimensions.head == "span":
+        return torch.stack([output.start_logits, output.end_logits], -1).numpy()
+    if dimensions.head != "embedding":
+        return output.logits.numpy()
+    hidden, mask = output.last_hidden_state.numpy(), feeds["attention_mask"][..., None]
+    mean = (hidden * mask).sum(1) / mask.sum(1)
+    return mean / np.linalg.norm(mean, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(("family", "head"), CASES)
+def test_torch_numpy_and_onnx_compute_what_transformers_computes(family: str, head: str) -> None:
+    dimensions, model = dimensions_of(family, head), random_model(family, head)
+    tensors, full = canonical_tensors(model, dimensions), dimensions.full_subnet
+    feeds = random_feeds(dimensions)
+    feeds["input_ids"] = np.where(feeds["attention_mask"] == 1, feeds["input_ids"], PADDING)
+    network = Supernet({name: torch.from_numpy(values) for name, values in tensors.items()}, dimensions)
+    with torch.no_grad():
+        computed = {"torch": network({name: torch.from_numpy(array) for name, array in feeds.items()}, full).numpy()}
+    computed["numpy"] = reference_output(tensors, dimensions, full, feeds)
+    computed["onnx"] = run(load(float_model(tensors, dimensions, full).SerializeToString()), feeds)
+    expected = expected_output(model, dimensions, feeds)
+    seen = feeds["attention_mask"] == 1 if HEADS[head].is_token_level else slice(None)
+    assert expected.std() > 0.05
+    for carrier, output in computed.items():
+        np.testing.assert_allclose(output[seen], expected[seen], atol=1e-4, rtol=0, err_msg=carrier)
+
+
+def test_layers_have_the_axes_that_spaces_and_predictors_count() -> None:
+    """Where a family has other products, multiply-adds of subnets and latency terms have to learn of them."""
+    assert {id(family.network.layer) for family in FAMILIES.values()} == {id(POST_NORM)}
 
 
 @pytest.mark.parametrize(("family", "head"), CASES)
