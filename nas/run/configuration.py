@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.presets import PRESETS
@@ -20,8 +20,8 @@ from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
 from ortnas.nas.wording import shown
 from ortnas.nas.yaml_documents import YamlError, read_yaml
+from ortnas.search.budget import Budget
 
-_BUDGET = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?x?")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 # A choice among the rows of the table, which a type checker cannot read.
 if TYPE_CHECKING:
@@ -185,10 +185,10 @@ class Search(Section):
     many candidates are scored at a time, as many as there are processors by default. ``fitness_steps``: train each
     candidate alone for so long before it is scored (slow; earlier systems did). ``engine``: where candidates are
     scored; ``cluster`` is the address of a Ray cluster, and without it one of this machine alone is started.
-    ``targets``: others that have to be met as well, by prediction.
+    ``targets``: others that have to be met as well, by prediction. ``max_size_mb``: what a model file may take.
     """
 
-    budgets: tuple[str, ...] = ("2x",)
+    budgets: tuple[Budget, ...] = (Budget.parse("2x"),)
     candidates: int = Field(100, ge=1, le=10**6)
     population: int = Field(16, ge=2, le=10**5)
     finalists: int = Field(4, ge=1, le=1000)
@@ -201,6 +201,7 @@ class Search(Section):
     race: bool = True
     rule: Literal["best", "fastest", "knee"] = "best"
     tolerance: float = Field(0.0, ge=0, le=1e6)
+    max_size_mb: float | None = Field(None, gt=0, le=1e6)
     percentile: Literal[50, 95] = 50
     workers: int | None = Field(None, ge=1, le=MOST_THREADS)
     fitness_steps: int = Field(0, ge=0, le=MOST_STEPS)
@@ -210,16 +211,24 @@ class Search(Section):
 
     @field_validator("budgets", mode="before")
     @classmethod
-    def _budgets(cls, value: Any) -> tuple[str, ...]:
-        budgets = tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
-        for budget in budgets:
-            if not _BUDGET.fullmatch(budget) or float(budget.removesuffix("x")) <= 0:
-                raise ValueError(f"{shown(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
+    def _parsed(cls, value: Any) -> tuple[Budget, ...]:
+        budgets = tuple(map(_budget, value if isinstance(value, list | tuple) else [value]))
         if not budgets:
             raise ValueError("at least one budget is needed")
         if len(set(budgets)) < len(budgets):
             raise ValueError("the same budget twice; name each once")
         return budgets
+
+    @field_serializer("budgets")
+    def _written(self, budgets: tuple[Budget, ...]) -> list[str]:
+        return [budget.name for budget in budgets]
+
+
+def _budget(value: Any) -> Budget:
+    try:
+        return value if isinstance(value, Budget) else Budget.parse(value)
+    except ValueError as error:
+        raise ValueError(f"{shown(str(value))} is no budget; {error}") from None
 
 
 class Configuration(Section):
