@@ -95,6 +95,7 @@ def test_embeddings_of_the_first_token_agree() -> None:
         check_agreement(network, tensors, subnet, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["embedding", "classification", "masked-lm"])
 def test_real_bert_tiny_agrees_on_random_subnets(bert_tiny: Path, head: str) -> None:
     checkpoint = read_checkpoint(str(bert_tiny), head, ("a", "b") if head == "classification" else ())
