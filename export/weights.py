@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, WEIGHTS_FILE, Dimensions, tensor_axes, tensor_shape
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError
+from ortnas.nas.arrays import Array
 from ortnas.nas.failures import OrtnasError
-
-Array = npt.NDArray[np.float32]
 
 
 class SupernetError(OrtnasError):
@@ -82,8 +80,8 @@ def read_supernet(path: Path) -> SupernetFolder:
     for name, axes in tensor_axes(dimensions).items():
         expected = tensor_shape(axes, dimensions)
         if name not in tensors or tensors[name].shape != expected:
-            found = tensors[name].shape if name in tensors else "nothing"
-            raise SupernetError(f"{path / WEIGHTS_FILE}: {name} should have shape {expected}, found {found}")
+            shape = tensors[name].shape if name in tensors else "nothing"
+            raise SupernetError(f"{path / WEIGHTS_FILE}: {name} should have shape {expected}, found {shape}")
         if not np.isfinite(tensors[name].sum(dtype=np.float64)):
             raise SupernetError(f"{path / WEIGHTS_FILE}: {name} holds values that are not finite; train again")
     digest = hashlib.sha256(description_file.read_bytes())

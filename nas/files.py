@@ -13,6 +13,9 @@ from typing import Any
 
 from ortnas.nas.wording import shown
 
+# In a run folder: the configuration as it was used.
+RESOLVED_FILE = "resolved.yaml"
+
 
 def parse_json(text: str | bytes, takes_nan: bool = False) -> Any:
     """The value of a JSON document. Raises ValueError, with a short message, for anything that is none, and for what

@@ -23,7 +23,7 @@ __all__ = [
     "PredictorError",
     "Quality",
     "find_predictor",
-    "fit",
+    "fit_predictor",
     "held_out_predictions",
     "learning_curve",
     "load_predictor",
@@ -41,7 +41,7 @@ _FOLDS_OF_FEW, _FEW = 10, 60
 Fitter = Callable[[Measurements], tuple[Model, float]]
 
 
-def fit(
+def fit_predictor(
     space: SearchSpace,
     genomes: Genomes,
     latency_ms: Vector,
@@ -87,16 +87,16 @@ def fit_model(measured: Measurements, start: Vector, rounds: int) -> Model:
     if not rounds:
         return Model(prior)
     residual = np.log(measured.latency_ms / prior.latency_ms(measured.terms))
-    return Model(prior, fit_trees(measured.sizes, residual, prior.spread, measured.errors, rounds), 1.0)
+    return Model(prior, fit_trees(measured.sizes, residual, prior.scatter, measured.errors, rounds), 1.0)
 
 
 def bounded(measured: Measurements, fit_rows: Callable[[Measurements], Model], level: float) -> tuple[Model, float]:
-    """The model of all measurements, and the factor by which models of most of them bound the rest."""
+    """The model of all measurements, and the factor by which models of most of them bound the others."""
     scores = np.empty(len(measured))
     for kept, held in folds(len(measured), _FOLDS_OF_FEW):
-        rest = measured.rows(held)
-        predicted_ms, deviation = fit_rows(measured.rows(kept)).predict(rest.terms, rest.sizes)
-        scores[held] = np.log(rest.latency_ms / predicted_ms) / deviation
+        left_out = measured.rows(held)
+        predicted_ms, deviation = fit_rows(measured.rows(kept)).predict(left_out.terms, left_out.sizes)
+        scores[held] = np.log(left_out.latency_ms / predicted_ms) / deviation
     return fit_rows(measured), bound_factor(scores, level)
 
 
@@ -104,9 +104,9 @@ def cross_validate(measured: Measurements, fit_rows: Fitter) -> tuple[Vector, Ve
     """Predictions and bounds (n,) for measurements, by models and factors that know nothing of them."""
     predicted_ms, upper_ms = np.empty(len(measured)), np.empty(len(measured))
     for kept, held in folds(len(measured), _FOLDS_OF_FEW if len(measured) < _FEW else _FOLDS):
-        rest = measured.rows(held)
+        left_out = measured.rows(held)
         model, factor = fit_rows(measured.rows(kept))
-        predicted_ms[held], deviation = model.predict(rest.terms, rest.sizes)
+        predicted_ms[held], deviation = model.predict(left_out.terms, left_out.sizes)
         upper_ms[held] = predicted_ms[held] * np.exp(factor * deviation)
     return predicted_ms, upper_ms
 
@@ -134,13 +134,14 @@ def learning_curve(
     for size in sizes:
         if not MINIMUM_MEASUREMENTS <= size < len(measured):
             continue
-        found = []
+        mean_errors = []
         for repeat in range(repeats):
             kept = np.random.default_rng(repeat).permutation(len(measured)) < size
-            rows, rest = measured.rows(kept), measured.rows(~kept)
+            rows, left_out = measured.rows(kept), measured.rows(~kept)
             model = fit_model(rows, start, _rounds(rows, start))
-            found.append(np.abs(model.predict(rest.terms, rest.sizes)[0] / rest.latency_ms - 1).mean())
-        curve[size] = float(np.mean(found))
+            predicted_ms, _ = model.predict(left_out.terms, left_out.sizes)
+            mean_errors.append(np.abs(predicted_ms / left_out.latency_ms - 1).mean())
+        curve[size] = float(np.mean(mean_errors))
     return curve
 
 

@@ -40,7 +40,7 @@ def save_predictor(folder: Path, predictor: Predictor) -> None:
         "inputs": predictor.inputs,
         "terms": list(TERMS),
         "sizes": list(SIZES),
-        "prior": {"prices": prior.prices.tolist(), "spread": prior.spread, "root": prior.root.tolist()},
+        "prior": {"prices": prior.prices.tolist(), "spread": prior.scatter, "root": prior.root.tolist()},
         "share": predictor.model.share,
         "factor": predictor.factor,
         "level": predictor.level,
@@ -93,7 +93,7 @@ def find_predictor(root: Path, precision: str, target: Target) -> Predictor:
             continue
     if not others:
         raise PredictorError(f"{root} holds no predictor of {precision} for this target; run `ortnas fit`")
-    nearest = min(others, key=lambda found: len(found))
+    nearest = min(others, key=len)
     raise PredictorError(
         f"{root} holds no predictor of {precision} for this target, only for another ({'; '.join(nearest)}); run "
         f"`ortnas bench` and `ortnas fit` here, or `ortnas fit --from` it"

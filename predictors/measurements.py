@@ -53,7 +53,7 @@ class Measurements:
         """Without what a fit of the prior from prices ``start`` calls impossible."""
         prior = fit_prior(self.terms, self.latency_ms, self.errors, start)
         distance = np.abs(np.log(self.latency_ms / prior.latency_ms(self.terms)))
-        far = distance > max(np.log(_OUTLIER_FACTOR), _OUTLIER_DEVIATIONS * prior.spread)
+        far = distance > max(np.log(_OUTLIER_FACTOR), _OUTLIER_DEVIATIONS * prior.scatter)
         if far.mean() > _MOST_OUTLIERS:
             return self
         return replace(self.rows(~far), outliers=int(far.sum()))
@@ -85,7 +85,7 @@ def read_measurements(
             f"{wrong.sum()} of {len(latency_ms)} latencies are not positive numbers, the first {latency_ms[wrong][0]}"
         )
     if errors is not None:
-        errors = _known(np.asarray(errors, np.float64))
+        errors = _completed(np.asarray(errors, np.float64))
     genomes, latency_ms, errors = _combined(genomes.astype(np.int16), latency_ms, errors)
     if len(latency_ms) < least:
         raise PredictorError(
@@ -102,10 +102,10 @@ def read_measurements(
     return Measurements(genomes, latency_ms, errors, analytic_terms(population, machine), tree_features(population))
 
 
-def _known(errors: Vector) -> Vector | None:
+def _completed(errors: Vector) -> Vector | None:
     """Errors that were not found out, of a single short visit, are taken to be as large as the largest others."""
-    found = np.isfinite(errors) & (errors >= 0)
-    return np.where(found, errors, errors[found].max()) if found.any() else None
+    is_measured = np.isfinite(errors) & (errors >= 0)
+    return np.where(is_measured, errors, errors[is_measured].max()) if is_measured.any() else None
 
 
 def _combined(genomes: Genomes, latency_ms: Vector, errors: Vector | None) -> tuple[Genomes, Vector, Vector | None]:
@@ -125,5 +125,5 @@ def _combined(genomes: Genomes, latency_ms: Vector, errors: Vector | None) -> tu
     count = np.bincount(row)
     deviation = np.bincount(row, (logarithm - mean[row]) ** 2) / np.maximum(count - 1, 1)
     disagreement = np.sqrt(deviation / count)
-    known = np.zeros(len(distinct)) if errors is None else np.sqrt(1 / total)
-    return distinct, np.exp(mean), np.maximum(known, disagreement)
+    combined = np.zeros(len(distinct)) if errors is None else np.sqrt(1 / total)
+    return distinct, np.exp(mean), np.maximum(combined, disagreement)

@@ -83,12 +83,12 @@ def _choose(source: Predictor, candidates: list[_Candidate], measured: Measureme
     trees = tree_output(source.model.booster, measured.sizes)
     errors = np.zeros(len(candidates))
     for kept, held in folds(len(measured), _MOST_FOLDS):
-        rows, rest = measured.rows(kept), measured.rows(held)
+        rows, left_out = measured.rows(kept), measured.rows(held)
         for number, candidate in enumerate(candidates):
             kept_share = candidate.share * source.model.share
-            predicted_ms = _fit_prior(candidate, rows, kept_share * trees[kept]).latency_ms(rest.terms)
+            predicted_ms = _fit_prior(candidate, rows, kept_share * trees[kept]).latency_ms(left_out.terms)
             predicted_ms = predicted_ms * np.exp(kept_share * trees[held])
-            errors[number] += np.abs(np.log(rest.latency_ms / predicted_ms)).sum()
+            errors[number] += np.abs(np.log(left_out.latency_ms / predicted_ms)).sum()
     return candidates[int(np.argmin(errors))]
 
 

@@ -24,9 +24,9 @@ from onnxruntime.quantization.calibrate import (
 )
 
 from ortnas.bench.conditions import usable_processors
+from ortnas.nas.arrays import Feeds
 from ortnas.nas.failures import OrtnasError
 
-Feeds = Mapping[str, npt.NDArray[np.int64]]
 INTEGER_OPERATORS = ["Gemm"]
 # What became of accuracy with the methods that do not take the extremes, elsewhere and by
 # tests/performance/quantization_accuracy.py.

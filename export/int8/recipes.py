@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -35,6 +35,11 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Recipe:
+        """Raises KeyError and TypeError."""
+        return cls(**{**document, "keep_float": tuple(document["keep_float"])})
+
 
 # First match wins, so the stronger instruction set comes first.
 RECIPES = (
@@ -55,7 +60,7 @@ def choose_recipe(isa: Collection[str]) -> Recipe:
 
 def recipe_named(name: str) -> Recipe:
     """Raises ValueError for a name that is no recipe."""
-    known = {recipe.name: recipe for recipe in (*RECIPES, FALLBACK)}
-    if name not in known:
-        raise ValueError(f"unknown quantization recipe {name!r}; allowed are {', '.join(known)}")
-    return known[name]
+    recipes = {recipe.name: recipe for recipe in (*RECIPES, FALLBACK)}
+    if name not in recipes:
+        raise ValueError(f"unknown quantization recipe {name!r}; allowed are {', '.join(recipes)}")
+    return recipes[name]

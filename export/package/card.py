@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import yaml
 
 from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
+from ortnas.export.package.record import Facts, Origin
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
@@ -41,20 +42,19 @@ def model_card(
     subnet: Subnet,
     labels: Sequence[str],
     max_length: int,
-    record: Mapping[str, Any],
+    facts: Facts,
     example: tuple[str, list[int]],
 ) -> str:
-    """Markdown. ``record`` is the package's; of what it does not hold, nothing is claimed.
+    """Markdown. Of what ``facts`` do not hold, nothing is claimed.
 
     ``example`` is what ``example_ids`` gives.
     """
-    origin = record.get("origin") or {}
     sections = [
-        _front_matter(dimensions, record["precision"], origin),
-        _introduction(name, dimensions.head, record, origin),
-        _figures(subnet, record),
-        _use(dimensions, labels, max_length, example, record),
-        _limits(max_length, record),
+        _front_matter(dimensions, facts),
+        _introduction(name, dimensions.head, facts),
+        _figures(subnet, facts),
+        _use(dimensions, labels, max_length, example, facts),
+        _limits(max_length, facts),
     ]
     return "\n".join(sections)
 
@@ -74,24 +74,28 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_\[\]#!|~])", r"\\\1", html.escape(plain, quote=False))
 
 
-def _front_matter(dimensions: Dimensions, precision: str, origin: Mapping[str, Any]) -> str:
+_UNKNOWN_ORIGIN = Origin(base_model=None, licence=None)
+
+
+def _front_matter(dimensions: Dimensions, facts: Facts) -> str:
+    origin = facts.origin or _UNKNOWN_ORIGIN
     document: dict[str, Any] = {
         "library_name": "onnx",
         "pipeline_tag": HEADS[dimensions.head].pipeline,
-        "tags": ["onnx", "onnxruntime", precision, dimensions.family, "ortnas"],
+        "tags": ["onnx", "onnxruntime", facts.precision, dimensions.family, "ortnas"],
     }
-    if origin.get("licence"):
-        document["license"] = origin["licence"]
-    if origin.get("base_model"):
-        document["base_model"] = origin["base_model"]
+    if origin.licence:
+        document["license"] = origin.licence
+    if origin.base_model:
+        document["base_model"] = origin.base_model
     return f"---\n{yaml.safe_dump(document, sort_keys=False)}---\n"
 
 
-def _introduction(name: str, head: str, record: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
-    checkpoint, budget_ms = code(_short(str(record["checkpoint"]))), record["budget_ms"]
-    licence, data = origin.get("licence"), record.get("data")
+def _introduction(name: str, head: str, facts: Facts) -> str:
+    checkpoint, budget_ms = code(_short(facts.checkpoint or "unknown")), facts.budget_ms
+    licence, data = (facts.origin or _UNKNOWN_ORIGIN).licence, facts.data
     budget = "" if budget_ms is None else f"; winner of a search under a latency budget of {budget_ms:.2f} ms"
-    kind = f"An {record['precision'].upper()} ONNX encoder"
+    kind = f"An {facts.precision.upper()} ONNX encoder"
     terms = (
         f"Its card states the licence {code(licence)}, which applies to these weights too."
         if licence
@@ -103,8 +107,8 @@ def _introduction(name: str, head: str, record: Mapping[str, Any], origin: Mappi
         f"The weights derive from that checkpoint. {terms}\n",
     ]
     if data:
-        task = f" (task {code(data['task'])})" if data["task"] else ""
-        lines.append(f"Training data: {code(_short(data['source']))}{task}, {data['texts']} texts or sequences.\n")
+        task = f" (task {code(data.task)})" if data.task else ""
+        lines.append(f"Training data: {code(_short(data.source))}{task}, {data.texts} texts or sequences.\n")
     return "\n".join(lines)
 
 
@@ -114,54 +118,49 @@ def _short(name: str) -> str:
     return PurePath(name.replace("\\", "/")).name if is_path and not name.startswith(("package:", "hub:")) else name
 
 
-def _figures(subnet: Subnet, record: Mapping[str, Any]) -> str:
-    latency, target = record["latency"], record["target"]
-    requests = ", ".join(f"{kind['batch']} × {kind['sequence']} tokens" for kind in target["workloads"])
-    predicted_ms = latency.get("predicted_ms")
-    predicted = "" if predicted_ms is None else f"; predicted {predicted_ms:.2f} ms"
-    tail = f", 95th percentile {latency['p95_ms']:.2f} ms" if "p95_ms" in latency else ""
-    facts = target["fingerprint"]
+def _figures(subnet: Subnet, facts: Facts) -> str:
+    latency, target = facts.latency, facts.target
+    requests = ", ".join(f"{workload.batch} × {workload.sequence} tokens" for workload in target.workloads)
+    predicted = "" if latency.predicted_ms is None else f"; predicted {latency.predicted_ms:.2f} ms"
+    tail = "" if latency.p95_ms is None else f", 95th percentile {latency.p95_ms:.2f} ms"
+    host = target.fingerprint
     return f"""## Figures
 
 * architecture: {subnet.describe()}
-* latency: {latency["measured_ms"]:.2f} ± {latency["spread_ms"]:.2f} ms (median and half the interquartile
+* latency: {latency.measured_ms:.2f} ± {latency.spread_ms:.2f} ms (median and half the interquartile
   range{tail}{predicted})
-* measured on {escaped(str(facts["cpu"]))}, {target["setup"]["threads"]} thread(s), batch {requests},
-  ONNX Runtime {escaped(str(facts["onnxruntime"]))}
-* quantization: {_describe_quantization(record)}
-{_scores(record)}"""
+* measured on {escaped(str(host["cpu"]))}, {target.setup.threads} thread(s), batch {requests},
+  ONNX Runtime {escaped(str(host["onnxruntime"]))}
+* quantization: {_describe_quantization(facts)}
+{_scores(facts)}"""
 
 
-def _scores(record: Mapping[str, Any]) -> str:
-    if not record.get("report"):
+def _scores(facts: Facts) -> str:
+    if not facts.report:
         return ""
-    intervals = record.get("intervals") or {}
-    rows = [(f"report split ({record['report_size']} texts, not used for any choice)", "score"), ("---", "---")]
-    for name, value in record["report"].items():
-        interval = intervals.get(name, {}).get("score")
-        bounds = f" (95 % interval {interval['low']:.4f} to {interval['high']:.4f})" if interval else ""
+    rows = [(f"report split ({facts.report_size} texts, not used for any choice)", "score"), ("---", "---")]
+    for name, value in facts.report.items():
+        interval = facts.intervals[name].score if name in facts.intervals else None
+        bounds = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
         rows.append((escaped(name.replace("_", " ")), f"{value:.4f}{bounds}"))
-    for name, found in intervals.items():
-        difference = found.get("difference")
-        if difference:
-            figures = f"{difference['value']:+.4f} ({difference['low']:+.4f} to {difference['high']:+.4f})"
-            rows.append((f"{escaped(name.replace('_', ' '))}, to the full model", figures))
+    for name, intervals in facts.intervals.items():
+        rows.append((f"{escaped(name.replace('_', ' '))}, to the full model", intervals.difference.signed))
     return "".join(f"\n| {figure} | {value} |" for figure, value in rows) + "\n"
 
 
-def _describe_quantization(record: Mapping[str, Any]) -> str:
-    if record["precision"] == "fp32":
+def _describe_quantization(facts: Facts) -> str:
+    if facts.precision == "fp32":
         return "none, all weights are float32"
-    share, drift = record["coverage"].get("weight_integer_share"), record.get("drift")
-    told = [f"recipe {code(record['recipe']['name'])}"]
+    share, drift = facts.coverage.weight_integer_share, facts.drift
+    sentences = [f"recipe {code(facts.recipe.name)}"]
     if share is not None:
-        told.append(f"{share:.1%} of the weight products' multiply-adds run\n  in integer kernels")
+        sentences.append(f"{share:.1%} of the weight products' multiply-adds run\n  in integer kernels")
     if drift is not None:
-        told.append(
-            f"outputs differ from the float model's by {drift['mean']:.2g} on average and\n"
-            f"  {drift['largest']:.2g} at most (cosine {drift['cosine']:.4f})"
+        sentences.append(
+            f"outputs differ from the float model's by {drift.mean:.2g} on average and\n"
+            f"  {drift.largest:.2g} at most (cosine {drift.cosine:.4f})"
         )
-    return "; ".join(told)
+    return "; ".join(sentences)
 
 
 def _use(
@@ -169,7 +168,7 @@ def _use(
     labels: Sequence[str],
     max_length: int,
     example: tuple[str, list[int]],
-    record: Mapping[str, Any],
+    facts: Facts,
 ) -> str:
     order = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels))
     named = f"\nThe labels, in the order of the outputs: {order}.\n" if labels else ""
@@ -180,15 +179,12 @@ def _use(
 JavaScript, Python):
 
 ```text
-{_interface(dimensions, max_length, example, record)}
+{_interface(dimensions, max_length, example, facts)}
 ```
 {named}"""
 
 
-def _interface(
-    dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], record: Mapping[str, Any]
-) -> str:
-    null_threshold = record.get("null_threshold")
+def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], facts: Facts) -> str:
     meanings = {
         "input_ids": f"the tokens' ids, at most {max_length} a text",
         "attention_mask": "1 for tokens, 0 for padding",
@@ -201,8 +197,8 @@ def _interface(
         "load    model.onnx with default session options; tokenizer.json by a tokenizers library",
         *(f"feed    {name:{width}}  int64 [batch, sequence]  {meanings[name]}" for name in input_names(dimensions)),
         *(f"read    {name:{width}}  float32 {shape}  {meaning}" for name, shape, meaning in outputs),
-        f"then    {_last_step(dimensions, record.get('activation'))}",
-        *([] if null_threshold is None else [f"or      {_no_answer(null_threshold)}"]),
+        f"then    {_last_step(dimensions, facts.activation)}",
+        *([] if facts.null_threshold is None else [f"or      {_no_answer(facts.null_threshold)}"]),
         f"check   {text} has the ids {ids}",
     ]
     return "\n".join(lines)
@@ -232,14 +228,14 @@ def _no_answer(null_threshold: float) -> str:
     return f"none where the first token's sum, the least of all windows', is more than {null_threshold:.6g} above it"
 
 
-def _limits(max_length: int, record: Mapping[str, Any]) -> str:
-    isa = record["recipe"].get("isa")
+def _limits(max_length: int, facts: Facts) -> str:
+    isa = facts.recipe.isa
     more = (
-        f"\n* The quantization recipe is for {code(str(isa))}; processors without these instructions may be slower."
-        if isa and record["precision"] == "int8"
+        f"\n* The quantization recipe is for {code(isa)}; processors without these instructions may be slower."
+        if isa and facts.precision == "int8"
         else ""
     )
-    if record.get("report"):
+    if facts.report:
         more += (
             "\n* The score is that of texts like the report split's. Other languages and domains were not looked at."
         )

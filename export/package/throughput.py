@@ -15,8 +15,8 @@ import numpy as np
 
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Feeds, Session, make_session
-from ortnas.export.package.package import PackageError, read_record, read_sample
-from ortnas.export.package.verify import sample_part
+from ortnas.export.package.record import MODEL_FILE, PackageError, PackageRecord, read_record
+from ortnas.export.package.sample import read_sample
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.text import load_tokenizer
 
@@ -63,27 +63,24 @@ def drive(package: Path, concurrency: Sequence[int], seconds: float = 5.0, sessi
     if not (0 < seconds < math.inf) or sessions < 1:
         raise LoadError(f"seconds {seconds:g}, sessions {sessions}: both have to be above 0")
     record = read_record(package)
-    try:
-        target = Target.from_json(record["target"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise PackageError(f"{package}: its record names no target that can be read: {error!r}") from error
-    requests = _requests(package, record, target.workloads[0].batch)
+    target = record.target
+    requests = _requests(package, record)
     opened = [_warm_session(package, target, requests[:_WARM_RUNS]) for _ in range(sessions)]
     return [_row(opened, requests, clients, seconds, target.setup.threads) for clients in concurrency]
 
 
-def _requests(package: Path, record: dict[str, Any], batch: int) -> list[Feeds]:
-    encoded = sample_part(read_sample(package), load_tokenizer(package), record).encoded
+def _requests(package: Path, record: PackageRecord) -> list[Feeds]:
+    encoded = read_sample(package).part(load_tokenizer(package), record.max_length, record.labels).encoded
     if not len(encoded):
         raise PackageError(f"{package}: its bundled sample is empty")
-    numbers = list(range(len(encoded)))
+    numbers, batch = list(range(len(encoded))), record.target.workloads[0].batch
     # The last request begins again at the first input where there are not enough.
     return [encoded.feeds((numbers * batch)[start : start + batch]) for start in range(0, len(encoded), batch)]
 
 
 def _warm_session(package: Path, target: Target, requests: list[Feeds]) -> Session:
     try:
-        session = make_session(package / "model.onnx", target.setup)
+        session = make_session(package / MODEL_FILE, target.setup)
         for feeds in requests:
             session.run(None, _asked(session, feeds))
     except Exception as error:  # ONNX Runtime's own exception types share no public base
@@ -103,18 +100,18 @@ def _row(sessions: list[Session], requests: list[Feeds], clients: int, seconds: 
 
     def client(number: int) -> None:
         session = sessions[number % len(sessions)]
-        own = [_asked(session, feeds) for feeds in requests]
-        taken = latencies_ns[number]
+        own_requests = [_asked(session, feeds) for feeds in requests]
+        own_latencies_ns = latencies_ns[number]
         barrier.wait()
         try:
             # Clients begin with different texts.
             for position in count(number):
-                start = time.perf_counter_ns()
-                if start >= deadline_ns[0]:
+                sent_ns = time.perf_counter_ns()
+                if sent_ns >= deadline_ns[0]:
                     return
-                session.run(None, own[position % len(own)])
+                session.run(None, own_requests[position % len(own_requests)])
                 ends_ns[number] = time.perf_counter_ns()
-                taken.append(ends_ns[number] - start)
+                own_latencies_ns.append(ends_ns[number] - sent_ns)
         except Exception as error:  # as above; a thread's own end is heard by nobody
             failures.append(error)
 
@@ -122,26 +119,26 @@ def _row(sessions: list[Session], requests: list[Feeds], clients: int, seconds: 
     workers = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(clients)]
     for worker in workers:
         worker.start()
-    began_ns = time.perf_counter_ns()
-    deadline_ns[0] = began_ns + round(seconds * 1e9)
+    start_ns = time.perf_counter_ns()
+    deadline_ns[0] = start_ns + round(seconds * 1e9)
     barrier.wait()
     for worker in workers:
         worker.join()
     if failures:
         raise LoadError(f"a request failed with {clients} clients: {failures[0]}")
-    found_ms = np.fromiter(chain(*latencies_ns), np.float64) / 1e6
-    if not len(found_ms):
+    answered_ms = np.fromiter(chain(*latencies_ns), np.float64) / 1e6
+    if not len(answered_ms):
         raise LoadError(f"no request was answered within {seconds:g} s; give more seconds")
-    elapsed_s = (max(ends_ns) - began_ns) / 1e9
-    p50_ms, p95_ms, p99_ms = (float(value) for value in np.percentile(found_ms, [50, 95, 99]))
+    elapsed_s = (max(ends_ns) - start_ns) / 1e9
+    p50_ms, p95_ms, p99_ms = (float(value) for value in np.percentile(answered_ms, [50, 95, 99]))
     return LoadRow(
         concurrency=clients,
         sessions=len(sessions),
         threads=threads,
-        requests=len(found_ms),
+        requests=len(answered_ms),
         elapsed_s=elapsed_s,
-        throughput=len(found_ms) / elapsed_s,
-        mean_ms=float(found_ms.mean()),
+        throughput=len(answered_ms) / elapsed_s,
+        mean_ms=float(answered_ms.mean()),
         p50_ms=p50_ms,
         p95_ms=p95_ms,
         p99_ms=p99_ms,

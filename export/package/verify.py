@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -21,25 +21,26 @@ from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inference import model_outputs
 from ortnas.export.inspect.audit import CoverageError, audit, check_coverage
 from ortnas.export.inspect.running import InspectionError
-from ortnas.export.metrics import METRICS, Part
-from ortnas.export.package.package import (
+from ortnas.export.metrics import METRICS
+from ortnas.export.package.record import (
+    FORMAT,
+    MODEL_FILE,
     RECORD_FILE,
     PackageError,
-    Sample,
-    checksum,
+    PackageRecord,
+    file_digest,
     read_record,
-    read_sample,
-    token_digest,
 )
-from ortnas.nas.text import EncodedExamples, Example, TokenizerError, encode, load_tokenizer
+from ortnas.export.package.sample import Sample, read_sample, token_digest
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.text import TokenizerError, load_tokenizer
 from ortnas.nas.wording import said, shortened
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 State = Literal["pass", "warn", "unknown", "fail"]
 # What a package does to what was promised of it, by the worst state of its checks.
 Verdict = Literal["keeps", "cannot tell", "breaks"]
+# 2 is for wrong options.
+EXIT_STATUS: dict[Verdict, int] = {"keeps": 0, "breaks": 1, "cannot tell": 3}
 _VERDICTS: dict[State, Verdict] = {"pass": "keeps", "warn": "keeps", "unknown": "cannot tell", "fail": "breaks"}
 # Integer kernels of other instruction sets round differently; a broken model is off by far more.
 SCORE_TOLERANCE = 0.02
@@ -75,46 +76,57 @@ def verdict_of(checks: Sequence[Check]) -> Verdict:
     return _VERDICTS["fail" if "fail" in states else "unknown" if "unknown" in states else "pass"]
 
 
+def describe_outcome(checks: Sequence[Check]) -> str:
+    """The verdict in words, and how many checks are in each state."""
+    counts = {state: sum(check.state == state for check in checks) for state in ("pass", "warn", "unknown", "fail")}
+    passed = "passed, with warnings" if counts["warn"] else "passed"
+    outcome = {"keeps": passed, "cannot tell": "this machine cannot tell now", "breaks": "failed"}[verdict_of(checks)]
+    return f"{outcome}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}"
+
+
+def to_json(checks: Sequence[Check], load: Sequence[dict[str, Any]] | None = None) -> Any:
+    """The checks as a list; where the package was driven, an object with the verdict and the load's rows."""
+    documents = [check.to_json() for check in checks]
+    return documents if load is None else {"verdict": verdict_of(checks), "checks": documents, "load": load}
+
+
 def verify(folder: Path) -> list[Check]:
     """All checks in order. Raises PackageError where the folder is no package, or one of another format."""
     record = read_record(folder)
-    target = _target(folder, record)
     checks = [
-        Check("format", "pass", f"package format {record['format']}, written by ortnas {record.get('ortnas', '?')}"),
+        Check("format", "pass", f"package format {FORMAT}, written by ortnas {shortened(record.release)}"),
         *_files(folder, record),
     ]
     # A changed file is not loaded: nothing else about it can be trusted.
     if all(check.state != "fail" for check in checks):
-        checks += _running(folder, record, target)
+        checks += _running(folder, record)
     return checks
 
 
-def _target(folder: Path, record: dict[str, Any]) -> Target:
-    try:
-        target = Target.from_json(record["target"])
-        if not target.workloads:
-            raise ValueError("no workloads")
-        return target
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PackageError(f"{folder}: its record names no target that can be read: {said(error)}") from error
-
-
-def _files(folder: Path, record: dict[str, Any]) -> Iterator[Check]:
+def _files(folder: Path, record: PackageRecord) -> Iterator[Check]:
     """Missing files fail; others than were exported only warn, since nothing reads them."""
-    expected = record["checksums"]
-    missing = [name for name in expected if not (folder / name).is_file()]
-    strangers = sorted(name for name in _visible_files(folder) if name not in expected and name != RECORD_FILE)
-    changed = [name for name in expected if name not in missing and checksum(folder / name) != expected[name]]
+    digests = record.file_digests
+    missing = [name for name in digests if not (folder / name).is_file()]
+    strangers = sorted(name for name in _visible_files(folder) if name not in digests and name != RECORD_FILE)
+    changed = [name for name in digests if name not in missing and file_digest(folder / name) != digests[name]]
     if missing:
         yield Check("files", "fail", ", ".join(f"{name} is missing" for name in missing))
     elif strangers:
         yield Check("files", "warn", ", ".join(f"{name} was not exported" for name in strangers))
     else:
-        yield Check("files", "pass", f"{len(expected) + 1} files, none missing, none added")
+        yield Check("files", "pass", f"{len(digests) + 1} files, none missing, none added")
     if changed:
         yield Check("checksums", "fail", ", ".join(f"{name} was changed" for name in changed))
+    elif _is_another_model(record):
+        yield Check("checksums", "fail", f"{MODEL_FILE} is not the model that was timed")
     else:
-        yield Check("checksums", "pass", f"{len(expected) - len(missing)} files are as exported")
+        yield Check("checksums", "pass", f"{len(digests) - len(missing)} files are as exported")
+
+
+def _is_another_model(record: PackageRecord) -> bool:
+    """Models of embeddings are packaged with an output more than was timed, which costs nothing."""
+    timed, packaged = record.latency.model_digest, record.file_digests.get(MODEL_FILE)
+    return not HEADS[record.head].makes_embeddings and None not in (timed, packaged) and timed != packaged
 
 
 def _visible_files(folder: Path) -> Iterator[str]:
@@ -140,20 +152,20 @@ def _latency(
         sessions_ms.append(_session_ms(model, setup, workloads))
     differences = [max(pair) / min(pair) - 1 for pair in combinations(sessions_ms, 2)]
     latency_ms, noise = float(np.median(sessions_ms)), float(np.percentile(differences, 95))
-    seen = f"{latency_ms:.2f} ms ({min(sessions_ms):.2f} to {max(sessions_ms):.2f} in {_MOMENTS} sessions)"
-    seen += f" against {budget_ms:.2f} ms"
+    detail = f"{latency_ms:.2f} ms ({min(sessions_ms):.2f} to {max(sessions_ms):.2f} in {_MOMENTS} sessions)"
+    detail += f" against {budget_ms:.2f} ms"
     if max(sessions_ms) <= budget_ms:
-        yield Check("latency", "pass", seen)
+        yield Check("latency", "pass", detail)
     elif not same_host:
-        yield Check("latency", "pass" if latency_ms <= budget_ms else "warn", seen)
+        yield Check("latency", "pass" if latency_ms <= budget_ms else "warn", detail)
     elif doubt := _doubt(sessions_ms, budget_ms, noise):
-        yield Check("latency", "unknown", f"{seen}: this machine cannot tell now, since {doubt}")
+        yield Check("latency", "unknown", f"{detail}: this machine cannot tell now, since {doubt}")
     else:
-        yield Check("latency", "fail", seen)
+        yield Check("latency", "fail", detail)
     is_steady = noise <= _STEADY
-    detail = f"two sessions differ by up to {noise:.1%} here"
+    difference = f"two sessions differ by up to {noise:.1%} here"
     advice = "" if is_steady else "; something else runs, or the clock moves: `ortnas doctor` names what it sees"
-    yield Check("noise floor", "pass" if is_steady else "warn", detail + advice)
+    yield Check("noise floor", "pass" if is_steady else "warn", difference + advice)
 
 
 def _doubt(sessions_ms: Sequence[float], budget_ms: float, noise: float) -> str:
@@ -175,21 +187,22 @@ def _session_ms(model: bytes, setup: Setup, workloads: tuple[Workload, ...]) -> 
     return anchor_latency_of([samples], workloads).latency_ms
 
 
-def _coverage(model: bytes, record: dict[str, Any], workload: Workload, setup: Setup) -> Check:
+def _coverage(model: bytes, record: PackageRecord, threshold: float) -> Check:
     """Another ONNX Runtime may run in floats what the one that the package was made with ran in integers."""
+    target = record.target
     try:
-        found = audit(model, workload, setup)
-        check_coverage(found, record["coverage"]["threshold"], (*record["recipe"]["keep_float"], *FLOAT_PRODUCTS))
+        audited = audit(model, target.workloads[0], target.setup)
+        check_coverage(audited, threshold, (*record.recipe.keep_float, *FLOAT_PRODUCTS))
     except (CoverageError, InspectionError) as error:
         return Check("integer kernels", "fail", str(error))
-    share = found.weight_integer_share
+    share = audited.weight_integer_share
     return Check("integer kernels", "pass", f"{share:.1%} of the weight products' multiply-adds")
 
 
-def _running(folder: Path, record: dict[str, Any], recorded: Target) -> Iterator[Check]:
-    setup, workloads = recorded.setup, recorded.workloads
-    yield _runtime(recorded)
-    model = (folder / "model.onnx").read_bytes()
+def _running(folder: Path, record: PackageRecord) -> Iterator[Check]:
+    setup, workloads = record.target.setup, record.target.workloads
+    yield _runtime(record.target)
+    model = (folder / MODEL_FILE).read_bytes()
     try:
         make_session(model, setup)
     except Exception as error:  # ONNX Runtime's own exception types share no public base
@@ -197,9 +210,10 @@ def _running(folder: Path, record: dict[str, Any], recorded: Target) -> Iterator
         return
     yield Check("load", "pass", f"a session with {setup.provider} and {setup.threads} thread(s)")
 
-    if record["coverage"]["threshold"] is not None:
-        yield from _guarded("integer kernels", lambda: [_coverage(model, record, workloads[0], setup)])
-    differences = Target(fingerprint(), setup, workloads).differences(Target.from_json(record["target"]))
+    threshold = record.coverage.threshold
+    if threshold is not None:
+        yield from _guarded("integer kernels", lambda: [_coverage(model, record, threshold)])
+    differences = Target(fingerprint(), setup, workloads).differences(record.target)
     other_hosts = [difference for difference in differences if not difference.startswith("onnxruntime:")]
     yield (
         Check("host", "warn", "measured elsewhere; " + "; ".join(other_hosts))
@@ -207,7 +221,7 @@ def _running(folder: Path, record: dict[str, Any], recorded: Target) -> Iterator
         else Check("host", "pass", "the host that the package was measured on, or one like it")
     )
     # A package that was made for no budget is held to what it took where it was made.
-    budget_ms = record["budget_ms"] or record["latency"]["measured_ms"] * _UNBUDGETED
+    budget_ms = record.budget_ms or record.latency.measured_ms * _UNBUDGETED
     yield from _guarded("latency", lambda: _latency(model, setup, workloads, budget_ms, same_host=not differences))
 
     sample = read_sample(folder)
@@ -225,35 +239,23 @@ def _guarded(name: str, checks: Callable[[], Iterable[Check]]) -> Iterator[Check
         yield Check(name, "fail", f"the record or the sample does not fit the model: {said(error)}")
 
 
-def _score(folder: Path, sample: Sample, model: bytes, record: dict[str, Any]) -> Check:
-    part = sample_part(sample, load_tokenizer(folder), record)
-    score = METRICS[sample.metric](model_outputs(model, part.encoded, record["head"]), part)
+def _score(folder: Path, sample: Sample, model: bytes, record: PackageRecord) -> Check:
+    part = sample.part(load_tokenizer(folder), record.max_length, record.labels, record.null_threshold)
+    score = METRICS[sample.metric](model_outputs(model, part.encoded, record.head), part)
     detail = f"{sample.metric} {score:.4f} on {len(part.encoded)} bundled inputs, {sample.score:.4f} when exported"
     return Check("score", "pass" if abs(score - sample.score) <= SCORE_TOLERANCE else "fail", detail)
 
 
-def _runtime(recorded: Target) -> Check:
+def _runtime(target: Target) -> Check:
     """Kernels, and with them latencies and the last digits of scores, change between releases."""
-    here, there = onnxruntime.__version__, shortened(str(recorded.fingerprint.get("onnxruntime", "another release")))
+    here, there = onnxruntime.__version__, shortened(str(target.fingerprint.get("onnxruntime", "another release")))
     if here == there:
         return Check("ONNX Runtime", "pass", f"{here}, as when exported")
     return Check("ONNX Runtime", "warn", f"{here} here, {there} when exported: latency and rounding may differ")
 
 
-def _tokens(folder: Path, sample: Sample, record: dict[str, Any]) -> Check:
+def _tokens(folder: Path, sample: Sample, record: PackageRecord) -> Check:
     here = version("tokenizers")
-    if token_digest(load_tokenizer(folder), sample, record["max_length"]) == record["token_digest"]:
+    if token_digest(load_tokenizer(folder), sample, record.max_length) == record.token_digest:
         return Check("tokenizer", "pass", f"tokenizers {here} makes the ids that it made when exported")
     return Check("tokenizer", "fail", f"tokenizers {here} makes other ids of the same texts than when exported")
-
-
-def sample_part(sample: Sample, tokenizer: Tokenizer, record: dict[str, Any]) -> Part:
-    """The bundled sample as inputs of the model."""
-    examples = [Example.from_json(document) for document in sample.examples]
-    if examples:
-        encoded = encode(tokenizer, examples, record["max_length"])
-    else:
-        ids, labels = ([entry[column] for entry in sample.tokens] for column in (0, 1))
-        encoded = EncodedExamples(ids, [[0] * len(row) for row in ids], labels)
-    teacher = None if sample.teacher is None else np.asarray(sample.teacher, np.float32)
-    return Part(encoded, examples, tuple(record["labels"]), teacher, record.get("null_threshold"))

@@ -15,11 +15,7 @@ from ortnas.nas.run.limits import MOST_THREADS, MOST_TOKENS, check_request
 
 if TYPE_CHECKING:
     from ortnas.export.package.throughput import LoadRow
-    from ortnas.export.package.verify import Check, Verdict
     from ortnas.nas.console import Console
-
-# By verdict; 2 is for wrong options.
-_EXIT_STATUS = {"breaks": 1, "cannot tell": 3}
 
 
 def verify(
@@ -43,40 +39,31 @@ def verify(
 
     def action() -> None:
         from ortnas.export.package.throughput import drive
-        from ortnas.export.package.verify import verdict_of
+        from ortnas.export.package.verify import EXIT_STATUS, describe_outcome, to_json, verdict_of
         from ortnas.export.package.verify import verify as verify_package
         from ortnas.nas.console import Console
 
         console = Console(to_stderr=as_json)
         checks = verify_package(package)
         verdict = verdict_of(checks)
-        _show_checks(package, checks, verdict, console)
+        rows = [(check.name, check.state, check.detail) for check in checks]
+        console.table(str(package), ("check", "result", "detail"), rows)
+        console.say(f"\n{describe_outcome(checks)}")
         to_drive = load and verdict != "breaks"
-        driven = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if to_drive else []
-        if driven:
-            _show_load(driven, sessions, console)
+        load_rows = drive(package, concurrency or (1, 2, 4, 8), seconds, sessions) if to_drive else []
+        if load_rows:
+            _show_load(load_rows, sessions, console)
         if as_json:
-            documents = [check.to_json() for check in checks]
-            under_load = {"verdict": verdict, "checks": documents, "load": [row.to_json() for row in driven]}
-            typer.echo(json.dumps(under_load if load else documents))
+            typer.echo(json.dumps(to_json(checks, [row.to_json() for row in load_rows] if load else None)))
         elif verdict == "keeps" and not load:
             say_next(console.say, f"ortnas verify {quoted(package)} --load tells what the latency becomes under load")
         if verdict != "keeps":
-            raise typer.Exit(_EXIT_STATUS[verdict])
+            raise typer.Exit(EXIT_STATUS[verdict])
 
     guarded(action)
 
 
-def _show_checks(package: Path, checks: Sequence[Check], verdict: Verdict, console: Console) -> None:
-    rows = [(check.name, check.state, check.detail) for check in checks]
-    console.table(str(package), ("check", "result", "detail"), rows)
-    counts = {state: sum(check.state == state for check in checks) for state in ("pass", "warn", "unknown", "fail")}
-    passed = "passed, with warnings" if counts["warn"] else "passed"
-    ending = {"keeps": passed, "cannot tell": "this machine cannot tell now", "breaks": "failed"}[verdict]
-    console.say(f"\n{ending}: {', '.join(f'{count} {state}' for state, count in counts.items() if count)}")
-
-
-def _show_load(driven: Sequence[LoadRow], sessions: int, console: Console) -> None:
+def _show_load(rows: Sequence[LoadRow], sessions: int, console: Console) -> None:
     console.table(
         f"Under load, {sessions} session(s)",
         ("at a time", "requests a second", "p50 ms", "p95 ms", "p99 ms"),
@@ -88,13 +75,13 @@ def _show_load(driven: Sequence[LoadRow], sessions: int, console: Console) -> No
                 f"{row.p95_ms:.2f}",
                 f"{row.p99_ms:.2f}",
             )
-            for row in driven
+            for row in rows
         ],
     )
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder, finished or not, or its run.yaml.")],
+    run: Annotated[Path, typer.Argument(help="A run, finished or not: its folder or its run.yaml.")],
     out: Annotated[Path | None, typer.Option(help="Where to write; report.html in the run folder by default.")] = None,
     png: Annotated[bool, typer.Option("--png", help="The Pareto front alone, as a picture.")] = False,
     as_json: JsonOption = False,
@@ -104,8 +91,9 @@ def report(
     def action() -> None:
         from ortnas.nas.console import Console
         from ortnas.nas.report import write_front_png, write_report
+        from ortnas.nas.run.naming import folder_of
 
-        run_folder = folder.parent if folder.is_file() else folder
+        run_folder = folder_of(run)
         path = out or run_folder / ("front.png" if png else "report.html")
         written = write_front_png(run_folder, path) if png else write_report(run_folder, path)
         console = Console(to_stderr=as_json)
@@ -120,7 +108,7 @@ def report(
 
 def doctor(
     configuration: Annotated[
-        Path | None, typer.Argument(help="A run's configuration, for its host, session and model.")
+        Path | None, typer.Argument(help="A run, for its host, session and model: its run.yaml or its folder.")
     ] = None,
     host: HostOption = None,
     threads: Annotated[int | None, typer.Option(min=1, max=MOST_THREADS, help="Threads of the timed session.")] = None,
@@ -138,8 +126,10 @@ def doctor(
         if as_json:
             typer.echo(json.dumps(result))
         elif not failed:
-            given = {"target.host": host, "target.threads": threads}
-            following = command_line("bench", configuration, given, None) if configuration else "ortnas init run.yaml"
+            overrides = {"target.host": host, "target.threads": threads}
+            following = (
+                command_line("bench", configuration, overrides, None) if configuration else "ortnas init run.yaml"
+            )
             say_next(console.say, following)
         if failed:
             raise typer.Exit(1)

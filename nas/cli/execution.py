@@ -65,19 +65,22 @@ def execute(
     as_json: bool,
     work: Work | None = None,
     following: Following | None = None,
+    only_looks: bool = False,
 ) -> None:
     """Reads the configuration, opens the run and does one stage, all of them (``run``), or the given work.
 
-    ``following`` says what to do next where ``work`` is no stage.
+    ``configuration``: a ``run.yaml`` or a run folder. ``following`` says what to do next where ``work`` is no stage.
+    Work that ``only_looks`` changes nothing in the run folder.
     """
 
     def action() -> None:
         from ortnas.nas.console import Console
-        from ortnas.nas.run.configuration import read_configuration
+        from ortnas.nas.run.naming import configuration_of
         from ortnas.nas.run.run import Run
         from ortnas.nas.stages.pipeline import STAGES, run_all
 
-        run = Run(read_configuration(configuration, _chosen(overrides, assignments)), Console(to_stderr=as_json))
+        chosen = configuration_of(configuration, _chosen(overrides, assignments))
+        run = Run(chosen, Console(to_stderr=as_json), only_looks)
         try:
             result = work(run) if work else run_all(run) if stage == "run" else STAGES[stage](run)
         finally:
@@ -132,8 +135,8 @@ def command_line(stage: str, configuration: Path, overrides: Mapping[str, Any], 
     for key, value in overrides.items():
         if value is None or (key.partition(".")[0] in _OF_ONE_STAGE and key not in _SHARED):
             continue
-        for one in value if isinstance(value, list) else [value]:
-            words += [_OPTIONS[key], str(one)] if key in _OPTIONS else ["--set", f"{key}={one}"]
+        for item in value if isinstance(value, list) else [value]:
+            words += [_OPTIONS[key], str(item)] if key in _OPTIONS else ["--set", f"{key}={item}"]
     for assignment in assignments or ():
         words += ["--set", assignment]
     return " ".join(map(quoted, words))

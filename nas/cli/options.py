@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-CONFIGURATION_HELP = "The run's configuration; `ortnas init` writes one."
+CONFIGURATION_HELP = "A run: its run.yaml, which `ortnas init` writes, or its folder."
 SUBNET_HELP = "A budget with a winner (2x), a subnet's key, or a JSON file with a subnet."
 
 ConfigurationArgument = Annotated[Path, typer.Argument(help=CONFIGURATION_HELP)]

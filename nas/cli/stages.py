@@ -163,7 +163,7 @@ def search(
 
         return list_within_budget(run, candidates)
 
-    execute("candidates", configuration, overrides, assignments, as_json, listed)
+    execute("candidates", configuration, overrides, assignments, as_json, listed, only_looks=True)
 
 
 def export(

@@ -104,12 +104,13 @@ def bench(
             return f"{again} --import RESULTS, once the host has written them"
         if imported and "missing" not in result:
             options = {"--precision": precision, "--threads": threads}
-            given = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
-            return f"ortnas fit --latencies {quoted(imported)}{given}"
+            repeated = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
+            return f"ortnas fit --latencies {quoted(imported)}{repeated}"
         named = {"target.host": f"stored:{result['host']}"} if imported else {}
         return command_line("fit", configuration, overrides | named, assignments)
 
-    execute("timings", configuration, overrides, assignments, as_json, other_work, following)
+    only_looks = bool(exported or listed)
+    execute("timings", configuration, overrides, assignments, as_json, other_work, following, only_looks)
 
 
 def fit(

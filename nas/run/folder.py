@@ -11,11 +11,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from ortnas.nas.files import append_line, write_aside
+from ortnas.nas.files import RESOLVED_FILE, append_line, write_aside
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
-
-# The configuration as it was used.
-RESOLVED_FILE = "resolved.yaml"
 
 
 class RunFolder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -44,8 +45,10 @@ class RunTarget:
         return open_host(settings.host, settings.python, shlex.split(settings.ssh), self._configuration.seed)
 
     def _stored_host(self, name: str) -> StoredHost:
-        with Store(self._folder.store_file) as store:
-            targets = [(host, target.fingerprint) for target, host in store.targets()]
+        targets: list[tuple[str, dict[str, Any]]] = []
+        if self._folder.store_file.is_file():
+            with Store(self._folder.store_file) as store:
+                targets = [(host, target.fingerprint) for target, host in store.targets()]
         fingerprints = {host: fingerprint for host, fingerprint in targets if "imported" not in fingerprint}
         if name not in fingerprints:
             # Of a latency file's host nothing is known that a recipe could be chosen by.

@@ -160,5 +160,6 @@ def prepare(
         source = DataSource(data.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
         content = make_splits(source, head, sizes, seed)
         write_splits(content, folder / "splits")
-    write_json(marker, inputs)
+    if recorded != inputs:
+        write_json(marker, inputs)
     return TaskData(content, tokenizer(), max_length(), seed)

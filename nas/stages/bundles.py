@@ -82,12 +82,13 @@ def import_results(console: Console, run_folder: RunFolder, path: Path) -> dict[
     share = plan["protocol"]["share"]
     precision, model = document["precision"], document["timed_model"]
     with Store(run_folder.store_file) as store:
-        known = {(row.subnet_key, row.samples) for row in store.measurements(target, precision, model)}
-        found = [measurement_of(subnets[key], visit, share) for key, visit in results.visits]
-        fresh = [one for one in found if (one.subnet_key, one.samples) not in known]
+        stored = {(row.subnet_key, row.samples) for row in store.measurements(target, precision, model)}
+        measurements = [measurement_of(subnets[key], visit, share) for key, visit in results.visits]
+        fresh = [row for row in measurements if (row.subnet_key, row.samples) not in stored]
         store.add(target, results.host, precision, model, fresh)
+    known_count = len(measurements) - len(fresh)
     console.say(
-        f"{len(fresh)} new timings of {results.host} ({results.fingerprint['cpu']}), {len(found) - len(fresh)} known"
+        f"{len(fresh)} new timings of {results.host} ({results.fingerprint['cpu']}), {known_count} known"
         + (f"; {len(results.missing)} subnets are not finished" if results.missing else "")
     )
     console.say(f"as a target: target.host = stored:{results.host}")
@@ -96,7 +97,7 @@ def import_results(console: Console, run_folder: RunFolder, path: Path) -> dict[
         "host": results.host,
         "target": target.hash,
         "imported": len(fresh),
-        "known": len(found) - len(fresh),
+        "known": known_count,
         "missing": list(results.missing),
         "complete": results.complete,
     }

@@ -120,10 +120,10 @@ def prove_equal(supernet: Supernet, subnets: Sequence[Subnet], data: TaskData) -
     shown = feeds["attention_mask"] == 1
     for subnet in subnets:
         expected = supernet(batch, subnet).detach().numpy()
-        found = reference_output(tensors, supernet.dimensions, subnet, feeds)
+        computed = reference_output(tensors, supernet.dimensions, subnet, feeds)
         if expected.ndim == 3:
-            expected, found = expected[shown], found[shown]
-        difference = float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max()))
+            expected, computed = expected[shown], computed[shown]
+        difference = float(np.abs(computed - expected).max()) / max(1.0, float(np.abs(expected).max()))
         if not difference <= _EQUALITY:
             raise RuntimeError(f"{subnet.describe()}: the reference and the trained network differ by {difference:.2g}")
 

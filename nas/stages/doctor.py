@@ -17,10 +17,7 @@ from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
 from ortnas.bench.request import Request
 from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
-from ortnas.export.weights import SupernetError
 from ortnas.nas.console import Console
-from ortnas.nas.run.configuration import read_configuration
-from ortnas.nas.run.run import Run
 
 _PAUSE_S = 1.0
 
@@ -31,16 +28,24 @@ def _pause_s(host: Host) -> float:
 
 
 def examine(configuration: Path | None, host: str | None, threads: int | None, console: Console) -> dict[str, Any]:
-    """Of the run's host, session, workloads and full model, or of a host with a random MiniLM. Raises HostError."""
+    """Of the run's host, session, workloads and full model, or of a host with a random MiniLM. Raises HostError.
+
+    ``configuration``: a ``run.yaml`` or a run folder, in which nothing is changed.
+    """
     if configuration is None:
         reached = open_host(host or "local")
         try:
             return doctor(reached, Setup(threads=threads or 1), (Workload(),), console, pause_s=_pause_s(reached))
         finally:
             reached.close()
+    # A host that serves lacks what training needs.
+    from ortnas.export.weights import SupernetError
+    from ortnas.nas.run.naming import configuration_of
+    from ortnas.nas.run.run import Run
+
     overrides = {"target.host": host, "target.threads": threads}
     chosen = {key: value for key, value in overrides.items() if value is not None}
-    run = Run(read_configuration(configuration, chosen), console, only_looks=True)
+    run = Run(configuration_of(configuration, chosen), console, only_looks=True)
     try:
         try:
             model = run.models.anchor
@@ -103,17 +108,17 @@ def doctor(
         for number in range(sessions):
             if number:
                 time.sleep(pause_s)
-            found = host.measure({"model": timed}, request, number)["model"]
-            if isinstance(found, Failure):
-                raise HostError(f"{host.name} cannot time the model: {found.reason}")
-            visits.append(found)
+            samples = host.measure({"model": timed}, request, number)["model"]
+            if isinstance(samples, Failure):
+                raise HostError(f"{host.name} cannot time the model: {samples.reason}")
+            visits.append(samples)
             readings.append(host.hello()["conditions"])
             report(number + 1, sessions, "")
     host.forget()
     facts = findings(readings, setup)
     reference = anchor_latency_of(visits, workloads)
     sessions_ms = [float(value) for value in Timing(tuple(visits), reference).visits_ms]
-    plain_sessions_ms = [_plain_ms(one, reference) for one in visits]
+    plain_sessions_ms = [_plain_ms(samples, reference) for samples in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
     console.table(
         f"{hello['fingerprint']['cpu']}, {setup.threads} thread(s), ONNX Runtime {hello['versions']['onnxruntime']}",
@@ -140,7 +145,7 @@ def doctor(
 
 def noise_of(latencies_ms: Sequence[float]) -> Noise:
     """Of two or more sessions of one model."""
-    differences = [abs(one / other - 1) for one, other in combinations(latencies_ms, 2)]
+    differences = [abs(first_ms / second_ms - 1) for first_ms, second_ms in combinations(latencies_ms, 2)]
     return Noise(float(np.median(differences)), float(np.percentile(differences, 95)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.estimates import AnchorLatency, Timing, noise_floor
-from ortnas.bench.store import Measurement, Store, timings
+from ortnas.bench.store import Measurement, timings
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.presets import covering
 from ortnas.nas.architecture.subnet import Subnet
@@ -19,14 +19,14 @@ from ortnas.nas.files import digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
-from ortnas.nas.stages.stored_timings import imported_target
+from ortnas.nas.stages.stored_timings import imported_target, open_store
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.fitting import (
     MINIMUM_MEASUREMENTS,
     Predictor,
     PredictorError,
     find_predictor,
-    fit,
+    fit_predictor,
     load_predictor,
     predictor_folder,
     save_predictor,
@@ -40,18 +40,13 @@ def usable_timings(
     run_folder: RunFolder, run_models: Models
 ) -> tuple[list[Measurement], dict[str, Timing], AnchorLatency]:
     """The store's rows of this run's target and space, usable timings by subnet key, and what they refer to."""
-    with Store(run_folder.store_file) as store:
+    with open_store(run_folder.store_file) as store:
         rows = run_models.measurements(store)
     usable, reference = timings(rows, run_models.target.workloads)
     return rows, usable, reference
 
 
-def budget_in_ms(budget: str, reference_ms: float) -> float:
-    """``2x`` means half the full model's latency; a plain number is ms."""
-    return reference_ms / float(budget[:-1]) if budget.endswith("x") else float(budget)
-
-
-def fit_predictor(
+def fit(
     configuration: Configuration,
     console: Console,
     run_folder: RunFolder,
@@ -68,11 +63,11 @@ def fit_predictor(
         "An analytic prior and boosted trees learn the timings, so that the search can ask for thousands more.",
     )
     rows, usable, _ = usable_timings(run_folder, run_models)
-    known = load_predictor(source) if source else None
-    folder, inputs = folder_of(configuration, run_folder, run_models), _inputs(run_models, rows, known)
+    start = load_predictor(source) if source else None
+    folder, inputs = folder_of(configuration, run_folder, run_models), _inputs(run_models, rows, start)
     predictor = _existing(folder, inputs)
     if predictor is None:
-        predictor = fit_timings(configuration, run_models, rows, usable, known)
+        predictor = fit_timings(configuration, run_models, rows, usable, start)
         save_predictor(folder, predictor)
         run_folder.event("fit", inputs=inputs, **asdict(predictor.quality))
     show_quality(console, predictor.quality, predictor.level)
@@ -123,7 +118,7 @@ def fit_timings(
     target, precision = run_models.target, configuration.precision
     floor, inputs = noise_floor(usable.values()), _inputs(run_models, rows, source)
     if source is None:
-        return fit(space, genomes, latency_ms, errors, target, precision, floor, inputs)
+        return fit_predictor(space, genomes, latency_ms, errors, target, precision, floor, inputs)
     if source.space != space:
         raise PredictorError("the predictor to start from was fitted for another search space")
     return transfer(source, genomes, latency_ms, errors, target, floor, inputs, precision)
@@ -173,16 +168,16 @@ def fit_latency_file(
     genomes = np.stack([space.encode(subnet) for subnet in subnets])
     latency_ms = np.array([latency for _, latency in read])
     order = np.random.default_rng(seed).permutation(len(read))
-    known, rest = order[:rows], order[len(read) if rows is None else rows :]
+    fitted, held_out = order[:rows], order[len(read) if rows is None else rows :]
     target = imported_target(file, setup, workload)
-    inputs = digest(target.to_json(), precision, sorted(known.tolist()))
-    predictor = fit(space, genomes[known], latency_ms[known], None, target, precision, inputs=inputs)
+    inputs = digest(target.to_json(), precision, sorted(fitted.tolist()))
+    predictor = fit_predictor(space, genomes[fitted], latency_ms[fitted], None, target, precision, inputs=inputs)
     show_quality(console, predictor.quality, predictor.level)
-    result: dict[str, Any] = {"rows": len(known), "quality": asdict(predictor.quality)}
-    if len(rest):
-        predicted_ms, upper_ms = predictor.predict(genomes[rest])
-        others = judge(latency_ms[rest], predicted_ms, upper_ms, None, 0)
-        show_quality(console, others, predictor.level, f"On the {len(rest)} rows that it was not fitted to")
+    result: dict[str, Any] = {"rows": len(fitted), "quality": asdict(predictor.quality)}
+    if len(held_out):
+        predicted_ms, upper_ms = predictor.predict(genomes[held_out])
+        others = judge(latency_ms[held_out], predicted_ms, upper_ms, None, 0)
+        show_quality(console, others, predictor.level, f"On the {len(held_out)} rows that it was not fitted to")
         result["rest"] = asdict(others)
     if out is not None:
         save_predictor(out, predictor)

@@ -19,19 +19,19 @@ def inspect_model(path: Path, workload: Workload, setup: Setup, profiled: bool, 
     Returns the same as a JSON-ready object. Raises InspectionError.
     """
     file = find_model(path)
-    found = audit(file, workload, setup)
+    audited = audit(file, workload, setup)
     times = profile(file, workload, setup) if profiled else None
-    _show_file(file, found, console)
-    _show_operators(found, console)
-    _show_products(found, console)
-    _show_weights(found, console)
+    _show_file(file, audited, console)
+    _show_operators(audited, console)
+    _show_products(audited, console)
+    _show_weights(audited, console)
     if times is not None:
         _show_profile(times, console)
     return {
         "file": str(file),
         "workload": {"batch": workload.batch, "sequence": workload.sequence},
         "setup": setup.to_json(),
-        **found.to_json(),
+        **audited.to_json(),
         "profile": None if times is None else times.to_json(),
     }
 
@@ -44,44 +44,44 @@ def _millions(multiply_adds: int) -> str:
     return f"{multiply_adds / 1e6:.2f}"
 
 
-def _show_file(file: Path, found: Audit, console: Console) -> None:
-    console.say(f"{file}: {_megabytes(found.file_bytes)} MB, opset {found.opset}, IR version {found.ir_version}")
-    for port in found.inputs:
-        console.say(f"  input   {port.describe()}, run as {list(found.input_shapes[port.name])}")
-    for port in found.outputs:
+def _show_file(file: Path, audited: Audit, console: Console) -> None:
+    console.say(f"{file}: {_megabytes(audited.file_bytes)} MB, opset {audited.opset}, IR version {audited.ir_version}")
+    for port in audited.inputs:
+        console.say(f"  input   {port.describe()}, run as {list(audited.input_shapes[port.name])}")
+    for port in audited.outputs:
         console.say(f"  output  {port.describe()}")
 
 
-def _show_operators(found: Audit, console: Console) -> None:
-    names = [*found.operators, *(name for name in found.operators_in_file if name not in found.operators)]
-    rows = [(name, str(found.operators_in_file.get(name, 0)), str(found.operators.get(name, 0))) for name in names]
-    rows.append(("all", str(sum(found.operators_in_file.values())), str(sum(found.operators.values()))))
+def _show_operators(audited: Audit, console: Console) -> None:
+    names = [*audited.operators, *(name for name in audited.operators_in_file if name not in audited.operators)]
+    rows = [(name, str(audited.operators_in_file.get(name, 0)), str(audited.operators.get(name, 0))) for name in names]
+    rows.append(("all", str(sum(audited.operators_in_file.values())), str(sum(audited.operators.values()))))
     console.table("operators", ("operator", "in the file", "as run"), rows)
 
 
-def _show_products(found: Audit, console: Console) -> None:
-    total = sum(product.multiply_adds for product in found.products)
+def _show_products(audited: Audit, console: Console) -> None:
+    total = sum(product.multiply_adds for product in audited.products)
     rows = []
     for has_weight, operands in ((True, "with a weight"), (False, "of two activations")):
         for kernel in ("integer", "float"):
-            chosen = [item for item in found.products if item.has_weight == has_weight and item.kernel == kernel]
+            chosen = [item for item in audited.products if item.has_weight == has_weight and item.kernel == kernel]
             multiply_adds = sum(item.multiply_adds for item in chosen)
             share = multiply_adds / total if total else 0.0
             rows.append((f"{kernel}, {operands}", str(len(chosen)), _millions(multiply_adds), f"{share:.4f}"))
     console.table("matrix products", ("kind", "products", "million multiply-adds", "share"), rows)
     console.say(
-        f"\nin integer kernels: {found.integer_share:.4f} of all multiply-adds, {found.weight_integer_share:.4f} of "
-        "those with a weight"
+        f"\nin integer kernels: {audited.integer_share:.4f} of all multiply-adds, {audited.weight_integer_share:.4f} "
+        "of those with a weight"
     )
     stayed = sorted(
-        (item for item in found.weight_products if item.kernel == "float"), key=lambda item: -item.multiply_adds
+        (item for item in audited.weight_products if item.kernel == "float"), key=lambda item: -item.multiply_adds
     )
     _list(
         "stayed float",
         [f"{item.name} ({item.operator}, {_millions(item.multiply_adds)} M): {item.reason}" for item in stayed],
         console,
     )
-    _list("not counted", [f"{node.name} ({node.operator}): {node.reason}" for node in found.uncounted], console)
+    _list("not counted", [f"{node.name} ({node.operator}): {node.reason}" for node in audited.uncounted], console)
 
 
 def _list(title: str, lines: list[str], console: Console) -> None:
@@ -94,8 +94,8 @@ def _list(title: str, lines: list[str], console: Console) -> None:
         console.say(f"  and {len(lines) - _LISTED} more")
 
 
-def _show_weights(found: Audit, console: Console) -> None:
-    rows = [(name, _megabytes(size_bytes)) for name, size_bytes in found.weight_bytes.items()]
+def _show_weights(audited: Audit, console: Console) -> None:
+    rows = [(name, _megabytes(size_bytes)) for name, size_bytes in audited.weight_bytes.items()]
     console.table("weights in the file", ("type", "MB"), rows)
 
 

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import yaml
+
+from ortnas.export.package.record import Origin
 
 _CARD_FILE = "README.md"
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 # The hub's identifiers of licences, such as apache-2.0.
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _NETWORK_S = 5.0
-
-
-@dataclass(frozen=True)
-class Origin:
-    """``base_model``: the hub name, None for a local folder. ``licence``: the hub's identifier of it as the
-    checkpoint's own card states it, None where it states none."""
-
-    base_model: str | None
-    licence: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def read_origin(checkpoint: str) -> Origin:
@@ -45,9 +33,9 @@ def _card_on_the_hub(name: str) -> Path | None:
     """The card from the hub's cache on this machine, else from the hub, which is asked once."""
     import huggingface_hub
 
-    known = huggingface_hub.try_to_load_from_cache(name, _CARD_FILE)
-    if isinstance(known, str):
-        return Path(known)
+    cached = huggingface_hub.try_to_load_from_cache(name, _CARD_FILE)
+    if isinstance(cached, str):
+        return Path(cached)
     try:
         return Path(huggingface_hub.hf_hub_download(name, _CARD_FILE, etag_timeout=_NETWORK_S))
     except Exception:  # no network, no such card, no right to it: the library has a type for each

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,29 +19,31 @@ from ortnas.export.inference import Drift, drift, load, model_outputs
 from ortnas.export.inference import run as run_model
 from ortnas.export.inspect.audit import audit, check_coverage
 from ortnas.export.metrics import METRICS
-from ortnas.export.package.package import PackageContent, Sample, read_record, write_package
+from ortnas.export.package.package import PackageContent, write_package
+from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
+from ortnas.export.package.sample import Sample
 from ortnas.nas.console import Console
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.comparison import Entry, show
+from ortnas.nas.stages.comparison import Compared, Entry, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
+from ortnas.search.budget import Budget
+from ortnas.search.comparison import Comparison, ComparisonRow
 
 
-def card_facts(
-    configuration: Configuration, texts: Texts, run_models: Models, row: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Intervals of a comparison's row, the data, and what the checkpoint says of its name and licence."""
-    source = configuration.data
-    return {
-        "intervals": row["intervals"],
-        "data": {"source": source.source, "task": source.task, "texts": run_models.data.counts["training"]},
-        "origin": read_origin(texts.checkpoint).to_json(),
-    }
+@dataclass(frozen=True)
+class SearchFacts:
+    """The budget as asked for and in ms, and the winner's score in the search; None where a subnet was not searched."""
+
+    budget: str | None = None
+    budget_ms: float | None = None
+    score: float | None = None
 
 
 def conclude(
@@ -54,24 +56,23 @@ def conclude(
     name: str,
     inputs: str,
     packages: list[Path],
-    make: Callable[[], dict[str, Any]],
+    make: Callable[[], Comparison],
 ) -> dict[str, Any]:
     """Makes packages and the comparison of that name, or recognises that they are made of ``inputs``; shows them."""
     # Reports look for comparisons in the run, wherever the packages go.
     file = run_folder.path / "packages" / f"comparison-{name}.json"
     comparison = _recorded(file, inputs, packages)
     if comparison is None:
-        comparison = make() | {"inputs": inputs}
-        write_json(file, comparison)
+        comparison = replace(make(), inputs=inputs)
+        write_json(file, comparison.to_json())
         run_folder.event("export", inputs=inputs, packages=[folder.name for folder in packages])
-    show(configuration, console, texts, run_target, run_models, comparison["rows"])
+    show(configuration, console, texts, run_target, run_models, comparison.rows)
     announce(console, packages)
-    return comparison | {"packages": [str(folder) for folder in packages]}
+    return comparison.to_json() | {"packages": [str(folder) for folder in packages]}
 
 
-def package_name(configuration: Configuration, budget: str) -> str:
-    label = budget if budget.endswith("x") else f"{budget}ms"
-    return f"{configuration.precision}-{label}"
+def package_name(configuration: Configuration, budget: Budget) -> str:
+    return f"{configuration.precision}-{budget.label}"
 
 
 def announce(console: Console, packages: Sequence[Path]) -> None:
@@ -82,17 +83,15 @@ def announce(console: Console, packages: Sequence[Path]) -> None:
         console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
 
 
-def _recorded(path: Path, inputs: str, packages: list[Path]) -> dict[str, Any] | None:
+def _recorded(path: Path, inputs: str, packages: list[Path]) -> Comparison | None:
     """The comparison already made of these inputs, if its packages are there too."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        if document["inputs"] != inputs:
-            return None
+        comparison = Comparison.from_json(json.loads(path.read_text()))
         for folder in packages:
             read_record(folder)
-    except (OSError, ValueError, KeyError):
+    except (AttributeError, KeyError, OrtnasError, OSError, TypeError, ValueError):
         return None
-    return document
+    return comparison if comparison.inputs == inputs else None
 
 
 _SAMPLE_TEXTS = 48
@@ -104,15 +103,15 @@ def package(
     texts: Texts,
     run_models: Models,
     name: str,
-    entry: Entry,
-    row: Mapping[str, Any],
-    record: Mapping[str, Any],
+    compared: Compared,
+    search: SearchFacts,
 ) -> None:
-    """Writes ``packages/NAME``. ``record`` adds what only the caller knows, the budget among it.
+    """Writes ``packages/NAME``. ``search`` is what only the caller knows.
 
-    Raises CoverageError where an INT8 model runs too much in floats.
+    Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
-    model = entry.exporter.build(entry.subnet, entry.precision)
+    entry, row, model = compared.entry, compared.row, compared.model
+    source = configuration.data
     write_package(
         run_folder.packages / name,
         PackageContent(
@@ -121,48 +120,61 @@ def package(
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
             max_length=texts.max_length,
-            sample=_sample(configuration, texts, run_models, model, row["null_threshold"]),
-            record={
-                "precision": entry.precision,
-                "checkpoint": configuration.checkpoint,
-                "provenance": entry.exporter.supernet.provenance,
-                "recipe": run_models.recipe.to_json(),
-                "latency": {
-                    key: row[key]
-                    for key in ("measured_ms", "spread_ms", "p95_ms", "predicted_ms", "speed_up", "visits")
-                },
-                "metric": texts.metric,
-                "null_threshold": row["null_threshold"],
-                "report": row["scores"],
-                "report_size": run_models.data.counts["report"],
-                "drift": vars(_drift(entry, model)),
-                "coverage": coverage(configuration, run_models, model, entry.precision),
-                "target": run_models.target.to_json(),
-                **card_facts(configuration, texts, run_models, row),
-                **record,
-            },
+            sample=_sample(configuration, texts, run_models, model, row.null_threshold),
+            facts=Facts(
+                precision=entry.precision,
+                recipe=run_models.recipe,
+                target=run_models.target,
+                latency=_latency(row),
+                checkpoint=configuration.checkpoint,
+                provenance=entry.exporter.supernet.provenance,
+                budget=search.budget,
+                budget_ms=search.budget_ms,
+                search_score=search.score,
+                metric=texts.metric,
+                null_threshold=row.null_threshold,
+                report=row.scores,
+                report_size=run_models.data.counts["report"],
+                intervals=row.intervals,
+                drift=_drift(entry, model),
+                coverage=coverage(configuration, run_models, model, entry.precision),
+                data=TrainingData(source.source, source.task, run_models.data.counts["training"]),
+                origin=read_origin(texts.checkpoint),
+            ),
         ),
     )
 
 
-def coverage(configuration: Configuration, run_models: Models, model: bytes, precision: Precision) -> dict[str, Any]:
+def _latency(row: ComparisonRow) -> Latency:
+    return Latency(
+        measured_ms=row.measured_ms,
+        spread_ms=row.spread_ms,
+        p95_ms=row.p95_ms,
+        predicted_ms=row.predicted_ms,
+        speed_up=row.speed_up,
+        visits=[samples.to_json() for samples in row.visits],
+        model_digest=row.model_digest,
+    )
+
+
+def coverage(configuration: Configuration, run_models: Models, model: bytes, precision: Precision) -> Coverage:
     """What of a model runs in integers, and what is demanded of INT8 models (``threshold``, None where nothing is).
 
     Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
     """
     setup = run_models.target.setup
-    found = audit(model, run_models.main_workload, Setup(threads=setup.threads))
+    audited = audit(model, run_models.main_workload, Setup(threads=setup.threads))
     threshold = None
     if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
         threshold = configuration.quantization.coverage
-        check_coverage(found, threshold, (*run_models.recipe.keep_float, *FLOAT_PRODUCTS))
-    return {
-        "threshold": threshold,
-        "integer_share": found.integer_share,
-        "weight_integer_share": found.weight_integer_share,
-        "operators": found.operators,
-        "float_weight_products": [item.name for item in found.weight_products if item.kernel == "float"],
-    }
+        check_coverage(audited, threshold, (*run_models.recipe.keep_float, *FLOAT_PRODUCTS))
+    return Coverage(
+        threshold=threshold,
+        integer_share=audited.integer_share,
+        weight_integer_share=audited.weight_integer_share,
+        operators=audited.operators,
+        float_weight_products=[item.name for item in audited.weight_products if item.kernel == "float"],
+    )
 
 
 def _drift(entry: Entry, model: bytes) -> Drift:
@@ -185,8 +197,8 @@ def _sample(
     return Sample(
         metric=texts.metric,
         score=METRICS[texts.metric](model_outputs(model, encoded, head), part),
-        examples=[example.to_json() for example in part.examples],
+        examples=part.examples,
         # A corpus has no texts to encode again, only tokens.
-        tokens=[] if part.examples else [[list(ids), tags] for ids, tags in zip(encoded.ids, labels, strict=True)],
+        tokens=[] if part.examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],
         teacher=None if teacher is None else np.asarray(teacher, np.float64).round(4).tolist(),
     )

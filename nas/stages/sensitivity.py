@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,8 +20,9 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare, show
 from ortnas.nas.stages.find_subnet import find_subnet
-from ortnas.nas.stages.fit import budget_in_ms
 from ortnas.nas.stages.variants import _GROUP, Baseline, Variants
+from ortnas.search.budget import Budget
+from ortnas.search.comparison import ComparisonRow
 from ortnas.search.mixed_precision import (
     Ending,
     Evaluation,
@@ -52,8 +52,7 @@ def sensitivity(
     """
     if configuration.precision != "int8":
         raise ConfigurationError("precision = 'fp32': only INT8 models have products to leave in float")
-    if budget is not None:
-        _check_budget(budget)
+    asked = None if budget is None else _budget(budget)
     exporter = run_models.teacher_exporter if name is None else run_models.exporter
     subnet = (
         run_models.teacher.dimensions.full_subnet
@@ -69,13 +68,13 @@ def sensitivity(
     )
     variants = Variants(configuration, console, run_folder, run_target, run_models, texts.metric, exporter, subnet)
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()
-    budget_ms = math.inf if budget is None else budget_in_ms(budget, baseline.full_ms)
+    budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
-    found = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
-    _show_alone(console, found, multiply_adds)
-    _show_path(console, texts, found, baseline)
-    patterns = (*exporter.recipe.keep_float, *found.chosen.kept)
-    _conclude(console, found, baseline, tolerance, patterns)
+    search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
+    _show_alone(console, search, multiply_adds)
+    _show_path(console, texts, search, baseline)
+    patterns = (*exporter.recipe.keep_float, *search.chosen.kept)
+    _conclude(console, search, baseline, tolerance, patterns)
     rows = _compare(
         configuration,
         console,
@@ -85,7 +84,7 @@ def sensitivity(
         exporter,
         subnet,
         None if name is None else subnet.key,
-        found.chosen.kept,
+        search.chosen.kept,
     )
     result = {
         "subnet_key": subnet.key,
@@ -94,24 +93,28 @@ def sensitivity(
         "tolerance": tolerance,
         "baseline": asdict(baseline),
         "multiply_adds": multiply_adds,
-        "alone": {product: asdict(evaluation) for product, evaluation in found.alone.items()},
-        "path": [asdict(step) for step in found.path],
-        "ending": found.ending,
+        "alone": {product: asdict(evaluation) for product, evaluation in search.alone.items()},
+        "path": [asdict(step) for step in search.path],
+        "ending": search.ending,
         "keep_float": list(patterns),
-        "rows": rows,
+        "rows": [row.to_json() for row in rows],
     }
     write_json(variants.file.with_name("full.json" if name is None else f"{subnet.key}.json"), result)
-    run_folder.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=found.ending)
+    run_folder.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=search.ending)
     return result
 
 
-def _check_budget(budget: str) -> None:
-    if not re.fullmatch(r"\d+(\.\d+)?x?", budget) or float(budget.removesuffix("x")) <= 0:
-        raise ConfigurationError(f"--budget {budget}: write ms as 6.5, or a speed-up over the full INT8 model as 2x")
+def _budget(budget: str) -> Budget:
+    try:
+        return Budget.parse(budget)
+    except ValueError:
+        raise ConfigurationError(
+            f"--budget {budget}: write ms as 6.5, or a speed-up over the full INT8 model as 2x"
+        ) from None
 
 
-def _show_alone(console: Console, found: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
-    total, base = sum(multiply_adds.values()), found.path[0].evaluation
+def _show_alone(console: Console, search: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
+    total, base = sum(multiply_adds.values()), search.path[0].evaluation
     drift = base.drift or 1.0
     console.table(
         "Each product alone in float, beside INT8: what returns most for its time comes first",
@@ -124,19 +127,19 @@ def _show_alone(console: Console, found: PrecisionSearch, multiply_adds: Mapping
                 f"{(base.drift - alone.drift) / drift:+.1%}",
                 f"{alone.latency_ms - base.latency_ms:+.2f}",
             )
-            for product, alone in found.alone.items()
+            for product, alone in search.alone.items()
         ],
     )
 
 
-def _show_path(console: Console, texts: Texts, found: PrecisionSearch, baseline: Baseline) -> None:
+def _show_path(console: Console, texts: Texts, search: PrecisionSearch, baseline: Baseline) -> None:
     def row(name: str, evaluation: Evaluation, note: str = "") -> tuple[str, ...]:
         figures = f"{evaluation.score:.4f}", f"{evaluation.drift:.4f}", f"{evaluation.latency_ms:.2f}"
         return (name, *figures, note)
 
     steps = [
-        row(f"+ {step.added}" if step.added else "INT8", step.evaluation, "chosen" if step is found.chosen else "")
-        for step in found.path
+        row(f"+ {step.added}" if step.added else "INT8", step.evaluation, "chosen" if step is search.chosen else "")
+        for step in search.path
     ]
     console.table(
         "Left in float one after the other",
@@ -154,18 +157,18 @@ _ENDINGS: dict[Ending, str] = {
 
 
 def _conclude(
-    console: Console, found: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]
+    console: Console, search: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]
 ) -> None:
     """What to write into run.yaml, or why nothing; and how far the scores can be trusted."""
-    say, fp32, int8, chosen = console.say, baseline.fp32.score, baseline.int8.score, found.chosen
+    say, fp32, int8, chosen = console.say, baseline.fp32.score, baseline.int8.score, search.chosen
     say()
-    if not chosen.kept and found.ending == "goal":
+    if not chosen.kept and search.ending == "goal":
         say(
             f"INT8 scores {int8:.4f}, fp32 {fp32:.4f}: within the tolerance of {tolerance:g}; nothing to leave in float"
         )
         return
-    if found.ending != "goal":
-        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {_ENDINGS[found.ending]}")
+    if search.ending != "goal":
+        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {_ENDINGS[search.ending]}")
     if not chosen.kept:
         say(
             f"no set beats INT8's {int8:.4f} by more than chance ({baseline.resolution.score:.4f}); nothing is worth it"
@@ -192,7 +195,7 @@ def _compare(
     subnet: Subnet,
     key: str | None,
     kept: Products,
-) -> list[dict[str, Any]]:
+) -> list[ComparisonRow]:
     """fp32, INT8 and the chosen model on the report part, which nothing was chosen on."""
     entries = []
     if key is not None:
@@ -201,6 +204,7 @@ def _compare(
         recipe = replace(exporter.recipe, keep_float=(*exporter.recipe.keep_float, *kept))
         name = f"{key or 'full model'}, {len(kept)} in float"
         entries.append(Entry(name, replace(exporter, recipe=recipe), subnet, "int8"))
-    rows = compare(configuration, console, texts, run_target, run_models, entries)
+    compared = compare(configuration, console, texts, run_target, run_models, entries)
+    rows = [item.row for item in compared]
     show(configuration, console, texts, run_target, run_models, rows)
     return rows

@@ -50,7 +50,7 @@ _SAMPLES = ("samples_ns", "anchor_ns")
 
 def list_datasets(store_path: Path, console: Console) -> dict[str, Any]:
     """Shows what the store holds, a row per target, precision and model. Raises StoreError."""
-    with _open(store_path) as store:
+    with open_store(store_path) as store:
         summaries = store.summary()
     if not summaries:
         console.say(f"{store_path} holds no timings yet")
@@ -75,7 +75,7 @@ def export_dataset(
     writers = {".parquet": _write_parquet, ".csv": _write_csv}
     if file.suffix not in writers:
         raise ConfigurationError(f"{file}: {' and '.join(writers)} files can be written; choose one of these endings")
-    with _open(store_path) as store:
+    with open_store(store_path) as store:
         summaries = store.summary()
         chosen = [
             summary
@@ -124,7 +124,8 @@ def imported_target(file: Path, setup: Setup, workload: Workload) -> Target:
     return Target(fingerprint, setup, (workload,))
 
 
-def _open(store_path: Path) -> Store:
+def open_store(store_path: Path) -> Store:
+    """The store of a run that has one. Raises StoreError."""
     if not store_path.is_file():
         raise StoreError(f"{store_path}: there are no timings yet; `ortnas bench` takes them")
     return Store(store_path)

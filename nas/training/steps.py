@@ -10,8 +10,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from ortnas.export.inference import Array, split_rows
+from ortnas.export.inference import split_rows
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.arrays import Array
 from ortnas.nas.text import EncodedExamples
 from ortnas.nas.training.batches import Batch, Batches, to_tensors
 from ortnas.nas.training.engine import Losses, StateFiles, optimise

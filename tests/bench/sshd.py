@@ -98,16 +98,16 @@ def running_server(folder: Path) -> Iterator[Server]:
 
 def _servers_below(process_id: int) -> list[int]:
     """The server's processes that one of them started: one or two for each connection."""
-    found = []
+    process_ids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            _, name, rest = re.split(r" \((.*)\) ", (folder / "stat").read_text())
+            _, name, status = re.split(r" \((.*)\) ", (folder / "stat").read_text())
         except OSError:
             continue  # ended meanwhile
-        state, parent = rest.split()[:2]
+        state, parent = status.split()[:2]
         if int(parent) == process_id and name.startswith("sshd") and state != "Z":
-            found += [int(folder.name), *_servers_below(int(folder.name))]
-    return found
+            process_ids += [int(folder.name), *_servers_below(int(folder.name))]
+    return process_ids
 
 
 def _kill(process_id: int) -> None:

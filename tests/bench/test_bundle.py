@@ -53,12 +53,12 @@ def test_a_bundle_measures_every_model_and_tells_how_long_it_takes(
     assert results.fingerprint == fingerprint()
     assert read_header(measured)["plan"] == plan["digest"]
     assert Counter(name for name, _ in results.visits) == dict.fromkeys(named, VISITS) | {"bad": 1}
-    for name, found in results.visits:
+    for name, result in results.visits:
         if name == "bad":
-            assert isinstance(found, Failure)
+            assert isinstance(result, Failure)
         else:
-            assert isinstance(found, Samples)
-            assert [len(row) for row in found.model_ns] == [6, 6]
+            assert isinstance(result, Samples)
+            assert [len(row) for row in result.model_ns] == [6, 6]
     # Each pass has an order of its own, and none is the plan's.
     order = [name for name, _ in results.visits if name != "bad"]
     passes = [order[: len(named) - 1], order[len(named) - 1 :], [name for name in named if name != "bad"]]
@@ -173,7 +173,7 @@ def test_a_model_that_kills_the_worker_costs_only_itself(bundle: Bundle, models:
     done = run_bundle(bundle[0], "--out", str(tmp_path / "results.jsonl"), PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     results = read_results(tmp_path / "results.jsonl", bundle[1])
-    assert {name for name, found in results.visits if isinstance(found, Failure)} == {"bad", "model 1"}
+    assert {name for name, result in results.visits if isinstance(result, Failure)} == {"bad", "model 1"}
     assert results.complete
 
 

@@ -80,24 +80,24 @@ def test_processors_are_those_that_this_process_may_use() -> None:
 
 
 def test_a_desktop_shows_everything(tmp_path: Path) -> None:
-    found = conditions(desktop(tmp_path))
-    assert (found["processors"], found["cores"], found["hyper_threads"]) == (4, 2, True)
-    assert found["governors"] == ["performance", "powersave"]
-    assert found["turbo"] is True
-    assert found["frequency_mhz"] == 1100
-    assert found["busy_s"] == pytest.approx((153 + 1530 + 4 + 8) / 100)
-    assert found["steal_s"] == pytest.approx(0.07)
-    assert found["heat_slowdowns"] == 0 + 1 + 2 + 3 + 40
-    assert found["hypervisor"] is False
+    reading = conditions(desktop(tmp_path))
+    assert (reading["processors"], reading["cores"], reading["hyper_threads"]) == (4, 2, True)
+    assert reading["governors"] == ["performance", "powersave"]
+    assert reading["turbo"] is True
+    assert reading["frequency_mhz"] == 1100
+    assert reading["busy_s"] == pytest.approx((153 + 1530 + 4 + 8) / 100)
+    assert reading["steal_s"] == pytest.approx(0.07)
+    assert reading["heat_slowdowns"] == 0 + 1 + 2 + 3 + 40
+    assert reading["hypervisor"] is False
 
 
 def test_other_processors_than_those_of_this_process_do_not_count(tmp_path: Path) -> None:
-    found = conditions(desktop(tmp_path, allowed="0,2"))
-    assert (found["processors"], found["cores"], found["hyper_threads"]) == (2, 1, True)
-    assert found["frequency_mhz"] == 1000
-    assert found["busy_s"] == pytest.approx(1.57)
-    assert found["steal_s"] == 0
-    assert found["heat_slowdowns"] == 22
+    reading = conditions(desktop(tmp_path, allowed="0,2"))
+    assert (reading["processors"], reading["cores"], reading["hyper_threads"]) == (2, 1, True)
+    assert reading["frequency_mhz"] == 1000
+    assert reading["busy_s"] == pytest.approx(1.57)
+    assert reading["steal_s"] == 0
+    assert reading["heat_slowdowns"] == 22
 
 
 def test_processors_that_are_allowed_but_not_there_do_not_count(tmp_path: Path) -> None:
@@ -105,24 +105,24 @@ def test_processors_that_are_allowed_but_not_there_do_not_count(tmp_path: Path) 
 
 
 def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
-    found = conditions(tmp_path)
-    known = {"clock_s", "load", "processors", "own_s"}
-    assert {key for key, value in found.items() if value is not None} - {"load"} == known - {"load"}
-    json.dumps(found)
+    reading = conditions(tmp_path)
+    readable = {"clock_s", "load", "processors", "own_s"}
+    assert {key for key, value in reading.items() if value is not None} - {"load"} == readable - {"load"}
+    json.dumps(reading)
 
 
 def test_a_system_without_linux_calls_is_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("sched_getaffinity", "getloadavg"):
         monkeypatch.delattr(os, name, raising=False)
-    found = conditions(tmp_path)
-    assert found["processors"] == os.cpu_count()
-    assert found["load"] is None
+    reading = conditions(tmp_path)
+    assert reading["processors"] == os.cpu_count()
+    assert reading["load"] is None
 
 
 def test_a_sandbox_that_counts_no_work_is_not_taken_for_an_idle_host(tmp_path: Path) -> None:
-    found = conditions(lay_out(desktop(tmp_path), {"proc/stat": stat(*[(0,) * 8] * 4)}))
-    assert found["busy_s"] is None
-    assert found["steal_s"] is None
+    reading = conditions(lay_out(desktop(tmp_path), {"proc/stat": stat(*[(0,) * 8] * 4)}))
+    assert reading["busy_s"] is None
+    assert reading["steal_s"] is None
 
 
 _QUOTAS = pytest.mark.parametrize(
@@ -173,8 +173,8 @@ _QUOTAS = pytest.mark.parametrize(
 def test_the_tightest_control_group_counts(
     tmp_path: Path, files: dict[str, str | int], quota: float | None, stops: int | None
 ) -> None:
-    found = conditions(lay_out(desktop(tmp_path), files))
-    assert (found["cpu_quota"], found["quota_stops"]) == (quota, stops)
+    reading = conditions(lay_out(desktop(tmp_path), files))
+    assert (reading["cpu_quota"], reading["quota_stops"]) == (quota, stops)
 
 
 @_QUOTAS
@@ -234,9 +234,9 @@ BOARD: dict[str, str | int] = {"proc/device-tree/model": "Raspberry Pi 5 Model B
 
 def test_the_flags_of_a_raspberry_pi_come_from_its_firmware(tmp_path: Path) -> None:
     files = BOARD | {"sys/devices/platform/soc/soc:firmware/get_throttled": "50005"}
-    found = conditions(lay_out(tmp_path, files))
-    assert found["board_flags"] == 0x50005
-    assert found["hypervisor"] is False
+    reading = conditions(lay_out(tmp_path, files))
+    assert reading["board_flags"] == 0x50005
+    assert reading["hypervisor"] is False
 
 
 @pytest.mark.skipif(os.name != "posix", reason="starts a shell script")

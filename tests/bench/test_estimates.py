@@ -37,8 +37,8 @@ def test_the_bound_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     draws = rng.gamma(4, 0.25, (2000, 60))
     median_ms = float(np.median(rng.gamma(4, 0.25, 1_000_000)))
-    one = AnchorLatency((1.0,), (1.0,))
-    covered = np.mean([Timing((visit((row, 1.0)),), one).upper_ms >= median_ms for row in draws])
+    reference = AnchorLatency((1.0,), (1.0,))
+    covered = np.mean([Timing((visit((row, 1.0)),), reference).upper_ms >= median_ms for row in draws])
     assert 0.93 <= covered <= 0.99
 
 

@@ -156,13 +156,13 @@ def test_mutated_results_are_read_right_or_refused_in_one_sentence(
             except (ValueError, TypeError, RecursionError, AttributeError):
                 continue  # no list of JSON objects, which results with checksums are
         try:
-            found = read_results(path, plan)
+            read = read_results(path, plan)
         except ResultsError as error:
             assert_sentence(error)
             continue
         names = {name for name, _ in plan["models"]}
-        assert all(name in names for name, _ in found.visits)
-        assert len(found.visits) <= len(whole.visits)
+        assert all(name in names for name, _ in read.visits)
+        assert len(read.visits) <= len(whole.visits)
 
 
 def test_mutated_latency_files_are_read_right_or_refused_in_one_sentence(tmp_path: Path) -> None:

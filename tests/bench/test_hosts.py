@@ -54,8 +54,8 @@ def kill_worker(host: LocalHost) -> None:
 
 def measure(host: LocalHost, anchor: bytes, *models: bytes, setup: Setup | None = None) -> list[Samples | Failure]:
     named = {str(number): model for number, model in enumerate(models)}
-    found = host.measure(named, Request(anchor, setup or Setup(), WORKLOADS, PROTOCOL))
-    return [found[name] for name in named]
+    results = host.measure(named, Request(anchor, setup or Setup(), WORKLOADS, PROTOCOL))
+    return [results[name] for name in named]
 
 
 def test_the_worker_sees_the_host_as_this_process_does(host: LocalHost) -> None:
@@ -87,9 +87,9 @@ def test_a_worker_that_was_killed_meanwhile_is_replaced_and_gets_its_models_agai
 
 def test_a_model_that_kills_the_worker_costs_only_itself(tmp_path: Path, models: list[bytes]) -> None:
     with LocalHost(60, write_python(tmp_path, when_opened(models[3], DIES))) as host:
-        found = measure(host, models[0], *models[1:])
-    assert [type(one) for one in found] == [Samples, Samples, Failure, Samples, Samples]
-    failure = found[2]
+        results = measure(host, models[0], *models[1:])
+    assert [type(result) for result in results] == [Samples, Samples, Failure, Samples, Samples]
+    failure = results[2]
     assert isinstance(failure, Failure)
     assert failure.reason.startswith("the worker ended with status -9 (killed; out of memory?)")
 
@@ -110,9 +110,9 @@ def test_a_model_that_hangs_is_stopped(tmp_path: Path, models: list[bytes], monk
         measure(host, models[0], models[1])
         hung = worker_id(host)
         host.timeout_s = 0.5
-        (found,) = measure(host, models[0], models[2])
-        assert isinstance(found, Failure)
-        assert "did not answer within 0.5" in found.reason
+        (result,) = measure(host, models[0], models[2])
+        assert isinstance(result, Failure)
+        assert "did not answer within 0.5" in result.reason
         with pytest.raises(ProcessLookupError):
             os.kill(hung, 0)
         assert isinstance(measure(host, models[0], models[1])[0], Samples)

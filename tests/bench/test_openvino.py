@@ -53,8 +53,8 @@ def test_openvino_computes_what_the_cpu_provider_computes(tmp_path: Path, head: 
     assert providers[0] == "OpenVINOExecutionProvider"
     assert len(samples) == 6
     assert min(samples) > 0
-    found, expected = np.load(tmp_path / "output.npy"), run(load(model), feeds)
+    computed, expected = np.load(tmp_path / "output.npy"), run(load(model), feeds)
     if head == "token-classification":
         shown = feeds["attention_mask"] == 1
-        found, expected = found[shown], expected[shown]
-    assert drift(found, expected).cosine > 0.99
+        computed, expected = computed[shown], expected[shown]
+    assert drift(computed, expected).cosine > 0.99

@@ -26,11 +26,11 @@ def test_results_cut_anywhere_count_as_far_as_they_go(bundle: Bundle, measured: 
             with pytest.raises(ResultsError, match="holds no results"):
                 read_results(path, plan)
             continue
-        found = read_results(path, plan)
+        results = read_results(path, plan)
         lines = sum(end <= cut for end in ends)
-        assert found.complete == (cut >= len(content))
-        assert found.visits == whole.visits[: lines - 1]
-        assert found.size_bytes == ends[lines - 1]
+        assert results.complete == (cut >= len(content))
+        assert results.visits == whole.visits[: lines - 1]
+        assert results.size_bytes == ends[lines - 1]
 
 
 @pytest.mark.slow
@@ -45,8 +45,8 @@ def test_a_byte_changed_by_hand_is_noticed(bundle: Bundle, measured: Path, data:
     path.write_bytes(content)
     whole = read_results(measured, plan)
     with contextlib.suppress(ResultsError):
-        found = read_results(path, plan)
-        assert (found.visits, found.fingerprint) == (whole.visits, whole.fingerprint)
+        results = read_results(path, plan)
+        assert (results.visits, results.fingerprint) == (whole.visits, whole.fingerprint)
 
 
 def change_first_sample(document: Document, value: Any) -> None:
@@ -116,7 +116,7 @@ def test_lines_moved_left_out_or_added_are_noticed(bundle: Bundle, measured: Pat
     with pytest.raises(ResultsError, match=f"line {len(lines) + 1}: nothing follows"):
         read_results(path, plan)
     documents = lines_of(measured)
-    good = next(one for one in documents[1:] if "model_ns" in one)
+    good = next(line for line in documents[1:] if "model_ns" in line)
     write_lines(path, plan, [documents[0], *[good] * (VISITS + 1)])
     with pytest.raises(ResultsError, match="line 4: more visits to"):
         read_results(path, plan)
@@ -140,14 +140,14 @@ def test_lines_that_are_no_json_object_are_refused(bundle: Bundle, measured: Pat
 
 
 def test_a_failures_reason_holds_nothing_that_a_terminal_obeys(bundle: Bundle, measured: Path, tmp_path: Path) -> None:
-    header, *rest = lines_of(measured)
-    failed = next(line for line in rest if "failed" in line)
+    header, *entries = lines_of(measured)
+    failed = next(line for line in entries if "failed" in line)
     write_lines(tmp_path / "results.jsonl", bundle[1], [header, failed | {"failed": "\x1b[2Jlong " + "x" * 9999}])
-    ((name, found),) = read_results(tmp_path / "results.jsonl", bundle[1]).visits
+    ((name, result),) = read_results(tmp_path / "results.jsonl", bundle[1]).visits
     assert name == "bad"
-    assert isinstance(found, Failure)
-    assert found.reason.startswith(" [2Jlong xxx")
-    assert len(found.reason) == 500
+    assert isinstance(result, Failure)
+    assert result.reason.startswith(" [2Jlong xxx")
+    assert len(result.reason) == 500
 
 
 def test_a_file_that_is_not_there_gets_a_sentence(bundle: Bundle, tmp_path: Path) -> None:

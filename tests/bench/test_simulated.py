@@ -51,9 +51,9 @@ SMALL = stating(uniform(hidden=192, layers=2, heads=6, ffn=512))
 def samples_of(
     host: SimulatedHost, model: bytes = SMALL, protocol: TimingProtocol = ROUNDS, *workloads: Workload, visit: int = 0
 ) -> Samples:
-    found = host.measure({"a": model}, Request(ANCHOR, Setup(), workloads or (WORKLOAD,), protocol), visit)["a"]
-    assert isinstance(found, Samples)
-    return found
+    result = host.measure({"a": model}, Request(ANCHOR, Setup(), workloads or (WORKLOAD,), protocol), visit)["a"]
+    assert isinstance(result, Samples)
+    return result
 
 
 def test_costs_lie_where_onnx_runtime_was_measured() -> None:
@@ -177,10 +177,10 @@ def test_rounds_end_as_the_protocol_says() -> None:
 def test_a_model_leaves_the_rounds_when_it_is_known() -> None:
     sizes = (8, 32, 128, 320)
     models = {str(size): stating(uniform(hidden=size)) for size in sizes}
-    found = SimulatedHost(seed=0).measure(
+    results = SimulatedHost(seed=0).measure(
         models, Request(ANCHOR, Setup(), (WORKLOAD,), TimingProtocol(0.005, 10, 2000, cap_s=None))
     )
-    taken = [found[str(size)] for size in sizes]
+    taken = [results[str(size)] for size in sizes]
     assert all(isinstance(samples, Samples) for samples in taken)
     rounds = [len(samples.model_ns[0]) for samples in taken if isinstance(samples, Samples)]
     assert len(set(rounds)) > 1
@@ -192,10 +192,12 @@ def test_exported_models_say_what_they_are() -> None:
     tensors = random_tensors(dimensions)
     subnets = random_subnets(make_space(), 3)
     models = {subnet.key: float_model(tensors, dimensions, subnet).SerializeToString() for subnet in subnets}
-    found = SimulatedHost(noise=0).measure(models, Request(ANCHOR, Setup(), (WORKLOAD,), TimingProtocol.fixed(1)))
+    results = SimulatedHost(noise=0).measure(models, Request(ANCHOR, Setup(), (WORKLOAD,), TimingProtocol.fixed(1)))
     for subnet in subnets:
         expected_ns = round(cost_ms(subnet.to_json(), WORKLOAD, Setup(), "fp32") * 1e6)
-        assert found[subnet.key] == Samples(((expected_ns,),), ((round(cost_ms(uniform(), WORKLOAD, Setup()) * 1e6),),))
+        assert results[subnet.key] == Samples(
+            ((expected_ns,),), ((round(cost_ms(uniform(), WORKLOAD, Setup()) * 1e6),),)
+        )
 
 
 def test_models_that_cannot_be_timed_cost_themselves_only() -> None:
@@ -210,9 +212,9 @@ def test_models_that_cannot_be_timed_cost_themselves_only() -> None:
         "no size": stating(uniform(ffn=0)),
     }
     with SimulatedHost() as host:
-        found = host.measure(models, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))
-    assert isinstance(found["good"], Samples)
-    reasons = {name: result.reason for name, result in found.items() if isinstance(result, Failure)}
+        results = host.measure(models, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))
+    assert isinstance(results["good"], Samples)
+    reasons = {name: result.reason for name, result in results.items() if isinstance(result, Failure)}
     assert reasons.keys() == models.keys() - {"good"}
     assert reasons["refused"].startswith("InvalidProtobuf")
     assert "no metadata property ortnas.subnet" in reasons["silent"]
@@ -236,10 +238,10 @@ def test_without_an_anchor_or_a_provider_nothing_can_be_timed() -> None:
 
 def test_the_same_model_under_two_names_is_timed_once() -> None:
     host = SimulatedHost()
-    found = host.measure({"a": SMALL, "b": SMALL, "anchor": ANCHOR}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))
-    assert found["a"] == found["b"] != found["anchor"]
+    results = host.measure({"a": SMALL, "b": SMALL, "anchor": ANCHOR}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))
+    assert results["a"] == results["b"] != results["anchor"]
     host.forget()
-    assert host.measure({"a": SMALL}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))["a"] != found["a"]
+    assert host.measure({"a": SMALL}, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))["a"] != results["a"]
 
 
 def test_it_introduces_itself_as_other_hosts_do() -> None:

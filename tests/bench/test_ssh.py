@@ -73,8 +73,8 @@ def test_the_worker_leaves_nothing_behind(server: Server, tmp_path: Path, models
 def test_a_connection_lost_between_measurements_is_made_again(server: Server, models: list[bytes]) -> None:
     with connect(server) as host:
         for _ in range(3):
-            found = host.measure({"model": models[1]}, beside(models[0]))
-            assert isinstance(found["model"], Samples)
+            results = host.measure({"model": models[1]}, beside(models[0]))
+            assert isinstance(results["model"], Samples)
             server.cut_connections()
         assert host.hello()["fingerprint"]
         server.cut_connections()
@@ -85,19 +85,19 @@ def test_a_connection_lost_while_measuring_costs_no_model(server: Server, tmp_pa
     marker = tmp_path / "cut"
     cut = _CUTS_ITS_CONNECTION.format(marker=str(marker)).strip()
     with connect(server, write_python(tmp_path, when_opened(models[2], cut))) as host:
-        found = host.measure({"a": models[1], "b": models[2]}, beside(models[0]))
+        results = host.measure({"a": models[1], "b": models[2]}, beside(models[0]))
     assert marker.exists()
-    assert all(isinstance(result, Samples) for result in found.values())
+    assert all(isinstance(result, Samples) for result in results.values())
 
 
 def test_a_model_that_kills_the_worker_there_costs_only_itself(
     server: Server, tmp_path: Path, models: list[bytes]
 ) -> None:
     with connect(server, write_python(tmp_path, when_opened(models[2], DIES))) as host:
-        found = host.measure({"a": models[1], "b": models[2]}, beside(models[0]))
-    assert isinstance(found["a"], Samples)
-    assert isinstance(found["b"], Failure)
-    assert "killed; out of memory?" in found["b"].reason
+        results = host.measure({"a": models[1], "b": models[2]}, beside(models[0]))
+    assert isinstance(results["a"], Samples)
+    assert isinstance(results["b"], Failure)
+    assert "killed; out of memory?" in results["b"].reason
 
 
 def test_a_host_that_is_gone_for_good_gets_a_sentence(server: Server, models: list[bytes]) -> None:
@@ -165,8 +165,8 @@ def test_a_python_that_is_not_there_is_said(server: Server) -> None:
 def test_what_a_login_script_prints_is_passed_over(server: Server, tmp_path: Path, models: list[bytes]) -> None:
     with connect(server, write_python(tmp_path, "print('Welcome!', flush=True)")) as host:
         assert host.hello()["fingerprint"]
-        found = host.measure({"model": models[1]}, beside(models[0]))
-    assert isinstance(found["model"], Samples)
+        results = host.measure({"model": models[1]}, beside(models[0]))
+    assert isinstance(results["model"], Samples)
 
 
 def test_an_ssh_that_is_not_there_and_a_name_that_is_an_option_get_a_sentence() -> None:

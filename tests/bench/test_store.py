@@ -49,9 +49,9 @@ def test_what_goes_in_comes_out(tmp_path: Path, batches: list[list[Measurement]]
             store.add(MIX, host, "int8", model, batch)
     added = [row for batch in batches for row in batch]
     with Store(path) as store:
-        found = store.measurements(MIX, "int8", model)
-        assert found == added
-        assert [row.measured_at for row in found] == [row.measured_at for row in added]
+        stored = store.measurements(MIX, "int8", model)
+        assert stored == added
+        assert [row.measured_at for row in stored] == [row.measured_at for row in added]
         assert store.targets() == [(MIX, host)] * bool(batches)
         assert sum(sum(summary.visits.values()) for summary in store.summary()) == len(added)
         for document in store.subnets():

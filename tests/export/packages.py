@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import shutil
@@ -15,11 +16,13 @@ from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.export.build import Exporter
-from ortnas.export.inference import model_outputs
+from ortnas.export.inference import Drift, model_outputs
 from ortnas.export.int8.recipes import recipe_named
+from ortnas.export.intervals import Interval, ScoreIntervals
 from ortnas.export.metrics import METRICS, suitable_metrics
-from ortnas.export.package.package import PackageContent, Sample, write_package
-from ortnas.export.package.verify import sample_part
+from ortnas.export.package.package import PackageContent, write_package
+from ortnas.export.package.record import Coverage, Facts, Latency, Origin, TrainingData
+from ortnas.export.package.sample import Sample
 from ortnas.nas.text import IGNORED, Example, encode, load_tokenizer
 from ortnas.nas.training.supernet import open_checkpoint
 from tests.networks import make_space, write_checkpoint
@@ -72,29 +75,29 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     if head == "masked-lm":
         mask = tokenizer.token_to_id("[MASK]")
         tokens = [
-            [[*row[:3], mask, *row[4:]], [IGNORED] * 3 + [row[3]] + [IGNORED] * len(row[4:])] for row in encoded.ids
+            ([*row[:3], mask, *row[4:]], [IGNORED] * 3 + [row[3]] + [IGNORED] * len(row[4:])) for row in encoded.ids
         ]
         examples = []
-    sample = Sample(metric, 0.0, [item.to_json() for item in examples], tokens, teacher)
-    part = sample_part(sample, tokenizer, {"labels": labels, "max_length": MAX_LENGTH})
+    sample = Sample(metric, 0.0, examples, tokens, teacher)
+    part = sample.part(tokenizer, MAX_LENGTH, labels)
     score = METRICS[metric](model_outputs(model, part.encoded, head), part)
     target = Target(fingerprint(), Setup(), (Workload(1, 16, supernet.dimensions.vocab_size),))
-    record = {
-        "precision": "int8",
-        "checkpoint": "random",
-        "recipe": exporter.recipe.to_json(),
-        "coverage": {"threshold": 0.99, "weight_integer_share": 1.0},
-        "drift": {"largest": 0.1, "mean": 0.01, "cosine": 0.999, "flips": 0.0},
-        "budget_ms": 1000.0,
-        "latency": {"measured_ms": 1.0, "spread_ms": 0.1, "predicted_ms": 1.1},
-        "report": {metric: score},
-        "intervals": {metric: {"score": {"value": score, "low": score - 0.03, "high": score + 0.02}}},
-        "data": {"source": "/somewhere/texts.tsv", "task": None, "texts": 300},
-        "origin": {"base_model": None, "licence": None},
-        "report_size": 32,
-        "target": target.to_json(),
-    }
-    return PackageContent("name", model, supernet, space.smallest, MAX_LENGTH, replace(sample, score=score), record)
+    facts = Facts(
+        precision="int8",
+        checkpoint="random",
+        recipe=exporter.recipe,
+        coverage=Coverage(threshold=0.99, weight_integer_share=1.0),
+        drift=Drift(largest=0.1, mean=0.01, cosine=0.999, flips=0.0),
+        budget_ms=1000.0,
+        latency=Latency(1.0, 0.1, predicted_ms=1.1, model_digest=hashlib.sha256(model).hexdigest()),
+        report={metric: score},
+        intervals={metric: ScoreIntervals(Interval(score, score - 0.03, score + 0.02), Interval(-0.01, -0.02, 0.0))},
+        data=TrainingData("/somewhere/texts.tsv", None, 300),
+        origin=Origin(None, None),
+        report_size=32,
+        target=target,
+    )
+    return PackageContent("name", model, supernet, space.smallest, MAX_LENGTH, replace(sample, score=score), facts)
 
 
 def write_exported(folder: Path, family: str, head: str, sentences: list[str]) -> Path:

@@ -29,11 +29,12 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from scipy.stats import spearmanr
 
 from ortnas.export.graph.model import float_model
-from ortnas.export.inference import Array, drift, model_outputs
-from ortnas.export.int8.calibration import METHODS, Calibration, Feeds, calibrate
+from ortnas.export.inference import drift, model_outputs
+from ortnas.export.int8.calibration import METHODS, Calibration, calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.export.int8.recipes import Recipe
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.console import Console
 from ortnas.nas.data import DataError, DataSource, Sizes, make_splits
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration, read_configuration
@@ -176,7 +177,7 @@ def by_onnxruntime(model: onnx.ModelProto, batches: Sequence[Feeds]) -> bytes:
 def open_run(folder: Path, data: Path, steps: int, console: Console) -> Run:
     """The run that holds the network fine-tuned on SST-2; trained here if it is not there yet."""
     if (folder / "supernet" / DESCRIPTION_FILE).is_file():
-        return Run(read_configuration(folder / "run.yaml", {"folder": str(folder)}), console)
+        return Run(read_configuration(folder / "resolved.yaml", {"folder": str(folder)}), console)
     document = {
         "checkpoint": CHECKPOINT,
         "folder": str(folder),

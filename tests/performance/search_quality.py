@@ -136,7 +136,7 @@ def live(run: Run, seeds: int, console: Console) -> dict[str, float]:
 
 
 def open_run(folder: Path, console: Console) -> Run:
-    return Run(read_configuration(folder / "run.yaml", {"folder": str(folder)}), console)
+    return Run(read_configuration(folder / "resolved.yaml", {"folder": str(folder)}), console)
 
 
 def record(run: Run, console: Console) -> None:

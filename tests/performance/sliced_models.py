@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
-    run = Run(read_configuration(arguments.run / "run.yaml", {"folder": str(arguments.run)}), console)
+    run = Run(read_configuration(arguments.run / "resolved.yaml", {"folder": str(arguments.run)}), console)
     count = 10 if arguments.quick else arguments.subnets
     space, part, head = run.models.supernet.space, run.models.part("search"), run.configuration.head
     subnets: list[Subnet] = [space.decode(genome) for genome in stratified(space, count, np.random.default_rng(SEED))]

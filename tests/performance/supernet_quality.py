@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
-    run = Run(read_configuration(arguments.run / "run.yaml", {"folder": str(arguments.run)}), console)
+    run = Run(read_configuration(arguments.run / "resolved.yaml", {"folder": str(arguments.run)}), console)
     supernet, teacher = load_network(run.folder.supernet), load_network(run.folder.teacher)
     search, report = run.models.part("search"), first(run.models.part("report"), arguments.texts)
 

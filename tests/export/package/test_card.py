@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Setup, Workload
+from ortnas.export.inference import Drift
+from ortnas.export.int8.recipes import recipe_named
 from ortnas.export.package.card import code, escaped, model_card
-from ortnas.export.package.package import read_record
+from ortnas.export.package.record import Coverage, Facts, Latency, Origin, TrainingData, read_record
 from ortnas.nas.text import load_tokenizer
 from tests.networks import make_dimensions, make_space
 
@@ -25,27 +30,23 @@ NASTY = (
     "",
     "`",
 )
-RECORD: dict[str, Any] = {
-    "precision": "int8",
-    "checkpoint": "org/bert",
-    "recipe": {"name": "avx2", "isa": "avx2"},
-    "coverage": {"weight_integer_share": 1.0},
-    "drift": {"largest": 0.1, "mean": 0.01, "cosine": 0.999},
-    "budget_ms": None,
-    "latency": {"measured_ms": 1.0, "spread_ms": 0.1, "p95_ms": 1.4, "predicted_ms": None},
-    "report": {"accuracy": 0.9},
-    "report_size": 32,
-    "target": {
-        "workloads": [{"batch": 1, "sequence": 16}],
-        "fingerprint": {"cpu": "a processor", "onnxruntime": "1.0"},
-        "setup": {"threads": 2},
-    },
-}
+TARGET = Target({"cpu": "a processor", "onnxruntime": "1.0"}, Setup(threads=2), (Workload(1, 16),))
+FACTS = Facts(
+    precision="int8",
+    checkpoint="org/bert",
+    recipe=recipe_named("avx2"),
+    coverage=Coverage(weight_integer_share=1.0),
+    drift=Drift(largest=0.1, mean=0.01, cosine=0.999, flips=0.0),
+    latency=Latency(measured_ms=1.0, spread_ms=0.1, p95_ms=1.4),
+    report={"accuracy": 0.9},
+    report_size=32,
+    target=TARGET,
+)
 
 
-def write_card(name: str = "card", labels: tuple[str, ...] = ("a", "b", "c"), **record: Any) -> str:
-    dimensions = make_dimensions("classification")
-    return model_card(name, dimensions, make_space().smallest, labels, 16, RECORD | record, ("'a'", [2, 5, 3]))
+def write_card(name: str = "card", labels: tuple[str, ...] = ("a", "b", "c"), **changes: Any) -> str:
+    dimensions, facts = make_dimensions("classification"), replace(FACTS, **changes)
+    return model_card(name, dimensions, make_space().smallest, labels, 16, facts, ("'a'", [2, 5, 3]))
 
 
 def parse(card: str) -> tuple[list[str], list[Any]]:
@@ -57,9 +58,9 @@ def parse(card: str) -> tuple[list[str], list[Any]]:
 
 def test_a_card_states_checkpoint_latency_score_and_interface(exported: Path) -> None:
     card, record = (exported / "README.md").read_text(), read_record(exported)
-    ((metric, score),) = record["report"].items()
+    ((metric, score),) = record.report.items()
     interval = f"{score:.4f} (95 % interval {score - 0.03:.4f} to {score + 0.02:.4f})"
-    facts = ("`random`", "1.00 ± 0.10 ms", "predict.py", metric.replace("_", " "), interval, *record["labels"])
+    facts = ("`random`", "1.00 ± 0.10 ms", "predict.py", metric.replace("_", " "), interval, *record.labels)
     for fact in (*facts, "latency budget of 1000.00 ms", "`texts.tsv`, 300 texts", "no card beside it states one"):
         assert fact in card
     session = onnxruntime.InferenceSession(str(exported / "model.onnx"))
@@ -69,7 +70,7 @@ def test_a_card_states_checkpoint_latency_score_and_interface(exported: Path) ->
         shape = ", ".join(map(str, item.shape))
         assert re.search(rf"^read    {item.name} +float32 \[{shape}\] ", card, re.MULTILINE)
     assert ("token_type_ids" in card) == ("token_type_ids" in [item.name for item in session.get_inputs()])
-    texts = ("Who is it?", "Hello world") if record["head"] == "span" else ("Hello world",)
+    texts = ("Who is it?", "Hello world") if record.head == "span" else ("Hello world",)
     assert f"has the ids {load_tokenizer(exported).encode(*texts).ids}" in card
 
 
@@ -79,9 +80,9 @@ def test_the_hub_reads_the_front_matter(exported: Path) -> None:
     assert data.pipeline_tag
     assert {"onnx", "int8", "ortnas"} <= set(data.tags)
     assert (data.license, data.base_model) == (None, None)
-    known = ModelCard(write_card(origin={"base_model": "org/bert", "licence": "apache-2.0"}))
-    assert (known.data.license, known.data.base_model) == ("apache-2.0", "org/bert")
-    assert "states the licence `apache-2.0`" in known.text
+    stated = ModelCard(write_card(origin=Origin("org/bert", "apache-2.0")))
+    assert (stated.data.license, stated.data.base_model) == ("apache-2.0", "org/bert")
+    assert "states the licence `apache-2.0`" in stated.text
 
 
 def test_nothing_is_claimed_that_the_record_leaves_out() -> None:
@@ -92,10 +93,10 @@ def test_nothing_is_claimed_that_the_record_leaves_out() -> None:
 
 @pytest.mark.parametrize("text", NASTY)
 def test_no_name_or_label_is_markup(text: str) -> None:
-    data = {"source": "texts", "task": "a task", "texts": 3}
+    data = TrainingData("texts", "a task", 3)
     usual, _ = parse(write_card(data=data))
-    target = RECORD["target"] | {"fingerprint": {"cpu": text, "onnxruntime": text}}
-    data = {"source": f"hub:{text}", "task": f"a task {text}", "texts": 3}
+    target = replace(TARGET, fingerprint={"cpu": text, "onnxruntime": text})
+    data = TrainingData(f"hub:{text}", f"a task {text}", 3)
     blocks, pieces = parse(write_card(text, (text, "b", "c"), checkpoint=f"hub:{text}", data=data, target=target))
     assert [kind for kind in blocks if kind != "inline"] == [kind for kind in usual if kind != "inline"]
     assert not {"html_inline", "link_open", "image"} & {piece.type for piece in pieces}

@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from ortnas.export.inference import load, run
-from ortnas.export.package.package import read_record
+from ortnas.export.package.record import read_record
 from ortnas.nas.text import Example, encode, load_tokenizer
 from tests.export.packages import CASES, MAX_LENGTH, write_exported
 
@@ -67,7 +67,7 @@ def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @needs_loaders
 def test_optimum_gives_the_tokens_and_outputs_that_we_give(package: Path, sentences: list[str]) -> None:
     record = read_record(package)
-    head = record["head"]
+    head = record.head
     texts = [(sentences[0][:12], sentences[1][:9]), (sentences[2][:20], sentences[3][:14])]
     found = answer_of(OPTIMUM, str(package), CLASSES[head], json.dumps(texts))
     encoded = encode(load_tokenizer(package), [Example(text, pair) for text, pair in texts], MAX_LENGTH)
@@ -84,8 +84,8 @@ def test_optimum_gives_the_tokens_and_outputs_that_we_give(package: Path, senten
         shown = feeds["attention_mask"] == 1
         given, expected = given[shown], expected[shown]
     np.testing.assert_allclose(given, expected, atol=1e-4)
-    if record["labels"]:
-        assert list(found["labels"].values()) == record["labels"]
+    if list(record.labels):
+        assert list(found["labels"].values()) == list(record.labels)
 
 
 @needs_loaders

@@ -18,7 +18,9 @@ import transformers
 from ortnas.bench.conditions import usable_processors
 from ortnas.export.inference import load, model_outputs, run
 from ortnas.export.metrics import Part, answer_texts, best_spans
-from ortnas.export.package.package import ODD_TEXTS, checksum, read_record, write_package
+from ortnas.export.package.package import write_package
+from ortnas.export.package.record import Coverage, Facts, Latency, PackageError, file_digest, read_record
+from ortnas.export.package.sample import ODD_TEXTS
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.spelling import checkpoint_config
@@ -41,14 +43,14 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, sentences: list[str])
     folder, content = tmp_path / "package", make_content(tmp_path, "bert", "classification", sentences)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     write_package(folder, content)
-    before = {path.name: checksum(path) for path in folder.iterdir()}
+    before = {path.name: file_digest(path) for path in folder.iterdir()}
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(content.model) // 2, hard))
     try:
         with pytest.raises(OSError, match="too large"):
             write_package(folder, content)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert {path.name: checksum(path) for path in folder.iterdir()} == before
+    assert {path.name: file_digest(path) for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
 
@@ -62,17 +64,23 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path, sentences: l
 
 def test_a_record_of_the_least_makes_a_package_that_claims_no_more(tmp_path: Path, sentences: list[str]) -> None:
     content = make_content(tmp_path, "bert", "classification", sentences)
-    record = {key: content.record[key] for key in ("precision", "recipe", "target")}
-    record["latency"] = {"measured_ms": 1.0, "spread_ms": 0.1}
-    write_package(tmp_path / "package", replace(content, record=record))
-    read = read_record(tmp_path / "package")
-    assert read["checkpoint"] == str(tmp_path / "checkpoint")
-    assert (read["budget_ms"], read["coverage"]) == (None, {"threshold": None})
+    facts = Facts(precision="int8", recipe=content.facts.recipe, target=content.facts.target, latency=Latency(1.0, 0.1))
+    write_package(tmp_path / "package", replace(content, facts=facts))
+    record = read_record(tmp_path / "package")
+    assert record.checkpoint == str(tmp_path / "checkpoint")
+    assert (record.budget_ms, record.coverage) == (None, Coverage())
     card = (tmp_path / "package" / "README.md").read_text()
     assert "* latency: 1.00 ± 0.10 ms (median and half the interquartile\n  range)\n" in card
     assert "* quantization: recipe `avx512_vnni`\n" in card
     for claim in ("budget", "score", "report", "predicted", "None", "Training data"):
         assert claim not in card
+
+
+def test_only_the_model_that_was_timed_is_packaged(tmp_path: Path, sentences: list[str]) -> None:
+    content = make_content(tmp_path, "bert", "classification", sentences)
+    with pytest.raises(PackageError, match=r"^name: the model to package has the SHA-256 \w{12}\.\.\., the one"):
+        write_package(tmp_path / "package", replace(content, model=content.model + b"\0"))
+    assert [path.name for path in tmp_path.iterdir() if "package" in path.name] == []
 
 
 def test_a_bare_session_loads_the_model(exported: Path) -> None:
@@ -102,7 +110,7 @@ def test_predict_runs_alone_and_gives_the_same_outputs(exported: Path, sentences
 
 
 def test_predict_prints_plain_values(exported: Path) -> None:
-    head = read_record(exported)["head"]
+    head = read_record(exported).head
     text = "he was in [MASK] and it was the [MASK]." if head == "masked-lm" else "he was in it, with them."
     command = [sys.executable, str(exported / "predict.py"), *(["he was?", text] if head == "span" else [text])]
     answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -181,7 +189,7 @@ def test_predict_pads_with_the_tokenizers_own_token(exported: Path, sentences: l
     model = load_predict(exported).Model(exported)
     short, long = model.tokenizer.encode_batch([sentences[0][:4], sentences[1]])
     assert len(short.ids) == len(long.ids)
-    roberta_like = read_record(exported)["head"] in ("regression", "token-classification")
+    roberta_like = read_record(exported).head in ("regression", "token-classification")
     assert short.ids[-1] == (1 if roberta_like else 0)
     assert short.attention_mask[-1] == 0
 

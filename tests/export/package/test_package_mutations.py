@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ortnas.export.package.package import PackageError
+from ortnas.export.package.record import PackageError
 from ortnas.export.package.verify import verify
 from ortnas.nas.text import TokenizerError
 from tests.export.packages import change_record, copy_of, write_exported

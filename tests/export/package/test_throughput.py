@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ortnas.export.package.package import PackageError
+from ortnas.export.package.record import PackageError
 from ortnas.export.package.throughput import LoadError, drive
 from tests.export.packages import write_exported
 

@@ -10,7 +10,8 @@ import pytest
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from ortnas.export.package.package import PackageError, read_record, read_sample
+from ortnas.export.package.record import PackageError, read_record
+from ortnas.export.package.sample import read_sample
 from ortnas.export.package.verify import verify
 from ortnas.nas.cli import app
 from tests.export.packages import change_record, copy_of
@@ -93,6 +94,14 @@ def test_a_changed_byte_and_a_missing_file_fail(classifier_package: Path, tmp_pa
     assert checksums.detail == "model.onnx was changed"
 
 
+def test_a_model_that_was_not_timed_fails(classifier_package: Path, tmp_path: Path) -> None:
+    package = copy_of(classifier_package, tmp_path)
+    latency = json.loads((package / "ortnas.json").read_text())["latency"]
+    change_record(package, latency=latency | {"model_digest": "0" * 64})
+    failed = {check.name: check.detail for check in verify(package) if check.state == "fail"}
+    assert failed == {"checksums": "model.onnx is not the model that was timed"}
+
+
 def test_the_command_answers_by_exit_status_json_and_sentence(
     classifier_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +137,7 @@ def test_files_that_were_not_exported_only_warn(classifier_package: Path, tmp_pa
 
 def test_another_release_of_onnx_runtime_warns_once(classifier_package: Path, tmp_path: Path) -> None:
     package = copy_of(classifier_package, tmp_path)
-    target = read_record(package)["target"]
+    target = read_record(package).target.to_json()
     change_record(package, target=target | {"fingerprint": target["fingerprint"] | {"onnxruntime": "1.2.3"}})
     checks = {check.name: check for check in verify(package)}
     assert (checks["ONNX Runtime"].state, checks["host"].state) == ("warn", "pass")
@@ -195,7 +204,7 @@ def test_the_exit_status_is_3_where_nothing_can_be_told_and_1_where_something_el
     assert (done.exit_code, json.loads(done.stdout)["verdict"]) == (3, "cannot tell")
     assert len(json.loads(done.stdout)["load"]) == 4
     # Another host is told, and held to nothing.
-    target = read_record(package)["target"]
+    target = read_record(package).target.to_json()
     change_record(package, target=target | {"fingerprint": target["fingerprint"] | {"cpu": "another"}})
     assert CliRunner().invoke(app, ["verify", str(package)]).exit_code == 0
     change_record(package, target=target)
@@ -213,7 +222,7 @@ def test_too_slow_fails_here_and_warns_elsewhere(classifier_package: Path, tmp_p
     package = copy_of(classifier_package, tmp_path)
     change_record(package, budget_ms=1e-6)
     assert states(package)["latency"] == "fail"
-    target = read_record(package)["target"]
+    target = read_record(package).target.to_json()
     change_record(package, target=target | {"fingerprint": target["fingerprint"] | {"cpu": "another"}})
     assert (states(package)["host"], states(package)["latency"]) == ("warn", "warn")
 
@@ -223,8 +232,8 @@ def test_a_model_that_answers_differently_fails(classifier_package: Path, tmp_pa
     sample = json.loads((package / "sample.json").read_text())
     sample["score"] += 0.5
     (package / "sample.json").write_text(json.dumps(sample))
-    record = read_record(package)
-    checksums = {name: value for name, value in record["checksums"].items() if name != "sample.json"}
+    digests = read_record(package).file_digests
+    checksums = {name: digest for name, digest in digests.items() if name != "sample.json"}
     change_record(package, checksums=checksums)
     assert states(package)["score"] == "fail"
 

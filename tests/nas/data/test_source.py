@@ -139,7 +139,7 @@ def test_few_ragged_rows_are_left_out_and_many_are_an_error(tmp_path: Path) -> N
         ),
         (
             "tsv.gz",
-            gzip.compress(b"text\tlabel\na\t1\n" * 99)[:40],
+            gzip.compress(b"text\tlabel\na\t1\n" * 99, mtime=0)[:40],
             "train.tsv.gz: cannot be read: Compressed file ended",
         ),
         ("tsv.gz", b"text\tlabel\n", "train.tsv.gz: cannot be read: Not a gzipped file"),

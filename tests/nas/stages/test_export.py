@@ -13,8 +13,8 @@ import yaml
 
 from ortnas.export import build
 from ortnas.export.build import ExportError
-from ortnas.export.package.package import PackageError, read_record
-from ortnas.export.package.upload import HubError
+from ortnas.export.package.hub import HubError
+from ortnas.export.package.record import PackageError, read_record
 from ortnas.export.size import subnet_bytes
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.files import write_json
@@ -24,6 +24,7 @@ from ortnas.nas.stages.commands import deliver, train
 from ortnas.nas.stages.further_training import refined_folder
 from ortnas.nas.stages.scoring import make_scorer
 from tests.nas.stages.small_runs import open_run
+from tests.search.results import make_result
 
 
 @pytest.fixture
@@ -40,11 +41,9 @@ def run(trained: Path, tmp_path: Path) -> Iterator[Run]:
 def write_winner(run: Run, budget: str, scored_with: str) -> Subnet:
     """As a search writes it down."""
     space = run.models.supernet.space
-    genome = space.sample(1, np.random.default_rng(5))[0]
-    winner = {"genome": genome.tolist(), "score": 0.5, "predicted_ms": 0.1}
-    document = {"budget": budget, "budget_ms": 0.2, "scored_with": scored_with, "winner": winner}
-    write_json(run.folder.search(budget) / "search.json", document)
-    return space.decode(genome)
+    winner = space.decode(space.sample(1, np.random.default_rng(5))[0])
+    make_result(space, winner, budget, scored_with, score=0.5).write(run.folder.search(budget))
+    return winner
 
 
 @pytest.mark.slow
@@ -58,10 +57,12 @@ def test_any_subnet_becomes_a_package_that_claims_no_search(run: Run, tmp_path: 
     assert done["packages"] == [str(folder) for folder in folders]
     for folder, row in zip(folders, done["rows"][2:], strict=True):
         record = read_record(folder)
-        assert (record["budget"], record["budget_ms"], record["latency"]["predicted_ms"]) == (None, None, None)
-        assert record["latency"]["measured_ms"] == row["measured_ms"]
-        assert record["intervals"] == row["intervals"]
-        assert record["data"]["texts"] == run.models.data.counts["training"]
+        assert (record.budget, record.budget_ms, record.latency.predicted_ms) == (None, None, None)
+        assert record.latency.measured_ms == row["measured_ms"]
+        assert record.to_json()["intervals"] == row["intervals"]
+        assert record.latency.model_digest == row["model_digest"]
+        assert record.data is not None
+        assert record.data.texts == run.models.data.counts["training"]
         card = (folder / "README.md").read_text()
         assert "95 % interval" in card
         for claim in ("budget", "winner", "search", "predicted"):
@@ -79,8 +80,8 @@ def test_a_winner_keeps_its_budget_and_further_training_its_weights(run: Run) ->
     (folder,) = map(Path, deliver(run, ["2x"])["packages"])
     assert folder == run.folder.path / "packages" / f"int8-{winner.key}"
     record = read_record(folder)
-    assert (record["budget"], record["budget_ms"], record["search_score"]) == ("2x", 0.2, 0.5)
-    assert "winner of a search under a latency budget of 0.20 ms" in (folder / "README.md").read_text()
+    assert (record.budget, record.budget_ms, record.search_score) == ("2x", 1.6, 0.5)
+    assert "winner of a search under a latency budget of 1.60 ms" in (folder / "README.md").read_text()
 
     target = refined_folder(run.folder, winner, quantization_aware=False)
     shutil.copytree(run.folder.supernet, target)
@@ -90,8 +91,8 @@ def test_a_winner_keeps_its_budget_and_further_training_its_weights(run: Run) ->
     done = deliver(run, ["2x"])
     assert done["rows"][-1]["name"] == f"{winner.key} trained further"
     record = read_record(folder)
-    assert record["provenance"]["refinement"] == {"steps": 7}
-    assert "search_score" not in record
+    assert record.provenance["refinement"] == {"steps": 7}
+    assert "search_score" not in record.to_json()
 
 
 def test_what_cannot_be_packaged_is_said_before_any_work(

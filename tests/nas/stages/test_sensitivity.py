@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,18 +15,18 @@ import torch
 import transformers
 import yaml
 
-from ortnas.nas.console import Console
 from ortnas.nas.files import read_lines
-from ortnas.nas.run.configuration import ConfigurationError, check_configuration
+from ortnas.nas.run.configuration import ConfigurationError
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.commands import sensitivity, train
+from ortnas.nas.stages.commands import sensitivity
 from ortnas.nas.stages.variants import Variants, added_ms, error_ms
+from tests.nas.stages.small_runs import open_run, train_run
 from tests.networks import write_bert
 
 SENSITIVE = "layers/1/ffn/out"
 
 
-def write_sensitive_bert(folder: Path) -> Path:
+def write_sensitive_bert(folder: Path) -> None:
     """In the second layer one FFN neuron is always a thousand times as active as the others, and its weights are as
     much smaller: nothing to fp32, while the steps of an INT8 range that holds it are larger than all the others."""
     write_bert(folder)
@@ -39,37 +38,13 @@ def write_sensitive_bert(folder: Path) -> Path:
         layer.intermediate.dense.bias[5] = 4000.0
         layer.output.dense.weight[:, 5] *= 1e-4
     model.save_pretrained(folder)
-    return folder
-
-
-def open_run(folder: Path, **changes: Any) -> Run:
-    document = yaml.safe_load((folder / "run.yaml").read_text())
-    return Run(check_configuration(document | changes, "test"), Console(to_stderr=True))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Path:
     folder = tmp_path_factory.mktemp("sensitive")
-    (folder / "corpus.txt").write_text("\n".join(sentences))
-    document = {
-        "checkpoint": str(write_sensitive_bert(folder / "bert")),
-        "head": "embedding",
-        "folder": str(folder / "run"),
-        "data": {
-            "source": str(folder / "corpus.txt"),
-            "max_length": 16,
-            "calibration_size": 16,
-            "search_size": 64,
-            "report_size": 32,
-        },
-        "training": {"steps": 0, "batch_size": 8, "importance_texts": 16},
-        "target": {"sequence": 16},
-        "bench": {"cap_s": 0.05},
-    }
-    (folder / "run.yaml").write_text(yaml.safe_dump(document))
-    run = open_run(folder)
-    train(run)
-    run.close()
+    write_sensitive_bert(folder / "bert")
+    train_run(folder, sentences, {}, {"cap_s": 0.05}, search_size=64)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Uploading packages to the Hugging Face hub."""
+"""Packages on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def push(packages: Sequence[Path], name: str) -> list[str]:
     """
     from huggingface_hub import HfApi
 
-    hub, addresses = HfApi(), []
+    interface, addresses = HfApi(), []
     for package in packages:
-        wanted = name if len(packages) == 1 else f"{name}-{package.name}"
-        with _in_a_sentence(f"{package}: not uploaded as {wanted}"):
-            created = hub.create_repo(wanted, repo_type="model", private=True, exist_ok=True)
-            hub.upload_folder(
-                repo_id=created.repo_id,
+        hub_name = name if len(packages) == 1 else f"{name}-{package.name}"
+        with _in_a_sentence(f"{package}: not uploaded as {hub_name}"):
+            repository = interface.create_repo(hub_name, repo_type="model", private=True, exist_ok=True)
+            interface.upload_folder(
+                repo_id=repository.repo_id,
                 folder_path=package,
                 commit_message=f"{package.name}, exported by ortnas",
                 ignore_patterns=["__pycache__/*"],
             )
-        addresses.append(str(created))
+        addresses.append(str(repository))
     return addresses
 
 

@@ -1,0 +1,355 @@
+"""A package's record, ``ortnas.json``: what the package is, what was measured of it, and the digests of its files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ortnas.bench.target import Target
+from ortnas.export.inference import Drift
+from ortnas.export.int8.recipes import Recipe
+from ortnas.export.intervals import ScoreIntervals
+from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.failures import OrtnasError
+from ortnas.nas.files import parse_json, write_json
+from ortnas.nas.wording import said, shown
+
+FORMAT = 5
+RECORD_FILE = "ortnas.json"
+MODEL_FILE = "model.onnx"
+_LONGEST_NAME = 200
+_MISSING: Any = object()
+_NUMBER = (int, float)
+_NUMBER_OR_NONE = (int, float, type(None))
+_TEXT_OR_NONE = (str, type(None))
+# Here None says something: no budget, no threshold, not predicted. What else is None is not known, and left out.
+_TELLING_NONES = (
+    "budget",
+    "budget_ms",
+    "activation",
+    "null_threshold",
+    "predicted_ms",
+    "threshold",
+    "task",
+    "base_model",
+    "licence",
+)
+
+
+class PackageError(OrtnasError, ValueError):
+    """A folder that is no usable package."""
+
+
+class _DamagedError(ValueError):
+    """An entry that is missing or of another kind."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is missing or damaged; export it again")
+
+
+class _TargetError(ValueError):
+    """An entry that describes no target; the message says why."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What the model took where the package was made: median, half the interquartile range, 95th percentile.
+
+    ``predicted_ms`` is None where no predictor was asked. ``speed_up`` is to the full model at the same precision.
+    ``visits`` are the raw samples, as ``bench.timing.Samples`` writes them. ``model_digest`` is the SHA-256 of the
+    model that was timed.
+    """
+
+    measured_ms: float
+    spread_ms: float
+    p95_ms: float | None = None
+    predicted_ms: float | None = None
+    speed_up: float | None = None
+    visits: Sequence[Mapping[str, Any]] | None = None
+    model_digest: str | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Latency:
+        return cls(
+            _entry(document, "latency.measured_ms", _NUMBER),
+            _entry(document, "latency.spread_ms", _NUMBER),
+            _entry(document, "latency.p95_ms", _NUMBER_OR_NONE, None),
+            _entry(document, "latency.predicted_ms", _NUMBER_OR_NONE, None),
+            _entry(document, "latency.speed_up", _NUMBER_OR_NONE, None),
+            _entry(document, "latency.visits", (list, type(None)), None),
+            _entry(document, "latency.model_digest", _TEXT_OR_NONE, None),
+        )
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What of the model runs in integer kernels, as shares of multiply-adds, and what is demanded of the weight
+    products (``threshold``, None where nothing is)."""
+
+    threshold: float | None = None
+    integer_share: float | None = None
+    weight_integer_share: float | None = None
+    operators: Mapping[str, int] | None = None
+    float_weight_products: Sequence[str] | None = None
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Coverage:
+        return cls(
+            _entry(document, "coverage.threshold", _NUMBER_OR_NONE),
+            _entry(document, "coverage.integer_share", _NUMBER_OR_NONE, None),
+            _entry(document, "coverage.weight_integer_share", _NUMBER_OR_NONE, None),
+            _entry(document, "coverage.operators", (dict, type(None)), None),
+            _entry(document, "coverage.float_weight_products", (list, type(None)), None),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Where the supernet's texts came from; ``task`` is None where they belong to none."""
+
+    source: str
+    task: str | None
+    texts: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """``base_model``: the checkpoint's name on the hub, None for a local folder. ``licence``: the hub's identifier of
+    it as the checkpoint's own card states it, None where it states none."""
+
+    base_model: str | None
+    licence: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a packaged model beside its network.
+
+    ``report`` are the scores on the ``report_size`` texts that nothing was chosen on, by metric. ``budget`` is as it
+    was asked for (``2x``), ``budget_ms`` what it came to; ``search_score`` the winner's while it was searched.
+    ``null_threshold``: by how much the score of no answer has to exceed the best answer's, None where there always is
+    one. ``provenance`` is the supernet's. ``activation`` is what a cross-encoder's library makes of its logit.
+    """
+
+    precision: str
+    recipe: Recipe
+    target: Target
+    latency: Latency
+    checkpoint: str | None = None
+    provenance: Mapping[str, Any] | None = None
+    budget: str | None = None
+    budget_ms: float | None = None
+    search_score: float | None = None
+    metric: str | None = None
+    null_threshold: float | None = None
+    activation: str | None = None
+    report: Mapping[str, float] = field(default_factory=dict)
+    report_size: int | None = None
+    intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict)
+    drift: Drift | None = None
+    coverage: Coverage = Coverage()
+    data: TrainingData | None = None
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageRecord(Facts):
+    """All of ``ortnas.json``. ``release`` is that of ortnas that wrote it; ``file_digests`` holds the SHA-256 of every
+    other file; ``token_digest`` is what ``export.package.sample.token_digest`` gives."""
+
+    release: str
+    name: str
+    subnet: Subnet
+    head: str
+    labels: tuple[str, ...]
+    max_length: int
+    token_digest: str
+    file_digests: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what is not known."""
+        facts = {item.name: _plain(getattr(self, item.name)) for item in fields(Facts)}
+        return {
+            "format": FORMAT,
+            "ortnas": self.release,
+            "name": self.name,
+            "subnet_key": self.subnet.key,
+            "subnet": self.subnet.to_json(),
+            "head": self.head,
+            "labels": list(self.labels),
+            "max_length": self.max_length,
+            "token_digest": self.token_digest,
+            **_without_unknown(facts),
+            "recipe": self.recipe.to_json(),
+            "target": self.target.to_json(),
+            "provenance": dict(self.provenance or {}),
+            "checksums": dict(self.file_digests),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PackageRecord:
+        """Raises ValueError with what is missing or damaged."""
+        return cls(
+            release=_entry(document, "ortnas", str, "?"),
+            name=_entry(document, "name", str, ""),
+            subnet=_part(document, "subnet", Subnet.from_json),
+            head=_head(document),
+            labels=tuple(_texts(document, "labels")),
+            max_length=_entry(document, "max_length", int),
+            token_digest=_entry(document, "token_digest", str),
+            file_digests=_digests(document),
+            precision=_entry(document, "precision", str),
+            recipe=_recipe(document),
+            target=_target(document),
+            latency=Latency.from_json(document),
+            checkpoint=_entry(document, "checkpoint", _TEXT_OR_NONE, None),
+            provenance=_entry(document, "provenance", dict, {}),
+            budget=_entry(document, "budget", _TEXT_OR_NONE, None),
+            budget_ms=_entry(document, "budget_ms", _NUMBER_OR_NONE),
+            search_score=_entry(document, "search_score", _NUMBER_OR_NONE, None),
+            metric=_entry(document, "metric", _TEXT_OR_NONE, None),
+            null_threshold=_entry(document, "null_threshold", _NUMBER_OR_NONE, None),
+            activation=_entry(document, "activation", _TEXT_OR_NONE, None),
+            report=_numbers(document, "report"),
+            report_size=_entry(document, "report_size", (int, type(None)), None),
+            intervals=_intervals(document),
+            drift=_part(document, "drift", lambda part: Drift(**part), None),
+            coverage=Coverage.from_json(document),
+            data=_part(document, "data", lambda part: TrainingData(**part), None),
+            origin=_part(document, "origin", lambda part: Origin(**part), None),
+        )
+
+
+def write_record(folder: Path, record: PackageRecord) -> None:
+    write_json(folder / RECORD_FILE, record.to_json())
+
+
+def read_record(folder: Path) -> PackageRecord:
+    """Raises PackageError where the folder is no package, or one of another format."""
+    file = folder / RECORD_FILE
+    try:
+        document: Any = parse_json(file.read_text(encoding="utf-8"))
+        number = document["format"]
+        if type(number) is not int:
+            raise TypeError(f"its format is {shown(number)}")
+    except FileNotFoundError:
+        raise PackageError(f"{folder} is not a package: it holds no {RECORD_FILE}") from None
+    except NotADirectoryError:
+        raise PackageError(f"{folder} is a file; a package is a folder") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PackageError(f"{file} cannot be read: {said(error)}") from error
+    if number > FORMAT:
+        raise PackageError(
+            f"{folder}: package format {shown(number)} is newer than this release's {FORMAT}; update ortnas"
+        )
+    if number < FORMAT:
+        raise PackageError(f"{folder}: package format {shown(number)} is of an older release; export it again")
+    try:
+        return PackageRecord.from_json(document)
+    except _DamagedError as error:
+        raise PackageError(f"{file}: {error}") from error
+    except _TargetError as error:
+        raise PackageError(f"{folder}: its record names no target that can be read: {error}") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """JSON of a fact: values with fields become objects without what is not known."""
+    if isinstance(value, Latency | Coverage | Drift | TrainingData | Origin | ScoreIntervals):
+        return _without_unknown(asdict(value))
+    return {name: _plain(part) for name, part in value.items()} if isinstance(value, Mapping) else value
+
+
+def _without_unknown(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entries.items() if value is not None or name in _TELLING_NONES}
+
+
+def _entry(document: Any, path: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
+    """The value at a dotted path. Raises _DamagedError where it is of another kind, or missing without a default."""
+    value = document
+    for key in path.split("."):
+        value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
+    if value is _MISSING and default is not _MISSING:
+        return default
+    if not isinstance(value, kind):
+        raise _DamagedError(path)
+    return value
+
+
+def _part(document: Any, name: str, read: Any, default: Any = _MISSING) -> Any:
+    """What ``read`` makes of an object; ``default`` where it is missing."""
+    part = _entry(document, name, dict, default)
+    if part is default:
+        return default
+    try:
+        return read(part)
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise _DamagedError(name) from error
+
+
+def _target(document: Any) -> Target:
+    try:
+        target = Target.from_json(_entry(document, "target", dict))
+    except _DamagedError:
+        raise
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise _TargetError(said(error)) from error
+    if not target.workloads:
+        raise _TargetError("it has no workloads")
+    return target
+
+
+def _recipe(document: Any) -> Recipe:
+    _texts(document, "recipe.keep_float")
+    recipe: Recipe = _part(document, "recipe", Recipe.from_json)
+    return recipe
+
+
+def _head(document: Any) -> str:
+    head: str = _entry(document, "head", str)
+    if head not in HEADS:
+        raise _DamagedError("head")
+    return head
+
+
+def _texts(document: Any, path: str) -> list[str]:
+    texts: list[str] = _entry(document, path, list)
+    if not all(isinstance(text, str) for text in texts):
+        raise _DamagedError(path)
+    return texts
+
+
+def _numbers(document: Any, path: str) -> dict[str, float]:
+    numbers: dict[str, float] = _entry(document, path, dict, {})
+    if not all(isinstance(number, _NUMBER) for number in numbers.values()):
+        raise _DamagedError(path)
+    return numbers
+
+
+def _intervals(document: Any) -> dict[str, ScoreIntervals]:
+    def read(part: Mapping[str, Any]) -> dict[str, ScoreIntervals]:
+        return {name: ScoreIntervals.from_json(both) for name, both in part.items()}
+
+    intervals: dict[str, ScoreIntervals] = _part(document, "intervals", read, {})
+    return intervals
+
+
+def _digests(document: Any) -> dict[str, str]:
+    digests: dict[str, str] = _entry(document, "checksums", dict)
+    if not all(map(_is_file_name, digests)):
+        raise _DamagedError("checksums")
+    return digests
+
+
+def _is_file_name(name: str) -> bool:
+    """Of a file in the package, as file systems take it."""
+    parts = name.split("/")
+    return name.isprintable() and len(name) <= _LONGEST_NAME and all(parts) and ".." not in parts
