@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -19,6 +19,7 @@ from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.export.int8.recipes import Recipe
 from ortnas.export.int8.slicing import QuantizedSupernet
+from ortnas.export.model_cache import ModelCache
 from ortnas.export.size import subnet_bytes
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.layout import Dimensions
@@ -44,6 +45,7 @@ class Exporter:
     supernet: SupernetFolder
     recipe: Recipe
     calibration: Sequence[Feeds]
+    _models: ModelCache = field(default_factory=ModelCache, init=False, repr=False, compare=False)
 
     @cached_property
     def quantized_supernet(self) -> QuantizedSupernet:
@@ -63,11 +65,14 @@ class Exporter:
         return content
 
     def build(self, subnet: Subnet, precision: Precision) -> bytes:
-        """A serialized ONNX model: float32, or INT8 calibrated on its own.
+        """A serialized ONNX model: float32, or INT8 calibrated on its own. Of those built last, each is built once.
 
         Raises ExportError where the float graph and the network differ by more than 1e-4, and where the model is too
         large for one file.
         """
+        return self._models.get((subnet.key, precision), lambda: self._build(subnet, precision))
+
+    def _build(self, subnet: Subnet, precision: Precision) -> bytes:
         self.check_size(subnet, precision)
         graph = build_graph(self.supernet.tensors, self.supernet.dimensions, subnet)
         content: bytes

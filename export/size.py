@@ -17,6 +17,8 @@ Vector = npt.NDArray[np.float64]
 # Nodes and names, in bytes: of the embeddings and the head, and of each layer.
 _FLOAT_NODES = 3_100, 4_600
 _INTEGER_NODES = 5_000, 10_660
+# By so much a file may be larger.
+SIZE_ERROR_BYTES = 8_000
 
 
 def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe | None) -> Vector:

@@ -87,7 +87,7 @@ def fit_model(measured: Measurements, start: Vector, rounds: int) -> Model:
     if not rounds:
         return Model(prior)
     residual = np.log(measured.latency_ms / prior.latency_ms(measured.terms))
-    return Model(prior, fit_trees(measured.sizes, residual, prior.spread, measured.errors, rounds), 1.0)
+    return Model(prior, fit_trees(measured.sizes, residual, prior.scatter, measured.errors, rounds), 1.0)
 
 
 def bounded(measured: Measurements, fit_rows: Callable[[Measurements], Model], level: float) -> tuple[Model, float]:

@@ -40,7 +40,7 @@ def save_predictor(folder: Path, predictor: Predictor) -> None:
         "inputs": predictor.inputs,
         "terms": list(TERMS),
         "sizes": list(SIZES),
-        "prior": {"prices": prior.prices.tolist(), "spread": prior.spread, "root": prior.root.tolist()},
+        "prior": {"prices": prior.prices.tolist(), "spread": prior.scatter, "root": prior.root.tolist()},
         "share": predictor.model.share,
         "factor": predictor.factor,
         "level": predictor.level,

@@ -53,7 +53,7 @@ class Measurements:
         """Without what a fit of the prior from prices ``start`` calls impossible."""
         prior = fit_prior(self.terms, self.latency_ms, self.errors, start)
         distance = np.abs(np.log(self.latency_ms / prior.latency_ms(self.terms)))
-        far = distance > max(np.log(_OUTLIER_FACTOR), _OUTLIER_DEVIATIONS * prior.spread)
+        far = distance > max(np.log(_OUTLIER_FACTOR), _OUTLIER_DEVIATIONS * prior.scatter)
         if far.mean() > _MOST_OUTLIERS:
             return self
         return replace(self.rows(~far), outliers=int(far.sum()))

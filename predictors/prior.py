@@ -17,7 +17,7 @@ FREEDOM = 1.5
 _HUBER = 1.345
 _ITERATIONS, _CONVERGED = 20, 1e-3
 # Whatever the residuals say, measurements are not known better than this, nor so badly that they say nothing.
-_LEAST_SPREAD, _MOST_SPREAD, _FIRST_SPREAD = 0.003, 1.0, 0.1
+_LEAST_SCATTER, _MOST_SCATTER, _FIRST_SCATTER = 0.003, 1.0, 0.1
 # The median of absolute normal deviates, inverted.
 _MAD_TO_DEVIATION = 1.4826
 
@@ -26,12 +26,12 @@ _MAD_TO_DEVIATION = 1.4826
 class Prior:
     """Latency as the sum of terms times non-negative prices in ms, (terms,).
 
-    ``spread`` is by how much measurements usually differ from it, as a share; ``root`` (terms, terms) is a square root
+    ``scatter`` is by how much measurements usually differ from it, as a share; ``root`` (terms, terms) is a square root
     of the prices' posterior covariance.
     """
 
     prices: Vector
-    spread: float
+    scatter: float
     root: Matrix
 
     def latency_ms(self, terms: Matrix) -> Vector:
@@ -45,7 +45,7 @@ class Prior:
         """
         projected = terms @ self.root
         unsure = np.einsum("ij,ij->i", projected, projected) / latency_ms**2
-        deviation: Vector = np.sqrt(self.spread**2 + unsure)
+        deviation: Vector = np.sqrt(self.scatter**2 + unsure)
         return deviation
 
 
@@ -64,14 +64,14 @@ def fit_prior(
     count = terms.shape[1]
     if freedom == 0:
         residual = np.log(latency_ms / scaled.sum(1))
-        spread = _spread(residual, _LEAST_SPREAD)
-        return Prior(unit, spread, np.outer(unit, np.eye(count)[0]) * spread / np.sqrt(len(latency_ms)))
+        scatter = _scatter(residual, _LEAST_SCATTER)
+        return Prior(unit, scatter, np.outer(unit, np.eye(count)[0]) * scatter / np.sqrt(len(latency_ms)))
     variance = np.zeros(len(latency_ms)) if errors is None else errors**2
     # The last unknown is the common factor that all prices are held near.
     held = np.hstack([np.eye(count), -np.ones((count, 1))]) / freedom
-    predicted, spread = scaled.sum(1), _FIRST_SPREAD
+    predicted, scatter = scaled.sum(1), _FIRST_SCATTER
     for _ in range(_ITERATIONS):
-        deviation = np.sqrt(spread**2 + variance)
+        deviation = np.sqrt(scatter**2 + variance)
         ratio = latency_ms / predicted
         distance = np.maximum(np.abs(np.log(ratio)), np.abs(ratio - 1))
         doubted = np.maximum(distance / (_HUBER * deviation), 1)
@@ -80,17 +80,17 @@ def fit_prior(
         matrix = np.vstack([rows, held])
         relative = nnls(matrix, np.concatenate([latency_ms * weight, np.zeros(count)]))[0][:-1]
         before, predicted = predicted, np.maximum(scaled @ relative, 1e-9)
-        spread = _spread(np.log(latency_ms / predicted), _LEAST_SPREAD)
+        scatter = _scatter(np.log(latency_ms / predicted), _LEAST_SCATTER)
         if np.abs(np.log(predicted / before)).max() < _CONVERGED:
             break
     # The common factor is known as well as the data know it: it is left out of what holds the prices.
     covariance = np.linalg.inv(rows[:, :-1].T @ rows[:, :-1] + np.eye(count) / freedom**2)
     # What the fit has learnt from the measurements themselves, they show less than new ones would.
     learnt = float(np.einsum("ij,jk,ik->", rows[:, :-1], covariance, rows[:, :-1]))
-    spread *= math.sqrt(len(terms) / max(len(terms) - learnt, 1))
-    return Prior(unit * relative, spread, unit[:, None] * np.linalg.cholesky(covariance))
+    scatter *= math.sqrt(len(terms) / max(len(terms) - learnt, 1))
+    return Prior(unit * relative, scatter, unit[:, None] * np.linalg.cholesky(covariance))
 
 
-def _spread(residual: Vector, least: float) -> float:
+def _scatter(residual: Vector, least: float) -> float:
     """Standard deviation as most residuals show it, whatever a few of them do."""
-    return float(np.clip(_MAD_TO_DEVIATION * np.median(np.abs(residual)), least, _MOST_SPREAD))
+    return float(np.clip(_MAD_TO_DEVIATION * np.median(np.abs(residual)), least, _MOST_SCATTER))

@@ -91,9 +91,9 @@ def window_kendall(latency_ms: Vector, predicted_ms: Vector, budget_ms: float, w
 def mean_window_kendall(latency_ms: Vector, predicted_ms: Vector) -> float | None:
     """Mean of ``window_kendall`` over budgets at the deciles of the latencies."""
     budgets = np.percentile(latency_ms, np.arange(10, 100, 10))
-    found = [window_kendall(latency_ms, predicted_ms, float(budget)) for budget in budgets]
-    known = [value for value in found if value is not None]
-    return float(np.mean(known)) if known else None
+    windows = [window_kendall(latency_ms, predicted_ms, float(budget)) for budget in budgets]
+    correlations = [value for value in windows if value is not None]
+    return float(np.mean(correlations)) if correlations else None
 
 
 def _kendall(latency_ms: Vector, predicted_ms: Vector) -> float:

@@ -36,11 +36,11 @@ _CUT = 3.0
 _FOLDS = 5
 
 
-def fit_trees(sizes: Sizes, residual: Vector, spread: float, errors: Vector | None, rounds: int) -> xgboost.Booster:
-    """Trees for log(measured / prior), (n,); ``spread`` is its usual size, ``errors`` the measurements' own."""
+def fit_trees(sizes: Sizes, residual: Vector, scatter: float, errors: Vector | None, rounds: int) -> xgboost.Booster:
+    """Trees for log(measured / prior), (n,); ``scatter`` is its usual size, ``errors`` the measurements' own."""
     variance = 0 if errors is None else errors**2
-    weight = spread**2 / (spread**2 + variance) * np.ones(len(residual))
-    cut = np.clip(residual, -_CUT * spread, _CUT * spread)
+    weight = scatter**2 / (scatter**2 + variance) * np.ones(len(residual))
+    cut = np.clip(residual, -_CUT * scatter, _CUT * scatter)
     data = xgboost.DMatrix(sizes, label=cut, weight=weight, nthread=1)
     return xgboost.train(TREES, data, num_boost_round=rounds)
 
@@ -63,11 +63,11 @@ def choose_rounds(terms: Matrix, sizes: Sizes, latency_ms: Vector, errors: Vecto
     choices = range(_EVERY, MOST_ROUNDS + 1, _EVERY)
     gains = np.empty((len(choices), len(latency_ms)))
     for kept, held in folds(len(latency_ms), _FOLDS):
-        known = None if errors is None else errors[kept]
-        prior = fit_prior(terms[kept], latency_ms[kept], known, start)
+        own_errors = None if errors is None else errors[kept]
+        prior = fit_prior(terms[kept], latency_ms[kept], own_errors, start)
         residual = np.log(latency_ms / prior.latency_ms(terms))
-        booster = fit_trees(sizes[kept], residual[kept], prior.spread, known, MOST_ROUNDS)
-        limit = _CUT * prior.spread
+        booster = fit_trees(sizes[kept], residual[kept], prior.scatter, own_errors, MOST_ROUNDS)
+        limit = _CUT * prior.scatter
         without = np.minimum(np.abs(residual[held]), limit)
         for row, rounds in enumerate(choices):
             with_trees = residual[held] - tree_output(booster, sizes[held], rounds)

@@ -1,4 +1,4 @@
-"""Which subnets to time: spread over latencies and sizes at first, then where the predictor needs them."""
+"""Which subnets to time: from all over latencies and sizes at first, then where the predictor needs them."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def stratified(
     # Random genomes are rarely near the ends; changed copies of the ends are.
     near_ends = space.mutate(np.repeat(ends, _POOL // 32, axis=0), rng)
     pool = _fresh(space, np.concatenate([ends, space.sample(_POOL, rng), near_ends]), taken)
-    return pool[spread_rows(space, pool, n, rng, taken, cost)]
+    return pool[rows_evenly_apart(space, pool, n, rng, taken, cost)]
 
 
-def spread_rows(
+def rows_evenly_apart(
     space: SearchSpace,
     pool: Genomes,
     n: int,
@@ -136,5 +136,5 @@ class _Picker:
 def _fresh(space: SearchSpace, genomes: Genomes, taken: Genomes) -> Genomes:
     """Distinct rows that are not taken, in an order that only depends on what they are."""
     distinct = np.unique(space.repair(genomes), axis=0)
-    known = {genome.tobytes() for genome in np.asarray(taken, np.int16)}
-    return distinct[[genome.tobytes() not in known for genome in distinct]]
+    excluded = {genome.tobytes() for genome in np.asarray(taken, np.int16)}
+    return distinct[[genome.tobytes() not in excluded for genome in distinct]]

@@ -15,7 +15,7 @@ from ortnas.nas.files import append_line, read_lines
 
 
 @dataclass(frozen=True)
-class Known:
+class CachedScore:
     """A score, and what each text added to it, (texts,), where the metric is a mean over texts."""
 
     score: float
@@ -31,22 +31,22 @@ class ScoreCache:
     def __init__(self, file: Path, context: str) -> None:
         self.file, self.context = file, context
         self._lock = threading.Lock()
-        self._known = {
-            entry["subnet_key"]: Known(entry["score"], _unpack(entry.get("values")))
+        self._scores = {
+            entry["subnet_key"]: CachedScore(entry["score"], _unpack(entry.get("values")))
             for entry in read_lines(file)
             if entry["context"] == context
         }
 
-    def get(self, subnet_key: str) -> Known | None:
-        return self._known.get(subnet_key)
+    def get(self, subnet_key: str) -> CachedScore | None:
+        return self._scores.get(subnet_key)
 
-    def put(self, subnet_key: str, known: Known) -> None:
-        entry = {"context": self.context, "subnet_key": subnet_key, "score": known.score}
-        if known.values is not None:
-            entry["values"] = _pack(known.values)
+    def put(self, subnet_key: str, cached: CachedScore) -> None:
+        entry = {"context": self.context, "subnet_key": subnet_key, "score": cached.score}
+        if cached.values is not None:
+            entry["values"] = _pack(cached.values)
         with self._lock:
             append_line(self.file, entry)
-            self._known[subnet_key] = known
+            self._scores[subnet_key] = cached
 
 
 def _pack(values: Vector) -> str:

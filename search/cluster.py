@@ -19,7 +19,7 @@ from ortnas.bench.worker_host import LocalHost
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Vector
 from ortnas.nas.failures import OrtnasError
-from ortnas.search.scoring import Evaluation, Jobs, Outcome, Spread
+from ortnas.search.scoring import Dispatch, Evaluation, Jobs, Outcome
 
 # How often a task whose node was lost is started again.
 _RETRIES = 3
@@ -67,7 +67,7 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
 
 
-def on_cluster() -> Spread:
+def on_cluster() -> Dispatch:
     """Evaluates candidates as Ray tasks of one processor each; the same outcomes as on this machine alone.
 
     A candidate whose node is lost again and again fails by itself.
@@ -76,7 +76,7 @@ def on_cluster() -> Spread:
 
     sent: dict[int, tuple[Evaluation, Any]] = {}
 
-    def spread(evaluation: Evaluation, jobs: Jobs) -> Iterator[Outcome]:
+    def dispatch(evaluation: Evaluation, jobs: Jobs) -> Iterator[Outcome]:
         if id(evaluation) not in sent:
             # The supernet travels once; holding on to it keeps its id from being another's.
             sent[id(evaluation)] = evaluation, ray.put(evaluation)
@@ -87,7 +87,7 @@ def on_cluster() -> Spread:
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 yield Outcome(None, reason=f"its node was lost {_RETRIES + 1} times: {error}".splitlines()[0])
 
-    return spread
+    return dispatch
 
 
 def _evaluate(evaluation: Evaluation, subnet: Subnet, rival: Vector | None) -> Outcome:
@@ -104,8 +104,8 @@ class ClusterHost:
         self.name, self.label, self.timeout_s = f"ray:{label}", label, timeout_s
 
     def hello(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self._run(_hello)
-        return answer
+        facts: dict[str, Any] = self._run(_hello)
+        return facts
 
     def measure(
         self,
@@ -113,8 +113,8 @@ class ClusterHost:
         request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        results: dict[str, Samples | Failure] = self._run(_measure, dict(models), request, visit)
-        return results
+        outcomes: dict[str, Samples | Failure] = self._run(_measure, dict(models), request, visit)
+        return outcomes
 
     def forget(self) -> None:
         """Nothing is held between visits."""

@@ -1,9 +1,9 @@
-"""What a subnet has to keep on every target: the predicted bound of its latency within the budget."""
+"""What a subnet has to keep: its latency's predicted bound within every target's budget, and a size of its file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,14 @@ class Constraint:
     target: str = ""
 
 
+@dataclass(frozen=True)
+class SizeLimit:
+    """What a model's file may take; ``size_bytes`` gives that of genomes (n, genes), (n,)."""
+
+    size_bytes: Callable[[Genomes], Vector]
+    limit_bytes: float
+
+
 class Proposals(NamedTuple):
     """Genomes (n, genes) with the predicted latency and its bound on the first target, (n,) each."""
 
@@ -47,13 +55,18 @@ class Proposals(NamedTuple):
         )
 
 
-def predict(constraints: Sequence[Constraint], genomes: Genomes) -> tuple[Proposals, Matrix]:
-    """Genomes with their predictions, and by what share of each budget the bound exceeds it, (n, constraints)."""
+def predict(
+    constraints: Sequence[Constraint], genomes: Genomes, size_limit: SizeLimit | None = None
+) -> tuple[Proposals, Matrix]:
+    """Genomes with their predictions, and by what share of each budget the bound exceeds it, (n, constraints); with a
+    limit of size a last column is about that."""
     predictions = [constraint.predictor.predict(genomes) for constraint in constraints]
     pairs = zip(constraints, predictions, strict=True)
     excess = [_excess(upper_ms, constraint.budget_ms) for constraint, (_, upper_ms) in pairs]
+    if size_limit is not None:
+        excess.append(_excess(size_limit.size_bytes(genomes), size_limit.limit_bytes))
     return Proposals(genomes, *predictions[0]), np.stack(excess, axis=1)
 
 
-def _excess(upper_ms: Vector, budget_ms: float) -> Vector:
-    return np.full(len(upper_ms), -1.0) if math.isinf(budget_ms) else (upper_ms - budget_ms) / budget_ms
+def _excess(values: Vector, limit: float) -> Vector:
+    return np.full(len(values), -1.0) if math.isinf(limit) else (values - limit) / limit

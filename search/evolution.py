@@ -6,7 +6,7 @@ thousands of genomes; what is asked for are a few that the predictors' bounds an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,8 @@ import numpy as np
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.arrays import Matrix, Rows, Vector
 from ortnas.nas.failures import OrtnasError
-from ortnas.search.constraints import Constraint, Proposals, predict
+from ortnas.search.candidate import Candidate
+from ortnas.search.constraints import Constraint, Proposals, SizeLimit, predict
 from ortnas.search.front import best_first
 from ortnas.search.methods import METHODS
 from ortnas.search.operators import enumerate_space, offspring, unseen
@@ -28,10 +29,22 @@ _ATTEMPTS = 10
 # Subnets far below a budget waste it; those whose bound is at least this near are preferred.
 _NEAR_BUDGET = 0.85
 
-SizeBytes = Callable[[Genomes], Vector]
+
+class InfeasibleError(OrtnasError):
+    """No subnet of the space keeps all that it has to keep."""
 
 
-class InfeasibleBudgetError(OrtnasError):
+class InfeasibleSizeError(InfeasibleError):
+    """No subnet of the space has so small a file."""
+
+    def __init__(self, limit_bytes: float, smallest_bytes: float) -> None:
+        super().__init__(
+            f"no subnet's model fits into {limit_bytes / 1e6:.2f} MB: the smallest takes "
+            f"{smallest_bytes / 1e6:.2f} MB. Allow that much (search.max_size_mb), or use a space with smaller choices"
+        )
+
+
+class InfeasibleBudgetError(InfeasibleError):
     """No subnet of the space meets a budget; ``fastest_ms`` is the lowest upper bound found."""
 
     def __init__(self, budget_ms: float, fastest_ms: float, target: str = "") -> None:
@@ -44,22 +57,8 @@ class InfeasibleBudgetError(OrtnasError):
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A scored subnet with its predicted latency and bound on the first target.
-
-    ``estimated``: scoring ended early, since it could no longer be among the best; the score is what was expected.
-    """
-
-    genome: tuple[int, ...]
-    latency_ms: float
-    upper_ms: float
-    score: float
-    estimated: bool = False
-
-
-@dataclass(frozen=True)
 class Settings:
-    """``goal``: the best score within the budgets, or the ``front`` of score against latency (and size, if given).
+    """``goal``: the best score within the budgets, or the ``front`` of score against latency.
 
     ``method`` names where proposals come from (``search.methods``); ``population``: how many candidates are parents.
     ``surrogate`` lets a model of the scores choose among proposals; ``bonus``: how many standard deviations of it
@@ -75,10 +74,10 @@ class Settings:
 
 
 class Evolution:
-    """Proposes genomes within all constraints.
+    """Proposes genomes within all constraints, and within the limit of size if there is one.
 
     Deterministic: the same seed, and the same genomes asked for and scores told, give the same next proposals.
-    Raises InfeasibleBudgetError, and ValueError for an unknown method.
+    Raises InfeasibleBudgetError, InfeasibleSizeError, and ValueError for an unknown method.
     """
 
     def __init__(
@@ -87,10 +86,10 @@ class Evolution:
         constraints: Sequence[Constraint],
         settings: Settings = Settings(),
         seed: int = 0,
-        size_bytes: SizeBytes | None = None,
+        size_limit: SizeLimit | None = None,
     ) -> None:
         self.space, self.constraints, self.settings, self.seed = space, tuple(constraints), settings, seed
-        self.size_bytes = size_bytes
+        self.size_limit = size_limit
         self.candidates: list[Candidate] = []
         self.asked = 0
         self._seen: set[bytes] = set()
@@ -128,7 +127,7 @@ class Evolution:
         if not candidates:
             return
         genomes = np.array([candidate.genome for candidate in candidates], np.int16)
-        _, excess = predict(self.constraints, genomes)
+        _, excess = predict(self.constraints, genomes, self.size_limit)
         self.candidates += candidates
         self._excess += excess.max(1).tolist()
         self._seen.update(genome.tobytes() for genome in genomes)
@@ -136,17 +135,18 @@ class Evolution:
     @property
     def ranking(self) -> list[Candidate]:
         """Candidates within the budgets that are scored in full: best score first, among equals the faster one."""
-        full = [one for one in self._within_budget if not one.estimated]
+        full = [candidate for candidate in self._within_budget if not candidate.estimated]
         return sorted(full, key=lambda candidate: (-candidate.score, candidate.latency_ms))
 
     @property
     def _within_budget(self) -> list[Candidate]:
-        return [one for one, excess in zip(self.candidates, self._excess, strict=True) if excess <= 0]
+        pairs = zip(self.candidates, self._excess, strict=True)
+        return [candidate for candidate, excess in pairs if excess <= 0]
 
     def rivals(self, proposals: Proposals, keep: int) -> list[Candidate | None]:
         """For each proposal, the candidate that it has to beat to matter; None where it matters whatever its score.
 
-        Goal ``budget``: the ``keep``-th best. Goal ``front``: the best that is no slower (and no larger).
+        Goal ``budget``: the ``keep``-th best. Goal ``front``: the best that is no slower.
         """
         ranking = self.ranking
         if self.settings.goal == "budget":
@@ -154,8 +154,8 @@ class Evolution:
             return [rival] * len(proposals.genomes)
         costs = self._costs(proposals)
         reached = self._costs(self._proposals(ranking)) if ranking else np.empty((0, costs.shape[1]))
-        found = [np.flatnonzero((reached <= cost).all(1)) for cost in costs]
-        return [ranking[rows[0]] if len(rows) else None for rows in found]
+        no_dearer = [np.flatnonzero((reached <= cost).all(1)) for cost in costs]
+        return [ranking[rows[0]] if len(rows) else None for rows in no_dearer]
 
     def _rng(self, purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, purpose, self.asked])
@@ -166,7 +166,7 @@ class Evolution:
         return np.concatenate([ends, self._sample(self.space, nothing, self.settings.pool, rng)])
 
     def _within(self, genomes: Genomes) -> Proposals:
-        proposals, excess = predict(self.constraints, genomes)
+        proposals, excess = predict(self.constraints, genomes, self.size_limit)
         return proposals.take(np.flatnonzero(excess.max(1) <= 0))
 
     def _descend(self) -> Proposals:
@@ -174,14 +174,17 @@ class Evolution:
         rng = self._rng(2)
         pool = np.concatenate([self._initial_pool(self._rng(0)), self.space.sample(self.settings.pool, rng)])
         for _ in range(_ATTEMPTS):
-            proposals, excess = predict(self.constraints, pool)
+            proposals, excess = predict(self.constraints, pool, self.size_limit)
             within = np.flatnonzero(excess.max(1) <= 0)
             if len(within):
                 return proposals.take(within)
             nearest = pool[np.argsort(excess.max(1), kind="stable")[: self.settings.population]]
             pool = np.concatenate([nearest, offspring(self.space, nearest, self.settings.pool, rng)])
-        _, excess = predict(self.constraints, nearest[:1])
-        worst = self.constraints[int(excess[0].argmax())]
+        _, excess = predict(self.constraints, nearest[:1], self.size_limit)
+        number = int(excess[0].argmax())
+        if self.size_limit is not None and number == len(self.constraints):
+            raise InfeasibleSizeError(self.size_limit.limit_bytes, float(self.size_limit.size_bytes(nearest[:1])[0]))
+        worst = self.constraints[number]
         fastest_ms = float(worst.predictor.predict(nearest[:1])[1][0])
         raise InfeasibleBudgetError(worst.budget_ms, fastest_ms, worst.target)
 
@@ -191,7 +194,7 @@ class Evolution:
             return enumerate_space(self.space)
         if not self.candidates or attempt % 2:
             return self.space.sample(self.settings.pool, rng)
-        everyone = np.array([one.genome for one in self.candidates], np.int16)
+        everyone = np.array([candidate.genome for candidate in self.candidates], np.int16)
         return offspring(self.space, everyone, self.settings.pool, rng)
 
     def _parents(self) -> Genomes:
@@ -209,12 +212,11 @@ class Evolution:
         """The objectives beside the score, (n, costs)."""
         if self.settings.goal == "budget":
             return np.empty((len(proposals.genomes), 0))
-        sizes = [] if self.size_bytes is None else [self.size_bytes(proposals.genomes)]
-        return np.column_stack([proposals.latency_ms, *sizes])
+        return proposals.latency_ms[:, None]
 
     def _proposals(self, candidates: Sequence[Candidate]) -> Proposals:
         genomes = np.array([candidate.genome for candidate in candidates], np.int16)
-        latency_ms, upper_ms = np.array([(one.latency_ms, one.upper_ms) for one in candidates]).T
+        latency_ms, upper_ms = np.array([(item.latency_ms, item.upper_ms) for item in candidates]).T
         return Proposals(genomes, latency_ms, upper_ms)
 
     def _choose(self, pool: Proposals, n: int) -> Rows:
@@ -222,18 +224,18 @@ class Evolution:
             return np.arange(len(pool.genomes))
         surrogate = self._surrogate()
         if surrogate is not None:
-            expected, spread = surrogate.predict(pool.genomes)
-            known = self._within_budget
-            reached = np.array([one.score for one in known])
-            costs = self._costs(self._proposals(known)) if known else np.empty((0, 0))
-            return most_promising(expected, spread, self._costs(pool), reached, costs, n, self.settings.bonus)
+            expected, deviation = surrogate.predict(pool.genomes)
+            within = self._within_budget
+            reached = np.array([candidate.score for candidate in within])
+            costs = self._costs(self._proposals(within)) if within else np.empty((0, 0))
+            return most_promising(expected, deviation, self._costs(pool), reached, costs, n, self.settings.bonus)
         # In the order of proposal: what is proposed often, children of the best, comes early.
         if self.settings.goal == "budget":
             # A budget that every subnet meets is no guide; then the largest subnets are.
             line = min(self.constraints[0].budget_ms, float(pool.upper_ms.max()))
             return np.argsort(pool.upper_ms < _NEAR_BUDGET * line, kind="stable")[:n]
         if not self.candidates:
-            return _spread(pool.latency_ms, n)
+            return _evenly_apart(pool.latency_ms, n)
         return np.arange(n)
 
     def _surrogate(self) -> Surrogate | None:
@@ -243,7 +245,7 @@ class Evolution:
         return fit_surrogate(self.space, self._proposals(self.candidates).genomes, scores, self.seed)
 
 
-def _spread(latency_ms: Vector, n: int) -> Rows:
+def _evenly_apart(latency_ms: Vector, n: int) -> Rows:
     """n rows whose latencies lie evenly between the lowest and the highest."""
     distance = np.abs(latency_ms[:, None] - np.linspace(latency_ms.min(), latency_ms.max(), n))
     chosen: list[int] = []

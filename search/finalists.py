@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from ortnas.bench.estimates import Timing
-from ortnas.search.evolution import Candidate
+from ortnas.export.intervals import ScoreIntervals
+from ortnas.nas.architecture.subnet import Subnet
+from ortnas.search.candidate import Candidate
 from ortnas.search.front import knee, pareto_rows
 
 Rule = Literal["best", "fastest", "knee"]
@@ -18,7 +20,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Budget:
+class LatencyLimit:
     """What a measured latency has to stay within on one target: its median, or its 95th percentile."""
 
     ms: float
@@ -35,65 +37,86 @@ class Budget:
 
 @dataclass(frozen=True)
 class Finalist:
-    """A candidate with its measured latency, one timing for each budget.
+    """A candidate, scored as it would be shipped, with its measured latency and half the width of the middle half of
+    its samples on the first target.
 
-    ``meets_budget`` is decided by the measurement alone: the confidence bound is within every budget, so that a winner
-    is not one that happened to be measured in a lucky moment.
+    ``meets_budget`` is decided by the measurement alone: the confidence bound is within every limit, so that a winner
+    is not one that happened to be measured in a lucky moment. ``is_hit``: what was measured is within every limit, as
+    had been predicted. ``targets``: ms on each named target. ``report``: its scores on texts that chose nothing.
     """
 
     candidate: Candidate
-    timings: tuple[Timing, ...]
-    budgets: tuple[Budget, ...]
+    measured_ms: float
+    spread_ms: float
+    meets_budget: bool
+    is_hit: bool
+    targets: Mapping[str, float] = field(default_factory=dict)
+    report: ScoreIntervals | None = None
 
     @property
-    def timing(self) -> Timing:
-        """On the first target."""
-        return self.timings[0]
+    def subnet(self) -> Subnet:
+        return self.candidate.subnet
 
     @property
-    def measured_ms(self) -> float:
-        """What the first budget is about."""
-        return self.budgets[0].measured_ms(self.timing)
-
-    @property
-    def meets_budget(self) -> bool:
-        return all(budget.upper_ms(timing) <= budget.ms for budget, timing in self._pairs)
-
-    @property
-    def is_hit(self) -> bool:
-        """Whether what was measured is within every budget, as had been predicted."""
-        return all(budget.measured_ms(timing) <= budget.ms for budget, timing in self._pairs)
-
-    @property
-    def _pairs(self) -> list[tuple[Budget, Timing]]:
-        return list(zip(self.budgets, self.timings, strict=True))
+    def score(self) -> float:
+        return self.candidate.score
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        document = {
+            "subnet": self.subnet.to_json(),
             "genome": list(self.candidate.genome),
-            "score": self.candidate.score,
+            "score": self.score,
             "predicted_ms": self.candidate.latency_ms,
             "upper_ms": self.candidate.upper_ms,
             "measured_ms": self.measured_ms,
-            "spread_ms": self.timing.spread_ms,
+            "spread_ms": self.spread_ms,
             "meets_budget": self.meets_budget,
             "is_hit": self.is_hit,
-            "targets": {budget.target: budget.measured_ms(timing) for budget, timing in self._pairs if budget.target},
+            "targets": dict(self.targets),
         }
+        return document if self.report is None else document | {"report": self.report.to_json()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Finalist:
+        report = document.get("report")
+        return cls(
+            Candidate.from_json({**document, "latency_ms": document["predicted_ms"]}),
+            float(document["measured_ms"]),
+            float(document["spread_ms"]),
+            bool(document["meets_budget"]),
+            bool(document["is_hit"]),
+            {str(name): float(ms) for name, ms in document["targets"].items()},
+            None if report is None else ScoreIntervals.from_json(report),
+        )
 
 
 def judge(
-    candidates: Sequence[Candidate],
-    timings: Mapping[tuple[int, ...], Sequence[Timing]],
-    budgets: Sequence[Budget],
+    candidates: Sequence[Candidate], timings: Mapping[str, Sequence[Timing]], limits: Sequence[LatencyLimit]
 ) -> list[Finalist]:
-    """Candidates that were timed, best score first; ``timings`` has one for each budget."""
+    """Candidates that were timed, best first; ``timings`` has, by subnet key, one for each limit."""
     finalists = [
-        Finalist(candidate, tuple(timings[candidate.genome]), tuple(budgets))
+        _judged(candidate, timings[candidate.subnet.key], limits)
         for candidate in candidates
-        if candidate.genome in timings
+        if candidate.subnet.key in timings
     ]
-    return sorted(finalists, key=lambda finalist: (-finalist.candidate.score, finalist.measured_ms))
+    return best_first(finalists)
+
+
+def _judged(candidate: Candidate, timings: Sequence[Timing], limits: Sequence[LatencyLimit]) -> Finalist:
+    pairs = list(zip(limits, timings, strict=True))
+    return Finalist(
+        candidate,
+        limits[0].measured_ms(timings[0]),
+        timings[0].spread_ms,
+        all(limit.upper_ms(timing) <= limit.ms for limit, timing in pairs),
+        all(limit.measured_ms(timing) <= limit.ms for limit, timing in pairs),
+        {limit.target: limit.measured_ms(timing) for limit, timing in pairs if limit.target},
+    )
+
+
+def best_first(finalists: Sequence[Finalist]) -> list[Finalist]:
+    """By score; among equals the faster one first."""
+    return sorted(finalists, key=lambda finalist: (-finalist.score, finalist.measured_ms))
 
 
 def choose_winner(finalists: Sequence[Finalist], rule: Rule = "best", tolerance: float = 0.0) -> Finalist | None:
@@ -102,22 +125,21 @@ def choose_winner(finalists: Sequence[Finalist], rule: Rule = "best", tolerance:
     ``best``: the best score. ``fastest``: the fastest that scores at most ``tolerance`` less than the best. ``knee``:
     where the front of these finalists bends.
     """
-    allowed = [finalist for finalist in finalists if finalist.meets_budget]
-    if not allowed:
+    by_score = best_first([finalist for finalist in finalists if finalist.meets_budget])
+    if not by_score:
         return None
-    by_score = sorted(allowed, key=lambda finalist: (-finalist.candidate.score, finalist.measured_ms))
     if rule == "best":
         return by_score[0]
     if rule == "fastest":
-        lowest = by_score[0].candidate.score - tolerance
-        tolerated = [one for one in by_score if one.candidate.score >= lowest - _ROUNDING]
-        return min(tolerated, key=lambda one: one.measured_ms)
-    scores = np.array([one.candidate.score for one in by_score])
-    measured_ms = np.array([one.measured_ms for one in by_score])
+        lowest = by_score[0].score - tolerance
+        tolerated = [finalist for finalist in by_score if finalist.score >= lowest - _ROUNDING]
+        return min(tolerated, key=lambda finalist: finalist.measured_ms)
+    scores = np.array([finalist.score for finalist in by_score])
+    measured_ms = np.array([finalist.measured_ms for finalist in by_score])
     front = pareto_rows(scores, measured_ms)
     return by_score[int(front[knee(scores[front], measured_ms[front])])]
 
 
 def hit_rate(finalists: Sequence[Finalist]) -> float | None:
     """Share of finalists, all predicted to be within the budget, that were measured within it; None of none."""
-    return sum(one.is_hit for one in finalists) / len(finalists) if finalists else None
+    return sum(finalist.is_hit for finalist in finalists) / len(finalists) if finalists else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ortnas.export.intervals import Interval, ScoreIntervals
 from ortnas.export.metrics import METRICS, Outputs, Part
 from ortnas.nas.arrays import Rows, Vector
 from ortnas.nas.text import EncodedExamples, Window
@@ -20,18 +21,6 @@ _OF_PAIRS = ("similarity_spearman",)
 _COSTLY_SAMPLES = 200
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A figure on all texts and where it lies in 95 % of the samples."""
-
-    value: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        return {"value": self.value, "low": self.low, "high": self.high}
-
-
 def score_intervals(
     metric: str,
     outputs: Mapping[str, Outputs],
@@ -39,8 +28,8 @@ def score_intervals(
     against: str,
     seed: int = 0,
     null_thresholds: Mapping[str, float | None] | None = None,
-) -> dict[str, dict[str, Interval]]:
-    """For each named model its ``score`` and its ``difference`` to the one called ``against``.
+) -> dict[str, ScoreIntervals]:
+    """For each named model its score, and the difference to the one called ``against``.
 
     All models are judged on the same samples of texts, so that what makes texts hard falls on all alike.
     ``null_thresholds``: each model's own for questions without an answer, on any sample; the part's by default.
@@ -50,10 +39,10 @@ def score_intervals(
     whole = {name: METRICS[metric](rows, parts[name]) for name, rows in outputs.items()}
     sampled = _sampled(metric, outputs, parts, np.random.default_rng(seed))
     return {
-        name: {
-            "score": _interval(whole[name], sampled[name]),
-            "difference": _interval(whole[name] - whole[against], sampled[name] - sampled[against]),
-        }
+        name: ScoreIntervals(
+            _interval(whole[name], sampled[name]),
+            _interval(whole[name] - whole[against], sampled[name] - sampled[against]),
+        )
         for name in outputs
     }
 
@@ -70,9 +59,9 @@ def _sampled(
     part = next(iter(parts.values()))
     everything = np.arange(len(part.encoded))
     values = {name: text_values(metric, rows, part, everything) for name, rows in outputs.items()}
-    if all(found is not None for found in values.values()):
+    if all(rows is not None for rows in values.values()):
         counts = rng.multinomial(len(everything), np.full(len(everything), 1 / len(everything)), SAMPLES)
-        return {name: counts @ found / len(everything) for name, found in values.items() if found is not None}
+        return {name: counts @ rows / len(everything) for name, rows in values.items() if rows is not None}
     groups = _texts(part)
     scores: dict[str, list[float]] = {name: [] for name in outputs}
     for _ in range(_COSTLY_SAMPLES):
@@ -81,11 +70,11 @@ def _sampled(
         else:
             drawn = rng.integers(0, len(groups), len(groups))
         rows = np.concatenate([groups[text] for text in drawn])
-        some = _part_of(part, drawn, groups)
+        drawn_part = _part_of(part, drawn, groups)
         for name, whole in outputs.items():
-            sample = replace(some, null_threshold=parts[name].null_threshold)
+            sample = replace(drawn_part, null_threshold=parts[name].null_threshold)
             scores[name].append(METRICS[metric]([whole[row] for row in rows], sample))
-    return {name: np.array(found) for name, found in scores.items()}
+    return {name: np.array(values) for name, values in scores.items()}
 
 
 def _texts(part: Part) -> list[Rows]:
@@ -109,8 +98,8 @@ def _part_of(part: Part, texts: Rows, groups: Sequence[Rows]) -> Part:
         ]
     labels: list[Any] | None = None if encoded.labels is None else [encoded.labels[row] for row in rows]
     words = None if encoded.words is None else [encoded.words[row] for row in rows]
-    some = EncodedExamples(
+    drawn = EncodedExamples(
         [encoded.ids[row] for row in rows], [encoded.type_ids[row] for row in rows], labels, windows, words
     )
     examples = [part.examples[text] for text in texts] if part.examples else ()
-    return replace(part, encoded=some, examples=examples, teacher=None if part.teacher is None else part.teacher[rows])
+    return replace(part, encoded=drawn, examples=examples, teacher=None if part.teacher is None else part.teacher[rows])

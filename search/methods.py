@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ortnas.nas.architecture.space import Genomes, SearchSpace
-from ortnas.search.constraints import Constraint, Proposals, predict
+from ortnas.search.constraints import Constraint, Proposals, SizeLimit, predict
 from ortnas.search.operators import enumerate_space, offspring, unseen
 
 Method = Callable[[SearchSpace, Genomes, int, np.random.Generator], Genomes]
@@ -76,14 +76,20 @@ METHODS: Mapping[str, Method] = {method.__name__: method for method in (evolutio
 
 
 def list_candidates(
-    space: SearchSpace, constraints: Sequence[Constraint], n: int, rng: np.random.Generator, window: float = 0.85
+    space: SearchSpace,
+    constraints: Sequence[Constraint],
+    n: int,
+    rng: np.random.Generator,
+    window: float = 0.85,
+    size_limit: SizeLimit | None = None,
 ) -> Proposals:
-    """Up to n different subnets within all budgets whose bound is at least ``window`` of the first; none is scored.
+    """Up to n different subnets within all budgets and the limit of size, none of them scored; bounds are at least
+    ``window`` of the first budget.
 
     The nearest to the budget come first. Spaces of many subnets are sampled.
     """
     genomes = enumerate_space(space) if space.count <= LISTABLE else space.sample(LISTABLE, rng)
-    proposals, excess = predict(constraints, genomes[unseen(genomes, set())])
+    proposals, excess = predict(constraints, genomes[unseen(genomes, set())], size_limit)
     listed = np.flatnonzero((excess.max(1) <= 0) & (proposals.upper_ms >= window * constraints[0].budget_ms))
     order = np.argsort(-proposals.upper_ms[listed], kind="stable")
     return proposals.take(listed[order[:n]])

@@ -121,12 +121,12 @@ class _Table:
 
     def __init__(self, products: Sequence[str], evaluate: Evaluate, resolution: Resolution) -> None:
         self.products, self.evaluate, self.resolution = products, evaluate, resolution
-        self.known: dict[Products, Evaluation] = {}
+        self.evaluations: dict[Products, Evaluation] = {}
         self.last: dict[str, tuple[Evaluation, Evaluation]] = {}
 
     def first_step(self) -> Step:
         base, *alone = self._look([(), *((product,) for product in self.products)])
-        self.last = {product: (base, found) for product, found in zip(self.products, alone, strict=True)}
+        self.last = {product: (base, evaluation) for product, evaluation in zip(self.products, alone, strict=True)}
         return Step((), "", base)
 
     def next_step(self, step: Step, budget_ms: float, width: int) -> Step | None:
@@ -139,8 +139,8 @@ class _Table:
             if product not in looked_at and self._may_be_next(product, now, budget_ms)
         ][:width]:
             sets = {product: tuple(sorted((*step.kept, product), key=self.products.index)) for product in few}
-            for product, found in zip(few, self._look(list(sets.values())), strict=True):
-                self.last[product] = now, found
+            for product, evaluation in zip(few, self._look(list(sets.values())), strict=True):
+                self.last[product] = now, evaluation
             looked_at.update(few)
             for product in self.ranked():
                 if product in few and self._may_be_next(product, now, budget_ms):
@@ -162,9 +162,9 @@ class _Table:
         return worth(*self.last[product], self.resolution)
 
     def _look(self, sets: Sequence[Products]) -> list[Evaluation]:
-        if missing := [kept for kept in sets if kept not in self.known]:
-            self.known.update(zip(missing, self.evaluate(missing), strict=True))
-        return [self.known[kept] for kept in sets]
+        if missing := [kept for kept in sets if kept not in self.evaluations]:
+            self.evaluations.update(zip(missing, self.evaluate(missing), strict=True))
+        return [self.evaluations[kept] for kept in sets]
 
 
 def score_resolution(metric: Metric, first: Outputs, second: Outputs, part: Part, mixtures: int = 32) -> float:

@@ -24,7 +24,7 @@ from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds, Rows, Vector
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import digest
-from ortnas.search.cache import Known, ScoreCache
+from ortnas.search.cache import CachedScore, ScoreCache
 from ortnas.search.racing import Race, expected_score, text_values
 
 Form = Literal["own", "sliced"]
@@ -122,22 +122,22 @@ class Evaluation:
 
 
 Jobs = Sequence[tuple[Subnet, Vector | None]]
-# Runs an evaluation on many jobs and yields outcomes in their order.
-Spread = Callable[[Evaluation, Jobs], Iterator[Outcome]]
+# Runs an evaluation on many jobs, on processors of this machine or of others, and yields outcomes in their order.
+Dispatch = Callable[[Evaluation, Jobs], Iterator[Outcome]]
 
 
-def in_threads(workers: int | None = None) -> Spread:
+def in_threads(workers: int | None = None) -> Dispatch:
     """So many models at once, one processor each; as many as this process may use by default."""
     count = workers or usable_processors()
 
-    def spread(evaluation: Evaluation, jobs: Jobs) -> Iterator[Outcome]:
+    def dispatch(evaluation: Evaluation, jobs: Jobs) -> Iterator[Outcome]:
         if count == 1:
             yield from (evaluation(*job) for job in jobs)
             return
         with ThreadPoolExecutor(count) as pool:
             yield from pool.map(lambda job: evaluation(*job), jobs)
 
-    return spread
+    return dispatch
 
 
 class Scorer:
@@ -157,12 +157,12 @@ class Scorer:
         cache_file: Path,
         form: Form = "own",
         race: Race | None = None,
-        spread: Spread | None = None,
+        dispatch: Dispatch | None = None,
     ) -> None:
         if not len(part.encoded):
             raise ScoringError("the search split is empty, so nothing can be scored; raise data.search_size")
         self.evaluation = Evaluation(exporter, part, precision, metric, form, race)
-        self.spread = spread or in_threads()
+        self.dispatch = dispatch or in_threads()
         identity = [
             LAYOUT_VERSION,
             exporter.supernet.digest,
@@ -186,32 +186,32 @@ class Scorer:
         return outcome.score
 
     def outcomes(self, subnets: Sequence[Subnet], rivals: Sequence[Subnet | None]) -> Iterator[Outcome]:
-        """One outcome per subnet, in their order; only what is not known yet is computed.
+        """One outcome per subnet, in their order; only what is not in the cache is computed.
 
         A rival whose values are not known holds nobody back.
         """
-        known = [self.cache.get(subnet.key) for subnet in subnets]
+        scores = [self.cache.get(subnet.key) for subnet in subnets]
         jobs = [
             (subnet, self._values(rival))
-            for subnet, rival, found in zip(subnets, rivals, known, strict=True)
-            if found is None
+            for subnet, rival, cached in zip(subnets, rivals, scores, strict=True)
+            if cached is None
         ]
         if jobs and self.evaluation.is_sliced:
             _ = self.evaluation.exporter.quantized_supernet  # once, before threads ask for it
-        fresh = self.spread(self.evaluation, jobs) if jobs else iter(())
-        for subnet, found in zip(subnets, known, strict=True):
-            if found is not None:
-                yield Outcome(found.score, found.values)
+        fresh = self.dispatch(self.evaluation, jobs) if jobs else iter(())
+        for subnet, cached in zip(subnets, scores, strict=True):
+            if cached is not None:
+                yield Outcome(cached.score, cached.values)
                 continue
             outcome = next(fresh)
             self.computed += 1
             if outcome.score is not None and not outcome.estimated:
-                self.cache.put(subnet.key, Known(outcome.score, outcome.values))
+                self.cache.put(subnet.key, CachedScore(outcome.score, outcome.values))
             yield outcome
 
     def _values(self, rival: Subnet | None) -> Vector | None:
-        found = None if rival is None else self.cache.get(rival.key)
-        return None if found is None else found.values
+        cached = None if rival is None else self.cache.get(rival.key)
+        return None if cached is None else cached.values
 
 
 class FitnessScorer:
@@ -229,8 +229,8 @@ class FitnessScorer:
     def outcomes(self, subnets: Sequence[Subnet], rivals: Sequence[Subnet | None]) -> Iterator[Outcome]:  # noqa: ARG002
         """As ``Scorer.outcomes``; one after the other, and nothing is ended early."""
         for subnet in subnets:
-            found = self.cache.get(subnet.key)
-            yield Outcome(found.score) if found else self._compute(subnet)
+            cached = self.cache.get(subnet.key)
+            yield Outcome(cached.score) if cached else self._compute(subnet)
 
     def _compute(self, subnet: Subnet) -> Outcome:
         self.computed += 1
@@ -240,7 +240,7 @@ class FitnessScorer:
                 raise ScoringError(f"the fitness is {score}")
         except Exception as error:  # as in Evaluation
             return Outcome(None, reason=f"{type(error).__name__}: {error}".splitlines()[0])
-        self.cache.put(subnet.key, Known(score))
+        self.cache.put(subnet.key, CachedScore(score))
         return Outcome(score)
 
 

@@ -10,7 +10,7 @@ import xgboost
 from ortnas.nas.architecture.space import Genomes, Population, SearchSpace
 from ortnas.nas.arrays import Matrix, Rows, Vector
 
-# With fewer scores, as many subnets spread over the space tell more than a model of them.
+# With fewer scores, as many subnets from all over the space tell more than a model of them.
 MINIMUM_SCORES = 16
 _MEMBERS = 5
 _RIDGE = 0.3
@@ -95,19 +95,19 @@ def _fit(rows: Matrix, wanted: Vector, weights: Vector, seed: int) -> _Member:
 
 
 def most_promising(
-    expected: Vector, spread: Vector, costs: Matrix, reached: Vector, reached_costs: Matrix, n: int, bonus: float
+    expected: Vector, deviation: Vector, costs: Matrix, reached: Vector, reached_costs: Matrix, n: int, bonus: float
 ) -> Rows:
-    """n rows of proposals with expected scores (m,), their spread (m,) and costs (m, k), one after the other.
+    """n rows of proposals with expected scores (m,), how unsure those are (m,) and costs (m, k), one after the other.
 
     Each is the one with the largest margin over the best score (``reached``, of subnets with ``reached_costs``) that is
-    had at no more of any cost, where ``bonus`` times its spread counts in its favour. Those chosen before count as
-    reached with what is expected of them, so that a choice is spread along the front. Without costs (k = 0) only the
+    had at no more of any cost, where ``bonus`` times its deviation counts in its favour. Those chosen before count as
+    reached with what is expected of them, so that choices lie all along the front. Without costs (k = 0) only the
     best score counts.
     """
     best = np.full(len(expected), reached.min() if len(reached) else 0.0)
     for score, cost in zip(reached, reached_costs, strict=True):
         best = np.where((costs >= cost).all(1), np.maximum(best, score), best)
-    hopes = expected + bonus * spread
+    hopes = expected + bonus * deviation
     chosen: list[int] = []
     for _ in range(min(n, len(expected))):
         margins = hopes - best

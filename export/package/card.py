@@ -15,7 +15,7 @@ import yaml
 
 from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
-from ortnas.export.package.record import Facts, Interval, Origin
+from ortnas.export.package.record import Facts, Origin
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
@@ -144,13 +144,8 @@ def _scores(facts: Facts) -> str:
         bounds = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
         rows.append((escaped(name.replace("_", " ")), f"{value:.4f}{bounds}"))
     for name, intervals in facts.intervals.items():
-        if intervals.difference:
-            rows.append((f"{escaped(name.replace('_', ' '))}, to the full model", _signed(intervals.difference)))
+        rows.append((f"{escaped(name.replace('_', ' '))}, to the full model", intervals.difference.signed))
     return "".join(f"\n| {figure} | {value} |" for figure, value in rows) + "\n"
-
-
-def _signed(difference: Interval) -> str:
-    return f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"
 
 
 def _describe_quantization(facts: Facts) -> str:

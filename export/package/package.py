@@ -63,7 +63,7 @@ def write_package(folder: Path, content: PackageContent) -> None:
 def _fill(staging: Path, content: PackageContent, facts: Facts) -> None:
     supernet, dimensions = content.supernet, content.supernet.dimensions
     makes_embeddings = HEADS[dimensions.head].makes_embeddings
-    (staging / MODEL_FILE).write_bytes(with_alias(content.model) if makes_embeddings else content.model)
+    (staging / MODEL_FILE).write_bytes(packaged_model(content.model, dimensions.head))
     _copy_tokenizer(supernet.path, staging)
     shutil.copyfile(Path(__file__).with_name("predict.py"), staging / "predict.py")
     write_archive(staging)
@@ -115,12 +115,17 @@ def _facts(content: PackageContent) -> Facts:
     )
 
 
-def with_alias(model: bytes) -> bytes:
-    """An embedding model with its output a second time, as ``last_hidden_state [batch, 1, embedding_size]``.
+def packaged_model(model: bytes, head: str) -> bytes:
+    """As the file of a package holds it; one that was made by this is not changed again.
 
-    optimum's feature extraction, and with it sentence-transformers, knows outputs by that name only.
+    An embedding has its output a second time, as ``last_hidden_state [batch, 1, embedding_size]``: optimum's feature
+    extraction, and with it sentence-transformers, knows outputs by that name only.
     """
+    if not HEADS[head].makes_embeddings:
+        return model
     proto = onnx.ModelProto.FromString(model)
+    if any(output.name == ALIAS for output in proto.graph.output):
+        return model
     (embedding,) = proto.graph.output
     batch, size = embedding.type.tensor_type.shape.dim
     axis = f"{ALIAS}/axis"

@@ -11,6 +11,7 @@ from typing import Any
 from ortnas.bench.target import Target
 from ortnas.export.inference import Drift
 from ortnas.export.int8.recipes import Recipe
+from ortnas.export.intervals import ScoreIntervals
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
@@ -104,28 +105,6 @@ class Coverage:
             _entry(document, "coverage.operators", (dict, type(None)), None),
             _entry(document, "coverage.float_weight_products", (list, type(None)), None),
         )
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure and where it lies in 95 % of the samples of texts."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class ScoreIntervals:
-    """Of a metric: the score's interval, and that of its difference to the full model's."""
-
-    score: Interval | None = None
-    difference: Interval | None = None
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> ScoreIntervals:
-        """Raises TypeError and AttributeError."""
-        return cls(**{name: Interval(**figures) for name, figures in document.items()})
 
 
 @dataclass(frozen=True)

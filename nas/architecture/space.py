@@ -159,10 +159,6 @@ class SearchSpace:
         moved = np.where(rng.random(genomes.shape) < 0.25, anywhere, genomes + step)
         return self.repair(np.where(rng.random(genomes.shape) < rate, moved, genomes))
 
-    def cross(self, first: Genomes, second: Genomes, rng: np.random.Generator) -> Genomes:
-        """Uniform crossover, row by row; both (n, genes)."""
-        return self.repair(np.where(rng.random(first.shape) < 0.5, first, second))
-
     def expand(self, genomes: Genomes) -> Population:
         """Genomes (n, genes) to the sizes they stand for."""
         hidden_size = np.asarray(self.hidden_size)[genomes[:, 0]]

@@ -98,7 +98,7 @@ def accuracy_interval(metric: str, score: float, count: int | None) -> tuple[flo
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def spread_labels(positions: Sequence[float], width: float) -> list[int]:
+def label_rows(positions: Sequence[float], width: float) -> list[int]:
     """A row for each label on a line, so that those nearer than ``width`` do not overlap; rows start at 0."""
     rows = [0] * len(positions)
     ends: list[float] = []

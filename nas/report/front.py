@@ -17,13 +17,15 @@ from ortnas.nas.report.charts import (
     axis,
     describe_lines,
     hover,
+    label_rows,
     ms,
     plain,
-    spread_labels,
     vertical,
     words,
 )
-from ortnas.nas.report.record import Measured, RunRecord, Scored, Search
+from ortnas.nas.report.record import RunRecord, Search
+from ortnas.search.candidate import Candidate
+from ortnas.search.finalists import Finalist
 from ortnas.search.front import pareto_rows
 
 
@@ -32,21 +34,21 @@ def label_of(search: Search, record: RunRecord) -> str:
     return search.budget if search.precision == record.precision else f"{search.budget} {search.precision}"
 
 
-def pareto(candidates: Sequence[Scored]) -> list[Scored]:
+def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that no other beats by score and predicted latency, fastest first; estimated scores do not count."""
-    known = [one for one in candidates if not one.estimated]
-    if not known:
+    full = [candidate for candidate in candidates if not candidate.estimated]
+    if not full:
         return []
-    rows = pareto_rows(np.array([one.score for one in known]), np.array([one.latency_ms for one in known]))
-    return [known[row] for row in rows]
+    scores, latency_ms = np.array([(candidate.score, candidate.latency_ms) for candidate in full]).T
+    return [full[row] for row in pareto_rows(scores, latency_ms)]
 
 
 def shown_searches(record: RunRecord) -> list[Search]:
     """Searches at the run's precision, or at another where there are none, whose scores are of one metric: they fit one
     pair of axes."""
-    found = [search for search in record.searches if search.candidates]
-    own = [search for search in found if search.precision == record.precision]
-    shown = own or [search for search in found if search.precision == found[0].precision]
+    begun = [search for search in record.searches if search.candidates]
+    own = [search for search in begun if search.precision == record.precision]
+    shown = own or [search for search in begun if search.precision == begun[0].precision]
     return [search for search in shown if search.metric in (shown[0].metric, "score")]
 
 
@@ -61,14 +63,14 @@ def front_chart(record: RunRecord) -> Chart | None:
         return None
     metric = metric_of(searches)
     count = record.data.get("counts", {}).get("search")
-    front = pareto([one for search in searches for one in search.candidates])
+    front = pareto([candidate for search in searches for candidate in search.candidates])
     traces: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "lines",
             "name": "Pareto front",
-            "x": [one.latency_ms for one in front],
-            "y": [one.score for one in front],
+            "x": [candidate.latency_ms for candidate in front],
+            "y": [candidate.score for candidate in front],
             "line": {"color": MUTED, "width": 1.5, "shape": "hv"},
             "hoverinfo": "skip",
         }
@@ -84,12 +86,12 @@ def front_chart(record: RunRecord) -> Chart | None:
     reference = next((search.reference_ms for search in searches if search.reference_ms is not None), None)
     if reference is not None:
         lines.append((reference, f"full {searches[0].precision.upper()}", STRONG))
-    rows = spread_labels([at for at, _, _ in lines], 0.11 * max([at for at, _, _ in lines], default=1.0))
+    rows = label_rows([at for at, _, _ in lines], 0.11 * max([at for at, _, _ in lines], default=1.0))
     shapes, notes = (
         zip(*(vertical(*line, row) for line, row in zip(lines, rows, strict=True)), strict=True) if lines else ((), ())
     )
     total = sum(len(search.candidates) for search in searches)
-    estimated = any(one.estimated for search in searches for one in search.candidates)
+    estimated = any(candidate.estimated for search in searches for candidate in search.candidates)
     winners = [(label_of(search, record), search.winner) for search in searches if search.winner is not None]
     return Chart(
         key="front",
@@ -101,9 +103,7 @@ def front_chart(record: RunRecord) -> Chart | None:
         + (" and the full model's latency." if reference is not None else "."),
         description=f"Scatter plot of {total} scored subnets: latency in ms against {words(metric)}; the Pareto front "
         f"has {len(front)} points"
-        + "".join(
-            f"; winner under {label}: {ms(winner.measured_ms)}, {winner.scored.score:.4f}" for label, winner in winners
-        ),
+        + "".join(f"; winner under {label}: {ms(winner.measured_ms)}, {winner.score:.4f}" for label, winner in winners),
         traces=traces,
         layout={
             "xaxis": axis("latency, ms"),
@@ -116,27 +116,29 @@ def front_chart(record: RunRecord) -> Chart | None:
         rows=[
             (
                 label_of(search, record),
-                one.subnet.describe(),
-                f"{one.latency_ms:.2f}",
-                f"{one.upper_ms:.2f}",
-                f"{one.score:.4f}" + " (estimated)" * one.estimated,
+                candidate.subnet.describe(),
+                f"{candidate.latency_ms:.2f}",
+                f"{candidate.upper_ms:.2f}",
+                f"{candidate.score:.4f}" + " (estimated)" * candidate.estimated,
             )
             for search in searches
-            for one in sorted(search.candidates, key=lambda item: -item.score)
+            for candidate in sorted(search.candidates, key=lambda item: -item.score)
         ],
     )
 
 
 def _candidates(search: Search, label: str, metric: str, count: int | None, colour: str, symbol: str) -> dict[str, Any]:
-    def text(one: Scored) -> str:
-        interval = accuracy_interval(metric, one.score, count)
-        score = f"{words(metric)} {one.score:.4f}"
-        if one.estimated:
-            return hover(one.subnet.key, *describe_lines(one.subnet), f"{score} expected: scoring ended early")
+    def text(candidate: Candidate) -> str:
+        interval = accuracy_interval(metric, candidate.score, count)
+        score = f"{words(metric)} {candidate.score:.4f}"
+        if candidate.estimated:
+            return hover(
+                candidate.subnet.key, *describe_lines(candidate.subnet), f"{score} expected: scoring ended early"
+            )
         return hover(
-            one.subnet.key,
-            *describe_lines(one.subnet),
-            f"predicted {one.latency_ms:.2f} ms, at most {one.upper_ms:.2f} ms",
+            candidate.subnet.key,
+            *describe_lines(candidate.subnet),
+            f"predicted {candidate.latency_ms:.2f} ms, at most {candidate.upper_ms:.2f} ms",
             score if interval is None else f"{score} ({interval[0]:.4f} to {interval[1]:.4f})",
         )
 
@@ -144,79 +146,80 @@ def _candidates(search: Search, label: str, metric: str, count: int | None, colo
         "type": "scatter",
         "mode": "markers",
         "name": f"scored for {plain(label)}",
-        "x": [one.latency_ms for one in search.candidates],
-        "y": [one.score for one in search.candidates],
+        "x": [candidate.latency_ms for candidate in search.candidates],
+        "y": [candidate.score for candidate in search.candidates],
         "marker": {
             "color": colour,
-            "symbol": [f"{symbol}-open" if one.estimated else symbol for one in search.candidates],
+            "symbol": [f"{symbol}-open" if candidate.estimated else symbol for candidate in search.candidates],
             "size": 7,
             "opacity": 0.5,
         },
-        "hovertext": [text(one) for one in search.candidates],
+        "hovertext": [text(candidate) for candidate in search.candidates],
         "hoverinfo": "text",
     }
 
 
 def _finalists(search: Search, label: str, metric: str, colour: str) -> list[dict[str, Any]]:
-    def text(one: Measured) -> str:
+    def text(finalist: Finalist) -> str:
         return hover(
-            f"{'winner' if one == search.winner else 'finalist'} under {label}",
-            *describe_lines(one.scored.subnet),
-            f"measured {one.measured_ms:.2f} ± {one.spread_ms:.2f} ms, predicted {one.scored.latency_ms:.2f} ms",
-            f"{words(metric)} {one.scored.score:.4f}",
-            "within the budget" if one.meets_budget else "over the budget",
+            f"{'winner' if finalist == search.winner else 'finalist'} under {label}",
+            *describe_lines(finalist.subnet),
+            f"measured {finalist.measured_ms:.2f} ± {finalist.spread_ms:.2f} ms, "
+            f"predicted {finalist.candidate.latency_ms:.2f} ms",
+            f"{words(metric)} {finalist.score:.4f}",
+            "within the budget" if finalist.meets_budget else "over the budget",
         )
 
-    def trace(found: list[Measured], name: str, marker: dict[str, Any], **more: Any) -> dict[str, Any]:
+    def trace(finalists: Sequence[Finalist], name: str, marker: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {
             "type": "scatter",
             "mode": "markers",
             "name": name,
-            "x": [one.measured_ms for one in found],
-            "y": [one.scored.score for one in found],
+            "x": [finalist.measured_ms for finalist in finalists],
+            "y": [finalist.score for finalist in finalists],
             "marker": {"color": colour, "line": {"color": STRONG, "width": 1.5}, **marker},
-            "hovertext": [text(one) for one in found],
+            "hovertext": [text(finalist) for finalist in finalists],
             "hoverinfo": "text",
             "showlegend": False,
             **more,
         }
 
-    others = [one for one in search.finalists if one != search.winner]
+    others = [finalist for finalist in search.finalists if finalist != search.winner]
     traces = [trace(others, "finalists", {"symbol": "circle", "size": 9})] if others else []
     if search.winner is not None:
-        spread = {"array": [search.winner.spread_ms], "color": STRONG, "thickness": 1.5}
-        traces.append(trace([search.winner], "winner", {"symbol": "star", "size": 17}, error_x=spread))
+        bar = {"array": [search.winner.spread_ms], "color": STRONG, "thickness": 1.5}
+        traces.append(trace([search.winner], "winner", {"symbol": "star", "size": 17}, error_x=bar))
     return traces
 
 
 def _baselines(record: RunRecord, searches: Sequence[Search], metric: str) -> list[dict[str, Any]]:
     """The full model, and subnets with all layers alike, where they happen to be scored."""
     full = [(search.reference_ms, search.full_score) for search in searches]
-    known = [(at, score) for at, score in full if at is not None and score is not None]
+    points = [(at, score) for at, score in full if at is not None and score is not None]
     traces = []
-    if known:
+    if points:
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": "full model",
-                "x": [known[0][0]],
-                "y": [known[0][1]],
+                "x": [points[0][0]],
+                "y": [points[0][1]],
                 "marker": {"color": STRONG, "symbol": "diamond", "size": 12},
-                "hovertext": [hover("full model", ms(known[0][0]), f"{words(metric)} {known[0][1]:.4f}")],
+                "hovertext": [hover("full model", ms(points[0][0]), f"{words(metric)} {points[0][1]:.4f}")],
                 "hoverinfo": "text",
             }
         )
     layered = record.space is not None and set(record.space.uniform) < {"num_heads", "head_size", "ffn_size"}
-    alike = [one for search in searches for one in search.candidates if layered and is_uniform(one)]
+    alike = [candidate for search in searches for candidate in search.candidates if layered and is_uniform(candidate)]
     if alike:
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "name": "all layers alike",
-                "x": [one.latency_ms for one in alike],
-                "y": [one.score for one in alike],
+                "x": [candidate.latency_ms for candidate in alike],
+                "y": [candidate.score for candidate in alike],
                 "marker": {"color": STRONG, "symbol": "square-open", "size": 12, "line": {"width": 1.5}},
                 "hoverinfo": "skip",
             }
@@ -224,6 +227,6 @@ def _baselines(record: RunRecord, searches: Sequence[Search], metric: str) -> li
     return traces
 
 
-def is_uniform(one: Scored) -> bool:
-    sizes = {(layer.num_heads, layer.head_size, layer.ffn_size) for layer in one.subnet.layers}
-    return len(sizes) == 1 and len(one.subnet.layers) > 1
+def is_uniform(candidate: Candidate) -> bool:
+    sizes = {(layer.num_heads, layer.head_size, layer.ffn_size) for layer in candidate.subnet.layers}
+    return len(sizes) == 1 and len(candidate.subnet.layers) > 1

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ortnas.nas.files import write_aside
-from ortnas.nas.report.charts import spread_labels, words
+from ortnas.nas.report.charts import label_rows, words
 from ortnas.nas.report.front import label_of, metric_of, pareto, shown_searches
 from ortnas.nas.report.record import ReportError, RunRecord, read_run
 
@@ -40,14 +40,20 @@ def write_front_png(folder: Path, out: Path) -> Path:
 def _draw(axes: Any, record: RunRecord) -> None:
     searches = shown_searches(record)
     metric = metric_of(searches)
-    front = pareto([one for search in searches for one in search.candidates])
-    axes.step([one.latency_ms for one in front], [one.score for one in front], where="post", color=_MUTED, linewidth=1)
+    front = pareto([candidate for search in searches for candidate in search.candidates])
+    axes.step(
+        [candidate.latency_ms for candidate in front],
+        [candidate.score for candidate in front],
+        where="post",
+        color=_MUTED,
+        linewidth=1,
+    )
     lines: list[tuple[float, str, str]] = []
     for number, search in enumerate(searches):
         colour, label = _COLOURS[number % len(_COLOURS)], _literal(label_of(search, record))
         axes.scatter(
-            [one.latency_ms for one in search.candidates],
-            [one.score for one in search.candidates],
+            [candidate.latency_ms for candidate in search.candidates],
+            [candidate.score for candidate in search.candidates],
             s=20,
             marker=_MARKS[number % len(_MARKS)],
             color=colour,
@@ -58,7 +64,7 @@ def _draw(axes: Any, record: RunRecord) -> None:
         if search.winner is not None:
             axes.errorbar(
                 search.winner.measured_ms,
-                search.winner.scored.score,
+                search.winner.score,
                 xerr=search.winner.spread_ms,
                 fmt="*",
                 markersize=14,
@@ -72,7 +78,7 @@ def _draw(axes: Any, record: RunRecord) -> None:
     reference = next((search.reference_ms for search in searches if search.reference_ms is not None), None)
     if reference is not None:
         lines.append((reference, f"full {searches[0].precision.upper()}", _TEXT))
-    rows = spread_labels([at for at, _, _ in lines], 0.09 * max([at for at, _, _ in lines], default=1.0))
+    rows = label_rows([at for at, _, _ in lines], 0.09 * max([at for at, _, _ in lines], default=1.0))
     for (at, label, colour), row in zip(lines, rows, strict=True):
         axes.axvline(at, color=colour, linestyle="--", linewidth=1)
         axes.annotate(

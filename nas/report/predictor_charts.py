@@ -12,8 +12,9 @@ from ortnas.nas.architecture.space import Genomes
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.arrays import Vector
 from ortnas.nas.report.charts import COLOURS, MUTED, STRONG, Chart, axis, describe_lines, hover, plain, share, words
-from ortnas.nas.report.record import Dataset, Measured, RunRecord
+from ortnas.nas.report.record import Dataset, RunRecord
 from ortnas.predictors.fitting import Predictor, PredictorError, held_out_predictions, learning_curve
+from ortnas.search.finalists import Finalist
 
 # Around a budget, errors this large decide who is within it.
 _BAND = 0.1
@@ -32,12 +33,12 @@ class _HeldOut:
 
 
 def predictor_charts(record: RunRecord, predictor: Predictor) -> list[Chart]:
-    """Charts of one predictor, as far as its timings are in the run's store."""
+    """Charts of finalist predictor, as far as its timings are in the run's store."""
     dataset = record.dataset_of(predictor.target, predictor.precision)
-    found = None if dataset is None else _timed(predictor, dataset)
-    if found is None:
+    timed = None if dataset is None else _timed(predictor, dataset)
+    if timed is None:
         return [_contribution_chart(record, predictor)]
-    genomes, latency_ms, errors = found
+    genomes, latency_ms, errors = timed
     try:
         shown, measured_ms, predicted_ms = held_out_predictions(predictor, genomes, latency_ms, errors)
         curve = learning_curve(predictor, genomes, latency_ms, errors, _CURVE_SIZES)
@@ -45,7 +46,10 @@ def predictor_charts(record: RunRecord, predictor: Predictor) -> list[Chart]:
         return [_contribution_chart(record, predictor)]
     held_out = _HeldOut([predictor.space.decode(genome) for genome in shown], measured_ms, predicted_ms)
     finalists = [
-        one for search in record.searches if search.precision == predictor.precision for one in search.finalists
+        finalist
+        for search in record.searches
+        if search.precision == predictor.precision
+        for finalist in search.finalists
     ]
     charts = [_prediction_chart(record, predictor, held_out, finalists), _error_chart(predictor, held_out, finalists)]
     if curve:
@@ -67,7 +71,7 @@ def _timed(predictor: Predictor, dataset: Dataset) -> tuple[Genomes, Vector, Vec
 
 
 def _prediction_chart(
-    record: RunRecord, predictor: Predictor, held_out: _HeldOut, finalists: Sequence[Measured]
+    record: RunRecord, predictor: Predictor, held_out: _HeldOut, finalists: Sequence[Finalist]
 ) -> Chart:
     measured_ms, predicted_ms = held_out.measured_ms, held_out.predicted_ms
     longest = float(max(measured_ms.max(), predicted_ms.max())) * 1.03
@@ -89,9 +93,9 @@ def _prediction_chart(
     if finalists:
         traces.append(
             _points(
-                [one.scored.latency_ms for one in finalists],
-                [one.measured_ms for one in finalists],
-                [one.scored.subnet for one in finalists],
+                [finalist.candidate.latency_ms for finalist in finalists],
+                [finalist.measured_ms for finalist in finalists],
+                [finalist.subnet for finalist in finalists],
                 "finalists",
                 STRONG,
                 "star",
@@ -122,13 +126,13 @@ def _prediction_chart(
             for subnet, predicted, measured in zip(held_out.subnets, predicted_ms, measured_ms, strict=True)
         ]
         + [
-            (f"finalist {one.scored.subnet.key}", f"{one.scored.latency_ms:.3f}", f"{one.measured_ms:.3f}")
-            for one in finalists
+            (f"finalist {finalist.subnet.key}", f"{finalist.candidate.latency_ms:.3f}", f"{finalist.measured_ms:.3f}")
+            for finalist in finalists
         ],
     )
 
 
-def _error_chart(predictor: Predictor, held_out: _HeldOut, finalists: Sequence[Measured]) -> Chart:
+def _error_chart(predictor: Predictor, held_out: _HeldOut, finalists: Sequence[Finalist]) -> Chart:
     errors = held_out.measured_ms / held_out.predicted_ms - 1
     genomes = np.stack([predictor.space.encode(subnet) for subnet in held_out.subnets])
     latency_ms, upper_ms = predictor.predict(genomes)
@@ -149,9 +153,9 @@ def _error_chart(predictor: Predictor, held_out: _HeldOut, finalists: Sequence[M
     if finalists:
         traces.append(
             _points(
-                [one.scored.latency_ms for one in finalists],
-                [(one.measured_ms / one.scored.latency_ms - 1) * 100 for one in finalists],
-                [one.scored.subnet for one in finalists],
+                [finalist.candidate.latency_ms for finalist in finalists],
+                [(finalist.measured_ms / finalist.candidate.latency_ms - 1) * 100 for finalist in finalists],
+                [finalist.subnet for finalist in finalists],
                 "finalists",
                 STRONG,
                 "star",
@@ -224,7 +228,7 @@ def _contribution_chart(record: RunRecord, predictor: Predictor) -> Chart:
     named = {"largest": predictor.space.largest, "smallest": predictor.space.smallest}
     for search in record.searches:
         if search.precision == predictor.precision and search.winner is not None:
-            named[f"winner {search.budget}"] = search.winner.scored.subnet
+            named[f"winner {search.budget}"] = search.winner.subnet
     genomes = {}
     for name, subnet in named.items():
         try:
@@ -234,9 +238,9 @@ def _contribution_chart(record: RunRecord, predictor: Predictor) -> Chart:
     parts = predictor.contributions(np.stack(list(genomes.values())))
     order = sorted(parts, key=lambda term: -float(np.abs(parts[term]).sum()))
     shown = {term: parts[term] for term in order[:_SHOWN_TERMS]}
-    rest = order[_SHOWN_TERMS:]
-    if rest:
-        shown["all others"] = np.sum([parts[term] for term in rest], axis=0)
+    others = order[_SHOWN_TERMS:]
+    if others:
+        shown["all others"] = np.sum([parts[term] for term in others], axis=0)
     names = [plain(name) for name in genomes]
     traces = [
         {

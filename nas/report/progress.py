@@ -11,7 +11,8 @@ import numpy as np
 
 from ortnas.nas.report.charts import COLOURS, Chart, axis, plain, words
 from ortnas.nas.report.front import label_of, metric_of, shown_searches
-from ortnas.nas.report.record import RunRecord, Scored, Search
+from ortnas.nas.report.record import RunRecord, Search
+from ortnas.search.candidate import Candidate
 from ortnas.search.front import hypervolume
 
 
@@ -19,19 +20,21 @@ def progress_chart(record: RunRecord) -> Chart | None:
     """Hypervolume over the candidates in the order in which they were scored."""
     searches = [search for search in shown_searches(record) if search.precision == record.precision]
     in_order = _in_order(record, searches)
-    found = [one for search in in_order for one in search.candidates]
-    if sum(not one.estimated for one in found) < 2:
+    candidates = [candidate for search in in_order for candidate in search.candidates]
+    if sum(not candidate.estimated for candidate in candidates) < 2:
         return None
-    slowest = max([one.latency_ms for one in found] + [search.reference_ms or 0.0 for search in in_order])
-    scores = [one.score for one in found if not one.estimated]
+    slowest = max(
+        [candidate.latency_ms for candidate in candidates] + [search.reference_ms or 0.0 for search in in_order]
+    )
+    scores = [candidate.score for candidate in candidates if not candidate.estimated]
     worst, best = min(scores), max(scores)
-    volumes = hypervolumes(found, slowest, worst, best)
+    volumes = hypervolumes(candidates, slowest, worst, best)
     ends = list(accumulate(len(search.candidates) for search in in_order))
     traces: list[dict[str, Any]] = []
     for search, end in zip(in_order, ends, strict=True):
         number = searches.index(search)
         start = end - len(search.candidates)
-        # Each part begins where the one before it ends, so that the line has no gap.
+        # Each part begins where the candidate before it ends, so that the line has no gap.
         first = max(0, start - 1)
         traces.append(
             {
@@ -71,14 +74,14 @@ def best_chart(record: RunRecord) -> Chart | None:
     searches = [
         search
         for search in shown_searches(record)
-        if search.precision == record.precision and any(not one.estimated for one in search.candidates)
+        if search.precision == record.precision and any(not candidate.estimated for candidate in search.candidates)
     ]
     if not searches:
         return None
     metric = words(metric_of(searches))
     traces: list[dict[str, Any]] = []
     for number, search in enumerate(searches):
-        best = list(accumulate((one.score for one in search.candidates if not one.estimated), max))
+        best = list(accumulate((candidate.score for candidate in search.candidates if not candidate.estimated), max))
         traces.append(
             {
                 "type": "scatter",
@@ -105,21 +108,21 @@ def best_chart(record: RunRecord) -> Chart | None:
 
 def best_of(search: Search) -> float:
     """The best score of a search, NaN where all are estimates."""
-    return max((one.score for one in search.candidates if not one.estimated), default=math.nan)
+    return max((candidate.score for candidate in search.candidates if not candidate.estimated), default=math.nan)
 
 
 def _in_order(record: RunRecord, searches: list[Search]) -> list[Search]:
-    """By the events that ended them; those without one come last."""
+    """By the events that ended them; those without candidate come last."""
     ended = [str(event.get("budget")) for event in record.events if event.get("stage") == "search"]
     last = {budget: position for position, budget in enumerate(ended)}
     return sorted(searches, key=lambda search: last.get(search.budget, len(ended)))
 
 
-def hypervolumes(found: Sequence[Scored], slowest_ms: float, worst: float, best: float) -> list[float]:
+def hypervolumes(candidates: Sequence[Candidate], slowest_ms: float, worst: float, best: float) -> list[float]:
     """After each candidate, in units of the box from (0 ms, ``best``) to the reference point (``slowest_ms``,
     ``worst``); estimated scores add nothing."""
-    scores = np.array([worst if one.estimated else one.score for one in found])
-    latency_ms = np.array([one.latency_ms for one in found])
+    scores = np.array([worst if candidate.estimated else candidate.score for candidate in candidates])
+    latency_ms = np.array([candidate.latency_ms for candidate in candidates])
     box = (best - worst or 1.0) * slowest_ms
     reference = (worst, slowest_ms)
-    return [hypervolume(scores[:end], latency_ms[:end], reference) / box for end in range(1, len(found) + 1)]
+    return [hypervolume(scores[:end], latency_ms[:end], reference) / box for end in range(1, len(candidates) + 1)]

@@ -8,21 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.store import Measurement, Store, StoreError, Summary, timings
 from ortnas.bench.target import Target
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
 from ortnas.nas.architecture.space import SearchSpace
-from ortnas.nas.architecture.subnet import SpaceError, Subnet
+from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import RESOLVED_FILE, read_lines
 from ortnas.nas.yaml_documents import read_yaml
 from ortnas.predictors.features import PRECISIONS
-from ortnas.predictors.fitting import Predictor, PredictorError, load_predictor
+from ortnas.predictors.fitting import Predictor, load_predictor
+from ortnas.search.candidate import Candidate
+from ortnas.search.comparison import Comparison
+from ortnas.search.finalists import Finalist
+from ortnas.search.loop import LOG_FILE, read_log
+from ortnas.search.result import SearchResult, read_result
 
-Part = TypeVar("Part")
+Document = TypeVar("Document")
 # What reading a file raises that is damaged, or that another release wrote.
 _DAMAGE = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)
 
@@ -46,50 +49,41 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A candidate of a search. ``latency_ms`` is predicted, ``upper_ms`` its bound.
-
-    ``estimated``: scoring ended early, and the score is what was expected.
-    """
-
-    subnet: Subnet
-    latency_ms: float
-    upper_ms: float
-    score: float
-    estimated: bool = False
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A finalist. ``measured_ms`` and ``spread_ms`` were taken after the search."""
-
-    scored: Scored
-    measured_ms: float
-    spread_ms: float
-    meets_budget: bool
-
-
-@dataclass(frozen=True)
 class Search:
-    """One search; ``winner`` is None where it has none or is not finished, ``budget_ms`` where it is not known yet.
+    """One search, finished or not. ``result`` is None while it is not.
 
-    ``failures`` are the key and the reason of each candidate that could not be scored, ``resolution`` what differences
-    of scores the texts can show (``search.resolution``).
+    ``candidates`` are those of the result, or scored so far. ``failures`` are the key and the reason of each candidate
+    that could not be scored, ``full_score`` is the full network's, where that was scored.
     """
 
     name: str
     precision: str
     budget: str
-    budget_ms: float | None
-    reference_ms: float | None
-    metric: str
-    candidates: list[Scored]
-    finalists: list[Measured]
-    winner: Measured | None
-    is_finished: bool
+    candidates: tuple[Candidate, ...]
+    failures: tuple[tuple[str, str], ...]
+    result: SearchResult | None
     full_score: float | None
-    failures: list[tuple[str, str]]
-    resolution: dict[str, Any] | None = None
+
+    @property
+    def winner(self) -> Finalist | None:
+        return None if self.result is None else self.result.winner
+
+    @property
+    def finalists(self) -> tuple[Finalist, ...]:
+        return () if self.result is None else self.result.finalists
+
+    @property
+    def budget_ms(self) -> float | None:
+        return None if self.result is None else self.result.budget_ms
+
+    @property
+    def reference_ms(self) -> float | None:
+        return None if self.result is None else self.result.reference_ms
+
+    @property
+    def metric(self) -> str:
+        """``score`` where it is not known yet."""
+        return "score" if self.result is None else self.result.metric
 
 
 @dataclass
@@ -108,7 +102,7 @@ class RunRecord:
     datasets: list[Dataset] = field(default_factory=list)
     predictors: list[Predictor] = field(default_factory=list)
     searches: list[Search] = field(default_factory=list)
-    comparisons: dict[str, dict[str, Any]] = field(default_factory=dict)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
     packages: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -153,7 +147,7 @@ def read_run(folder: Path) -> RunRecord:
     _read_predictors(record)
     _read_searches(record)
     for path in sorted(folder.glob("packages/comparison-*.json")):
-        comparison = _read(record, path, lambda path=path: _comparison(path))  # type: ignore[misc]
+        comparison = _read(record, path, lambda path=path: Comparison.from_json(_json(path)))  # type: ignore[misc]
         if comparison:
             record.comparisons[path.stem.removeprefix("comparison-")] = comparison
     for path in sorted(folder.glob("packages/*/ortnas.json")):
@@ -165,11 +159,11 @@ def read_run(folder: Path) -> RunRecord:
     return record
 
 
-def _read(record: RunRecord, path: Path, reader: Callable[[], Part]) -> Part | None:
+def _read(record: RunRecord, path: Path, reader: Callable[[], Document]) -> Document | None:
     """What the reader gives; where it fails, a problem that names the file."""
     try:
         return reader()
-    except (*_DAMAGE, SpaceError, StoreError, PredictorError) as error:
+    except (*_DAMAGE, OrtnasError, StoreError) as error:
         shown = path.relative_to(record.folder) if path.is_relative_to(record.folder) else path
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         record.problems.append(f"{shown} is left out, it cannot be read: {reason[:_LONGEST_REASON]}.")
@@ -214,14 +208,14 @@ def _read_supernet(record: RunRecord) -> None:
 
 def _read_store(record: RunRecord) -> None:
     path = record.folder / "bench.sqlite"
-    found = _read(record, path, lambda: _datasets(path)) if path.is_file() else []
-    record.datasets = found or []
-    if found == []:
+    datasets = _read(record, path, lambda: _datasets(path)) if path.is_file() else []
+    record.datasets = datasets or []
+    if datasets == []:
         record.problems.append("Nothing is timed yet: `ortnas bench` times subnets on the target.")
 
 
 def _datasets(path: Path) -> list[Dataset]:
-    found = []
+    datasets = []
     with Store(path) as store:
         for summary in store.summary():
             rows = store.measurements(summary.target, summary.precision, summary.model)
@@ -230,8 +224,8 @@ def _datasets(path: Path) -> list[Dataset]:
             if any(row.samples for row in rows):
                 usable, reference = timings(rows, summary.target.workloads)
             subnets = {row.subnet_key: Subnet.from_json(row.subnet) for row in rows}
-            found.append(Dataset(summary, rows, subnets, usable, reference))
-    return found
+            datasets.append(Dataset(summary, rows, subnets, usable, reference))
+    return datasets
 
 
 def _read_predictors(record: RunRecord) -> None:
@@ -256,7 +250,7 @@ def _read_searches(record: RunRecord) -> None:
         if search is None:
             continue
         record.searches.append(search)
-        if not search.is_finished:
+        if search.result is None:
             record.problems.append(
                 f"The search for {search.budget} is not finished: {len(search.candidates)} subnets are scored; "
                 f"`ortnas search` goes on."
@@ -264,7 +258,7 @@ def _read_searches(record: RunRecord) -> None:
         elif search.winner is None:
             record.problems.append(f"The search for {search.budget} ended without a winner.")
     own = record.precision
-    record.searches.sort(key=lambda one: (one.precision != own, one.precision, -(one.budget_ms or 0.0)))
+    record.searches.sort(key=lambda item: (item.precision != own, item.precision, -(item.budget_ms or 0.0)))
     if not folders:
         record.problems.append("There is no search yet: `ortnas search` finds the best subnet under each budget.")
 
@@ -277,85 +271,22 @@ def _is_shared(folder: Path) -> bool:
 
 def _search(record: RunRecord, folder: Path, scores: Sequence[dict[str, Any]]) -> Search:
     precision, _, budget = folder.name.partition("-")
-    result = folder / "search.json"
-    document = _json(result) if result.is_file() else {}
-    lines = [line for line in _dictionaries(folder / "candidates.jsonl") if "genome" in line]
-    subnets = {tuple(line["genome"]): Subnet.from_json(line["subnet"]) for line in lines}
-
-    def subnet_of(genome: Sequence[int]) -> Subnet:
-        known = subnets.get(tuple(genome))
-        if known is not None:
-            return known
-        if record.space is None:
-            raise ValueError("its subnets cannot be told without the supernet's description")
-        return record.space.decode(np.asarray(genome))
-
-    def scored(entry: dict[str, Any], latency: str) -> Scored:
-        return Scored(
-            subnet_of(entry["genome"]),
-            float(entry[latency]),
-            float(entry["upper_ms"]),
-            float(entry["score"]),
-            bool(entry.get("estimated")),
-        )
-
-    def measured(entry: dict[str, Any]) -> Measured:
-        return Measured(
-            scored(entry, "predicted_ms"),
-            float(entry["measured_ms"]),
-            float(entry["spread_ms"]),
-            bool(entry["meets_budget"]),
-        )
-
-    entries = [entry for entry in (document["candidates"] if document else lines) if entry.get("score") is not None]
-    winner = document.get("winner")
-    budget_ms, reference_ms = document.get("budget_ms"), document.get("reference_ms")
+    result, logged = read_result(folder), read_log(folder / LOG_FILE)
     return Search(
         name=folder.name,
         precision=precision,
-        budget=str(document.get("budget", budget)),
-        budget_ms=None if budget_ms is None else float(budget_ms),
-        reference_ms=None if reference_ms is None else float(reference_ms),
-        metric=str(document.get("metric", "score")),
-        candidates=[scored(entry, "latency_ms") for entry in entries],
-        finalists=[measured(entry) for entry in document.get("finalists", [])],
-        winner=measured(winner) if winner else None,
-        is_finished=bool(document),
-        full_score=_full_score(record, document.get("scored_with"), scores),
-        failures=[(str(line.get("subnet_key")), str(line["failed"])) for line in lines if "failed" in line],
-        resolution=_resolution(document.get("resolution")),
+        budget=budget if result is None else result.budget.name,
+        candidates=tuple(logged.candidates) if result is None else result.candidates,
+        failures=tuple(logged.failures.items()),
+        result=result,
+        full_score=None if result is None else _full_score(record, result.scored_with, scores),
     )
 
 
-def _resolution(document: Any) -> dict[str, Any] | None:
-    """What differences of scores the search's texts can show."""
-    if not document:
-        return None
-    return {
-        part: {
-            "metric": str(document[part]["metric"]),
-            "texts": int(document[part]["texts"]),
-            "half_width": float(document[part]["half_width"]),
-        }
-        for part in ("search", "report")
-    }
-
-
-def _full_score(record: RunRecord, context: Any, scores: Sequence[dict[str, Any]]) -> float | None:
+def _full_score(record: RunRecord, context: str, scores: Sequence[dict[str, Any]]) -> float | None:
     """What the supernet's full network scored on the search's texts, where it was scored."""
-    if record.dimensions is None or context is None:
+    if record.dimensions is None:
         return None
     key = record.dimensions.full_subnet.key
-    known = [line["score"] for line in scores if (line.get("context"), line.get("subnet_key")) == (context, key)]
-    return float(known[-1]) if known else None
-
-
-def _comparison(path: Path) -> dict[str, Any]:
-    document = _json(path)
-    for row in document["rows"]:
-        row["subnet"] = Subnet.from_json(row["subnet"])
-        row["measured_ms"], row["spread_ms"] = float(row["measured_ms"]), float(row["spread_ms"])
-        row["scores"] = {str(name): float(value) for name, value in row["scores"].items()}
-    if not document["rows"]:
-        raise ValueError("it compares nothing")
-    return document
+    of_full = [line["score"] for line in scores if (line.get("context"), line.get("subnet_key")) == (context, key)]
+    return float(of_full[-1]) if of_full else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ortnas.nas.report.charts import (
@@ -18,23 +18,30 @@ from ortnas.nas.report.charts import (
     words,
 )
 from ortnas.nas.report.record import RunRecord
+from ortnas.search.comparison import ComparisonRow
 
 
-def result_rows(record: RunRecord) -> list[dict[str, Any]]:
+def result_rows(record: RunRecord) -> list[ComparisonRow]:
     """Rows of all comparisons, those of the winners first; a model that several hold is shown once."""
-    names = sorted(record.comparisons, key=lambda name: (name != record.precision, name))
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for name in names:
-        comparison = record.comparisons[name]
-        for row in comparison["rows"]:
-            label = f"{row['name']} (quantization-aware)" if _is_trained_so(name, row) else row["name"]
-            entry = row | {"name": label, "metric": comparison["metric"]}
-            found.setdefault((label, str(row["precision"])), entry)
-    return list(found.values())
+    rows: dict[tuple[str, str], ComparisonRow] = {}
+    for name in _comparison_names(record):
+        for row in record.comparisons[name].rows:
+            label = f"{row.name} (quantization-aware)" if _is_trained_so(name, row) else row.name
+            rows.setdefault((label, row.precision), replace(row, name=label))
+    return list(rows.values())
 
 
-def _is_trained_so(comparison: str, row: dict[str, Any]) -> bool:
-    return comparison.endswith("-quantization-aware") and str(row["name"]).endswith("trained further")
+def metric_of_results(record: RunRecord) -> str:
+    """What the first comparison is of; there has to be one."""
+    return record.comparisons[_comparison_names(record)[0]].metric
+
+
+def _comparison_names(record: RunRecord) -> list[str]:
+    return sorted(record.comparisons, key=lambda name: (name != record.precision, name))
+
+
+def _is_trained_so(comparison: str, row: ComparisonRow) -> bool:
+    return comparison.endswith("-quantization-aware") and row.name.endswith("trained further")
 
 
 def results_chart(record: RunRecord) -> Chart | None:
@@ -42,10 +49,10 @@ def results_chart(record: RunRecord) -> Chart | None:
     rows = result_rows(record)
     if not rows:
         return None
-    metric = str(rows[0]["metric"])
-    rows = [row for row in rows if metric in row["scores"]]
+    metric = metric_of_results(record)
+    rows = [row for row in rows if metric in row.scores]
     count = record.data.get("counts", {}).get("report")
-    slowest_ms = max((row["measured_ms"] for row in rows), default=0.0)
+    slowest_ms = max((row.measured_ms for row in rows), default=0.0)
     traces = []
     for kind, label, colour, symbol in (
         ("other", "other models", COLOURS[1], "square"),
@@ -56,21 +63,19 @@ def results_chart(record: RunRecord) -> Chart | None:
         if not chosen:
             continue
         intervals = [interval_of(row, metric, count) for row in chosen]
-        scores = [row["scores"][metric] for row in chosen]
+        scores = [row.scores[metric] for row in chosen]
         trace: dict[str, Any] = {
             "type": "scatter",
             # The names of others are long; hover and table have them.
             "mode": "markers" if kind == "other" else "markers+text",
             "name": label,
-            "x": [row["measured_ms"] for row in chosen],
+            "x": [row.measured_ms for row in chosen],
             "y": scores,
-            "error_x": {"array": [row["spread_ms"] for row in chosen], "color": colour, "thickness": 1.5},
+            "error_x": {"array": [row.spread_ms for row in chosen], "color": colour, "thickness": 1.5},
             "marker": {"color": colour, "symbol": symbol, "size": 11, "line": {"color": "var(--surface)", "width": 1}},
-            "text": [plain(_short(str(row["name"]))) for row in chosen],
+            "text": [plain(_short(row.name)) for row in chosen],
             # Towards the middle, where a narrow screen has room.
-            "textposition": [
-                "middle right" if row["measured_ms"] <= slowest_ms / 2 else "middle left" for row in chosen
-            ],
+            "textposition": ["middle right" if row.measured_ms <= slowest_ms / 2 else "middle left" for row in chosen],
             "textfont": {"color": colour},
             "hovertext": [
                 _result_hover(row, metric, interval) for row, interval in zip(chosen, intervals, strict=True)
@@ -91,7 +96,7 @@ def results_chart(record: RunRecord) -> Chart | None:
         "Horizontal bars: half the interquartile range of the samples."
         + (" Vertical bars: 95 % intervals of the scores." if any("error_y" in trace for trace in traces) else ""),
         description=f"Scatter plot of {len(rows)} models: measured latency in ms against {words(metric)}"
-        + "".join(f"; {row['name']}: {ms(row['measured_ms'])}, {row['scores'][metric]:.4f}" for row in winners),
+        + "".join(f"; {row.name}: {ms(row.measured_ms)}, {row.scores[metric]:.4f}" for row in winners),
         traces=traces,
         layout={
             "xaxis": axis("measured latency, ms", rangemode="tozero"),
@@ -99,35 +104,34 @@ def results_chart(record: RunRecord) -> Chart | None:
         },
         columns=("model", "measured ms", "±", words(metric)),
         rows=[
-            (str(row["name"]), f"{row['measured_ms']:.2f}", f"{row['spread_ms']:.2f}", f"{row['scores'][metric]:.4f}")
-            for row in rows
+            (row.name, f"{row.measured_ms:.2f}", f"{row.spread_ms:.2f}", f"{row.scores[metric]:.4f}") for row in rows
         ],
     )
 
 
-def interval_of(row: Mapping[str, Any], metric: str, count: int | None) -> tuple[float, float] | None:
+def interval_of(row: ComparisonRow, metric: str, count: int | None) -> tuple[float, float] | None:
     """The 95 % interval of a row's score that was recorded with it, or that of an accuracy on so many texts."""
-    recorded = row.get("intervals", {}).get(metric, {}).get("score")
-    if recorded:
-        return float(recorded["low"]), float(recorded["high"])
-    return accuracy_interval(metric, row["scores"][metric], count)
+    recorded = row.intervals.get(metric)
+    if recorded is not None:
+        return recorded.score.low, recorded.score.high
+    return accuracy_interval(metric, row.scores[metric], count)
 
 
-def _kind(row: dict[str, Any], record: RunRecord) -> str:
-    if record.dimensions is not None and row["subnet"] == record.dimensions.full_subnet:
+def _kind(row: ComparisonRow, record: RunRecord) -> str:
+    if record.dimensions is not None and row.subnet == record.dimensions.full_subnet:
         return "full"
-    return "winner" if str(row["name"]).startswith("winner") else "other"
+    return "winner" if row.name.startswith("winner") else "other"
 
 
 def _short(name: str) -> str:
     return name.removeprefix("winner ").removeprefix("full model, ").split(",")[0]
 
 
-def _result_hover(row: dict[str, Any], metric: str, interval: tuple[float, float] | None) -> str:
-    score = f"{words(metric)} {row['scores'][metric]:.4f}"
+def _result_hover(row: ComparisonRow, metric: str, interval: tuple[float, float] | None) -> str:
+    score = f"{words(metric)} {row.scores[metric]:.4f}"
     return hover(
-        str(row["name"]),
-        *describe_lines(row["subnet"]),
-        f"measured {row['measured_ms']:.2f} ± {row['spread_ms']:.2f} ms",
+        row.name,
+        *describe_lines(row.subnet),
+        f"measured {row.measured_ms:.2f} ± {row.spread_ms:.2f} ms",
         score if interval is None else f"{score} ({interval[0]:.4f} to {interval[1]:.4f})",
     )

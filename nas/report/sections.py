@@ -19,9 +19,9 @@ from ortnas.nas.report.front import front_chart, label_of
 from ortnas.nas.report.predictor_charts import predictor_charts
 from ortnas.nas.report.progress import best_chart, progress_chart
 from ortnas.nas.report.record import RunRecord
-from ortnas.nas.report.results import interval_of, result_rows, results_chart
+from ortnas.nas.report.results import interval_of, metric_of_results, result_rows, results_chart
 from ortnas.nas.report.timing_charts import dataset_chart, noise_charts, training_charts
-from ortnas.search.resolution import resolution_sentence
+from ortnas.search.comparison import ComparisonRow
 
 _SOFTWARE = ("ortnas", "onnxruntime", "onnx", "numpy", "xgboost", "torch", "transformers", "tokenizers")
 _HOST_FACTS = {
@@ -93,30 +93,29 @@ def _result(record: RunRecord) -> Section:
     rows = result_rows(record)
     if not rows:
         return Section("result", "Result", "No winner is packaged yet.")
-    metric = str(rows[0]["metric"])
+    metric = metric_of_results(record)
     count = record.data.get("counts", {}).get("report")
-    names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
     tiles = []
     for row in rows:
-        is_anchor = row["name"] == f"full model, {record.precision.upper()}"
-        if not is_anchor and not str(row["name"]).startswith("winner"):
+        is_anchor = row.name == f"full model, {record.precision.upper()}"
+        if not is_anchor and not row.name.startswith("winner"):
             continue
-        score = row["scores"].get(metric)
+        score = row.scores.get(metric)
         detail = "" if score is None else f"{words(metric)} {score:.4f}"
-        speed_up = row.get("speed_up")
-        if not is_anchor and speed_up is not None:
-            detail = f"{speed_up:.2f}× the speed · {detail}"
-        tiles.append(Tile(str(row["name"]), f"{row['measured_ms']:.2f} ms", detail))
+        if not is_anchor:
+            detail = f"{row.speed_up:.2f}× the speed · {detail}"
+        tiles.append(Tile(row.name, f"{row.measured_ms:.2f} ms", detail))
     table = Table(
         "All models",
         ("model", "measured ms", "speed-up", "predicted ms", "size MB", *map(words, names)),
         [
             (
-                str(row["name"]),
-                f"{row['measured_ms']:.2f} ± {row['spread_ms']:.2f}",
-                _number(row.get("speed_up"), "{:.2f}×"),
-                _number(row.get("predicted_ms"), "{:.2f}"),
-                _number(row.get("size_bytes"), "{:.1f}", 1e-6),
+                row.name,
+                f"{row.measured_ms:.2f} ± {row.spread_ms:.2f}",
+                f"{row.speed_up:.2f}×",
+                _milliseconds(row.predicted_ms),
+                f"{row.size_bytes / 1e6:.1f}",
                 *(_score(row, name, count) for name in names),
             )
             for row in rows
@@ -129,14 +128,14 @@ def _result(record: RunRecord) -> Section:
     return Section("result", "Result", lead, tiles, [chart] if chart else [], (), [table])
 
 
-def _number(value: Any, form: str, unit: float = 1.0) -> str:
-    return "" if value is None else form.format(float(value) * unit)
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
-def _score(row: Mapping[str, Any], name: str, count: int | None) -> str:
-    if name not in row["scores"]:
+def _score(row: ComparisonRow, name: str, count: int | None) -> str:
+    if name not in row.scores:
         return ""
-    value, interval = row["scores"][name], interval_of(row, name, count)
+    value, interval = row.scores[name], interval_of(row, name, count)
     return f"{value:.4f}" if interval is None else f"{value:.4f} ± {(interval[1] - interval[0]) / 2:.4f}"
 
 
@@ -150,10 +149,10 @@ def _architectures(record: RunRecord) -> Section:
         if search.winner is not None:
             winner = search.winner
             facts = [
-                f"measured {winner.measured_ms:.2f} ms, predicted {winner.scored.latency_ms:.2f} ms",
-                f"{words(search.metric)} {winner.scored.score:.4f} on the search split",
+                f"measured {winner.measured_ms:.2f} ms, predicted {winner.candidate.latency_ms:.2f} ms",
+                f"{words(search.metric)} {winner.score:.4f} on the search split",
             ]
-            shown[f"Winner under {label_of(search, record)}"] = (winner.scored.subnet, facts)
+            shown[f"Winner under {label_of(search, record)}"] = (winner.subnet, facts)
     cards = [
         Card(
             name,
@@ -183,11 +182,11 @@ def _search(record: RunRecord) -> Section:
         [
             (
                 label_of(search, record),
-                _number(search.budget_ms, "{:.2f}"),
+                _milliseconds(search.budget_ms),
                 str(len(search.candidates)),
                 f"{search.winner.measured_ms:.2f} ± {search.winner.spread_ms:.2f}" if search.winner else "",
-                f"{search.winner.scored.score:.4f}" if search.winner else "",
-                f"{sum(one.meets_budget for one in search.finalists)} of {len(search.finalists)}"
+                f"{search.winner.score:.4f}" if search.winner else "",
+                f"{sum(finalist.meets_budget for finalist in search.finalists)} of {len(search.finalists)}"
                 if search.finalists
                 else "",
             )
@@ -199,8 +198,8 @@ def _search(record: RunRecord) -> Section:
     if failed:
         tables.append(Table("Candidates that could not be scored", ("budget", "subnet", "reason"), failed))
     lead = "The search proposed subnets within each budget and scored them by the metric of the task."
-    if resolution := next((search.resolution for search in record.searches if search.resolution), None):
-        sentence = resolution_sentence(resolution)
+    if resolution := next((search.result.resolution for search in record.searches if search.result), None):
+        sentence = resolution.sentence
         lead += f" {sentence[0].upper()}{sentence[1:]}."
     return Section("search", "Search", lead, charts=charts, tables=tables)
 
@@ -222,7 +221,7 @@ def _predictor(record: RunRecord) -> Section:
         ),
         Tile("under the bound", f"{quality.coverage:.0%}", f"{predictor.level:.0%} is promised"),
     ]
-    charts = [chart for one in record.predictors for chart in predictor_charts(record, one)]
+    charts = [chart for item in record.predictors for chart in predictor_charts(record, item)]
     lead = f"The figures are on timings held out of the fit, {quality.measurements} in all."
     if quality.warning:
         lead += f" Warning: {quality.warning}."
@@ -259,17 +258,17 @@ def _timings(record: RunRecord) -> Section:
             ),
             [
                 (
-                    one.summary.host,
-                    str(one.summary.target.fingerprint.get("cpu") or "unknown"),
-                    str(one.summary.target.setup.threads),
-                    ", ".join(workload.describe() for workload in one.summary.target.workloads),
-                    one.summary.precision,
-                    str(one.summary.subnets),
-                    share(one.summary.noise_floor),
-                    one.summary.target.hash,
-                    _time(one.summary.last_at),
+                    item.summary.host,
+                    str(item.summary.target.fingerprint.get("cpu") or "unknown"),
+                    str(item.summary.target.setup.threads),
+                    ", ".join(workload.describe() for workload in item.summary.target.workloads),
+                    item.summary.precision,
+                    str(item.summary.subnets),
+                    share(item.summary.noise_floor),
+                    item.summary.target.hash,
+                    _time(item.summary.last_at),
                 )
-                for one in record.datasets
+                for item in record.datasets
             ],
         )
     ]
@@ -328,13 +327,13 @@ def _fact(value: Any) -> str:
 
 
 def _software() -> list[tuple[str, str]]:
-    found = []
+    versions = []
     for name in _SOFTWARE:
         try:
-            found.append((name, version(name)))
+            versions.append((name, version(name)))
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _event(event: Mapping[str, Any]) -> str:

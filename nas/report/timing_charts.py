@@ -87,9 +87,10 @@ def _host_chart(dataset: Dataset) -> Chart:
     assert dataset.reference is not None
     usual = dataset.reference.anchor_ms
     slowed = [
-        100 * (float(np.mean([np.median(row) / 1e6 / ms for row, ms in zip(one.anchor_ns, usual, strict=True)])) - 1)
-        for one in (row.samples for row in dataset.measurements)
-        if one is not None
+        100
+        * (float(np.mean([np.median(row) / 1e6 / ms for row, ms in zip(samples.anchor_ns, usual, strict=True)])) - 1)
+        for samples in (row.samples for row in dataset.measurements)
+        if samples is not None
     ]
     return Chart(
         key="host",
@@ -118,16 +119,16 @@ def _host_chart(dataset: Dataset) -> Chart:
 
 
 def _certainty_chart(dataset: Dataset) -> Chart:
-    repeated = [one.visits_ms for one in dataset.timings.values() if len(one.visits) > 1]
+    repeated = [timing.visits_ms for timing in dataset.timings.values() if len(timing.visits) > 1]
     if repeated:
         values = [100 * abs(float(visits[0] / visits[1]) - 1) for visits in repeated]
         title, label = "Repeating a timing", "difference of two visits, %"
         caption = "How far the two sessions of each subnet, at different times, differ."
     else:
-        errors = [one.error for one in dataset.timings.values()]
+        errors = [timing.error for timing in dataset.timings.values()]
         values = [100 * Z_TWO_SIDED * error for error in errors if np.isfinite(error)]
         title, label = "How well each latency is known", "half width of the 95 % interval, %"
-        caption = "Every subnet was visited once, so only the spread of its rounds tells how well its median is known."
+        caption = "Every subnet was visited once, so only its rounds tell how well its median is known."
     floor = dataset.summary.noise_floor
     middle = float(np.median(values)) if values else 0.0
     return Chart(

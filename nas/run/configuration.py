@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
-from ortnas.bench.timing import PROVIDERS
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.tasks import find_task
 from ortnas.nas.failures import DataError, OrtnasError
-from ortnas.nas.run.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
-from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
+from ortnas.nas.run.configuration_values import LearningRate, Section, Sizes, Texts
+from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS
+from ortnas.nas.run.target_keys import TargetHost
 from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
 from ortnas.nas.wording import shown
 from ortnas.nas.yaml_documents import YamlError, read_yaml
+from ortnas.search.budget import Budget
 
-_BUDGET = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?x?")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 # A choice among the rows of the table, which a type checker cannot read.
 if TYPE_CHECKING:
@@ -125,72 +124,6 @@ class Refinement(Section):
     quantization_aware: bool = False
 
 
-class RequestKind(Section):
-    """One kind of request among several; ``weight`` is its share, relative to the others'."""
-
-    batch: Size = 1
-    sequence: Size = 128
-    weight: float = Field(1.0, ge=1e-6, le=1e6)
-
-    @model_validator(mode="after")
-    def _fits(self) -> RequestKind:
-        check_request(self.batch, self.sequence)
-        return self
-
-
-class TargetHost(Section):
-    """Where and how the package will be run; timings are taken like that.
-
-    ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
-    cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
-    ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace ``batch`` and ``sequence`` by several.
-    ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
-    """
-
-    host: str = "local"
-    python: str = "python3"
-    ssh: str = "ssh"
-    provider: str = PROVIDERS["cpu"]
-    provider_options: dict[str, str] = Field({}, max_length=100)
-    threads: int = Field(1, ge=1, le=MOST_THREADS)
-    spinning: bool = True
-    affinity: Annotated[tuple[Processor, ...], Field(max_length=MOST_THREADS)] = ()
-    batch: Size = 1
-    sequence: Size = 128
-    workloads: Annotated[tuple[RequestKind, ...], Field(max_length=100)] = ()
-    lengths: Literal["data", "full"] | Sizes = "data"
-
-    @property
-    def requests(self) -> tuple[RequestKind, ...]:
-        return self.workloads or (RequestKind(batch=self.batch, sequence=self.sequence),)
-
-    @field_validator("provider")
-    @classmethod
-    def _full_name(cls, name: str) -> str:
-        return PROVIDERS.get(name.lower(), name)
-
-    @field_validator("ssh")
-    @classmethod
-    def _is_command(cls, command: str) -> str:
-        try:
-            shlex.split(command)
-        except ValueError as error:
-            raise ValueError(f"is no command as a shell would take it: {error}") from None
-        return command
-
-    @field_validator("affinity")
-    @classmethod
-    def _once(cls, processors: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(processors)) < len(processors):
-            raise ValueError("names a processor twice")
-        return processors
-
-    @model_validator(mode="after")
-    def _fits(self) -> TargetHost:
-        check_request(self.batch, self.sequence)
-        return self
-
-
 class Quantization(Section):
     """``recipe``: types and ranges that suit an instruction set; ``auto`` asks the host. The other keys change it.
 
@@ -252,10 +185,10 @@ class Search(Section):
     many candidates are scored at a time, as many as there are processors by default. ``fitness_steps``: train each
     candidate alone for so long before it is scored (slow; earlier systems did). ``engine``: where candidates are
     scored; ``cluster`` is the address of a Ray cluster, and without it one of this machine alone is started.
-    ``targets``: others that have to be met as well, by prediction.
+    ``targets``: others that have to be met as well, by prediction. ``max_size_mb``: what a model file may take.
     """
 
-    budgets: tuple[str, ...] = ("2x",)
+    budgets: tuple[Budget, ...] = (Budget.parse("2x"),)
     candidates: int = Field(100, ge=1, le=10**6)
     population: int = Field(16, ge=2, le=10**5)
     finalists: int = Field(4, ge=1, le=1000)
@@ -268,6 +201,7 @@ class Search(Section):
     race: bool = True
     rule: Literal["best", "fastest", "knee"] = "best"
     tolerance: float = Field(0.0, ge=0, le=1e6)
+    max_size_mb: float | None = Field(None, gt=0, le=1e6)
     percentile: Literal[50, 95] = 50
     workers: int | None = Field(None, ge=1, le=MOST_THREADS)
     fitness_steps: int = Field(0, ge=0, le=MOST_STEPS)
@@ -277,16 +211,24 @@ class Search(Section):
 
     @field_validator("budgets", mode="before")
     @classmethod
-    def _budgets(cls, value: Any) -> tuple[str, ...]:
-        budgets = tuple(str(item) for item in (value if isinstance(value, list | tuple) else [value]))
-        for budget in budgets:
-            if not _BUDGET.fullmatch(budget) or float(budget.removesuffix("x")) <= 0:
-                raise ValueError(f"{shown(budget)} is no budget; write ms as 6.5 or a speed-up as 2x")
+    def _parsed(cls, value: Any) -> tuple[Budget, ...]:
+        budgets = tuple(map(_budget, value if isinstance(value, list | tuple) else [value]))
         if not budgets:
             raise ValueError("at least one budget is needed")
         if len(set(budgets)) < len(budgets):
             raise ValueError("the same budget twice; name each once")
         return budgets
+
+    @field_serializer("budgets")
+    def _written(self, budgets: tuple[Budget, ...]) -> list[str]:
+        return [budget.name for budget in budgets]
+
+
+def _budget(value: Any) -> Budget:
+    try:
+        return value if isinstance(value, Budget) else Budget.parse(value)
+    except ValueError as error:
+        raise ValueError(f"{shown(str(value))} is no budget; {error}") from None
 
 
 class Configuration(Section):

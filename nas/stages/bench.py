@@ -21,7 +21,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
-from ortnas.nas.stages.fit import budget_in_ms, fit_timings
+from ortnas.nas.stages.fit import fit_timings
 from ortnas.nas.stages.packaging import coverage
 from ortnas.predictors.fitting import MINIMUM_MEASUREMENTS, Predictor
 from ortnas.predictors.survey import most_useful, stratified
@@ -155,7 +155,7 @@ class _Survey:
         if predictor is None:
             return stratified(space, n, rng, taken=measured)
         _, reference = timings(self.rows(), self.run_models.target.workloads)
-        budgets = [budget_in_ms(budget, reference.latency_ms) for budget in self.configuration.search.budgets]
+        budgets = [budget.limit_ms(reference.latency_ms) for budget in self.configuration.search.budgets]
         return most_useful(space, predictor, measured, n, budgets, rng)
 
     def add(self, genomes: Genomes) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
+from ortnas.export.intervals import ScoreIntervals
 from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable
+from ortnas.export.package.package import packaged_model
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
@@ -19,6 +20,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
+from ortnas.search.comparison import ComparisonRow
 from ortnas.search.intervals import score_intervals
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
@@ -33,6 +35,15 @@ class Entry:
     subnet: Subnet
     precision: Precision
     predicted_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What was measured and scored of an entry, and the very bytes that it was measured and scored on."""
+
+    entry: Entry
+    row: ComparisonRow
+    model: bytes
 
 
 def full_models(configuration: Configuration, console: Console, run_models: Models) -> list[Entry]:
@@ -62,46 +73,42 @@ def compare(
     run_models: Models,
     entries: Sequence[Entry],
     reference: AnchorLatency | None = None,
-) -> list[dict[str, Any]]:
-    """One row per entry after the two full models, measured interleaved with the anchor.
+) -> list[Compared]:
+    """The full models and then the entries, as files of packages hold them, measured interleaved with the anchor.
 
     ``reference`` is the anchor's latency that speed-ups and drift refer to; by default its latency here.
     """
-    precision = configuration.precision
     entries = [*full_models(configuration, console, run_models), *entries]
-    anchor_name = f"full model, {precision.upper()}"
     models = {
-        entry.name: run_models.anchor
-        if entry.name == anchor_name
-        else entry.exporter.build(entry.subnet, entry.precision)
+        entry.name: packaged_model(entry.exporter.build(entry.subnet, entry.precision), configuration.head)
         for entry in entries
     }
     console.say(f"timing {len(models)} models in turn")
     timings = time_finally(console, run_target, run_models, models, reference)
     thresholds = null_thresholds(configuration, run_models, models)
-    scores, intervals = report_scores(configuration, texts, run_models, models, anchor_name, thresholds)
-    rows = []
+    full = f"full model, {configuration.precision.upper()}"
+    scores, intervals = report_scores(configuration, texts, run_models, models, full, thresholds)
+    compared = []
     for entry in entries:
-        timing = timings[entry.name]
-        rows.append(
-            {
-                "name": entry.name,
-                "subnet": entry.subnet.to_json(),
-                "precision": entry.precision,
-                "measured_ms": timing.latency_ms,
-                "spread_ms": timing.spread_ms,
-                "p95_ms": timing.percentile_ms(95),
-                "speed_up": timing.reference.latency_ms / timing.latency_ms,
-                "predicted_ms": entry.predicted_ms,
-                "size_bytes": len(models[entry.name]),
-                "model_digest": hashlib.sha256(models[entry.name]).hexdigest(),
-                "scores": scores[entry.name],
-                "intervals": {texts.metric: intervals[entry.name]},
-                "null_threshold": thresholds[entry.name],
-                "visits": [one.to_json() for one in timing.visits],
-            }
+        timing, model = timings[entry.name], models[entry.name]
+        row = ComparisonRow(
+            name=entry.name,
+            subnet=entry.subnet,
+            precision=entry.precision,
+            measured_ms=timing.latency_ms,
+            spread_ms=timing.spread_ms,
+            p95_ms=timing.percentile_ms(95),
+            speed_up=timing.reference.latency_ms / timing.latency_ms,
+            predicted_ms=entry.predicted_ms,
+            size_bytes=len(model),
+            model_digest=hashlib.sha256(model).hexdigest(),
+            scores=scores[entry.name],
+            intervals={texts.metric: intervals[entry.name]},
+            null_threshold=thresholds[entry.name],
+            visits=timing.visits,
         )
-    return rows
+        compared.append(Compared(entry, row, model))
+    return compared
 
 
 def null_thresholds(
@@ -123,9 +130,9 @@ def report_scores(
     models: Mapping[str, bytes],
     against: str,
     thresholds: Mapping[str, float | None],
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, dict[str, float]], dict[str, ScoreIntervals]]:
     """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and 95 %
-    intervals of the run's metric on the first of them, of the ``score`` and its ``difference`` to ``against``.
+    intervals of the run's metric on the first of them, of the score and its difference to ``against``.
 
     ``thresholds`` are those of ``null_thresholds``.
     """
@@ -138,8 +145,7 @@ def report_scores(
             own = replace(part, null_threshold=thresholds[name])
             scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, own).items()}
         if not suffix:
-            found = score_intervals(texts.metric, outputs, part, against, configuration.seed, thresholds)
-            intervals = {name: {kind: one.to_json() for kind, one in both.items()} for name, both in found.items()}
+            intervals = score_intervals(texts.metric, outputs, part, against, configuration.seed, thresholds)
     return scores, intervals
 
 
@@ -149,9 +155,9 @@ def show(
     texts: Texts,
     run_target: RunTarget,
     run_models: Models,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ComparisonRow],
 ) -> None:
-    names = list(rows[0]["scores"])
+    names = list(rows[0].scores)
     if not HEADS[configuration.head].compares_all_metrics:
         names = [name for name in names if name.startswith(texts.metric)]
     host = "this machine" if run_target.host.name == "local" else run_target.host.name
@@ -170,22 +176,17 @@ def show(
         ),
         [
             (
-                row["name"],
-                f"{row['measured_ms']:.2f} ± {row['spread_ms']:.2f}",
-                f"{row['speed_up']:.2f}x",
-                f"{row['predicted_ms']:.2f}" if row["predicted_ms"] else "",
-                f"{row['size_bytes'] / 1e6:.1f}",
-                *(f"{row['scores'][name]:.4f}" for name in names),
-                difference(row["intervals"][texts.metric]["difference"]),
+                row.name,
+                f"{row.measured_ms:.2f} ± {row.spread_ms:.2f}",
+                f"{row.speed_up:.2f}x",
+                "" if row.predicted_ms is None else f"{row.predicted_ms:.2f}",
+                f"{row.size_bytes / 1e6:.1f}",
+                *(f"{row.scores[name]:.4f}" for name in names),
+                row.intervals[texts.metric].difference.signed,
             )
             for row in rows
         ],
     )
-
-
-def difference(figure: Mapping[str, float]) -> str:
-    """A difference of scores with its interval."""
-    return f"{figure['value']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f})"
 
 
 # What is shipped is timed longer than what a predictor is fitted to.

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
@@ -33,6 +30,9 @@ from ortnas.nas.stages.further_training import refined_folder
 from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_name
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.predictors.fitting import PredictorError
+from ortnas.search.budget import Budget
+from ortnas.search.comparison import Comparison
+from ortnas.search.result import SearchResult, SearchResultError, read_result
 from ortnas.search.scoring import part_digest
 
 
@@ -52,8 +52,8 @@ def export(
     )
     winners = _winners(configuration, console, run_folder, texts, run_target, run_models)
     parts = [part_digest(run_models.part(name)) for name in run_models.data.report_parts]
-    inputs = digest([search["inputs"] for search in winners.values()], parts, run_models.target.hash)
-    packages = [run_folder.packages / package_name(configuration, budget) for budget in winners]
+    inputs = digest([result.inputs for result in winners], parts, run_models.target.hash)
+    packages = [run_folder.packages / package_name(configuration, result.budget) for result in winners]
     return conclude(
         configuration,
         console,
@@ -75,29 +75,32 @@ def _winners(
     texts: Texts,
     run_target: RunTarget,
     run_models: Models,
-) -> dict[str, dict[str, Any]]:
+) -> list[SearchResult]:
+    """By the budgets' order. Raises PackageError where there is none."""
     context = make_scorer(configuration, console, run_folder, texts, run_target, run_models).context
-    searches = {budget: finished_search(run_folder, budget, context) for budget in configuration.search.budgets}
-    winners = {budget: search for budget, search in searches.items() if search is not None}
+    results = [finished_search(run_folder, budget, context) for budget in configuration.search.budgets]
+    winners = [result for result in results if result is not None]
     if not winners:
         raise PackageError(f"{run_folder.path}: no search has a winner yet; run `ortnas search`")
     return winners
 
 
-def finished_search(run_folder: RunFolder, budget: str, context: str) -> dict[str, Any] | None:
-    """What a search with a winner wrote down; None where there is none.
+def finished_search(run_folder: RunFolder, budget: Budget, context: str) -> SearchResult | None:
+    """What a search with a winner ended with; None where there is none.
 
     ``context`` is that of the run's scorer. Raises PackageError where the search scored something else.
     """
     try:
-        search: dict[str, Any] = json.loads((run_folder.search(budget) / "search.json").read_text())
-    except (OSError, ValueError):
+        result = read_result(run_folder.search(budget.name))
+    except SearchResultError:
         return None
-    if search["scored_with"] != context:
+    if result is None:
+        return None
+    if result.scored_with != context:
         raise PackageError(
-            f"the search for {budget} was made with another supernet, split or recipe; run `ortnas search` again"
+            f"the search for {budget.name} was made with another supernet, split or recipe; run `ortnas search` again"
         )
-    return search if search["winner"] is not None else None
+    return result if result.winner is not None else None
 
 
 def _compare_winners(
@@ -107,42 +110,36 @@ def _compare_winners(
     texts: Texts,
     run_target: RunTarget,
     run_models: Models,
-    winners: dict[str, dict[str, Any]],
-) -> dict[str, Any]:
+    winners: Sequence[SearchResult],
+) -> Comparison:
     """Full model at both precisions and every winner, compared; winners packaged."""
-    precision, space = configuration.precision, run_models.supernet.space
-    entries = {
-        budget: Entry(
-            f"winner {budget}, {precision.upper()}",
+    precision = configuration.precision
+    pairs = [(result, result.winner) for result in winners if result.winner is not None]
+    entries = [
+        Entry(
+            f"winner {result.budget.name}, {precision.upper()}",
             run_models.exporter,
-            space.decode(np.asarray(search["winner"]["genome"])),
+            winner.subnet,
             precision,
-            search["winner"]["predicted_ms"],
+            winner.candidate.latency_ms,
         )
-        for budget, search in winners.items()
-    }
+        for result, winner in pairs
+    ]
     _, _, reference = usable_timings(run_folder, run_models)
-    rows = compare(configuration, console, texts, run_target, run_models, list(entries.values()), reference)
-    by_name = {row["name"]: row for row in rows}
-    for budget, search in winners.items():
-        entry = entries[budget]
-        facts = SearchFacts(budget, search["budget_ms"], search["winner"]["score"])
+    compared = compare(configuration, console, texts, run_target, run_models, entries, reference)
+    for (result, winner), made in zip(pairs, compared[-len(pairs) :], strict=True):
+        facts = SearchFacts(result.budget.name, result.budget_ms, winner.score)
         package(
             configuration,
             run_folder,
             texts,
             run_models,
-            package_name(configuration, budget),
-            entry,
-            by_name[entry.name],
+            package_name(configuration, result.budget),
+            made,
             facts,
         )
-    return {
-        "rows": rows,
-        "reference_ms": reference.latency_ms,
-        "metric": texts.metric,
-        "target": run_models.target.to_json(),
-    }
+    rows = tuple(item.row for item in compared)
+    return Comparison(rows, texts.metric, reference_ms=reference.latency_ms, target=run_models.target.to_json())
 
 
 def deliver(
@@ -186,7 +183,7 @@ class _Choice:
     subnet: Subnet
     exporter: Exporter
     is_refined: bool
-    search: dict[str, Any] | None
+    search: SearchResult | None
 
     @property
     def title(self) -> str:
@@ -197,8 +194,9 @@ class _Choice:
         if self.search is None:
             return SearchFacts()
         # With other weights its score was another.
-        score = None if self.is_refined else self.search["winner"]["score"]
-        return SearchFacts(self.search["budget"], self.search["budget_ms"], score)
+        winner = self.search.winner
+        score = None if self.is_refined or winner is None else winner.score
+        return SearchFacts(self.search.budget.name, self.search.budget_ms, score)
 
 
 def export_subnets(
@@ -259,7 +257,11 @@ def _choose(
         if is_refined
         else run_models.exporter
     )
-    return _Choice(subnet, exporter, is_refined, finished_search(run_folder, name, context))
+    try:
+        result = finished_search(run_folder, Budget.parse(name), context)
+    except ValueError:
+        result = None  # named by its key or file
+    return _Choice(subnet, exporter, is_refined, result)
 
 
 def _compare_chosen(
@@ -270,7 +272,7 @@ def _compare_chosen(
     run_target: RunTarget,
     run_models: Models,
     chosen: dict[str, _Choice],
-) -> dict[str, Any]:
+) -> Comparison:
     precision = configuration.precision
     entries = {
         key: Entry(
@@ -282,7 +284,7 @@ def _compare_chosen(
         )
         for key, choice in chosen.items()
     }
-    rows = compare(
+    compared = compare(
         configuration,
         console,
         texts,
@@ -291,19 +293,18 @@ def _compare_chosen(
         list(entries.values()),
         _reference(run_folder, run_models),
     )
-    by_name = {row["name"]: row for row in rows}
-    for key, entry in entries.items():
+    for key, made in zip(entries, compared[-len(entries) :], strict=True):
         package(
             configuration,
             run_folder,
             texts,
             run_models,
             f"{precision}-{key}",
-            entry,
-            by_name[entry.name],
+            made,
             chosen[key].facts(),
         )
-    return {"rows": rows, "metric": texts.metric, "target": run_models.target.to_json()}
+    rows = tuple(item.row for item in compared)
+    return Comparison(rows, texts.metric, target=run_models.target.to_json())
 
 
 def _predicted_ms(

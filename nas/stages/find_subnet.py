@@ -7,42 +7,55 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ortnas.bench.store import Store
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
-from ortnas.nas.files import parse_json, read_lines
+from ortnas.nas.files import parse_json
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
+from ortnas.search.budget import Budget
+from ortnas.search.loop import LOG_FILE, logged_subnets
+from ortnas.search.result import read_result
 
 
 def find_subnet(configuration: Configuration, run_folder: RunFolder, run_models: Models, name: str) -> Subnet:
     """The subnet that ``name`` stands for: a budget with a winner (``2x``), a key or the start of one, or a JSON file
     (a subnet, or a package's ``ortnas.json``).
 
-    Raises ConfigurationError or SpaceError with what is known.
+    Raises ConfigurationError or SpaceError with what there is, and SearchResultError.
     """
     path = Path(name).expanduser()
     if path.suffix == ".json" or path.is_file():
         return read_subnet(path)
-    winner = run_folder.search(name) / "search.json"
-    if winner.is_file():
-        recorded = json.loads(winner.read_text())["winner"]
-        if recorded is None:
-            raise ConfigurationError(f"--subnet {name}: the search for that budget ended without a winner")
-        return run_models.supernet.space.decode(np.asarray(recorded["genome"]))
-    found = {subnet.key: subnet for subnet in _known(run_folder, run_models) if subnet.key.startswith(name)}
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if found:
-        raise ConfigurationError(f"--subnet {name}: begins the keys {', '.join(sorted(found))}; give more digits")
-    budgets = ", ".join(budget for budget in configuration.search.budgets if run_folder.search(budget).is_dir())
+    winner = _winner(run_folder, name)
+    if winner is not None:
+        return winner
+    fitting = {subnet.key: subnet for subnet in _subnets(run_folder, run_models) if subnet.key.startswith(name)}
+    if len(fitting) == 1:
+        return next(iter(fitting.values()))
+    if fitting:
+        raise ConfigurationError(f"--subnet {name}: begins the keys {', '.join(sorted(fitting))}; give more digits")
+    names = [budget.name for budget in configuration.search.budgets]
+    budgets = ", ".join(budget for budget in names if run_folder.search(budget).is_dir())
     raise ConfigurationError(
         f"--subnet {name}: no searched or timed subnet of {run_folder.path} has such a key"
         + (f", and it is none of the searched budgets {budgets}" if budgets else "; give a JSON file")
     )
+
+
+def _winner(run_folder: RunFolder, name: str) -> Subnet | None:
+    """Of the search for the budget of that name; None where it is none, or not searched for."""
+    try:
+        budget = Budget.parse(name)
+    except ValueError:
+        return None
+    result = read_result(run_folder.search(budget.name))
+    if result is None:
+        return None
+    if result.winner is None:
+        raise ConfigurationError(f"--subnet {name}: the search for that budget ended without a winner")
+    return result.winner.subnet
 
 
 def read_subnet(path: Path) -> Subnet:
@@ -58,14 +71,12 @@ def read_subnet(path: Path) -> Subnet:
     return Subnet.from_json(document.get("subnet", document))
 
 
-def _known(run_folder: RunFolder, run_models: Models) -> Iterator[Subnet]:
+def _subnets(run_folder: RunFolder, run_models: Models) -> Iterator[Subnet]:
     """Every subnet that this run has scored, trained further or timed."""
     space = run_models.supernet.space
     yield from (space.largest, space.smallest)
-    for path in sorted(run_folder.path.glob("search/*/candidates.jsonl")):
-        for line in read_lines(path):
-            if "subnet" in line:
-                yield Subnet.from_json(line["subnet"])
+    for path in sorted(run_folder.path.glob(f"search/*/{LOG_FILE}")):
+        yield from logged_subnets(path)
     for path in sorted(run_folder.path.glob(f"refined/*/{DESCRIPTION_FILE}")):
         yield Subnet.from_json(json.loads(path.read_text())["provenance"]["subnet"])
     if run_folder.store_file.is_file():

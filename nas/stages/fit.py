@@ -46,11 +46,6 @@ def usable_timings(
     return rows, usable, reference
 
 
-def budget_in_ms(budget: str, reference_ms: float) -> float:
-    """``2x`` means half the full model's latency; a plain number is ms."""
-    return reference_ms / float(budget[:-1]) if budget.endswith("x") else float(budget)
-
-
 def fit_predictor(
     configuration: Configuration,
     console: Console,

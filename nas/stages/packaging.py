@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,21 @@ from ortnas.export.inference import run as run_model
 from ortnas.export.inspect.audit import audit, check_coverage
 from ortnas.export.metrics import METRICS
 from ortnas.export.package.package import PackageContent, write_package
-from ortnas.export.package.record import Coverage, Facts, Latency, ScoreIntervals, TrainingData, read_record
+from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
 from ortnas.export.package.sample import Sample
 from ortnas.nas.console import Console
+from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.comparison import Entry, show
+from ortnas.nas.stages.comparison import Compared, Entry, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
+from ortnas.search.budget import Budget
+from ortnas.search.comparison import Comparison, ComparisonRow
 
 
 @dataclass(frozen=True)
@@ -53,24 +56,23 @@ def conclude(
     name: str,
     inputs: str,
     packages: list[Path],
-    make: Callable[[], dict[str, Any]],
+    make: Callable[[], Comparison],
 ) -> dict[str, Any]:
     """Makes packages and the comparison of that name, or recognises that they are made of ``inputs``; shows them."""
     # Reports look for comparisons in the run, wherever the packages go.
     file = run_folder.path / "packages" / f"comparison-{name}.json"
     comparison = _recorded(file, inputs, packages)
     if comparison is None:
-        comparison = make() | {"inputs": inputs}
-        write_json(file, comparison)
+        comparison = replace(make(), inputs=inputs)
+        write_json(file, comparison.to_json())
         run_folder.event("export", inputs=inputs, packages=[folder.name for folder in packages])
-    show(configuration, console, texts, run_target, run_models, comparison["rows"])
+    show(configuration, console, texts, run_target, run_models, comparison.rows)
     announce(console, packages)
-    return comparison | {"packages": [str(folder) for folder in packages]}
+    return comparison.to_json() | {"packages": [str(folder) for folder in packages]}
 
 
-def package_name(configuration: Configuration, budget: str) -> str:
-    label = budget if budget.endswith("x") else f"{budget}ms"
-    return f"{configuration.precision}-{label}"
+def package_name(configuration: Configuration, budget: Budget) -> str:
+    return f"{configuration.precision}-{budget.label}"
 
 
 def announce(console: Console, packages: Sequence[Path]) -> None:
@@ -81,17 +83,15 @@ def announce(console: Console, packages: Sequence[Path]) -> None:
         console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
 
 
-def _recorded(path: Path, inputs: str, packages: list[Path]) -> dict[str, Any] | None:
+def _recorded(path: Path, inputs: str, packages: list[Path]) -> Comparison | None:
     """The comparison already made of these inputs, if its packages are there too."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
-        if document["inputs"] != inputs:
-            return None
+        comparison = Comparison.from_json(json.loads(path.read_text()))
         for folder in packages:
             read_record(folder)
-    except (OSError, ValueError, KeyError):
+    except (AttributeError, KeyError, OrtnasError, OSError, TypeError, ValueError):
         return None
-    return document
+    return comparison if comparison.inputs == inputs else None
 
 
 _SAMPLE_TEXTS = 48
@@ -103,15 +103,14 @@ def package(
     texts: Texts,
     run_models: Models,
     name: str,
-    entry: Entry,
-    row: Mapping[str, Any],
+    compared: Compared,
     search: SearchFacts,
 ) -> None:
     """Writes ``packages/NAME``. ``search`` is what only the caller knows.
 
     Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
-    model = entry.exporter.build(entry.subnet, entry.precision)
+    entry, row, model = compared.entry, compared.row, compared.model
     source = configuration.data
     write_package(
         run_folder.packages / name,
@@ -121,7 +120,7 @@ def package(
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
             max_length=texts.max_length,
-            sample=_sample(configuration, texts, run_models, model, row["null_threshold"]),
+            sample=_sample(configuration, texts, run_models, model, row.null_threshold),
             facts=Facts(
                 precision=entry.precision,
                 recipe=run_models.recipe,
@@ -133,10 +132,10 @@ def package(
                 budget_ms=search.budget_ms,
                 search_score=search.score,
                 metric=texts.metric,
-                null_threshold=row["null_threshold"],
-                report=row["scores"],
+                null_threshold=row.null_threshold,
+                report=row.scores,
                 report_size=run_models.data.counts["report"],
-                intervals={metric: ScoreIntervals.from_json(both) for metric, both in row["intervals"].items()},
+                intervals=row.intervals,
                 drift=_drift(entry, model),
                 coverage=coverage(configuration, run_models, model, entry.precision),
                 data=TrainingData(source.source, source.task, run_models.data.counts["training"]),
@@ -146,15 +145,15 @@ def package(
     )
 
 
-def _latency(row: Mapping[str, Any]) -> Latency:
+def _latency(row: ComparisonRow) -> Latency:
     return Latency(
-        measured_ms=row["measured_ms"],
-        spread_ms=row["spread_ms"],
-        p95_ms=row["p95_ms"],
-        predicted_ms=row["predicted_ms"],
-        speed_up=row["speed_up"],
-        visits=row["visits"],
-        model_digest=row["model_digest"],
+        measured_ms=row.measured_ms,
+        spread_ms=row.spread_ms,
+        p95_ms=row.p95_ms,
+        predicted_ms=row.predicted_ms,
+        speed_up=row.speed_up,
+        visits=[samples.to_json() for samples in row.visits],
+        model_digest=row.model_digest,
     )
 
 

@@ -30,7 +30,7 @@ def run_all(run: Run) -> dict[str, Any]:
         try:
             results[name] = stage(run)
         except SearchError as error:
-            if not error.found:
+            if not error.successful:
                 raise
             problem = error
     if problem is not None:

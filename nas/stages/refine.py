@@ -17,9 +17,10 @@ from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare, show
 from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
-from ortnas.nas.stages.fit import budget_in_ms
 from ortnas.nas.stages.further_training import _train, refined_folder, training_identity
 from ortnas.nas.stages.packaging import SearchFacts, announce, package
+from ortnas.search.budget import Budget
+from ortnas.search.comparison import Comparison
 
 
 def refine(
@@ -67,23 +68,31 @@ def _package(
     exporter = Exporter(refined, run_models.recipe, run_models.calibration)
     before = Entry(f"{subnet.key} in the supernet", run_models.exporter, subnet, precision)
     after = Entry(f"{subnet.key} trained further", exporter, subnet, precision)
-    rows = compare(configuration, console, texts, run_target, run_models, [before, after])
+    compared = compare(configuration, console, texts, run_target, run_models, [before, after])
+    rows = tuple(item.row for item in compared)
     show(configuration, console, texts, run_target, run_models, rows)
     package_name = f"{precision}-{refined.path.name}"
-    is_budget = run_folder.search(name).is_dir()
-    full_ms = next(row["measured_ms"] for row in rows if row["name"] == f"full model, {precision.upper()}")
-    budget_ms = budget_in_ms(name, full_ms) if is_budget else None
+    full_ms = next(row.measured_ms for row in rows if row.name == f"full model, {precision.upper()}")
     package(
         configuration,
         run_folder,
         texts,
         run_models,
         package_name,
-        after,
-        rows[-1],
-        SearchFacts(name if is_budget else None, budget_ms),
+        compared[-1],
+        _search_facts(run_folder, name, full_ms),
     )
     folder = run_folder.packages / package_name
-    write_json(run_folder.packages / f"comparison-{package_name}.json", {"rows": rows, "metric": texts.metric})
+    write_json(run_folder.packages / f"comparison-{package_name}.json", Comparison(rows, texts.metric).to_json())
     announce(console, [folder])
-    return {"rows": rows, "packages": [str(folder)], "subnet_key": subnet.key}
+    return {"rows": [row.to_json() for row in rows], "packages": [str(folder)], "subnet_key": subnet.key}
+
+
+def _search_facts(run_folder: RunFolder, name: str, full_ms: float) -> SearchFacts:
+    """The budget that the subnet was named by, if it was; its score in the search was that of other weights."""
+    try:
+        budget = Budget.parse(name)
+    except ValueError:
+        return SearchFacts()
+    is_searched = run_folder.search(budget.name).is_dir()
+    return SearchFacts(budget.name, budget.limit_ms(full_ms)) if is_searched else SearchFacts()

@@ -16,7 +16,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.texts import Texts
-from ortnas.search.resolution import half_width
+from ortnas.search.resolution import PartResolution, ScoreResolution, half_width
 
 # The middle one of so many random subnets stands for candidates.
 _DRAWN = 101
@@ -24,13 +24,13 @@ _DRAWN = 101
 
 def score_resolution(
     configuration: Configuration, run_folder: RunFolder, texts: Texts, run_models: Models, scored_with: str
-) -> dict[str, Any]:
+) -> ScoreResolution:
     """Half the 95 % interval of a difference of scores: of the ``search`` metric on the search part, and of the
     ``report`` metric on the report part.
 
     Taken from the paired outputs of two real models, the full one and a mid-size subnet, on the search part; on the
     report part it is smaller by the square root of how many more texts there are. ``scored_with`` names what scores
-    are of: found once, it is not computed again.
+    are of: computed once, it is not computed again.
     """
     counts = run_models.data.counts
     middle = _middle_subnet(configuration, run_models)
@@ -40,17 +40,13 @@ def score_resolution(
     if recorded.get("inputs") != inputs:
         part, both = run_models.part("search"), _outputs(configuration, run_models, middle)
         smaller = math.sqrt(counts["search"] / counts["report"])
-        recorded = {
-            "inputs": inputs,
-            "search": _entry(texts.search_metric, counts["search"], half_width(texts.search_metric, *both, part)),
-            "report": _entry(texts.metric, counts["report"], half_width(texts.metric, *both, part) * smaller),
-        }
-        write_json(file, recorded)
-    return {name: recorded[name] for name in ("search", "report")}
-
-
-def _entry(metric: str, texts: int, width: float) -> dict[str, Any]:
-    return {"metric": metric, "texts": texts, "half_width": width}
+        resolution = ScoreResolution(
+            PartResolution(texts.search_metric, counts["search"], half_width(texts.search_metric, *both, part)),
+            PartResolution(texts.metric, counts["report"], half_width(texts.metric, *both, part) * smaller),
+        )
+        write_json(file, {"inputs": inputs, **resolution.to_json()})
+        return resolution
+    return ScoreResolution.from_json(recorded)
 
 
 def _middle_subnet(configuration: Configuration, run_models: Models) -> Subnet:

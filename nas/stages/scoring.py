@@ -9,7 +9,7 @@ from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.search.racing import Race
-from ortnas.search.scoring import FitnessScorer, Scorer, Spread, in_threads
+from ortnas.search.scoring import Dispatch, FitnessScorer, Scorer, in_threads
 
 
 def make_scorer(
@@ -50,11 +50,11 @@ def make_scorer(
         *shipped,
         "sliced" if screening and settings.screen else "own",
         Race() if screening and settings.race else None,
-        _spread(configuration, run_target) if screening else None,
+        _dispatch(configuration, run_target) if screening else None,
     )
 
 
-def _spread(configuration: Configuration, run_target: RunTarget) -> Spread:
+def _dispatch(configuration: Configuration, run_target: RunTarget) -> Dispatch:
     """Where candidates are scored: on this machine, or as tasks of a Ray cluster."""
     settings = configuration.search
     if settings.engine == "local":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,8 +20,9 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare, show
 from ortnas.nas.stages.find_subnet import find_subnet
-from ortnas.nas.stages.fit import budget_in_ms
 from ortnas.nas.stages.variants import _GROUP, Baseline, Variants
+from ortnas.search.budget import Budget
+from ortnas.search.comparison import ComparisonRow
 from ortnas.search.mixed_precision import (
     Ending,
     Evaluation,
@@ -52,8 +52,7 @@ def sensitivity(
     """
     if configuration.precision != "int8":
         raise ConfigurationError("precision = 'fp32': only INT8 models have products to leave in float")
-    if budget is not None:
-        _check_budget(budget)
+    asked = None if budget is None else _budget(budget)
     exporter = run_models.teacher_exporter if name is None else run_models.exporter
     subnet = (
         run_models.teacher.dimensions.full_subnet
@@ -69,7 +68,7 @@ def sensitivity(
     )
     variants = Variants(configuration, console, run_folder, run_target, run_models, texts.metric, exporter, subnet)
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()
-    budget_ms = math.inf if budget is None else budget_in_ms(budget, baseline.full_ms)
+    budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
     search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
     _show_alone(console, search, multiply_adds)
@@ -98,16 +97,20 @@ def sensitivity(
         "path": [asdict(step) for step in search.path],
         "ending": search.ending,
         "keep_float": list(patterns),
-        "rows": rows,
+        "rows": [row.to_json() for row in rows],
     }
     write_json(variants.file.with_name("full.json" if name is None else f"{subnet.key}.json"), result)
     run_folder.event("sensitivity", subnet_key=subnet.key, keep_float=list(patterns), ending=search.ending)
     return result
 
 
-def _check_budget(budget: str) -> None:
-    if not re.fullmatch(r"\d+(\.\d+)?x?", budget) or float(budget.removesuffix("x")) <= 0:
-        raise ConfigurationError(f"--budget {budget}: write ms as 6.5, or a speed-up over the full INT8 model as 2x")
+def _budget(budget: str) -> Budget:
+    try:
+        return Budget.parse(budget)
+    except ValueError:
+        raise ConfigurationError(
+            f"--budget {budget}: write ms as 6.5, or a speed-up over the full INT8 model as 2x"
+        ) from None
 
 
 def _show_alone(console: Console, search: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
@@ -192,7 +195,7 @@ def _compare(
     subnet: Subnet,
     key: str | None,
     kept: Products,
-) -> list[dict[str, Any]]:
+) -> list[ComparisonRow]:
     """fp32, INT8 and the chosen model on the report part, which nothing was chosen on."""
     entries = []
     if key is not None:
@@ -201,6 +204,7 @@ def _compare(
         recipe = replace(exporter.recipe, keep_float=(*exporter.recipe.keep_float, *kept))
         name = f"{key or 'full model'}, {len(kept)} in float"
         entries.append(Entry(name, replace(exporter, recipe=recipe), subnet, "int8"))
-    rows = compare(configuration, console, texts, run_target, run_models, entries)
+    compared = compare(configuration, console, texts, run_target, run_models, entries)
+    rows = [item.row for item in compared]
     show(configuration, console, texts, run_target, run_models, rows)
     return rows

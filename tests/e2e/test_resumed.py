@@ -88,9 +88,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, sentenc
     kill(killed, "ortnas.nas.stages.fit", "save_predictor", 1)
     kill(killed, "ortnas.search.cache", "ScoreCache.put", 5)
     # Between measuring and what is made of it.
-    kill(killed, "ortnas.nas.stages.search", "time_finally", 1)
+    kill(killed, "ortnas.nas.stages.finalists", "time_finally", 1)
     kill(killed, "ortnas.nas.stages.comparison", "time_finally", 1)
-    kill(killed, "ortnas.nas.stages.comparison", "write_package", 1, "before")
+    kill(killed, "ortnas.nas.stages.packaging", "write_package", 1, "before")
     finish(killed)
     return alone.parent / "run", killed.parent / "run"
 

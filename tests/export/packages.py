@@ -18,9 +18,10 @@ from ortnas.bench.timing import Setup, Workload
 from ortnas.export.build import Exporter
 from ortnas.export.inference import Drift, model_outputs
 from ortnas.export.int8.recipes import recipe_named
+from ortnas.export.intervals import Interval, ScoreIntervals
 from ortnas.export.metrics import METRICS, suitable_metrics
 from ortnas.export.package.package import PackageContent, write_package
-from ortnas.export.package.record import Coverage, Facts, Interval, Latency, Origin, ScoreIntervals, TrainingData
+from ortnas.export.package.record import Coverage, Facts, Latency, Origin, TrainingData
 from ortnas.export.package.sample import Sample
 from ortnas.nas.text import IGNORED, Example, encode, load_tokenizer
 from ortnas.nas.training.supernet import open_checkpoint
@@ -90,7 +91,7 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
         budget_ms=1000.0,
         latency=Latency(1.0, 0.1, predicted_ms=1.1, model_digest=hashlib.sha256(model).hexdigest()),
         report={metric: score},
-        intervals={metric: ScoreIntervals(Interval(score, score - 0.03, score + 0.02))},
+        intervals={metric: ScoreIntervals(Interval(score, score - 0.03, score + 0.02), Interval(-0.01, -0.02, 0.0))},
         data=TrainingData("/somewhere/texts.tsv", None, 300),
         origin=Origin(None, None),
         report_size=32,

@@ -152,9 +152,9 @@ def test_samples_of_texts_keep_the_threshold_that_each_model_was_given() -> None
     outputs, part = make_part(3)
     models, thresholds = {"ours": outputs, "silent": outputs}, {"ours": 0.5, "silent": -1e6}
     found = score_intervals("span_f1", models, part, "ours", null_thresholds=thresholds)
-    silent = found["silent"]["score"]
+    silent = found["silent"].score
     assert silent.value == np.mean([example.is_unanswerable for example in part.examples])
-    assert found["ours"]["score"].value == span_f1(outputs, replace(part, null_threshold=0.5))
+    assert found["ours"].score.value == span_f1(outputs, replace(part, null_threshold=0.5))
     assert 0.5 * silent.value < silent.low < silent.value < silent.high
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -17,6 +15,13 @@ from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.files import append_line, write_json
 from ortnas.predictors.fitting import fit, predictor_folder, save_predictor
+from ortnas.search.budget import Budget
+from ortnas.search.candidate import Candidate
+from ortnas.search.comparison import Comparison, ComparisonRow
+from ortnas.search.finalists import Finalist
+from ortnas.search.loop import LOG_FILE
+from ortnas.search.resolution import PartResolution, ScoreResolution
+from ortnas.search.result import SearchResult, read_result
 from tests.networks import make_dimensions, make_space
 
 FINGERPRINT = {"cpu": "Test <i>CPU</i> & Co", "isa": ["avx2"], "cores": 2, "onnxruntime": "1.32.0", "governor": None}
@@ -64,7 +69,7 @@ def write_run(folder: Path, labels: tuple[str, ...] = LABELS) -> Path:
     _write_timings(folder, space, rng)
     for budget, budget_ms in (("2x", REFERENCE_MS / 2), ("1.5", 1.5)):
         _write_search(folder, space, budget, budget_ms, rng)
-    _write_packages(folder, space, dimensions)
+    _write_packages(folder, dimensions)
     return folder
 
 
@@ -85,7 +90,7 @@ def _write_timings(folder: Path, space: SearchSpace, rng: np.random.Generator) -
     latency_ms = np.array([timing.latency_ms for timing in usable.values()])
     errors = np.array([timing.error for timing in usable.values()])
     floor = noise_floor(usable.values())
-    predictor = fit(space, genomes, latency_ms, errors, TARGET.to_json(), "int8", floor, "inputs")
+    predictor = fit(space, genomes, latency_ms, errors, TARGET, "int8", floor, "inputs")
     save_predictor(predictor_folder(folder / "predictor", "int8", TARGET.hash), predictor)
 
 
@@ -93,72 +98,61 @@ def _write_search(folder: Path, space: SearchSpace, budget: str, budget_ms: floa
     genomes = np.unique(space.sample(300, rng), axis=0)
     latency_ms = cost_ms(space, genomes)
     within = rng.permutation(np.flatnonzero(latency_ms * 1.05 <= budget_ms))[:12]
-    candidates: list[dict[str, Any]] = []
     search = folder / "search" / f"int8-{budget}"
+    candidates = []
     for row in within:
-        subnet = space.decode(genomes[row])
-        candidate = {
-            "genome": genomes[row].tolist(),
-            "latency_ms": float(latency_ms[row]),
-            "upper_ms": float(latency_ms[row] * 1.05),
-            "score": float(np.clip(0.6 + latency_ms[row] / 8 + rng.normal(0, 0.02), 0, 1)),
-        }
+        score = float(np.clip(0.6 + latency_ms[row] / 8 + rng.normal(0, 0.02), 0, 1))
+        candidate = Candidate.of(space, genomes[row], latency_ms[row], latency_ms[row] * 1.05, score)
         candidates.append(candidate)
-        append_line(search / "candidates.jsonl", {"subnet_key": subnet.key, "subnet": subnet.to_json(), **candidate})
-    best = sorted(candidates, key=lambda candidate: -candidate["score"])[:3]
-    finalists = [
-        {
-            "genome": one["genome"],
-            "score": one["score"],
-            "predicted_ms": one["latency_ms"],
-            "upper_ms": one["upper_ms"],
-            "measured_ms": one["latency_ms"] * 1.01,
-            "spread_ms": 0.05,
-            "meets_budget": number > 0,
-        }
-        for number, one in enumerate(best)
-    ]
-    result = {
-        "inputs": "inputs",
-        "scored_with": "context",
-        "budget": budget,
-        "budget_ms": budget_ms,
-        "reference_ms": REFERENCE_MS,
-        "metric": "accuracy",
-        "resolution": {
-            "search": {"metric": "accuracy", "texts": 100, "half_width": 0.0587},
-            "report": {"metric": "accuracy", "texts": 200, "half_width": 0.0415},
-        },
-        "candidates": candidates,
-        "finalists": finalists,
-        "winner": finalists[1],
-    }
-    write_json(search / "search.json", result)
+        append_line(search / LOG_FILE, {"subnet_key": candidate.subnet.key, **candidate.to_json()})
+    best = sorted(candidates, key=lambda candidate: -candidate.score)[:3]
+    finalists = tuple(
+        Finalist(candidate, candidate.latency_ms * 1.01, 0.05, meets_budget=number > 0, is_hit=number > 0)
+        for number, candidate in enumerate(best)
+    )
+    SearchResult(
+        inputs="inputs",
+        scored_with="context",
+        budget=Budget.parse(budget),
+        budget_ms=budget_ms,
+        percentile=50,
+        reference_ms=REFERENCE_MS,
+        metric="accuracy",
+        resolution=ScoreResolution(PartResolution("accuracy", 100, 0.0587), PartResolution("accuracy", 200, 0.0415)),
+        rule="best",
+        candidates=tuple(candidates),
+        finalists=finalists,
+        winner=finalists[1],
+    ).write(search)
     full = space.largest.key
     append_line(folder / "search" / "scores.jsonl", {"context": "context", "subnet_key": full, "score": 0.95})
     append_line(folder / "events.jsonl", {"time": 1.79e9 + 60, "stage": "search", "budget": budget, "scored": 12})
 
 
-def _write_packages(folder: Path, space: SearchSpace, dimensions: Dimensions) -> None:
-    search = json.loads((folder / "search" / "int8-2x" / "search.json").read_text())
-    winner = space.decode(np.asarray(search["winner"]["genome"]))
-    rows = [
-        {
-            "name": name,
-            "subnet": subnet.to_json(),
-            "precision": precision,
-            "measured_ms": measured_ms,
-            "spread_ms": 0.04,
-            "speed_up": REFERENCE_MS / measured_ms,
-            "predicted_ms": predicted_ms,
-            "size_bytes": 12_345_678,
-            "scores": {"accuracy": accuracy, "f1": accuracy - 0.01},
-        }
+def _write_packages(folder: Path, dimensions: Dimensions) -> None:
+    search = read_result(folder / "search" / "int8-2x")
+    assert search is not None
+    assert search.winner is not None
+    rows = tuple(
+        ComparisonRow(
+            name=name,
+            subnet=subnet,
+            precision=precision,
+            measured_ms=measured_ms,
+            spread_ms=0.04,
+            p95_ms=measured_ms * 1.1,
+            speed_up=REFERENCE_MS / measured_ms,
+            predicted_ms=predicted_ms,
+            size_bytes=12_345_678,
+            model_digest="0" * 64,
+            scores={"accuracy": accuracy, "f1": accuracy - 0.01},
+        )
         for name, subnet, precision, measured_ms, predicted_ms, accuracy in (
             ("full model, FP32", dimensions.full_subnet, "fp32", 6.0, None, 0.93),
             ("full model, INT8", dimensions.full_subnet, "int8", REFERENCE_MS, None, 0.92),
-            ("winner 2x, INT8", winner, "int8", 1.4, 1.38, 0.91),
+            ("winner 2x, INT8", search.winner.subnet, "int8", 1.4, 1.38, 0.91),
         )
-    ]
-    write_json(folder / "packages" / "comparison-int8.json", {"rows": rows, "metric": "accuracy", "inputs": "x"})
+    )
+    comparison = Comparison(rows, "accuracy", inputs="x")
+    write_json(folder / "packages" / "comparison-int8.json", comparison.to_json())
     write_json(folder / "packages" / "int8-2x" / "ortnas.json", {"format": 4, "name": "<b>name</b>"})

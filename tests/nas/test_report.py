@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from ortnas.nas.report import ReportError, write_front_png, write_report
-from ortnas.nas.report.charts import accuracy_interval, spread_labels
+from ortnas.nas.report.charts import accuracy_interval, label_rows
 from ortnas.nas.report.front import front_chart, pareto, shown_searches
 from ortnas.nas.report.progress import hypervolumes
-from ortnas.nas.report.record import Scored, read_run
+from ortnas.nas.report.record import read_run
 from ortnas.nas.report.sections import Section, all_sections
+from ortnas.search.candidate import Candidate
 from tests.nas.browser import CHROMIUM, look
 from tests.nas.report_runs import LABELS, write_run
 from tests.networks import make_space
@@ -260,10 +261,10 @@ def test_odd_values_in_the_configuration_do_no_harm(copied: Path, tmp_path: Path
 def test_folders_that_are_no_run_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="no such run folder"):
         write_report(tmp_path / "none", tmp_path / "report.html")
-    with pytest.raises(ReportError, match=r"it holds no run\.yaml"):
+    with pytest.raises(ReportError, match=r"it holds no resolved\.yaml"):
         write_report(tmp_path, tmp_path / "report.html")
     (tmp_path / "resolved.yaml").write_text("a: [")
-    with pytest.raises(ReportError, match=r"run\.yaml cannot be read"):
+    with pytest.raises(ReportError, match=r"resolved\.yaml cannot be read"):
         write_report(tmp_path, tmp_path / "report.html")
 
 
@@ -291,34 +292,36 @@ def test_estimated_scores_and_failures_are_told_apart(copied: Path, tmp_path: Pa
     assert max(front["y"]) < 1
 
 
+def scored(latency_ms: float, score: float, estimated: bool = False) -> Candidate:
+    space = make_space()
+    return Candidate.of(space, space.encode(space.smallest), latency_ms, latency_ms, score, estimated)
+
+
 def test_the_front_holds_what_nothing_beats() -> None:
-    subnet = make_space().smallest
     points = [(2.0, 0.5), (1.0, 0.4), (1.0, 0.3), (3.0, 0.5), (4.0, 0.9), (2.5, 0.45)]
-    found = [Scored(subnet, latency, latency, score) for latency, score in points]
-    front = pareto([*found, Scored(subnet, 0.5, 0.5, 0.99, estimated=True)])
-    assert [(one.latency_ms, one.score) for one in front] == [(1.0, 0.4), (2.0, 0.5), (4.0, 0.9)]
+    front = pareto([*(scored(*point) for point in points), scored(0.5, 0.99, estimated=True)])
+    assert [(candidate.latency_ms, candidate.score) for candidate in front] == [(1.0, 0.4), (2.0, 0.5), (4.0, 0.9)]
     assert pareto([]) == []
 
 
 def test_hypervolume_is_the_share_of_the_box_that_is_beaten() -> None:
-    subnet = make_space().smallest
-    found = [Scored(subnet, latency, latency, score) for latency, score in ((2.0, 0.5), (4.0, 0.3), (1.0, 0.4))]
+    candidates = [scored(2.0, 0.5), scored(4.0, 0.3), scored(1.0, 0.4)]
     # Boxes of half the latency and all of the score, and of another quarter of the latency and half of the score.
-    np.testing.assert_allclose(hypervolumes(found, 4.0, 0.3, 0.5), [0.5, 0.5, 0.625])
+    np.testing.assert_allclose(hypervolumes(candidates, 4.0, 0.3, 0.5), [0.5, 0.5, 0.625])
 
 
 def test_intervals_of_an_accuracy_are_wilsons() -> None:
-    found = accuracy_interval("accuracy", 0.5, 10)
-    assert found is not None
-    np.testing.assert_allclose(found, (0.2366, 0.7634), atol=1e-4)
+    interval = accuracy_interval("accuracy", 0.5, 10)
+    assert interval is not None
+    np.testing.assert_allclose(interval, (0.2366, 0.7634), atol=1e-4)
     assert accuracy_interval("accuracy", 1.0, 10) == (pytest.approx(0.7225, abs=1e-4), 1.0)
     assert accuracy_interval("f1", 0.5, 10) is None
     assert accuracy_interval("accuracy", 0.5, None) is None
 
 
 def test_labels_that_are_near_each_other_get_rows_of_their_own() -> None:
-    assert spread_labels([5.0, 5.2, 5.4, 9.0, 5.9], 1.0) == [0, 1, 2, 0, 3]
-    assert spread_labels([], 1.0) == []
+    assert label_rows([5.0, 5.2, 5.4, 9.0, 5.9], 1.0) == [0, 1, 2, 0, 3]
+    assert label_rows([], 1.0) == []
 
 
 def test_the_front_is_drawn_as_a_picture(run_folder: Path, tmp_path: Path) -> None:
@@ -341,9 +344,9 @@ def test_a_picture_of_nothing_is_refused(copied: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_a_browser_draws_every_chart_without_errors_or_requests(page: Path, tmp_path: Path) -> None:
-    found = look(page, tmp_path, _EXPLORE, 1280)
-    assert (found["errors"], found["violations"], found["requests"], found["console"]) == ([], [], [], [])
-    told = found["told"]
+    seen = look(page, tmp_path, _EXPLORE, 1280)
+    assert (seen["errors"], seen["violations"], seen["requests"], seen["console"]) == ([], [], [], [])
+    told = seen["told"]
     assert told["drawn"] == len(CHARTS)
     assert told["theme"] == "light"
     assert told["before"] != told["after"]
@@ -356,9 +359,9 @@ def test_a_browser_draws_every_chart_without_errors_or_requests(page: Path, tmp_
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
 def test_a_phone_shows_the_whole_width_in_the_dark(page: Path, tmp_path: Path) -> None:
-    found = look(page, tmp_path, _MEASURE, 360, dark=True)
-    assert (found["errors"], found["console"]) == ([], [])
-    assert found["told"] == {"theme": "dark", "overflow": 0, "wide": []}
+    seen = look(page, tmp_path, _MEASURE, 360, dark=True)
+    assert (seen["errors"], seen["console"]) == ([], [])
+    assert seen["told"] == {"theme": "dark", "overflow": 0, "wide": []}
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")

@@ -35,7 +35,7 @@ from ortnas.predictors.latency_files import write_latency_file
 from ortnas.predictors.predictor import Model
 from ortnas.predictors.quality import mean_window_kendall
 from ortnas.predictors.residual import MOST_ROUNDS, fit_trees
-from ortnas.predictors.survey import spread_rows
+from ortnas.predictors.survey import rows_evenly_apart
 from ortnas.predictors.transfer import transfer
 from tests.performance.export_speed import make_exporter, write_minilm
 from tests.performance.latency_datasets import Dataset, Setting, read_file, record, simulate
@@ -136,7 +136,7 @@ def transfers(
         data, of_source, rows = datasets[target], datasets[source].fit(), []
         for seed in range(plan.seeds):
             learnt, held = (data.rows(part) for part in split(len(data), plan.fresh, (plan.fresh,), seed))
-            few = learnt.rows(spread_rows(data.space, learnt.genomes, 15, np.random.default_rng(seed)))
+            few = learnt.rows(rows_evenly_apart(data.space, learnt.genomes, 15, np.random.default_rng(seed)))
             moved = transfer(of_source, few.genomes, few.latency_ms, few.errors, data.target, None, "few")
             predicted_ms, upper_ms = moved.predict(held.genomes)
             scratch, many = few.fit(), learnt.fit()

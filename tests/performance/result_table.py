@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,18 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.inference import model_outputs
+from ortnas.export.intervals import Interval
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import read_configuration
 from ortnas.nas.run.run import Run
-from ortnas.nas.stages.comparison import Entry, compare, difference, show
-from ortnas.nas.stages.fit import budget_in_ms, checked_predictor, usable_timings
+from ortnas.nas.stages.comparison import Entry, compare, show
+from ortnas.nas.stages.fit import checked_predictor, usable_timings
 from ortnas.predictors.fitting import Predictor
 from ortnas.search.front import pareto_rows
 from ortnas.search.intervals import SAMPLES, score_intervals
 from ortnas.search.racing import text_values
+from ortnas.search.result import read_result
 
 RIVALS = {"shrunk evenly": "shrunk", "fewer layers": "fewer_layers", "fp32-searched": "fp32"}
 
@@ -99,17 +102,18 @@ def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
     if searched is not None:
         lists["fp32-searched"] = searched
     for budget in run.configuration.search.budgets:
-        winner = json.loads((run.folder.search(budget) / "search.json").read_text())["winner"]
-        if winner is None:
+        result = read_result(run.folder.search(budget.name))
+        if result is None or result.winner is None:
             continue
-        subnet = space.decode(np.array(winner["genome"]))
-        yield budget, Entry(f"winner {budget}", run.models.exporter, subnet, "int8", winner["predicted_ms"])
-        for name, genomes in lists.items():
-            fitting = first_within(predictor, genomes, budget_in_ms(budget, reference.latency_ms))
+        winner, name = result.winner, budget.name
+        predicted_ms = winner.candidate.latency_ms
+        yield name, Entry(f"winner {name}", run.models.exporter, winner.subnet, "int8", predicted_ms)
+        for rival, genomes in lists.items():
+            fitting = first_within(predictor, genomes, budget.limit_ms(reference.latency_ms))
             if fitting:
                 yield (
-                    budget,
-                    Entry(f"{name}, {budget}", run.models.exporter, space.decode(fitting[0]), "int8", fitting[1]),
+                    name,
+                    Entry(f"{rival}, {name}", run.models.exporter, space.decode(fitting[0]), "int8", fitting[1]),
                 )
 
 
@@ -128,7 +132,7 @@ def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, flo
         by_budget[budget] = {}
         for rival, key in RIVALS.items():
             if f"{rival}, {budget}" in intervals:
-                change = intervals[f"{rival}, {budget}"]["difference"]
+                change = intervals[f"{rival}, {budget}"].difference
                 by_budget[budget] |= named(key, -change.value, -change.high, -change.low)
     everything = np.arange(len(part.encoded))
     values = {name: text_values(run.texts.metric, rows, part, everything) for name, rows in outputs.items()}
@@ -162,7 +166,7 @@ def main() -> None:
     try:
         entries = list(entries_of(run))
         _, _, reference = usable_timings(run.folder, run.models)
-        rows = compare(
+        compared = compare(
             run.configuration,
             run.console,
             run.texts,
@@ -171,6 +175,7 @@ def main() -> None:
             [entry for _, entry in entries],
             reference,
         )
+        rows = [item.row for item in compared]
         show(run.configuration, run.console, run.texts, run.target, run.models, rows)
         by_budget = gains(run, entries)
     finally:
@@ -180,12 +185,10 @@ def main() -> None:
         for rival, key in RIVALS.items():
             if f"gain_{key}" in figures:
                 ends = {end: figures[f"gain_{key}_{end}"] for end in ("low", "high")}
-                lines.append((budget, rival, difference({"value": figures[f"gain_{key}"], **ends})))
+                lines.append((budget, rival, Interval(figures[f"gain_{key}"], **ends).signed))
     run.console.table(f"The winner's {run.texts.metric} above", ("budget", "of", "difference (95 %)"), lines)
     if arguments.json:
-        for row in rows:
-            del row["visits"]
-        print(json.dumps({"rows": rows, **by_budget}))
+        print(json.dumps({"rows": [replace(row, visits=()).to_json() for row in rows], **by_budget}))
 
 
 if __name__ == "__main__":

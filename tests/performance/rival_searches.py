@@ -15,8 +15,9 @@ from pymoo.operators.mutation.pm import PM
 from pymoo.operators.sampling.rnd import IntegerRandomSampling
 
 from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint
-from ortnas.search.evolution import Candidate, Evolution, Settings
+from ortnas.search.evolution import Evolution, Settings
 
 Vector = npt.NDArray[np.float64]
 BATCH = 16
@@ -46,7 +47,7 @@ def ask_and_tell(field: Field, settings: Settings, wanted: int, seed: int) -> Ge
             field.score(proposals.genomes).tolist(),
             strict=True,
         )
-        evolution.tell([Candidate(tuple(genome), ms, upper, score) for genome, ms, upper, score in rows])
+        evolution.tell([Candidate.of(evolution.space, genome, ms, upper, score) for genome, ms, upper, score in rows])
     return np.array([candidate.genome for candidate in evolution.candidates], np.int16)
 
 

@@ -20,8 +20,9 @@ from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.console import Console
 from ortnas.nas.text import EncodedExamples
 from ortnas.predictors.fitting import Predictor, fit
+from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint, Proposals
-from ortnas.search.evolution import Candidate, Evolution, Settings
+from ortnas.search.evolution import Evolution, Settings
 from ortnas.search.loop import run_search
 from ortnas.search.scoring import Scorer, in_threads
 from tests.performance.export_speed import make_exporter, write_minilm
@@ -58,7 +59,13 @@ def measure_cost(console: Console) -> dict[str, float]:
         figures = {"genomes_per_second": genomes_per_second(exporter.supernet.space, predictor)}
         start, evolution = time.perf_counter(), front_search(exporter.supernet.space, predictor, surrogate=True)
         scorer = Scorer(
-            exporter, make_part(exporter), "int8", "mean_cosine", Path(folder) / "scores", "sliced", spread=in_threads()
+            exporter,
+            make_part(exporter),
+            "int8",
+            "mean_cosine",
+            Path(folder) / "scores",
+            "sliced",
+            dispatch=in_threads(),
         )
         _ = exporter.quantized_supernet
         start = time.perf_counter()
@@ -79,7 +86,7 @@ def genomes_per_second(space: SearchSpace, predictor: Predictor) -> float:
     for _ in range(ROUNDS + 1):
         proposals = evolution.ask(16)
         rows = zip(proposals.genomes.tolist(), proposals.latency_ms, proposals.upper_ms, strict=True)
-        evolution.tell([Candidate(tuple(genome), ms, upper, float(rng.normal(ms))) for genome, ms, upper in rows])
+        evolution.tell([Candidate.of(evolution.space, genome, ms, upper, rng.normal(ms)) for genome, ms, upper in rows])
         if evolution.asked == 16:
             evolution.seconds = 0.0  # the first pool was made while the engine was
     return ROUNDS * evolution.settings.pool / evolution.seconds

@@ -7,9 +7,10 @@ import numpy as np
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.comparison import time_finally
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
+from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint
-from ortnas.search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
-from ortnas.search.finalists import Budget, judge
+from ortnas.search.evolution import Evolution, InfeasibleBudgetError, Settings
+from ortnas.search.finalists import LatencyLimit, judge
 from ortnas.search.loop import run_search
 from ortnas.search.racing import Race
 from ortnas.search.scoring import Scorer
@@ -43,13 +44,13 @@ def measure_hits(run: Run, searches: int) -> dict[str, float]:
             run_search(evolution, scorer, CANDIDATES, log, f"{scorer.context} {predictor.inputs}", report)
         finalists += [(speed, budget_ms, candidate) for candidate in evolution.ranking[:FINALISTS]]
     models = {
-        str(place): run.models.exporter.build(space.decode(np.array(candidate.genome)), precision)
+        str(place): run.models.exporter.build(candidate.subnet, precision)
         for place, (_, _, candidate) in enumerate(finalists)
     }
     timings = time_finally(run.console, run.target, run.models, models, reference)
     rows, hits, used, errors = [], [], [], []
     for place, (speed, budget_ms, candidate) in enumerate(finalists):
-        [finalist] = judge([candidate], {candidate.genome: [timings[str(place)]]}, [Budget(budget_ms)])
+        [finalist] = judge([candidate], {candidate.subnet.key: [timings[str(place)]]}, [LatencyLimit(budget_ms)])
         hits.append(finalist.is_hit)
         used.append(finalist.measured_ms / budget_ms)
         errors.append(abs(candidate.latency_ms / finalist.measured_ms - 1))

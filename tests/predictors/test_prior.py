@@ -21,7 +21,7 @@ def test_prices_are_found_and_never_negative() -> None:
     prior = fit_prior(terms, latency_ms, None, START, freedom=10)
     np.testing.assert_allclose(prior.prices, prices, atol=0.03 * START.max(), rtol=0.05)
     assert (prior.prices >= 0).all()
-    assert prior.spread < 0.004
+    assert prior.scatter < 0.004
 
 
 def test_a_few_measurements_off_by_ten_do_not_move_it() -> None:
@@ -62,7 +62,7 @@ def test_deviation_grows_away_from_what_was_measured() -> None:
     near = prior.deviation(usual, prior.latency_ms(usual))[0]
     far = prior.deviation(strange, prior.latency_ms(strange))[0]
     assert far > 1.5 * near
-    assert near >= prior.spread
+    assert near >= prior.scatter
 
 
 def test_few_measurements_stay_near_where_the_fit_starts() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ortnas.predictors.features import tree_features
-from ortnas.predictors.survey import most_useful, spread_rows, stratified, usual_cost
+from ortnas.predictors.survey import most_useful, rows_evenly_apart, stratified, usual_cost
 from tests.networks import make_space
 from tests.predictors.machines import WIDE, fitted, make_target, measure
 
@@ -60,11 +60,11 @@ def test_small_spaces_are_used_up_and_no_more() -> None:
 
 def test_a_pool_is_spread_over_by_row() -> None:
     pool = np.unique(WIDE.sample(200, np.random.default_rng(2)), axis=0)
-    rows = spread_rows(WIDE, pool, 15, np.random.default_rng(0))
+    rows = rows_evenly_apart(WIDE, pool, 15, np.random.default_rng(0))
     assert len(set(rows.tolist())) == 15
     latency_ms = usual_cost(WIDE)(pool)
     assert {int(latency_ms.argmin()), int(latency_ms.argmax())} <= set(rows.tolist())
-    assert len(spread_rows(WIDE, pool[:0], 5, np.random.default_rng(0))) == 0
+    assert len(rows_evenly_apart(WIDE, pool[:0], 5, np.random.default_rng(0))) == 0
 
 
 def test_the_most_useful_are_near_the_budgets_or_unsure() -> None:

@@ -9,7 +9,7 @@ import pytest
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.predictors.fitting import PredictorError, fit, load_predictor, save_predictor
-from ortnas.predictors.survey import spread_rows
+from ortnas.predictors.survey import rows_evenly_apart
 from ortnas.predictors.transfer import transfer
 from tests.predictors.machines import WIDE, fitted, make_target, measure
 
@@ -17,7 +17,7 @@ from tests.predictors.machines import WIDE, fitted, make_target, measure
 def few(target: Target, n: int, noise: float = 0.01, kink: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Measurements of subnets that are spread over the space."""
     genomes, latency_ms = measure(WIDE, 200, noise, seed=11, target=target, kink=kink)
-    rows = spread_rows(WIDE, genomes, n, np.random.default_rng(0))
+    rows = rows_evenly_apart(WIDE, genomes, n, np.random.default_rng(0))
     return genomes[rows], latency_ms[rows]
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint
-from ortnas.search.evolution import Candidate, Evolution, Settings
+from ortnas.search.evolution import Evolution, Settings
 from ortnas.search.scoring import Outcome
 from tests.networks import SizePredictor, make_space
 
@@ -61,10 +62,5 @@ def evolve(
             break
         scores = capacities(space, proposals.genomes)
         rows = zip(proposals.genomes, proposals.latency_ms, proposals.upper_ms, scores, strict=True)
-        evolution.tell(
-            [
-                Candidate(tuple(genome.tolist()), float(latency), float(upper), float(score))
-                for genome, latency, upper, score in rows
-            ]
-        )
+        evolution.tell([Candidate.of(space, genome, latency, upper, score) for genome, latency, upper, score in rows])
     return evolution

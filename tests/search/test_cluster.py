@@ -21,9 +21,9 @@ from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.search.cluster import ClusterError, ClusterHost, connected, on_cluster
 from ortnas.search.constraints import Constraint
 from ortnas.search.evolution import Evolution, Settings
-from ortnas.search.loop import Found, run_search
+from ortnas.search.loop import Scored, run_search
 from ortnas.search.racing import Race
-from ortnas.search.scoring import Outcome, Scorer, Spread, in_threads
+from ortnas.search.scoring import Dispatch, Outcome, Scorer, in_threads
 from tests.networks import SizePredictor, make_space, random_subnets
 from tests.search.landscape import capacity
 from tests.search.test_scoring import make_exporter, make_part, part_labelled_by
@@ -89,9 +89,9 @@ def test_scores_are_those_of_this_machine(tmp_path: Path, form: Any) -> None:
     exporter, part = make_exporter(), make_part()
     subnets = [*random_subnets(make_space(), 3), Subnet(16, (Layer(7, 2, 4, 16),))]
 
-    def outcomes(spread: Spread) -> list[Any]:
-        scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / spread.__qualname__, form, spread=spread)
-        return [(one.score, one.reason) for one in scorer.outcomes(subnets, [None] * len(subnets))]
+    def outcomes(dispatch: Dispatch) -> list[Any]:
+        scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / dispatch.__qualname__, form, dispatch=dispatch)
+        return [(outcome.score, outcome.reason) for outcome in scorer.outcomes(subnets, [None] * len(subnets))]
 
     assert outcomes(on_cluster()) == outcomes(in_threads(1))
 
@@ -101,12 +101,12 @@ def test_a_search_on_the_cluster_is_the_local_search(tmp_path: Path) -> None:
     exporter, space = make_exporter(), make_space()
     part = part_labelled_by(exporter, space.largest, 200)
 
-    def found(name: str, spread: Spread) -> Found:
-        scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / f"{name}-scores", "sliced", Race(), spread)
+    def searched(name: str, dispatch: Dispatch) -> Scored:
+        scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / f"{name}-scores", "sliced", Race(), dispatch)
         evolution = Evolution(space, [Constraint(SizePredictor(space))], Settings(population=4), seed=3)
         return run_search(evolution, scorer, 24, tmp_path / name, batch=8, keep=2)
 
-    assert found("cluster", on_cluster()) == found("local", in_threads(2))
+    assert searched("cluster", on_cluster()) == searched("local", in_threads(2))
 
 
 class Stuck:
@@ -141,10 +141,10 @@ def test_what_a_lost_node_was_doing_is_done_again(tmp_path: Path, nodes: Any) ->
     outcomes = on_cluster()(evaluation, [(subnet, None) for subnet in subnets])  # type: ignore[arg-type]
     scores: list[Any] = []
     with ThreadPoolExecutor(1) as pool:
-        rest = pool.submit(lambda: scores.extend(outcome.score for outcome in outcomes))
+        scoring = pool.submit(lambda: scores.extend(outcome.score for outcome in outcomes))
         wait_for(lambda: any(tmp_path.glob(f"{doomed.node_id}-*")))
         nodes.remove_node(doomed, allow_graceful=False)
-        rest.result()
+        scoring.result()
     assert scores == [capacity(subnet) for subnet in subnets]
     lost = {path.name.split("-")[1] for path in tmp_path.glob(f"{doomed.node_id}-*")}
     elsewhere = {path.name.split("-")[1] for path in tmp_path.iterdir() if doomed.node_id not in path.name}
@@ -158,13 +158,13 @@ def test_timings_are_taken_on_the_labelled_node_one_at_a_time() -> None:
     assert "onnxruntime" in host.hello()["fingerprint"]
     anchor, model = (exporter.build(subnet, "int8") for subnet in (make_space().largest, make_space().smallest))
     workload = Workload(1, 16, 120)
-    found = host.measure(
+    outcomes = host.measure(
         {"one": model, "broken": b"no model"}, Request(anchor, workloads=(workload,), protocol=TimingProtocol.fixed(10))
     )
-    samples = found["one"]
+    samples = outcomes["one"]
     assert isinstance(samples, Samples)
     assert len(samples.model_ns[0]) == len(samples.anchor_ns[0]) == 10
-    assert not isinstance(found["broken"], Samples)
+    assert not isinstance(outcomes["broken"], Samples)
 
     @ray.remote(num_cpus=0, resources={"phone": 1})  # type: ignore[untyped-decorator, unused-ignore]
     def occupy() -> tuple[float, float]:

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortnas.nas.architecture.space import Genomes, SearchSpace
-from ortnas.search.constraints import Constraint
-from ortnas.search.evolution import Candidate, Evolution, InfeasibleBudgetError, Settings
+from ortnas.search.candidate import Candidate
+from ortnas.search.constraints import Constraint, SizeLimit
+from ortnas.search.evolution import Evolution, InfeasibleBudgetError, InfeasibleSizeError, Settings
 from ortnas.search.front import hypervolume
 from ortnas.search.methods import METHODS
 from ortnas.search.operators import enumerate_space
@@ -88,7 +89,7 @@ def test_a_surrogate_needs_fewer_scores_for_the_same_front() -> None:
 
 
 def area(front: list[Candidate], reference: tuple[float, float]) -> float:
-    scores, latency_ms = np.array([(one.score, one.latency_ms) for one in front]).T
+    scores, latency_ms = np.array([(candidate.score, candidate.latency_ms) for candidate in front]).T
     return hypervolume(scores, latency_ms, reference)
 
 
@@ -103,23 +104,34 @@ def test_the_front_of_a_small_space_is_found(surrogate: bool) -> None:
     assert area(evolution.ranking, reference) / whole > (0.98 if surrogate else 0.95)
 
 
-def test_size_as_a_third_objective_keeps_small_subnets_among_the_parents() -> None:
+def hidden_sizes(space: SearchSpace, genomes: Genomes) -> np.ndarray:
+    return space.expand(genomes).hidden_size.astype(float)
+
+
+@pytest.mark.parametrize("goal", ["budget", "front"])
+def test_files_stay_within_a_size(goal: str) -> None:
     space = small_space()
+    limit = SizeLimit(lambda genomes: hidden_sizes(space, genomes), float(space.hidden_size[0]))
+    constraint, settings = Constraint(HeadPredictor(space)), Settings(goal, population=8)  # type: ignore[arg-type]
+    evolution = Evolution(space, [constraint], settings, 0, limit)
+    for _ in range(4):
+        proposals = evolution.ask(8)
+        assert len(proposals.genomes) == 8
+        assert (hidden_sizes(space, proposals.genomes) <= limit.limit_bytes).all()
+        rows = zip(*proposals, capacities(space, proposals.genomes), strict=True)
+        evolution.tell([Candidate.of(space, *row) for row in rows])
+    # A larger one from another search is no winner here.
+    wide = space.encode(space.largest)
+    evolution.tell([Candidate.of(space, wide, 1.0, 1.0, 1e9)])
+    assert wide.tolist() not in [list(candidate.genome) for candidate in evolution.ranking]
 
-    def smallest_best(size: bool) -> float:
-        constraint = Constraint(HeadPredictor(space))
-        hidden = lambda genomes: space.expand(genomes).hidden_size.astype(float)  # noqa: E731
-        evolution = Evolution(space, [constraint], Settings("front", population=16), 0, hidden if size else None)
-        for _ in range(10):
-            proposals = evolution.ask(8)
-            scores = capacities(space, proposals.genomes)
-            rows = zip(proposals.genomes, proposals.latency_ms, proposals.upper_ms, scores, strict=True)
-            evolution.tell([Candidate(tuple(map(int, one)), *map(float, rest)) for one, *rest in rows])
-        small = [one.score for one in evolution.ranking if one.genome[0] == 0]
-        return max(small, default=0.0)
 
-    # Latency here does not know the hidden size, so only the third objective makes narrow subnets worth a look.
-    assert smallest_best(True) > smallest_best(False)
+def test_a_size_that_no_subnet_has_names_the_smallest() -> None:
+    space = small_space()
+    limit = SizeLimit(lambda genomes: hidden_sizes(space, genomes) * 1e6, 1e6)
+    smallest_mb = space.hidden_size[0]
+    with pytest.raises(InfeasibleSizeError, match=rf"fits into 1\.00 MB: the smallest takes {smallest_mb}\.00 MB"):
+        Evolution(space, [Constraint(HeadPredictor(space), 1e6)], Settings(), 0, limit)
 
 
 def test_all_targets_have_to_be_met() -> None:
@@ -139,11 +151,11 @@ def test_candidates_over_a_budget_are_ranked_behind_and_are_parents_of_last_reso
     evolution = Evolution(space, [Constraint(SizePredictor(space), 2.0)], Settings(population=2, surrogate=False))
     largest, smallest = (tuple(space.encode(subnet).tolist()) for subnet in (space.largest, space.smallest))
     latency_ms, upper_ms = SizePredictor(space).predict(np.array([largest, smallest], np.int16))
-    evolution.tell([Candidate(largest, latency_ms[0], upper_ms[0], 9.0)])
+    evolution.tell([Candidate.of(space, largest, latency_ms[0], upper_ms[0], 9.0)])
     assert evolution.ranking == []
     assert evolution._parents().tolist() == [list(largest)]
-    evolution.tell([Candidate(smallest, latency_ms[1], upper_ms[1], 0.1)])
-    assert [one.genome for one in evolution.ranking] == [smallest]
+    evolution.tell([Candidate.of(space, smallest, latency_ms[1], upper_ms[1], 0.1)])
+    assert [candidate.genome for candidate in evolution.ranking] == [smallest]
     assert evolution._parents().tolist() == [list(smallest), list(largest)]
 
 
@@ -199,14 +211,14 @@ def test_a_budget_that_all_meet_leads_to_large_subnets() -> None:
         assert evolve(space, 1e6, 40, chosen).ranking[0].score >= 0.95 * best
 
 
-def test_known_candidates_are_parents_and_are_not_asked_again() -> None:
+def test_candidates_of_earlier_searches_are_parents_and_are_not_asked_again() -> None:
     space = make_space()
-    known = evolve(space, 4.0, 24).candidates
+    earlier = evolve(space, 4.0, 24).candidates
     evolution = Evolution(space, [Constraint(SizePredictor(space), 5.0)])
-    evolution.tell(known)
+    evolution.tell(earlier)
     asked = {tuple(genome) for genome in evolution.ask(24).genomes.tolist()}
     assert len(asked) == 24
-    assert asked.isdisjoint(candidate.genome for candidate in known)
+    assert asked.isdisjoint(candidate.genome for candidate in earlier)
     assert evolution.asked == 24
 
 
@@ -236,10 +248,10 @@ def test_rivals_are_the_best_so_many_or_the_best_no_slower() -> None:
     front.tell(told)
     assert alone.rivals(proposals, keep=4) == [alone.ranking[3]] * 10
     for latency_ms, rival in zip(proposals.latency_ms, front.rivals(proposals, keep=4), strict=True):
-        cheaper = [one for one in told if one.latency_ms <= latency_ms]
+        cheaper = [candidate for candidate in told if candidate.latency_ms <= latency_ms]
         assert (rival is None) == (not cheaper)
         if rival is not None:
-            assert rival.score == max(one.score for one in cheaper)
+            assert rival.score == max(candidate.score for candidate in cheaper)
 
 
 def test_ranking_prefers_score_then_speed_and_leaves_out_estimates() -> None:
@@ -249,7 +261,7 @@ def test_ranking_prefers_score_then_speed_and_leaves_out_estimates() -> None:
     scores = ((2.0, 0.5, False), (1.0, 0.5, False), (9.0, 0.7, False), (1.0, 0.9, True))
     evolution.tell(
         [
-            Candidate(genome, latency_ms, latency_ms, score, estimated)
+            Candidate.of(space, genome, latency_ms, latency_ms, score, estimated)
             for genome, (latency_ms, score, estimated) in zip(genomes, scores, strict=True)
         ]
     )

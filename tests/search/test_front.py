@@ -18,7 +18,7 @@ def test_the_front_holds_what_nothing_beats(n: int, seed: int) -> None:
     assert (np.diff(scores[front]) > 0).all()
     for row in range(n):
         # Everything is on the front or beaten or equalled by some of it.
-        assert any(scores[one] >= scores[row] and latency_ms[one] <= latency_ms[row] for one in front)
+        assert any(scores[other] >= scores[row] and latency_ms[other] <= latency_ms[row] for other in front)
 
 
 def test_a_second_cost_keeps_what_the_first_would_drop() -> None:

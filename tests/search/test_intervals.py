@@ -27,14 +27,14 @@ def test_intervals_of_an_accuracy_are_as_wide_as_theory_says_and_paired_differen
     base = (rng.random(n) < 0.9).astype(float)
     other = base.copy()
     other[np.flatnonzero(base)[:30]] = 0
-    found = score_intervals("accuracy", {"base": logits(base), "other": logits(other)}, part_of([0] * n), "base")
-    score, difference = found["other"]["score"], found["other"]["difference"]
+    intervals = score_intervals("accuracy", {"base": logits(base), "other": logits(other)}, part_of([0] * n), "base")
+    score, difference = intervals["other"].score, intervals["other"].difference
     assert score.value == other.mean()
     assert score.high - score.low == pytest.approx(2 * 1.96 * np.sqrt(other.mean() * (1 - other.mean()) / n), rel=0.1)
     assert difference.value == pytest.approx(-30 / n)
     assert difference.high - difference.low == pytest.approx(2 * 1.96 * np.sqrt(30) / n, rel=0.15)
     assert difference.high < 0
-    assert found["base"]["difference"].to_json() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert intervals["base"].difference.to_json() == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
@@ -42,7 +42,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     inside = []
     for seed in range(100):
         rights = (rng.random(400) < 0.8).astype(float)
-        interval = score_intervals("accuracy", {"one": logits(rights)}, part_of([0] * 400), "one", seed)["one"]["score"]
+        interval = score_intervals("accuracy", {"one": logits(rights)}, part_of([0] * 400), "one", seed)["one"].score
         inside.append(interval.low <= 0.8 <= interval.high)
     assert 0.88 <= np.mean(inside) <= 1.0
 
@@ -52,10 +52,10 @@ def test_other_metrics_are_computed_on_the_sampled_texts() -> None:
     labels = rng.normal(size=300)
     good, bad = (labels + noise * rng.normal(size=300) for noise in (0.3, 1.5))
     outputs = {"good": list(good[:, None].astype(np.float32)), "bad": list(bad[:, None].astype(np.float32))}
-    found = score_intervals("spearman", outputs, part_of(labels.tolist()), "good")
-    assert found["bad"]["score"].value == pytest.approx(spearmanr(bad, labels).statistic, abs=1e-6)
-    assert found["bad"]["score"].low < found["bad"]["score"].value < found["bad"]["score"].high
-    assert found["bad"]["difference"].high < 0
+    intervals = score_intervals("spearman", outputs, part_of(labels.tolist()), "good")
+    assert intervals["bad"].score.value == pytest.approx(spearmanr(bad, labels).statistic, abs=1e-6)
+    assert intervals["bad"].score.low < intervals["bad"].score.value < intervals["bad"].score.high
+    assert intervals["bad"].difference.high < 0
 
 
 def test_windows_of_one_context_stay_together() -> None:
@@ -65,9 +65,9 @@ def test_windows_of_one_context_stay_together() -> None:
     part = Part(EncodedExamples(ids, ids, [(1, 1)] * 80, windows), examples)
     rng = np.random.default_rng(3)
     outputs = [rng.normal(size=(3, 2)).astype(np.float32) for _ in range(80)]
-    found = score_intervals("exact_match", {"one": outputs}, part, "one")["one"]["score"]
-    assert found.value == METRICS["exact_match"](outputs, part)
-    assert 0 < found.low < found.value < found.high < 1
+    score = score_intervals("exact_match", {"one": outputs}, part, "one")["one"].score
+    assert score.value == METRICS["exact_match"](outputs, part)
+    assert 0 < score.low < score.value < score.high < 1
 
 
 def test_similarities_between_texts_are_not_flattered_by_texts_drawn_twice() -> None:
@@ -76,6 +76,6 @@ def test_similarities_between_texts_are_not_flattered_by_texts_drawn_twice() -> 
     noisy = teacher + 1.0 * rng.normal(size=teacher.shape).astype(np.float32)
     teacher, noisy = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (teacher, noisy))
     part = replace(part_of([0] * 120), teacher=teacher)
-    found = score_intervals("similarity_spearman", {"one": list(noisy)}, part, "one")["one"]["score"]
-    assert found.low < found.value < found.high
-    assert (found.low + found.high) / 2 == pytest.approx(found.value, abs=0.02)
+    score = score_intervals("similarity_spearman", {"one": list(noisy)}, part, "one")["one"].score
+    assert score.low < score.value < score.high
+    assert (score.low + score.high) / 2 == pytest.approx(score.value, abs=0.02)

@@ -3,14 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.files import read_lines
 from ortnas.search.constraints import Constraint
 from ortnas.search.evolution import Evolution, Settings
-from ortnas.search.loop import Found, confirm, run_search
+from ortnas.search.loop import Scored, confirm, logged_subnets, read_log, run_search
 from ortnas.search.racing import Race
 from ortnas.search.scoring import Outcome, Scorer, ScoringError
 from tests.networks import SizePredictor, make_space
@@ -26,7 +25,7 @@ def make_evolution(budget_ms: float = 3.0, goal: str = "budget", seed: int = 0) 
 
 def run(
     log: Path | None, scorer: Landscape | None = None, wanted: int = 40, inputs: str = "same", goal: str = "budget"
-) -> Found:
+) -> Scored:
     return run_search(make_evolution(goal=goal), scorer or Landscape(), wanted, log, inputs, batch=6)
 
 
@@ -34,11 +33,10 @@ def run(
 @pytest.mark.parametrize("goal", ["budget", "front"])
 def test_a_search_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path, goal: str) -> None:
     whole = tmp_path / "whole.jsonl"
-    broken = [one.genome for one in run(whole, goal=goal).candidates[4:6]]
-    keys = [deep_space().decode(np.array(genome)).key for genome in broken]
+    keys = [candidate.subnet.key for candidate in run(whole, goal=goal).candidates[4:6]]
     whole.unlink()
     expected = run(whole, Landscape(keys), goal=goal)
-    assert list(expected.failures) == broken
+    assert list(expected.failures) == keys
     assert run(None, Landscape(keys), goal=goal) == expected
     content = whole.read_bytes()
     lines = content.splitlines(keepends=True)
@@ -56,6 +54,19 @@ def test_a_search_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path, goal:
         ]
 
 
+def test_a_log_is_read_for_what_was_scored_so_far(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert read_log(log) == Scored()
+    keys = [candidate.subnet.key for candidate in run(None, wanted=12).candidates[:2]]
+    scored = run(log, Landscape(keys), wanted=12)
+    assert len(scored.failures) == 2
+    assert read_log(log) == scored
+    subnets = [*(candidate.subnet for candidate in scored.candidates)]
+    assert {subnet.key for subnet in logged_subnets(log)} == {*keys, *(subnet.key for subnet in subnets)}
+    log.write_bytes(log.read_bytes()[:-20])
+    assert read_log(log).candidates == scored.candidates[:-1]
+
+
 def test_a_log_of_other_inputs_is_begun_anew(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     run(log, wanted=12)
@@ -67,9 +78,9 @@ def test_a_log_of_other_inputs_is_begun_anew(tmp_path: Path) -> None:
 
 def test_progress_counts_every_candidate_and_names_the_best() -> None:
     reports: list[tuple[int, int, str]] = []
-    found = run_search(make_evolution(), Landscape(), 20, report=lambda *report: reports.append(report), batch=6)
+    scored = run_search(make_evolution(), Landscape(), 20, report=lambda *report: reports.append(report), batch=6)
     assert [done for done, _, _ in reports] == list(range(1, 21))
-    assert reports[-1] == (20, 20, f"best {max(one.score for one in found.candidates):.4f}")
+    assert reports[-1] == (20, 20, f"best {max(candidate.score for candidate in scored.candidates):.4f}")
 
 
 def test_a_search_in_which_nothing_can_be_scored_ends_with_the_reason(tmp_path: Path) -> None:
@@ -84,9 +95,9 @@ def test_a_search_in_which_nothing_can_be_scored_ends_with_the_reason(tmp_path: 
 def test_a_space_with_fewer_subnets_than_wanted_ends_the_search() -> None:
     space = small_space().restrict(depth=(1,), hidden_size=(16,))
     evolution = Evolution(space, [Constraint(SizePredictor(space))])
-    found = run_search(evolution, Landscape(), 50)
-    assert found.exhausted
-    assert len(found.candidates) == space.count == 6
+    scored = run_search(evolution, Landscape(), 50)
+    assert scored.exhausted
+    assert len(scored.candidates) == space.count == 6
 
 
 def test_with_a_race_real_models_are_ended_early_and_the_best_are_scored_in_full(tmp_path: Path) -> None:
@@ -94,24 +105,23 @@ def test_with_a_race_real_models_are_ended_early_and_the_best_are_scored_in_full
     part = part_labelled_by(exporter, space.largest, 200)
     scorer = Scorer(exporter, part, "int8", "accuracy", tmp_path / "scores", form="sliced", race=Race())
 
-    def again(log: str) -> Found:
+    def again(log: str) -> Scored:
         evolution = Evolution(space, [Constraint(SizePredictor(space))], Settings(population=4))
         return run_search(evolution, scorer, 32, tmp_path / log, batch=8, keep=2)
 
-    found = again("first")
-    ended = [one for one in found.candidates if one.estimated]
-    full = sorted((one.score for one in found.candidates if not one.estimated), reverse=True)
+    scored = again("first")
+    ended = [candidate for candidate in scored.candidates if candidate.estimated]
+    full = sorted((candidate.score for candidate in scored.candidates if not candidate.estimated), reverse=True)
     assert ended
-    assert max(one.score for one in ended) < full[1]
+    assert max(candidate.score for candidate in ended) < full[1]
     # With all full scores in the cache, the same candidates are ended for the same reason.
-    assert again("second") == found
+    assert again("second") == scored
 
 
 def test_confirmed_candidates_carry_the_other_scorers_scores_best_first() -> None:
     space = deep_space()
     candidates = evolve(space, 3.0, 12).candidates
-    halves = [candidate.genome for candidate in candidates[:6]]
-    broken = space.decode(np.array(candidates[0].genome)).key
+    keys = [candidate.subnet.key for candidate in candidates[:6]]
 
     class Halved(Landscape):
         def outcomes(self, subnets: Sequence[Subnet], _: Sequence[Subnet | None]) -> Iterator[Outcome]:
@@ -119,7 +129,9 @@ def test_confirmed_candidates_carry_the_other_scorers_scores_best_first() -> Non
                 score = None if subnet.key in self.broken else capacity(subnet) / 2
                 yield Outcome(score, reason="broken")
 
-    confirmed, failures = confirm(candidates[:6], space, Halved([broken]))
-    assert failures == {halves[0]: "broken"}
-    assert {one.genome for one in confirmed} == set(halves[1:])
-    assert [one.score for one in confirmed] == sorted((one.score / 2 for one in candidates[1:6]), reverse=True)
+    confirmed, failures = confirm(candidates[:6], Halved(keys[:1]))
+    assert failures == {keys[0]: "broken"}
+    assert {candidate.subnet.key for candidate in confirmed} == set(keys[1:])
+    assert [candidate.score for candidate in confirmed] == sorted(
+        (candidate.score / 2 for candidate in candidates[1:6]), reverse=True
+    )

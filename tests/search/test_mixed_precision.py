@@ -202,8 +202,8 @@ def test_the_resolution_of_accuracy_is_that_of_the_texts_on_which_models_disagre
     part = make_part(truth)
     # A difference of as many fair coins, over the number of texts (McNemar 1947).
     expected = math.sqrt(50) / 200
-    found = score_resolution(accuracy, one_hot(first), one_hot(second), part, mixtures=400)
-    assert found == pytest.approx(expected, rel=0.1)
+    resolution = score_resolution(accuracy, one_hot(first), one_hot(second), part, mixtures=400)
+    assert resolution == pytest.approx(expected, rel=0.1)
     assert score_resolution(accuracy, one_hot(first), one_hot(second), part) == pytest.approx(expected, rel=0.5)
     assert score_resolution(accuracy, one_hot(first), one_hot(first), part) == 0.0
 
@@ -211,12 +211,12 @@ def test_the_resolution_of_accuracy_is_that_of_the_texts_on_which_models_disagre
 @pytest.mark.parametrize("name", ["f1", "matthews"])
 def test_the_resolution_of_other_metrics_is_finite_and_falls_with_more_texts(name: str) -> None:
     rng = np.random.default_rng(2)
-    found = []
+    resolutions = []
     for texts in (50, 800):
         truth = rng.integers(0, 3, texts)
         noisy = [np.where(rng.random(texts) < 0.2, (truth + 1) % 3, truth) for _ in range(2)]
-        found.append(score_resolution(METRICS[name], one_hot(noisy[0]), one_hot(noisy[1]), make_part(truth)))
-    assert 0 < found[1] < found[0] < 0.3
+        resolutions.append(score_resolution(METRICS[name], one_hot(noisy[0]), one_hot(noisy[1]), make_part(truth)))
+    assert 0 < resolutions[1] < resolutions[0] < 0.3
 
 
 def test_the_mean_difference_counts_every_value_of_rows_of_all_lengths() -> None:

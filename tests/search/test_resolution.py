@@ -7,7 +7,7 @@ import pytest
 
 from ortnas.export.metrics import Part
 from ortnas.nas.text import EncodedExamples
-from ortnas.search.resolution import half_width, resolution_sentence
+from ortnas.search.resolution import PartResolution, ScoreResolution, half_width
 
 
 def answers(labels: np.ndarray, right: np.ndarray) -> list[np.ndarray]:
@@ -39,12 +39,12 @@ def test_models_that_answer_alike_leave_one_text_in_doubt() -> None:
 
 
 def test_the_sentence_names_both_parts() -> None:
-    resolution = {
-        "search": {"metric": "log_likelihood", "texts": 256, "half_width": 0.01234},
-        "report": {"metric": "accuracy", "texts": 872, "half_width": 0.0071},
-    }
-    sentence = resolution_sentence(resolution)
+    resolution = ScoreResolution(
+        PartResolution("log_likelihood", 256, 0.01234), PartResolution("accuracy", 872, 0.0071)
+    )
+    sentence = resolution.sentence
     assert sentence.startswith(
         "differences of log likelihood below 0.012 may be chance on the search part's 256 texts, "
     )
     assert "of accuracy below 0.0071 on the report part's 872" in sentence
+    assert ScoreResolution.from_json(resolution.to_json()) == resolution

@@ -97,7 +97,9 @@ def test_workers_change_neither_scores_nor_their_order(tmp_path: Path) -> None:
     exporter, part = make_exporter(), make_part()
     subnets = random_subnets(make_space(), 6)
     alone, together = (
-        score_all(Scorer(exporter, part, "int8", "accuracy", tmp_path / str(count), spread=in_threads(count)), subnets)
+        score_all(
+            Scorer(exporter, part, "int8", "accuracy", tmp_path / str(count), dispatch=in_threads(count)), subnets
+        )
         for count in (1, 4)
     )
     assert alone == together

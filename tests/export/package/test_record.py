@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from ortnas.export.intervals import Interval, ScoreIntervals
 from ortnas.export.package.record import (
     RECORD_FILE,
     Facts,
-    Interval,
     PackageError,
     PackageRecord,
-    ScoreIntervals,
     read_record,
     write_record,
 )
@@ -35,7 +34,9 @@ def test_what_is_not_known_is_left_out_and_what_none_tells_is_kept(exported: Pat
 
 def test_intervals_are_values(exported: Path) -> None:
     ((metric, score),) = read_record(exported).report.items()
-    assert read_record(exported).intervals[metric] == ScoreIntervals(Interval(score, score - 0.03, score + 0.02))
+    assert read_record(exported).intervals[metric] == ScoreIntervals(
+        Interval(score, score - 0.03, score + 0.02), Interval(-0.01, -0.02, 0.0)
+    )
 
 
 @pytest.mark.parametrize(

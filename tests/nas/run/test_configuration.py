@@ -11,6 +11,7 @@ import torch
 import xgboost
 
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration, read_configuration
+from ortnas.search.budget import Budget
 
 MINIMAL: dict[str, Any] = {"checkpoint": "x", "head": "embedding", "data": {"source": "texts.txt"}}
 
@@ -18,7 +19,7 @@ MINIMAL: dict[str, Any] = {"checkpoint": "x", "head": "embedding", "data": {"sou
 def test_defaults_fill_a_minimal_document() -> None:
     configuration = check_configuration(MINIMAL, "run.yaml")
     assert configuration.precision == "int8"
-    assert configuration.search.budgets == ("2x",)
+    assert configuration.search.budgets == (Budget.parse("2x"),)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +143,7 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
     path.write_text("checkpoint: x\nhead: embedding\ndata: {source: a}\n")
     configuration = read_configuration(path, {"training.steps": 7, "data.source": "b", "search.budgets": ["3x", 5]})
     assert (configuration.training.steps, configuration.data.source) == (7, "b")
-    assert configuration.search.budgets == ("3x", "5")
+    assert [budget.name for budget in configuration.search.budgets] == ["3x", "5"]
     with pytest.raises(ConfigurationError, match="checkpoint is a value"):
         read_configuration(path, {"checkpoint.name": 1})
 

@@ -172,5 +172,5 @@ def test_words_beyond_the_longest_length_are_told_and_count_as_missed(
     assert f"report: {facts['words_cut_off']} words lie beyond data.max_length = 16" in capsys.readouterr().err
     right = [np.eye(2, dtype=np.float32)[[max(label, 0) for label in labels]] for labels in part.encoded.labels]
     assert token_accuracy(right, part) == pytest.approx(sum(map(len, kept)) / total)
-    intervals = score_intervals("token_accuracy", {"right": right}, part, "right")["right"]["score"]
+    intervals = score_intervals("token_accuracy", {"right": right}, part, "right")["right"].score
     assert intervals.low <= intervals.value == token_accuracy(right, part) <= intervals.high < 1

@@ -20,7 +20,7 @@ def test_a_starter_has_the_head_and_the_columns_of_the_data(tmp_path: Path) -> N
     configuration = read_configuration(path, {})
     data = configuration.data
     assert (configuration.head, data.text, data.pair, data.label) == ("classification", "question", "sentence", "label")
-    assert configuration.search.budgets == ("2x", "5")
+    assert [budget.name for budget in configuration.search.budgets] == ["2x", "5"]
     assert "\n  # max_length: 128\n" in path.read_text()
     with pytest.raises(ConfigurationError, match="exists; --force"):
         write_starter(path, "a/b", str(tmp_path), NOTHING, ("2x",), force=False)

@@ -24,6 +24,7 @@ from ortnas.nas.stages.commands import deliver, train
 from ortnas.nas.stages.further_training import refined_folder
 from ortnas.nas.stages.scoring import make_scorer
 from tests.nas.stages.small_runs import open_run
+from tests.search.results import make_result
 
 
 @pytest.fixture
@@ -40,11 +41,9 @@ def run(trained: Path, tmp_path: Path) -> Iterator[Run]:
 def write_winner(run: Run, budget: str, scored_with: str) -> Subnet:
     """As a search writes it down."""
     space = run.models.supernet.space
-    genome = space.sample(1, np.random.default_rng(5))[0]
-    winner = {"genome": genome.tolist(), "score": 0.5, "predicted_ms": 0.1}
-    document = {"budget": budget, "budget_ms": 0.2, "scored_with": scored_with, "winner": winner}
-    write_json(run.folder.search(budget) / "search.json", document)
-    return space.decode(genome)
+    winner = space.decode(space.sample(1, np.random.default_rng(5))[0])
+    make_result(space, winner, budget, scored_with, score=0.5).write(run.folder.search(budget))
+    return winner
 
 
 @pytest.mark.slow
@@ -81,8 +80,8 @@ def test_a_winner_keeps_its_budget_and_further_training_its_weights(run: Run) ->
     (folder,) = map(Path, deliver(run, ["2x"])["packages"])
     assert folder == run.folder.path / "packages" / f"int8-{winner.key}"
     record = read_record(folder)
-    assert (record.budget, record.budget_ms, record.search_score) == ("2x", 0.2, 0.5)
-    assert "winner of a search under a latency budget of 0.20 ms" in (folder / "README.md").read_text()
+    assert (record.budget, record.budget_ms, record.search_score) == ("2x", 1.6, 0.5)
+    assert "winner of a search under a latency budget of 1.60 ms" in (folder / "README.md").read_text()
 
     target = refined_folder(run.folder, winner, quantization_aware=False)
     shutil.copytree(run.folder.supernet, target)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,11 +10,12 @@ import pytest
 
 from ortnas.nas.architecture.subnet import SpaceError
 from ortnas.nas.console import Console
-from ortnas.nas.files import append_line, write_json
+from ortnas.nas.files import append_line
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.find_subnet import find_subnet
 from tests.networks import make_space, random_subnets
+from tests.search.results import make_result
 
 
 @pytest.fixture
@@ -26,10 +28,11 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_budget_names_its_winner(run: Run) -> None:
     space = make_space()
-    genome = space.sample(1, np.random.default_rng(0))[0]
-    write_json(run.folder.search("2x") / "search.json", {"winner": {"genome": genome.tolist()}})
-    assert find_subnet(run.configuration, run.folder, run.models, "2x") == space.decode(genome)
-    write_json(run.folder.search("9x") / "search.json", {"winner": None})
+    subnet = space.decode(space.sample(1, np.random.default_rng(0))[0])
+    result = make_result(space, subnet)
+    result.write(run.folder.search("2x"))
+    assert find_subnet(run.configuration, run.folder, run.models, "2x") == subnet
+    replace(result, winner=None).write(run.folder.search("9x"))
     with pytest.raises(ConfigurationError, match="9x: the search for that budget ended without a winner"):
         find_subnet(run.configuration, run.folder, run.models, "9x")
 

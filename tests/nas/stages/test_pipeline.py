@@ -23,7 +23,7 @@ def stages(monkeypatch: pytest.MonkeyPatch, error: SearchError) -> list[str]:
 
 
 def test_budgets_with_a_winner_are_packaged_before_the_others_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stages(monkeypatch, SearchError("budget 1: none", found=["2x"])) == ["fit", "search", "export"]
+    assert stages(monkeypatch, SearchError("budget 1: none", successful=["2x"])) == ["fit", "search", "export"]
 
 
 def test_without_any_winner_nothing_is_packaged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ortnas.export.build import Exporter
+from ortnas.export.size import subnet_bytes
+from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.run import Run
+from ortnas.nas.stages import comparison
 from ortnas.nas.stages.commands import bench, export, fit_predictor, list_within_budget, search
 from ortnas.nas.stages.fit import folder_of
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.search import SearchError
 from ortnas.predictors.fitting import PredictorError
-from ortnas.search.resolution import resolution_sentence
+from ortnas.search.resolution import ScoreResolution
 from tests.nas.stages.small_runs import open_run
 
 SMALL = {"budgets": ["1.1x"], "candidates": 8, "finalists": 2, "population": 4}
@@ -55,8 +63,8 @@ def searched(folder: Path, **settings: Any) -> tuple[dict[str, Any], Run]:
 
 @pytest.mark.parametrize("method", ["evolution", "random", "fast", "evolved"])
 def test_every_method_ends_with_a_winner_within_the_budget(folder: Path, method: str) -> None:
-    found, _ = searched(folder, method=method)
-    result = found["1.1x"]
+    results, _ = searched(folder, method=method)
+    result = results["1.1x"]
     assert result["winner"]["measured_ms"] <= result["budget_ms"]
     assert result["hit_rate"] is not None
     assert all(candidate["upper_ms"] <= result["budget_ms"] for candidate in result["candidates"])
@@ -67,13 +75,13 @@ def test_every_method_ends_with_a_winner_within_the_budget(folder: Path, method:
 
 @pytest.mark.slow
 def test_one_search_of_the_front_serves_every_budget(folder: Path) -> None:
-    found, run = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
-    assert set(found) == {"1.02x", "1.1x"}
-    assert found["1.02x"]["candidates"] == found["1.1x"]["candidates"]
-    assert len(found["1.1x"]["candidates"]) == 16
+    results, run = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
+    assert set(results) == {"1.02x", "1.1x"}
+    assert results["1.02x"]["candidates"] == results["1.1x"]["candidates"]
+    assert len(results["1.1x"]["candidates"]) == 16
     assert not (run.folder.search("1.1x") / "candidates.jsonl").exists()
     again, _ = searched(folder, goal="front", budgets=["1.02x", "1.1x"], candidates=16)
-    assert again == found
+    assert again == results
 
 
 @pytest.mark.slow
@@ -92,7 +100,7 @@ def test_a_budget_on_the_95th_percentile_is_stricter(folder: Path) -> None:
     # The slowest subnets meet it by their median.
     median, _ = searched(folder, budgets=["0.236"])
     tail, _ = searched(folder, budgets=["0.236"], percentile=95)
-    slowest = [max(one["upper_ms"] for one in found["0.236"]["candidates"]) for found in (median, tail)]
+    slowest = [max(candidate["upper_ms"] for candidate in results["0.236"]["candidates"]) for results in (median, tail)]
     assert slowest[1] < slowest[0]
     assert tail["0.236"]["winner"]["measured_ms"] <= tail["0.236"]["budget_ms"]
 
@@ -113,7 +121,7 @@ def test_a_second_target_has_to_be_met_too(folder: Path) -> None:
 def test_a_budget_that_nothing_meets_ends_with_a_sentence_and_the_others_go_on(folder: Path) -> None:
     with pytest.raises(SearchError, match=r"budget 0\.0001: no subnet meets the budget") as error:
         searched(folder, budgets=["0.0001", "1.1x"])
-    assert error.value.found == ("1.1x",)
+    assert error.value.successful == ("1.1x",)
 
 
 @pytest.mark.slow
@@ -145,10 +153,10 @@ def test_scores_after_training_are_those_of_one_way_of_training(folder: Path) ->
 
 @pytest.mark.slow
 def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
-    found, run = searched(folder, fitness_steps=2, candidates=2)
-    assert len(found["1.1x"]["candidates"]) == 2
+    results, run = searched(folder, fitness_steps=2, candidates=2)
+    assert len(results["1.1x"]["candidates"]) == 2
     assert not list(run.folder.training.glob("fitness-*"))
-    assert found["1.1x"]["winner"] is not None
+    assert results["1.1x"]["winner"] is not None
     packaged = open_run(folder, search={"fitness_steps": 2, "candidates": 2})
     assert export(packaged)["packages"]
     packaged.close()
@@ -158,15 +166,60 @@ def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
 def test_what_the_texts_can_show_is_said_first_and_computed_once(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, run = searched(folder)
-    resolution = found["1.1x"]["resolution"]
+    results, run = searched(folder)
+    resolution = results["1.1x"]["resolution"]
     assert resolution["search"]["metric"] == resolution["report"]["metric"] == run.texts.metric
     assert (resolution["search"]["texts"], resolution["report"]["texts"]) == (32, 32)
     # As many texts of the same kind show as much.
     assert resolution["report"]["half_width"] == pytest.approx(resolution["search"]["half_width"])
     said = " ".join(capsys.readouterr().err.split())
-    assert said.index(resolution_sentence(resolution)) < said.index("re-measuring")
+    assert said.index(ScoreResolution.from_json(resolution).sentence) < said.index("re-measuring")
     file = folder / "run" / "search" / "resolution.json"
     stamp = file.stat().st_mtime_ns
     assert searched(folder)[0]["1.1x"]["resolution"] == resolution
     assert file.stat().st_mtime_ns == stamp
+
+
+def test_no_model_is_built_twice_and_what_was_timed_is_packaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: Counter[tuple[str, str, str]] = Counter()
+    timed: list[bytes] = []
+    build, time_models = Exporter._build, comparison.time_models
+
+    def counted(self: Exporter, subnet: Subnet, precision: Any) -> bytes:
+        built[self.supernet.digest, subnet.key, precision] += 1
+        return build(self, subnet, precision)
+
+    def noted(models: Mapping[str, bytes], *arguments: Any) -> Any:
+        timed.extend(models.values())
+        return time_models(models, *arguments)
+
+    monkeypatch.setattr(Exporter, "_build", counted)
+    monkeypatch.setattr(comparison, "time_models", noted)
+    run = open_run(folder)
+    search(run)
+    exported = export(run)
+    run.close()
+    assert set(built.values()) == {1}
+    (package,) = map(Path, exported["packages"])
+    model, packaged = (package / "model.onnx").read_bytes(), json.loads((package / "ortnas.json").read_text())
+    assert model in timed
+    digest = hashlib.sha256(model).hexdigest()
+    assert exported["rows"][-1]["model_digest"] == packaged["latency"]["model_digest"] == digest
+    assert exported["rows"][-1]["size_bytes"] == len(model)
+
+
+def test_a_winner_stays_within_the_size_that_is_allowed(folder: Path) -> None:
+    free, run = searched(folder)
+    sizes = {
+        subnet.key: subnet_bytes(run.models.supernet.dimensions, subnet, run.models.recipe)
+        for subnet in (Subnet.from_json(candidate["subnet"]) for candidate in free["1.1x"]["candidates"])
+    }
+    most_mb = sorted(sizes.values())[len(sizes) // 2] / 1e6
+    results, _ = searched(folder, max_size_mb=most_mb)
+    for candidate in results["1.1x"]["candidates"]:
+        subnet = Subnet.from_json(candidate["subnet"])
+        assert subnet_bytes(run.models.supernet.dimensions, subnet, run.models.recipe) <= most_mb * 1e6
+    with pytest.raises(
+        SearchError, match=r"no subnet's model fits into 0\.00 MB: the smallest takes .*search\.max_size_mb"
+    ):
+        searched(folder, max_size_mb=0.001)

@@ -1,0 +1,114 @@
+"""Models side by side: what was measured and scored of each, as ``comparison-*.json`` keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ortnas.bench.timing import Samples
+from ortnas.export.intervals import ScoreIntervals
+from ortnas.nas.architecture.subnet import Subnet
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One model, timed in turn with the full one and scored on the report parts.
+
+    ``size_bytes`` and ``model_digest`` (SHA-256) are of the bytes that were timed and scored. ``speed_up`` is over the
+    full model at the run's precision. ``scores`` are by metric; ``intervals`` are of the run's metric alone, their
+    difference to the full model. ``null_threshold``: when it gives no answer to a question; None where every question
+    has one.
+    """
+
+    name: str
+    subnet: Subnet
+    precision: str
+    measured_ms: float
+    spread_ms: float
+    p95_ms: float
+    speed_up: float
+    predicted_ms: float | None
+    size_bytes: int
+    model_digest: str
+    scores: Mapping[str, float]
+    intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict)
+    null_threshold: float | None = None
+    visits: tuple[Samples, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "subnet": self.subnet.to_json(),
+            "precision": self.precision,
+            "measured_ms": self.measured_ms,
+            "spread_ms": self.spread_ms,
+            "p95_ms": self.p95_ms,
+            "speed_up": self.speed_up,
+            "predicted_ms": self.predicted_ms,
+            "size_bytes": self.size_bytes,
+            "model_digest": self.model_digest,
+            "scores": dict(self.scores),
+            "intervals": {metric: both.to_json() for metric, both in self.intervals.items()},
+            "null_threshold": self.null_threshold,
+            "visits": [samples.to_json() for samples in self.visits],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> ComparisonRow:
+        predicted_ms, null_threshold = document["predicted_ms"], document["null_threshold"]
+        return cls(
+            str(document["name"]),
+            Subnet.from_json(document["subnet"]),
+            str(document["precision"]),
+            float(document["measured_ms"]),
+            float(document["spread_ms"]),
+            float(document["p95_ms"]),
+            float(document["speed_up"]),
+            None if predicted_ms is None else float(predicted_ms),
+            int(document["size_bytes"]),
+            str(document["model_digest"]),
+            {str(name): float(score) for name, score in document["scores"].items()},
+            {str(metric): ScoreIntervals.from_json(both) for metric, both in document["intervals"].items()},
+            None if null_threshold is None else float(null_threshold),
+            tuple(map(Samples.from_json, document["visits"])),
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """``rows`` begin with the full models. ``metric`` is the run's; ``inputs`` names all that the rows depend on.
+
+    ``reference_ms`` is what the full model took when the predictor's timings were made, ``target`` where the rows were
+    timed.
+    """
+
+    rows: tuple[ComparisonRow, ...]
+    metric: str
+    inputs: str = ""
+    reference_ms: float | None = None
+    target: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "rows": [row.to_json() for row in self.rows],
+            "metric": self.metric,
+            "inputs": self.inputs,
+            "reference_ms": self.reference_ms,
+            "target": self.target,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Comparison:
+        """Raises ValueError for one of no rows, and what odd documents raise."""
+        rows = tuple(map(ComparisonRow.from_json, document["rows"]))
+        if not rows:
+            raise ValueError("it compares nothing")
+        reference_ms = document["reference_ms"]
+        return cls(
+            rows,
+            str(document["metric"]),
+            str(document["inputs"]),
+            None if reference_ms is None else float(reference_ms),
+            document["target"],
+        )
