@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ortnas.predictors.fitting import fit_predictor
     from ortnas.search.subnets import search_subnets
 
-__version__ = "0.1.0"
 # The parts of this package own the names ``bench``, ``export``, ``predictors`` and ``search``.
 _MODULES = {
     "Example": "nas.text",
@@ -81,6 +80,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
