@@ -23,7 +23,7 @@ __all__ = [
     "PredictorError",
     "Quality",
     "find_predictor",
-    "fit",
+    "fit_predictor",
     "held_out_predictions",
     "learning_curve",
     "load_predictor",
@@ -41,7 +41,7 @@ _FOLDS_OF_FEW, _FEW = 10, 60
 Fitter = Callable[[Measurements], tuple[Model, float]]
 
 
-def fit(
+def fit_predictor(
     space: SearchSpace,
     genomes: Genomes,
     latency_ms: Vector,

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 
 from ortnas.export.graph.builder import Array, Graph
 from ortnas.export.graph.operations import GraphOps
-from ortnas.nas.architecture.head_passes import apply_head
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.subnet import Subnet
@@ -28,7 +27,7 @@ def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
     ops = GraphOps()
     network, top = dimensions.network, cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
-    apply_head(ops, hidden, top, dimensions)
+    HEADS[dimensions.head].apply(ops, hidden, top, dimensions)
     return ops.graph
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import erf
 
-from ortnas.nas.architecture.head_passes import apply_head
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.ops import HeadPart, Weight
 from ortnas.nas.architecture.subnet import Subnet
@@ -98,8 +98,8 @@ def matrix(weight: Weight[Array]) -> Array:
 def reference_output(
     tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet, feeds: Mapping[str, npt.NDArray[np.int64]]
 ) -> Array:
-    """The network's output, float32, for int64 feeds [batch, sequence], as ``apply_head`` describes it."""
+    """The network's output, float32, for int64 feeds [batch, sequence], as ``Head.apply`` describes it."""
     ops = NumpyOps(feeds)
     network, top = dimensions.network, cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
-    return np.asarray(apply_head(ops, hidden, top, dimensions), np.float32)
+    return np.asarray(HEADS[dimensions.head].apply(ops, hidden, top, dimensions), np.float32)

@@ -3,74 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.ops import Ops, Weight
+
+if TYPE_CHECKING:
+    from ortnas.nas.architecture.layout import Dimensions
 
 T = TypeVar("T")
 W = TypeVar("W")
+# The weights of embeddings and head.
+Top = Mapping[str, Weight[W]]
+# Names of the exported models' outputs.
+Outputs = tuple[str, ...]
 
 
 class HeadPass(Protocol):
-    def __call__(self, ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T: ...
+    """From the last hidden state [tokens, hidden] to the outputs."""
+
+    def __call__(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs, /) -> T: ...
 
 
-def apply_head(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
-    """The head on the last hidden state [tokens, hidden]; ``top`` has its weights.
-
-    Unit embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
-    [batch, sequence, 2] (span: start, end) or [batch, sequence, vocab].
-    """
-    return PASSES[dimensions.head](ops, x, top, dimensions)
-
-
-def project(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]]) -> T:
+def project(ops: Ops[T, W], x: T, top: Top[W]) -> T:
     """Hidden states in the checkpoint's channels: [..., hidden] to [..., embedding]."""
     return ops.project("head/projection", x, top["head.projection.weight"])
 
 
-def _sentence_embedding(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+def sentence_embedding(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
     """Mean of the tokens or the first one, projected to the checkpoint's width and scaled to length one."""
     pooled = ops.first_token("head", x) if dimensions.pooling == "cls" else ops.mean("head", x)
-    return ops.unit(HEADS[dimensions.head].output_names[0], project(ops, pooled, top))
+    return ops.unit(outputs[0], project(ops, pooled, top))
 
 
-def _text_logits(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+def text_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
     """A dense layer and the classifier on the first token of each text."""
     first = ops.first_token("head", x)
     dense = ops.linear("head/pooler", first, top["head.pooler.weight"], top["head.pooler.bias"])
     pooled = ops.activation(dimensions.head_activation, "head/pooled", dense)
     classifier = top["head.classifier.weight"], top["head.classifier.bias"]
-    return ops.linear("head/classifier", pooled, *classifier, output=HEADS[dimensions.head].output_names[0])
+    return ops.linear("head/classifier", pooled, *classifier, output=outputs[0])
 
 
-def _token_labels(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+def token_labels(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Outputs) -> T:
+    """The classifier on every token."""
     flat = ops.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
-    return ops.by_text("head", flat, HEADS[dimensions.head].output_names[0])
+    return ops.by_text("head", flat, outputs[0])
 
 
-def _span(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+def token_columns(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Outputs) -> T:
+    """The classifier on every token, each of its rows an output."""
     flat = ops.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])
-    return ops.columns("head", flat, HEADS[dimensions.head].output_names)
+    return ops.columns("head", flat, outputs)
 
 
-def _token_logits(ops: Ops[T, W], x: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+def vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
     """Transform, layer norm and the word table as decoder (Devlin et al. 2019; ELECTRA's generator)."""
     dense = ops.linear("head/transform", x, top["head.transform.weight"], top["head.transform.bias"])
     active = ops.activation(dimensions.activation, "head/transform/activation", dense)
     norm = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
     normed = ops.layer_norm("head/transform/norm", active, *norm, dimensions.layer_norm_epsilon)
     flat = ops.linear("head/decoder", normed, top["embeddings.word"], top["head.decoder.bias"])
-    return ops.by_text("head", flat, HEADS[dimensions.head].output_names[0])
-
-
-PASSES: dict[str, HeadPass] = {
-    "embedding": _sentence_embedding,
-    "classification": _text_logits,
-    "regression": _text_logits,
-    "token-classification": _token_labels,
-    "span": _span,
-    "masked-lm": _token_logits,
-}
+    return ops.by_text("head", flat, outputs[0])

@@ -8,10 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from ortnas.nas.architecture.ops import Axes
+from ortnas.nas.architecture.head_passes import (
+    HeadPass,
+    Top,
+    sentence_embedding,
+    text_logits,
+    token_columns,
+    token_labels,
+    vocabulary_logits,
+)
+from ortnas.nas.architecture.ops import Axes, Ops
 
+if TYPE_CHECKING:
+    from ortnas.nas.architecture.layout import Dimensions
+
+T = TypeVar("T")
+W = TypeVar("W")
 # What a head is taught beside its teacher's outputs: nothing; a class or a number a text; a tag a word; the first and
 # the last token of an answer; the tokens behind masks.
 Labels = Literal["none", "class", "number", "tags", "answer", "masked"]
@@ -31,16 +45,17 @@ class Output:
 class Head:
     """What distinguishes a head.
 
-    ``tensors`` has the axes of its weights by canonical name. ``class_suffix`` ends the name of its class in
-    transformers. Of ``metrics``, by name, the first that suits the labels decides where nothing else is asked for, and
-    all are reported; where ``compares_all_metrics`` is False, tables show the deciding one alone. ``losses`` is the
-    usual sum of training, name to weight. ``products`` are its weight products that run in integers, ``float_products``
-    those that never do. ``label_rows`` is the number of its classifier's rows where it is not that of the labels.
-    ``pipeline`` is the hub's name of the task; model cards say that the network ``purpose``, and ``reading`` how its
-    outputs are read.
+    ``forward`` computes it. ``tensors`` has the axes of its weights by canonical name. ``class_suffix`` ends the name
+    of its class in transformers. Of ``metrics``, by name, the first that suits the labels decides where nothing else is
+    asked for, and all are reported; where ``compares_all_metrics`` is False, tables show the deciding one alone.
+    ``losses`` is the usual sum of training, name to weight. ``products`` are its weight products that run in integers,
+    ``float_products`` those that never do. ``label_rows`` is the number of its classifier's rows where it is not that
+    of the labels. ``pipeline`` is the hub's name of the task; model cards say that the network ``purpose``, and
+    ``reading`` how its outputs are read.
     """
 
     labels: Labels
+    forward: HeadPass
     tensors: Mapping[str, Axes]
     outputs: tuple[Output, ...]
     class_suffix: str
@@ -53,6 +68,14 @@ class Head:
     float_products: tuple[str, ...] = ()
     label_rows: int = 0
     compares_all_metrics: bool = True
+
+    def apply(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
+        """The outputs of the last hidden state [tokens, hidden]; ``top`` has the weights of embeddings and head.
+
+        Unit embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
+        [batch, sequence, 2] (span: start, end) or [batch, sequence, vocab]; for a graph, the name of a tensor.
+        """
+        return self.forward(ops, x, top, dimensions, self.output_names)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -127,6 +150,7 @@ _LABELS_AND_TEACHER = {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0}
 HEADS: dict[str, Head] = {
     "embedding": Head(
         labels="none",
+        forward=sentence_embedding,
         tensors={"head.projection.weight": ("embedding", "hidden")},
         outputs=(Output("sentence_embedding", ("batch", "embedding"), "of unit length"),),
         class_suffix="Model",
@@ -140,6 +164,7 @@ HEADS: dict[str, Head] = {
     ),
     "classification": Head(
         labels="class",
+        forward=text_logits,
         tensors=_POOLED_CLASSIFIER,
         outputs=(Output("logits", ("batch", "label"), "one for each label"),),
         class_suffix="ForSequenceClassification",
@@ -154,6 +179,7 @@ HEADS: dict[str, Head] = {
     ),
     "regression": Head(
         labels="number",
+        forward=text_logits,
         tensors=_POOLED_CLASSIFIER,
         outputs=(Output("logits", ("batch", "label"), "the number"),),
         class_suffix="ForSequenceClassification",
@@ -167,6 +193,7 @@ HEADS: dict[str, Head] = {
     ),
     "token-classification": Head(
         labels="tags",
+        forward=token_labels,
         tensors=_TOKEN_CLASSIFIER,
         outputs=(Output("logits", ("batch", "sequence", "label"), "one for each token and label"),),
         class_suffix="ForTokenClassification",
@@ -179,6 +206,7 @@ HEADS: dict[str, Head] = {
     ),
     "span": Head(
         labels="answer",
+        forward=token_columns,
         tensors=_TOKEN_CLASSIFIER,
         outputs=(
             Output("start_logits", ("batch", "sequence"), "of the answer's first token"),
@@ -195,6 +223,7 @@ HEADS: dict[str, Head] = {
     ),
     "masked-lm": Head(
         labels="masked",
+        forward=vocabulary_logits,
         # The word table is the decoder.
         tensors={
             "head.transform.weight": ("table", "hidden"),

@@ -26,7 +26,7 @@ def checkpoint_config(
 
     Where layers differ in width, it states the widest: transformers itself has one width for all.
     """
-    family = FAMILIES[dimensions.family]
+    family, head = FAMILIES[dimensions.family], HEADS[dimensions.head]
     first_position = dimensions.padding_id + 1 if family.positions_follow_padding else 0
     settings: dict[str, Any] = {
         "vocab_size": dimensions.vocab_size,
@@ -44,11 +44,11 @@ def checkpoint_config(
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
     config |= family.spell_settings(settings)
-    names = list(labels) or ["LABEL_0"] * HEADS[dimensions.head].gives_number
+    names = list(labels) or ["LABEL_0"] * head.gives_number
     if names:
         config["id2label"] = dict(enumerate(names))
         config["label2id"] = {label: index for index, label in enumerate(names)}
-    if HEADS[dimensions.head].gives_number:
+    if head.gives_number:
         # Without it the CrossEncoder of sentence-transformers takes a sigmoid.
         config["sentence_transformers"] = {"activation_fn": _ACTIVATION_PATHS[activation or "identity"]}
     return config

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
-from ortnas.bench.timing import PROVIDERS
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.tasks import find_task
 from ortnas.nas.failures import DataError, OrtnasError
-from ortnas.nas.run.configuration_values import LearningRate, Processor, Section, Size, Sizes, Texts
-from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS, check_request
+from ortnas.nas.run.configuration_values import LearningRate, Section, Sizes, Texts
+from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS
+from ortnas.nas.run.target_keys import TargetHost
 from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
 from ortnas.nas.wording import shown
@@ -123,72 +122,6 @@ class Refinement(Section):
     steps: int = Field(1000, ge=1, le=MOST_STEPS)
     learning_rate: LearningRate = 5e-5
     quantization_aware: bool = False
-
-
-class RequestKind(Section):
-    """One kind of request among several; ``weight`` is its share, relative to the others'."""
-
-    batch: Size = 1
-    sequence: Size = 128
-    weight: float = Field(1.0, ge=1e-6, le=1e6)
-
-    @model_validator(mode="after")
-    def _fits(self) -> RequestKind:
-        check_request(self.batch, self.sequence)
-        return self
-
-
-class TargetHost(Section):
-    """Where and how the package will be run; timings are taken like that.
-
-    ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
-    cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
-    ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace ``batch`` and ``sequence`` by several.
-    ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
-    """
-
-    host: str = "local"
-    python: str = "python3"
-    ssh: str = "ssh"
-    provider: str = PROVIDERS["cpu"]
-    provider_options: dict[str, str] = Field({}, max_length=100)
-    threads: int = Field(1, ge=1, le=MOST_THREADS)
-    spinning: bool = True
-    affinity: Annotated[tuple[Processor, ...], Field(max_length=MOST_THREADS)] = ()
-    batch: Size = 1
-    sequence: Size = 128
-    workloads: Annotated[tuple[RequestKind, ...], Field(max_length=100)] = ()
-    lengths: Literal["data", "full"] | Sizes = "data"
-
-    @property
-    def requests(self) -> tuple[RequestKind, ...]:
-        return self.workloads or (RequestKind(batch=self.batch, sequence=self.sequence),)
-
-    @field_validator("provider")
-    @classmethod
-    def _full_name(cls, name: str) -> str:
-        return PROVIDERS.get(name.lower(), name)
-
-    @field_validator("ssh")
-    @classmethod
-    def _is_command(cls, command: str) -> str:
-        try:
-            shlex.split(command)
-        except ValueError as error:
-            raise ValueError(f"is no command as a shell would take it: {error}") from None
-        return command
-
-    @field_validator("affinity")
-    @classmethod
-    def _once(cls, processors: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(processors)) < len(processors):
-            raise ValueError("names a processor twice")
-        return processors
-
-    @model_validator(mode="after")
-    def _fits(self) -> TargetHost:
-        check_request(self.batch, self.sequence)
-        return self
 
 
 class Quantization(Section):

@@ -41,7 +41,7 @@ def import_results(run: Run, path: Path) -> dict[str, Any]:
 
 
 def fit_predictor(run: Run, source: Path | None = None) -> dict[str, Any]:
-    return fit.fit_predictor(run.configuration, run.console, run.folder, run.models, source)
+    return fit.fit(run.configuration, run.console, run.folder, run.models, source)
 
 
 def search(run: Run) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from ortnas.predictors.fitting import (
     Predictor,
     PredictorError,
     find_predictor,
-    fit,
+    fit_predictor,
     load_predictor,
     predictor_folder,
     save_predictor,
@@ -46,7 +46,7 @@ def usable_timings(
     return rows, usable, reference
 
 
-def fit_predictor(
+def fit(
     configuration: Configuration,
     console: Console,
     run_folder: RunFolder,
@@ -118,7 +118,7 @@ def fit_timings(
     target, precision = run_models.target, configuration.precision
     floor, inputs = noise_floor(usable.values()), _inputs(run_models, rows, source)
     if source is None:
-        return fit(space, genomes, latency_ms, errors, target, precision, floor, inputs)
+        return fit_predictor(space, genomes, latency_ms, errors, target, precision, floor, inputs)
     if source.space != space:
         raise PredictorError("the predictor to start from was fitted for another search space")
     return transfer(source, genomes, latency_ms, errors, target, floor, inputs, precision)
@@ -171,7 +171,7 @@ def fit_latency_file(
     fitted, held_out = order[:rows], order[len(read) if rows is None else rows :]
     target = imported_target(file, setup, workload)
     inputs = digest(target.to_json(), precision, sorted(fitted.tolist()))
-    predictor = fit(space, genomes[fitted], latency_ms[fitted], None, target, precision, inputs=inputs)
+    predictor = fit_predictor(space, genomes[fitted], latency_ms[fitted], None, target, precision, inputs=inputs)
     show_quality(console, predictor.quality, predictor.level)
     result: dict[str, Any] = {"rows": len(fitted), "quality": asdict(predictor.quality)}
     if len(held_out):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from ortnas.nas.console import Console
+from ortnas.nas.run.naming import configuration_of
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import commands
 from ortnas.nas.stages.search import SearchError
@@ -36,3 +39,16 @@ def run_all(run: Run) -> dict[str, Any]:
     if problem is not None:
         raise problem
     return results
+
+
+def run(name: str | Path, changes: Mapping[str, Any] = {}) -> dict[str, Any]:
+    """``ortnas run``: the results of all stages, by name.
+
+    ``name`` is a ``run.yaml`` or a run folder, ``changes`` are dotted keys in place of the configured ones. Run again,
+    it goes on where it was. Raises what the stages raise, and SearchError as ``run_all``.
+    """
+    opened = Run(configuration_of(Path(name), changes), Console())
+    try:
+        return run_all(opened)
+    finally:
+        opened.close()

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ortnas.export.weights import SupernetFolder, read_supernet
-from ortnas.nas.architecture.head_passes import apply_head, project
+from ortnas.nas.architecture.head_passes import project
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
@@ -98,7 +99,8 @@ class Supernet(nn.Module):
         if positions is not None:
             hidden = hidden[positions]
         ops = TorchOps({"attention_mask": attention_mask}, linear)
-        return apply_head(ops, hidden, cut_top(self.tensors, subnet, self.dimensions), self.dimensions)
+        top = cut_top(self.tensors, subnet, self.dimensions)
+        return HEADS[self.dimensions.head].apply(ops, hidden, top, self.dimensions)
 
     def project(self, hidden: Tensor, subnet: Subnet) -> Tensor:
         """Hidden states in the checkpoint's channels: [..., subnet.hidden_size] to [..., embedding_size]."""

@@ -100,6 +100,7 @@ class TestSsh(Encoders, HostSuite):
         return over_ssh
 
 
+@pytest.mark.slow
 class TestBundle(Encoders, HostSuite):
     @pytest.fixture
     def host(self, tmp_path: Path, models: list[bytes]) -> Host:

@@ -14,7 +14,7 @@ from ortnas.bench.timing import Samples, Setup, Workload
 from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.files import append_line, write_json
-from ortnas.predictors.fitting import fit, predictor_folder, save_predictor
+from ortnas.predictors.fitting import fit_predictor, predictor_folder, save_predictor
 from ortnas.search.budget import Budget
 from ortnas.search.candidate import Candidate
 from ortnas.search.comparison import Comparison, ComparisonRow
@@ -90,7 +90,7 @@ def _write_timings(folder: Path, space: SearchSpace, rng: np.random.Generator) -
     latency_ms = np.array([timing.latency_ms for timing in usable.values()])
     errors = np.array([timing.error for timing in usable.values()])
     floor = noise_floor(usable.values())
-    predictor = fit(space, genomes, latency_ms, errors, TARGET, "int8", floor, "inputs")
+    predictor = fit_predictor(space, genomes, latency_ms, errors, TARGET, "int8", floor, "inputs")
     save_predictor(predictor_folder(folder / "predictor", "int8", TARGET.hash), predictor)
 
 

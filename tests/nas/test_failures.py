@@ -11,6 +11,8 @@ from ortnas.nas.failures import OrtnasError
 # They never leave their module.
 _PRIVATE = {
     "ortnas.nas.data.rows._UnusableRowError",  # a row that is left out and counted
+    "ortnas.export.package.record._DamagedError",  # becomes a PackageError that names the file
+    "ortnas.export.package.record._TargetError",  # likewise
 }
 
 

@@ -261,10 +261,10 @@ def test_odd_values_in_the_configuration_do_no_harm(copied: Path, tmp_path: Path
 def test_folders_that_are_no_run_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="no such run folder"):
         write_report(tmp_path / "none", tmp_path / "report.html")
-    with pytest.raises(ReportError, match=r"it holds no run\.yaml"):
+    with pytest.raises(ReportError, match=r"it holds no resolved\.yaml"):
         write_report(tmp_path, tmp_path / "report.html")
     (tmp_path / "resolved.yaml").write_text("a: [")
-    with pytest.raises(ReportError, match=r"run\.yaml cannot be read"):
+    with pytest.raises(ReportError, match=r"resolved\.yaml cannot be read"):
         write_report(tmp_path, tmp_path / "report.html")
 
 

@@ -22,7 +22,7 @@ from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import append_line, read_lines
 from ortnas.nas.stages.stored_timings import imported_target
-from ortnas.predictors.fitting import Predictor, fit
+from ortnas.predictors.fitting import Predictor, fit_predictor
 from ortnas.predictors.latency_files import read_latency_file
 from ortnas.predictors.survey import stratified
 from tests.performance.rival_predictors import Array
@@ -58,8 +58,8 @@ class Dataset:
         errors = None if self.errors is None else self.errors[chosen]
         return replace(self, genomes=self.genomes[chosen], latency_ms=self.latency_ms[chosen], errors=errors)
 
-    def fit(self) -> Predictor:
-        return fit(
+    def fit_predictor(self) -> Predictor:
+        return fit_predictor(
             self.space, self.genomes, self.latency_ms, self.errors, self.target, "int8", self.noise_floor, "measured"
         )
 

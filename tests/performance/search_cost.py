@@ -19,7 +19,7 @@ from ortnas.export.metrics import Part
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.console import Console
 from ortnas.nas.text import EncodedExamples
-from ortnas.predictors.fitting import Predictor, fit
+from ortnas.predictors.fitting import Predictor, fit_predictor
 from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint, Proposals
 from ortnas.search.evolution import Evolution, Settings
@@ -103,7 +103,7 @@ def simulated_predictor(space: SearchSpace) -> Predictor:
     genomes = space.sample(TIMED_SUBNETS, np.random.default_rng(1))
     latency_ms = np.array([cost_ms(space.decode(genome).to_json(), WORKLOAD, Setup()) for genome in genomes])
     target = Target(fingerprint(), Setup(), (WORKLOAD,))
-    return fit(space, genomes, latency_ms, None, target, "int8", None, "simulated")
+    return fit_predictor(space, genomes, latency_ms, None, target, "int8", None, "simulated")
 
 
 def make_part(exporter: Exporter) -> Part:

@@ -10,7 +10,7 @@ from ortnas.bench.simulated import cost_ms
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.nas.architecture.space import Genomes, SearchSpace
-from ortnas.predictors.fitting import Predictor, fit
+from ortnas.predictors.fitting import Predictor, fit_predictor
 from tests.networks import make_space
 
 WIDE = make_space(
@@ -61,4 +61,4 @@ def fitted(n: int = 100, noise: float = 0.02, kink: float = 0.0, **changes: Any)
     genomes, latency_ms = measure(WIDE, n, noise, kink=kink)
     errors = np.full(len(latency_ms), noise)
     settings: dict[str, Any] = {"target": make_target(), "precision": "int8", "noise_floor": noise, "inputs": "some"}
-    return fit(WIDE, genomes, latency_ms, errors, **settings | changes)
+    return fit_predictor(WIDE, genomes, latency_ms, errors, **settings | changes)

@@ -7,7 +7,7 @@ import pytest
 
 from ortnas.bench.timing import Workload
 from ortnas.predictors.features import TERMS
-from ortnas.predictors.fitting import PredictorError, fit, held_out_predictions, learning_curve
+from ortnas.predictors.fitting import PredictorError, fit_predictor, held_out_predictions, learning_curve
 from tests.predictors.machines import WIDE, fitted, make_target, measure
 
 
@@ -62,10 +62,10 @@ def test_twelve_measurements_are_enough_for_the_prior() -> None:
 def test_several_workloads_and_fp32_are_learnt_as_well() -> None:
     target = make_target(workloads=(Workload(1, 32, weight=3), Workload(2, 96)))
     genomes, latency_ms = measure(WIDE, 80, 0.01, target=target)
-    mixed = fit(WIDE, genomes, latency_ms, None, target, "int8")
+    mixed = fit_predictor(WIDE, genomes, latency_ms, None, target, "int8")
     assert error_of(mixed) < 0.015
     genomes, latency_ms = measure(WIDE, 80, 0.01, precision="fp32")
-    assert error_of(fit(WIDE, genomes, latency_ms, None, make_target(), "fp32"), precision="fp32") < 0.015
+    assert error_of(fit_predictor(WIDE, genomes, latency_ms, None, make_target(), "fp32"), precision="fp32") < 0.015
 
 
 def test_contributions_add_up_to_the_prediction() -> None:
@@ -98,7 +98,7 @@ def test_outliers_are_left_out_counted_and_said() -> None:
     wrong = latency_ms.copy()
     wrong[[3, 30, 60]] *= 10
     wrong[[45, 80]] /= 10
-    predictor = fit(WIDE, genomes, wrong, None, make_target(), "int8")
+    predictor = fit_predictor(WIDE, genomes, wrong, None, make_target(), "int8")
     assert (predictor.quality.outliers, predictor.quality.measurements) == (5, 95)
     assert "5 of 100 measurements are far from" in predictor.quality.warning
     assert error_of(predictor) < 0.015
@@ -109,7 +109,7 @@ def test_outliers_are_left_out_counted_and_said() -> None:
 def test_latencies_that_do_not_depend_on_the_subnet_are_called_so() -> None:
     genomes, _ = measure(WIDE, 80, 0.0)
     latency_ms = np.random.default_rng(0).uniform(2, 4, 80)
-    quality = fit(WIDE, genomes, latency_ms, None, make_target(), "int8", 0.01).quality
+    quality = fit_predictor(WIDE, genomes, latency_ms, None, make_target(), "int8", 0.01).quality
     assert quality.warning.startswith("nothing was learnt")
     assert quality.mean_error > 0.8 * quality.constant_error
     assert abs(quality.kendall) < 0.3
@@ -121,11 +121,11 @@ def test_repeated_subnets_are_combined_by_how_well_each_is_known() -> None:
     both = np.concatenate([genomes, genomes])
     latencies = np.concatenate([latency_ms, latency_ms * bad])
     errors = np.concatenate([np.full(60, 0.005), np.full(60, 0.3)])
-    predictor = fit(WIDE, both, latencies, errors, make_target(), "int8")
+    predictor = fit_predictor(WIDE, both, latencies, errors, make_target(), "int8")
     assert predictor.quality.measurements == 60
     assert error_of(predictor) < 0.01
     # Without errors they count alike, and what they disagree by is their error.
-    assert fit(WIDE, both, latencies, None, make_target(), "int8").quality.mean_error > 0.03
+    assert fit_predictor(WIDE, both, latencies, None, make_target(), "int8").quality.mean_error > 0.03
 
 
 def test_uncertain_measurements_weigh_less() -> None:
@@ -133,8 +133,8 @@ def test_uncertain_measurements_weigh_less() -> None:
     noisy = latency_ms.copy()
     noisy[:40] *= np.exp(0.25 * np.random.default_rng(2).standard_normal(40))
     errors = np.where(np.arange(80) < 40, 0.25, 0.005)
-    weighed = fit(WIDE, genomes, noisy, errors, make_target(), "int8")
-    alike = fit(WIDE, genomes, noisy, None, make_target(), "int8")
+    weighed = fit_predictor(WIDE, genomes, noisy, errors, make_target(), "int8")
+    alike = fit_predictor(WIDE, genomes, noisy, None, make_target(), "int8")
     assert error_of(weighed) < error_of(alike)
     assert error_of(weighed) < 0.01
 
@@ -176,32 +176,32 @@ def test_no_genomes_give_no_predictions() -> None:
 def test_unusable_latencies_get_a_sentence(change: Any, message: str) -> None:
     genomes, latency_ms = measure(WIDE, 40, 0.02)
     with pytest.raises(PredictorError, match=message):
-        fit(WIDE, genomes, change(latency_ms), None, make_target(), "int8", 0.02)
+        fit_predictor(WIDE, genomes, change(latency_ms), None, make_target(), "int8", 0.02)
 
 
 def test_too_few_different_subnets_get_a_sentence() -> None:
     genomes, latency_ms = measure(WIDE, 9, 0.02)
     for rows in (np.arange(9), np.arange(40) % 9):
         with pytest.raises(PredictorError, match="9 measurements of different subnets; a predictor needs at least 10"):
-            fit(WIDE, genomes[rows], latency_ms[rows], None, make_target(), "int8", 0.02)
+            fit_predictor(WIDE, genomes[rows], latency_ms[rows], None, make_target(), "int8", 0.02)
     with pytest.raises(PredictorError, match="0 measurements of different subnets"):
-        fit(WIDE, genomes[:0], latency_ms[:0], None, make_target(), "int8")
+        fit_predictor(WIDE, genomes[:0], latency_ms[:0], None, make_target(), "int8")
 
 
 def test_genomes_of_another_space_get_a_sentence() -> None:
     genomes, latency_ms = measure(WIDE, 40, 0.02)
     smaller = WIDE.restrict(ffn_size=WIDE.ffn_size[:3])
     with pytest.raises(PredictorError, match="not in the search space; it has changed since"):
-        fit(smaller, genomes, latency_ms, None, make_target(), "int8")
+        fit_predictor(smaller, genomes, latency_ms, None, make_target(), "int8")
     with pytest.raises(PredictorError, match="precision 'int4' is unknown"):
-        fit(WIDE, genomes, latency_ms, None, make_target(), "int4")
+        fit_predictor(WIDE, genomes, latency_ms, None, make_target(), "int4")
     with pytest.raises(PredictorError, match="the target cannot be used: a target needs at least one workload"):
-        fit(WIDE, genomes, latency_ms, None, make_target(workloads=()), "int8")
+        fit_predictor(WIDE, genomes, latency_ms, None, make_target(workloads=()), "int8")
 
 
 def test_absurd_values_do_no_harm() -> None:
     genomes, latency_ms = measure(WIDE, 60, 0.02)
     latency_ms[[5, 6]] = 1e-9, 1e12
-    predictor = fit(WIDE, genomes, latency_ms, np.full(60, np.nan), make_target(), "int8")
+    predictor = fit_predictor(WIDE, genomes, latency_ms, np.full(60, np.nan), make_target(), "int8")
     assert predictor.quality.outliers == 2
     assert error_of(predictor) < 0.02

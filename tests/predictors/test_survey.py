@@ -71,9 +71,9 @@ def test_the_most_useful_are_near_the_budgets_or_unsure() -> None:
     # Only subnets of one depth and one width were measured: the predictor knows little of the others.
     genomes, latency_ms = measure(WIDE, 500, 0.01)
     shallow = WIDE.expand(genomes).depth <= 2
-    from ortnas.predictors.fitting import fit
+    from ortnas.predictors.fitting import fit_predictor
 
-    predictor = fit(WIDE, genomes[shallow], latency_ms[shallow], None, make_target(), "int8", 0.01)
+    predictor = fit_predictor(WIDE, genomes[shallow], latency_ms[shallow], None, make_target(), "int8", 0.01)
     budget_ms = float(np.median(latency_ms))
     chosen = most_useful(WIDE, predictor, genomes[shallow], 20, [budget_ms], np.random.default_rng(0))
     assert len(keys(chosen)) == len(chosen) == 20

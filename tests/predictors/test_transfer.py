@@ -8,7 +8,7 @@ import pytest
 
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
-from ortnas.predictors.fitting import PredictorError, fit, load_predictor, save_predictor
+from ortnas.predictors.fitting import PredictorError, fit_predictor, load_predictor, save_predictor
 from ortnas.predictors.survey import rows_evenly_apart
 from ortnas.predictors.transfer import transfer
 from tests.predictors.machines import WIDE, fitted, make_target, measure
@@ -28,7 +28,7 @@ def test_fifteen_timings_come_near_a_hundred_and_fifty(target: Target) -> None:
     source = fitted(150, noise=0.01)
     transferred = transfer(source, *few(target, 15), None, target, 0.01, "few")
     genomes, latency_ms = measure(WIDE, 150, 0.01, seed=21, target=target)
-    fresh = fit(WIDE, genomes, latency_ms, None, target, "int8", 0.01)
+    fresh = fit_predictor(WIDE, genomes, latency_ms, None, target, "int8", 0.01)
     genomes, latency_ms = measure(WIDE, 400, 0.01, seed=31, target=target)
     errors = [np.abs(one.predict(genomes)[0] / latency_ms - 1).mean() for one in (transferred, fresh)]
     assert errors[0] < 1.5 * errors[1]
@@ -47,7 +47,7 @@ def test_trees_move_along_where_their_kink_does() -> None:
     assert kept.model.booster is not None
     assert dropped.model.share < kept.model.share
     genomes, truth_ms = measure(WIDE, 300, 0.0, seed=31, target=target, kink=0.2)
-    scratch = fit(WIDE, *few(target, 15, kink=0.2), None, target, "int8")
+    scratch = fit_predictor(WIDE, *few(target, 15, kink=0.2), None, target, "int8")
     errors = [np.abs(one.predict(genomes)[0] / truth_ms - 1).mean() for one in (kept, scratch)]
     assert errors[0] < 0.6 * errors[1]
 

@@ -142,8 +142,10 @@ def _check_values(config: CheckpointConfig) -> None:
     """How the values, with their defaults, fit each other."""
     name, vocab_size, padding = config.name, config.values.vocab_size, config.values.pad_token_id
     activation = config.setting("hidden_act")
-    if activation not in ACTIVATIONS:
-        raise CheckpointError(f"checkpoint {name}: activation {activation!r}; supported: {', '.join(ACTIVATIONS)}")
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise CheckpointError(
+            f"checkpoint {name}: activation {shown(activation)} (hidden_act); supported: {', '.join(ACTIVATIONS)}"
+        )
     hidden_size, num_heads = config.setting("hidden_size"), config.setting("num_attention_heads")
     if hidden_size % num_heads:
         raise CheckpointError(

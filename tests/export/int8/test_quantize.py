@@ -76,6 +76,7 @@ def test_weights_are_rounded_as_the_quantizer_itself_does(recipe: Recipe) -> Non
     supernet.tensors["layers.1.ffn_in.weight"][5] *= 1e-6
     models = [float_model(supernet.tensors, supernet.dimensions, supernet.space.largest) for _ in range(2)]
     ranges = calibrate(models[0], exporter.calibration).ranges
+    ours = quantize(models[1], ranges, recipe)
     theirs = QDQQuantizer(
         models[0],
         recipe.per_channel,
@@ -89,14 +90,14 @@ def test_weights_are_rounded_as_the_quantizer_itself_does(recipe: Recipe) -> Non
         {"OpTypesToExcludeOutputQuantization": ["Gemm"]},
     )
     theirs.quantize_model()
-    expected, found = (
+    expected, rounded = (
         {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-        for model in (theirs.model.model, quantize(models[1], ranges, recipe))
+        for model in (theirs.model.model, ours)
     )
     assert expected["layers/1/ffn/in.weight_quantized"].dtype == np.int8
     del expected["embeddings.word"]
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, name)
+        np.testing.assert_array_equal(rounded[name], values, name)
 
 
 def test_reduced_range_keeps_weights_to_seven_bits() -> None:

@@ -9,7 +9,6 @@ import pytest
 from ortnas.export.metrics import METRICS
 from ortnas.export.package.predict import DESCRIPTIONS
 from ortnas.nas.architecture.families import FAMILIES
-from ortnas.nas.architecture.head_passes import PASSES
 from ortnas.nas.architecture.heads import HEADS, LABEL_KINDS, Head
 from ortnas.nas.data.columns import USUAL_COLUMNS
 from ortnas.nas.data.rows import READERS
@@ -33,7 +32,6 @@ BY_LABELS: dict[str, tuple[Collection[str], Callable[[Head], bool]]] = {
 }
 BY_HEAD: dict[str, tuple[Collection[str], Callable[[Head], bool]]] = {
     "export.package.predict.DESCRIPTIONS": (DESCRIPTIONS, lambda head: True),
-    "nas.architecture.head_passes.PASSES": (PASSES, lambda head: True),
     **{
         f"nas.architecture.families.FAMILIES[{name!r}].heads": (family.heads, lambda head: not head.is_bare_encoder)
         for name, family in FAMILIES.items()
