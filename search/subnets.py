@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ortnas.export.build import Exporter
+from ortnas.export.build import Exporter, Precision
 from ortnas.export.metrics import suitable_metrics
 from ortnas.export.plain_texts import Text, make_part
 from ortnas.nas.files import digest
@@ -41,7 +41,7 @@ def search_subnets(
     part, head = make_part(exporter, texts, max_length), exporter.supernet.dimensions.head
     metric = suitable_metrics(head, exporter.supernet.labels)[0]
     folder.mkdir(parents=True, exist_ok=True)
-    precision = "fp32" if predictor.precision == "fp32" else "int8"
+    precision: Precision = "fp32" if predictor.precision == "fp32" else "int8"
     scorer = Scorer(exporter, part, precision, metric, folder / _SCORES_FILE)
     evolution = Evolution(predictor.space, [Constraint(predictor, budget_ms)], seed=seed)
     _, upper_ms = predictor.predict(predictor.space.sample(_COMPARED, np.random.default_rng(0)))

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper
 
 from ortnas.nas.architecture.ops import Group
 
-Array = npt.NDArray[np.float32]
 # What an axis of a graph's tensor is made of: labels of the network's axes, flattened into one, or a fixed size.
 Axis = Group | int
 

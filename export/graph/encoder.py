@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ortnas.export.graph.builder import Array, Graph
+from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.operations import GraphOps
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.arrays import Array
 
 
 def input_names(dimensions: Dimensions) -> tuple[str, ...]:

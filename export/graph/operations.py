@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from onnx import TensorProto
 
-from ortnas.export.graph.builder import Array, Axis, Graph
+from ortnas.export.graph.builder import Axis, Graph
 from ortnas.export.graph.reference import matrix
 from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.arrays import Array
 
 # Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
 MASKED_SCORE = -10000.0

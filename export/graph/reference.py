@@ -6,21 +6,19 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import erf
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
 from ortnas.nas.architecture.ops import HeadPart, Weight
 from ortnas.nas.architecture.subnet import Subnet
-
-Array = npt.NDArray[np.float32]
+from ortnas.nas.arrays import Array, Feeds
 
 
 class NumpyOps:
     """The operations in numpy, on int64 feeds [batch, sequence]. Activations are [batch, sequence, width]."""
 
-    def __init__(self, feeds: Mapping[str, npt.NDArray[np.int64]]) -> None:
+    def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
         self._mask: Array = feeds["attention_mask"].astype(np.float32)
 
@@ -95,9 +93,7 @@ def matrix(weight: Weight[Array]) -> Array:
     return weight.values.reshape([math.prod(next(sizes) for _ in group) for group in weight.groups])
 
 
-def reference_output(
-    tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet, feeds: Mapping[str, npt.NDArray[np.int64]]
-) -> Array:
+def reference_output(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet, feeds: Feeds) -> Array:
     """The network's output, float32, for int64 feeds [batch, sequence], as ``Head.apply`` describes it."""
     ops = NumpyOps(feeds)
     network, top = dimensions.network, cut_top(tensors, subnet, dimensions)

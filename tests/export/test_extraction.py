@@ -52,14 +52,14 @@ def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path,
         theirs = model(**batch)
         if head == "embedding":
             embedded = supernet.look_up(ours["input_ids"], types)
-            expected, found = supernet.encode(embedded, mask, subnet).hidden, theirs.last_hidden_state
+            expected, output = supernet.encode(embedded, mask, subnet).hidden, theirs.last_hidden_state
         elif head == "span":
-            expected, found = supernet(ours, subnet), torch.stack([theirs.start_logits, theirs.end_logits], -1)
+            expected, output = supernet(ours, subnet), torch.stack([theirs.start_logits, theirs.end_logits], -1)
         else:
-            expected, found = supernet(ours, subnet), theirs.logits
+            expected, output = supernet(ours, subnet), theirs.logits
     if expected.ndim == 3:
-        expected, found = expected[mask.bool()], found[mask.bool()]
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        expected, output = expected[mask.bool()], output[mask.bool()]
+    torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
     if head in LABELS:
         assert tuple(model.config.id2label.values()) == LABELS[head]
 
@@ -74,8 +74,8 @@ def test_positions_are_counted_from_the_checkpoints_own_padding(tmp_path: Path, 
     assert after.config.pad_token_id == padding
     batch = {"input_ids": torch.arange(5, 25)[None], "attention_mask": torch.ones(1, 20, dtype=torch.long)}
     with torch.no_grad():
-        expected, found = before(**batch).last_hidden_state, after(**batch).last_hidden_state
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        expected, output = before(**batch).last_hidden_state, after(**batch).last_hidden_state
+    torch.testing.assert_close(output, expected, atol=1e-5, rtol=0)
 
 
 def test_an_embedding_model_carries_pooling_and_projection_for_sentence_transformers(tmp_path: Path) -> None:

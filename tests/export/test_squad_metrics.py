@@ -148,6 +148,7 @@ def test_where_every_question_has_an_answer_one_is_always_given(seed: int) -> No
     assert scores == pytest.approx({"span_f1": expected["f1"] / 100, "exact_match": expected["exact"] / 100})
 
 
+@pytest.mark.slow
 def test_samples_of_texts_keep_the_threshold_that_each_model_was_given() -> None:
     outputs, part = make_part(3)
     models, thresholds = {"ours": outputs, "silent": outputs}, {"ours": 0.5, "silent": -1e6}
@@ -164,6 +165,7 @@ PIECES = st.sampled_from(
 TEXTS = st.one_of(st.text(max_size=12), st.lists(PIECES, max_size=8).map("".join))
 
 
+@pytest.mark.slow
 @given(answer=TEXTS, right=st.lists(TEXTS, min_size=1, max_size=3), is_unanswerable=st.booleans())
 def test_texts_are_compared_as_the_script_compares_them(answer: str, right: list[str], is_unanswerable: bool) -> None:
     windows = [Window(0, [None, (0, len(answer))]), Window(1, [None, (0, 1)])]

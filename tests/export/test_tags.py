@@ -59,6 +59,7 @@ CONLLEVAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONLLEVAL)
 @given(data=st.data())
 def test_iob_ioe_and_iobes_are_scored_as_seqeval_does_by_default(name: str, data: st.DataObject) -> None:
@@ -66,6 +67,7 @@ def test_iob_ioe_and_iobes_are_scored_as_seqeval_does_by_default(name: str, data
     assert score(CONLLEVAL[name], true, predicted) == pytest.approx(seqevals(true, predicted))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_letters_behind_the_type_are_scored_as_seqeval_does(data: st.DataObject) -> None:
     labels = labels_of("BIES", form="{kind}-{letter}")
@@ -85,6 +87,7 @@ def test_bilou_is_scored_as_seqeval_does_in_strict_mode(data: st.DataObject) -> 
         assert score(labels, true, predicted) == pytest.approx(seqevals(true, predicted, mode="strict", scheme=BILOU))
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_bmewo_is_bilou_in_other_letters(data: st.DataObject) -> None:
     labels = labels_of("BILU", ("PER", "LOC"))

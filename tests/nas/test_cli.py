@@ -77,6 +77,7 @@ def test_without_a_command_it_says_in_ten_lines_what_to_do() -> None:
         assert hint in done.stdout
 
 
+@pytest.mark.slow
 def test_shells_complete_commands_and_options() -> None:
     """As bash asks, through the variables that the installed completion sets."""
 

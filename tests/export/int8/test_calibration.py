@@ -77,6 +77,7 @@ def test_minmax_ranges_are_the_extremes_of_the_inputs_of_weight_products() -> No
         assert ranges[name] == pytest.approx((together.min(), together.max()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_percentile_ranges_hold_their_share_of_the_values() -> None:
     model, batches = make_model(), make_batches(texts=64)
     ranges = plain(calibrate(model, batches, "percentile").ranges)

@@ -109,6 +109,7 @@ def test_predict_runs_alone_and_gives_the_same_outputs(exported: Path, sentences
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_prints_plain_values(exported: Path) -> None:
     head = read_record(exported).head
     text = "he was in [MASK] and it was the [MASK]." if head == "masked-lm" else "he was in it, with them."
@@ -194,6 +195,7 @@ def test_predict_pads_with_the_tokenizers_own_token(exported: Path, sentences: l
     assert short.attention_mask[-1] == 0
 
 
+@pytest.mark.slow
 def test_predict_finds_answers_in_contexts_longer_than_the_model_reads(tmp_path: Path, sentences: list[str]) -> None:
     package = write_exported(tmp_path, "distilbert", "span", sentences)
     model = load_predict(package).Model(package)
@@ -204,6 +206,7 @@ def test_predict_finds_answers_in_contexts_longer_than_the_model_reads(tmp_path:
     assert model.describe((context, context)) in context
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["distilbert", "roberta"])
 def test_predict_gives_the_answers_that_the_scores_are_of(tmp_path: Path, family: str, sentences: list[str]) -> None:
     package = write_exported(tmp_path, family, "span", sentences)

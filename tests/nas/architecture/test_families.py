@@ -129,7 +129,7 @@ def test_every_canonical_tensor_has_a_name_or_a_constant_value(family: str, head
     dimensions = dimensions_of(family, head)
     nameless = set(tensor_axes(dimensions)) - set(checkpoint_names(dimensions))
     projection = {"head.projection.weight"} if head == "embedding" else set()
-    assert nameless == projection | ({"embeddings.token_type"} if family == "distilbert" else set())
+    assert nameless == projection | (set() if FAMILIES[family].has_token_types else {"embeddings.token_type"})
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -150,3 +150,10 @@ def test_what_is_not_there_is_taken_on_trust_and_the_hub_needs_a_head(tmp_path: 
     with pytest.raises(DataError, match="--head is missing: what hub:imdb is for"):
         guess_source("hub:imdb", Asked())
     assert guess_source("hub:imdb", Asked("classification", label="y")) == ("classification", {"label": "y"}, ())
+
+
+def test_an_unknown_head_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").write_text("text\tlabel\n" + "a b\tx\n" * 9)
+    for source in (str(tmp_path), "hub:imdb"):
+        with pytest.raises(DataError, match="no head 'ranking'; heads are embedding, classification, "):
+            guess_source(source, Asked("ranking"))

@@ -75,6 +75,10 @@ def test_the_file_decides_and_what_is_written_is_read_as_it_by_transformers(tmp_
     assert ours.encode("The of", "a-b").ids == theirs("The of", "a-b")["input_ids"] == pair.ids
 
 
+@pytest.mark.skipif(
+    int(transformers.__version__.partition(".")[0]) < 5,
+    reason="transformers 4 takes tokenizer.json as it is, whatever its class, so that there is nothing to tell",
+)
 def test_a_tokenizer_of_another_class_is_told_with_a_text_as_proof(tmp_path: Path) -> None:
     folder = with_tokenizer(tmp_path, "roberta", word_pieces(first=("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")))
     notes = read_text_settings(str(folder), "embedding").tokenizer.notes
