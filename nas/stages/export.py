@@ -257,11 +257,16 @@ def _choose(
         if is_refined
         else run_models.exporter
     )
+    return _Choice(subnet, exporter, is_refined, _search_of(run_folder, name, context))
+
+
+def _search_of(run_folder: RunFolder, name: str, context: str) -> SearchResult | None:
+    """As ``finished_search`` for the budget that a name stands for; None where it is a key or a file."""
     try:
-        result = finished_search(run_folder, Budget.parse(name), context)
+        budget = Budget.parse(name)
     except ValueError:
-        result = None  # named by its key or file
-    return _Choice(subnet, exporter, is_refined, result)
+        return None
+    return finished_search(run_folder, budget, context)
 
 
 def _compare_chosen(
