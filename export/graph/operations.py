@@ -56,10 +56,10 @@ class GraphOps:
         has_types = len(token_type.values) > 1
         tokens = graph.node("Reshape", ["input_ids", flat], "embeddings/tokens")
         # Positions 0..sequence-1 repeated for every sentence of the batch.
-        one = graph.constant("one", np.array(1, np.int64))
-        length = graph.node("Gather", [_SHAPE, one], "sequence_length", axis=0)
+        unit = graph.constant("one", np.array(1, np.int64))
+        length = graph.node("Gather", [_SHAPE, unit], "sequence_length", axis=0)
         zero = graph.constant("zero", np.array(0, np.int64))
-        positions = graph.node("Range", [zero, length, one], "embeddings/range")
+        positions = graph.node("Range", [zero, length, unit], "embeddings/range")
         expanded = graph.node("Expand", [positions, _SHAPE], "embeddings/expanded")
         positions = graph.node("Reshape", [expanded, flat], "embeddings/positions")
         words = self._rows("word", word.values, word.groups, tokens)

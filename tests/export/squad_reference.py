@@ -72,8 +72,8 @@ def squad_evaluate(
         if not names:
             continue
         for kind, raw in kinds.items():
-            given = [silent[name] if margins[name] > no_answer_probability_threshold else raw[name] for name in names]
-            result[f"{prefix}{kind}"] = 100 * sum(given) / len(names)
+            scores = [silent[name] if margins[name] > no_answer_probability_threshold else raw[name] for name in names]
+            result[f"{prefix}{kind}"] = 100 * sum(scores) / len(names)
         result[f"{prefix}total"] = len(names)
     if no_answer_probs:
         for kind, raw in kinds.items():

@@ -90,9 +90,9 @@ def reference_examples(part: Part) -> list[SimpleNamespace]:
 def test_spans_and_null_scores_are_those_of_transformers(seed: int) -> None:
     outputs, part = make_part(seed)
     texts, margins = reference_spans(outputs, part)
-    found = best_spans(outputs, part)
-    assert [span.text for span in found] == list(texts.values())
-    np.testing.assert_allclose([span.null_margin for span in found], list(margins.values()), atol=1e-5)
+    spans = best_spans(outputs, part)
+    assert [span.text for span in spans] == list(texts.values())
+    np.testing.assert_allclose([span.null_margin for span in spans], list(margins.values()), atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -152,10 +152,10 @@ def test_where_every_question_has_an_answer_one_is_always_given(seed: int) -> No
 def test_samples_of_texts_keep_the_threshold_that_each_model_was_given() -> None:
     outputs, part = make_part(3)
     models, thresholds = {"ours": outputs, "silent": outputs}, {"ours": 0.5, "silent": -1e6}
-    found = score_intervals("span_f1", models, part, "ours", null_thresholds=thresholds)
-    silent = found["silent"].score
+    intervals = score_intervals("span_f1", models, part, "ours", null_thresholds=thresholds)
+    silent = intervals["silent"].score
     assert silent.value == np.mean([example.is_unanswerable for example in part.examples])
-    assert found["ours"].score.value == span_f1(outputs, replace(part, null_threshold=0.5))
+    assert intervals["ours"].score.value == span_f1(outputs, replace(part, null_threshold=0.5))
     assert 0.5 * silent.value < silent.low < silent.value < silent.high
 
 

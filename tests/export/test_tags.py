@@ -126,11 +126,11 @@ def test_taggings_that_keep_to_their_scheme_score_the_same_in_strict_mode(
     true, predicted = (
         [tags(data.draw(st.lists(chunks, max_size=2))) + [f"{letters[0]}-PER"] * (letters == "BI")] for _ in range(2)
     )
-    found = find_scheme(labels)
-    assert found is not None
+    detected_scheme = find_scheme(labels)
+    assert detected_scheme is not None
     for rows in (true, predicted):
         theirs = [{entity.to_tuple()[1:] for entity in row} for row in Entities(rows, scheme).entities]
-        assert [found.entities(row) for row in rows] == theirs
+        assert [detected_scheme.entities(row) for row in rows] == theirs
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ def write_folder(folder: Path, tensors: dict[str, np.ndarray] | None = None) -> 
 
 def test_tensors_are_mapped_not_copied(tmp_path: Path) -> None:
     expected = random_tensors(make_dimensions())
-    found = read_supernet(write_folder(tmp_path)).tensors
+    tensors = read_supernet(write_folder(tmp_path)).tensors
     for name, tensor in expected.items():
-        np.testing.assert_array_equal(found[name], tensor)
-        assert not found[name].flags.writeable
-        assert not found[name].flags.owndata
+        np.testing.assert_array_equal(tensors[name], tensor)
+        assert not tensors[name].flags.writeable
+        assert not tensors[name].flags.owndata
 
 
 def test_digest_changes_with_the_weights(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def look(page: Path, folder: Path, script: str, width: int, dark: bool = False) 
         f"--blink-settings=preferredColorScheme={0 if dark else 1}",
     ]
     answer = subprocess.run([*command, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="told">(.+?)</pre>', answer.stdout, re.DOTALL)
-    assert found, answer.stderr
+    told = re.search(r'<pre id="told">(.+?)</pre>', answer.stdout, re.DOTALL)
+    assert told, answer.stderr
     console = [line for line in answer.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(html.unescape(found[1])) | {"console": console}
+    return json.loads(html.unescape(told[1])) | {"console": console}

@@ -65,7 +65,7 @@ def test_workloads_are_mixed_by_weight_and_threads_share_the_work() -> None:
     genomes = WIDE.sample(20, np.random.default_rng(3))
     long, short = Workload(1, 128, weight=3), Workload(4, 16, weight=1)
     mixed = terms_of(genomes, make_target(workloads=(long, short)))
-    alone = [terms_of(genomes, make_target(workloads=(one,))) for one in (long, short)]
+    alone = [terms_of(genomes, make_target(workloads=(workload,))) for workload in (long, short)]
     np.testing.assert_allclose(mixed, 0.75 * alone[0] + 0.25 * alone[1])
     shared = terms_of(genomes, make_target(threads=2, workloads=(long,)))
     for term, share in (("ffn_products", 0.5), ("softmax", 0.5), ("layers", 1.0), ("weight_bytes", 1.0)):

@@ -116,8 +116,8 @@ def test_predictors_are_found_by_target_and_precision(tmp_path: Path) -> None:
     for predictor in predictors.values():
         save_predictor(predictor_folder(tmp_path, "int8", predictor.target.hash), predictor)
     for threads, predictor in predictors.items():
-        found = find_predictor(tmp_path, "int8", make_target(threads=threads))
-        assert found.target == predictor.target
+        loaded = find_predictor(tmp_path, "int8", make_target(threads=threads))
+        assert loaded.target == predictor.target
     with pytest.raises(PredictorError, match="holds no predictor of fp32 for this target; run `ortnas fit`"):
         find_predictor(tmp_path, "fp32", here)
 

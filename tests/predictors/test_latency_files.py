@@ -141,9 +141,9 @@ def test_a_simulated_host_makes_such_files(tmp_path: Path) -> None:
     subnets = [space.decode(genome).to_json() for genome in space.sample(300, np.random.default_rng(0))]
     rows = [(subnet, cost_ms(subnet, Workload(), Setup(), "fp32")) for subnet in subnets]
     write_latency_file(tmp_path / "a.lat", rows)
-    found = read_latency_file(tmp_path / "a.lat")
-    assert [latency_ms for _, latency_ms in found] == [latency_ms for _, latency_ms in rows]
-    assert [Subnet.from_json(subnet).multiply_adds for subnet, _ in found] == [
+    rows_in_file = read_latency_file(tmp_path / "a.lat")
+    assert [latency_ms for _, latency_ms in rows_in_file] == [latency_ms for _, latency_ms in rows]
+    assert [Subnet.from_json(subnet).multiply_adds for subnet, _ in rows_in_file] == [
         Subnet.from_json(subnet).multiply_adds for subnet in subnets
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["a.lat"]

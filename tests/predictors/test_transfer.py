@@ -30,7 +30,7 @@ def test_fifteen_timings_come_near_a_hundred_and_fifty(target: Target) -> None:
     genomes, latency_ms = measure(WIDE, 150, 0.01, seed=21, target=target)
     fresh = fit_predictor(WIDE, genomes, latency_ms, None, target, "int8", 0.01)
     genomes, latency_ms = measure(WIDE, 400, 0.01, seed=31, target=target)
-    errors = [np.abs(one.predict(genomes)[0] / latency_ms - 1).mean() for one in (transferred, fresh)]
+    errors = [np.abs(predictor.predict(genomes)[0] / latency_ms - 1).mean() for predictor in (transferred, fresh)]
     assert errors[0] < 1.5 * errors[1]
     assert transferred.target == target
     assert transferred.quality.measurements == 15
@@ -48,7 +48,7 @@ def test_trees_move_along_where_their_kink_does() -> None:
     assert dropped.model.share < kept.model.share
     genomes, truth_ms = measure(WIDE, 300, 0.0, seed=31, target=target, kink=0.2)
     scratch = fit_predictor(WIDE, *few(target, 15, kink=0.2), None, target, "int8")
-    errors = [np.abs(one.predict(genomes)[0] / truth_ms - 1).mean() for one in (kept, scratch)]
+    errors = [np.abs(predictor.predict(genomes)[0] / truth_ms - 1).mean() for predictor in (kept, scratch)]
     assert errors[0] < 0.6 * errors[1]
 
 

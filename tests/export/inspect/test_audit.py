@@ -44,8 +44,8 @@ def look(model: bytes | Path) -> Audit:
     return audit(model, WORKLOAD, Setup())
 
 
-def counts(found: Audit) -> dict[str, int]:
-    return {product.name: product.multiply_adds for product in found.products}
+def counts(model_audit: Audit) -> dict[str, int]:
+    return {product.name: product.multiply_adds for product in model_audit.products}
 
 
 @pytest.fixture(scope="module")
@@ -80,35 +80,35 @@ def quantize(
 
 
 def test_a_known_network_has_the_products_of_pen_and_paper() -> None:
-    found = look(two_gemms())
-    assert counts(found) == {"first": 3 * 24 * 40, "second": 3 * 40 * 8}
-    assert {product.kernel for product in found.products} == {"float"}
-    assert found.input_shapes == {"x": (3, 24)}
-    assert found.weight_bytes == {"float32": 4 * (24 * 40 + 40 + 40 * 8 + 8)}
-    assert found.operators_in_file == {"Gemm": 2, "Relu": 1}
-    assert sum(found.operators.values()) <= 3
-    assert (found.ir_version, found.opset, found.file_bytes) == (8, 17, len(two_gemms()))
-    assert found.inputs[0].describe() == "x float32 [batch, 24]"
+    model_audit = look(two_gemms())
+    assert counts(model_audit) == {"first": 3 * 24 * 40, "second": 3 * 40 * 8}
+    assert {product.kernel for product in model_audit.products} == {"float"}
+    assert model_audit.input_shapes == {"x": (3, 24)}
+    assert model_audit.weight_bytes == {"float32": 4 * (24 * 40 + 40 + 40 * 8 + 8)}
+    assert model_audit.operators_in_file == {"Gemm": 2, "Relu": 1}
+    assert sum(model_audit.operators.values()) <= 3
+    assert (model_audit.ir_version, model_audit.opset, model_audit.file_bytes) == (8, 17, len(two_gemms()))
+    assert model_audit.inputs[0].describe() == "x float32 [batch, 24]"
 
 
 def test_integer_weight_products_of_our_int8_model_are_the_encoder() -> None:
     exporter = make_exporter()
     subnet = exporter.supernet.space.largest
     tokens = WORKLOAD.batch * WORKLOAD.sequence
-    found = look(exporter.build(subnet, "int8"))
-    integer = sum(product.multiply_adds for product in found.products if product.kernel == "integer")
+    as_int8 = look(exporter.build(subnet, "int8"))
+    integer = sum(product.multiply_adds for product in as_int8.products if product.kernel == "integer")
     assert integer == subnet.multiply_adds * tokens
     # Scores and their use, each tokens x sequence x width per layer; pooling and the head's projection are beside them.
     attention = sum(2 * tokens * WORKLOAD.sequence * layer.num_heads * layer.head_size for layer in subnet.layers)
-    activations = [product for product in found.products if not product.has_weight and "layers" in product.name]
+    activations = [product for product in as_int8.products if not product.has_weight and "layers" in product.name]
     assert sum(product.multiply_adds for product in activations) == attention
     assert len(activations) == 2 * len(subnet.layers)
-    assert all(product.has_weight for product in found.products if product.kernel == "integer")
-    assert found.weight_integer_share > 0.95 > found.integer_share
-    assert found.weight_bytes["int8"] > found.weight_bytes["float32"]
-    check_coverage(found, 1.0, allowed=["head/*"])
+    assert all(product.has_weight for product in as_int8.products if product.kernel == "integer")
+    assert as_int8.weight_integer_share > 0.95 > as_int8.integer_share
+    assert as_int8.weight_bytes["int8"] > as_int8.weight_bytes["float32"]
+    check_coverage(as_int8, 1.0, allowed=["head/*"])
     as_float = look(exporter.build(subnet, "fp32"))
-    assert sum(counts(as_float).values()) == sum(counts(found).values())
+    assert sum(counts(as_float).values()) == sum(counts(as_int8).values())
     assert as_float.integer_share == as_float.weight_integer_share == 0
 
 
@@ -124,30 +124,30 @@ def test_float_models_fail_the_check_with_names_and_reasons() -> None:
 
 def test_many_float_products_are_named_in_part() -> None:
     exporter = make_exporter()
-    found = look(exporter.build(exporter.supernet.space.largest, "fp32"))
+    as_float = look(exporter.build(exporter.supernet.space.largest, "fp32"))
     with pytest.raises(CoverageError, match=r"layers/\d/ffn/\w+ \(.*\), layers.* and 16 more$"):
-        check_coverage(found, 0.5)
+        check_coverage(as_float, 0.5)
 
 
 @pytest.mark.parametrize("activations", [QuantType.QUInt8, QuantType.QInt8])
 def test_a_quantized_model_passes_the_check(tmp_path: Path, activations: QuantType) -> None:
-    found = look(quantize(tmp_path, two_gemms(), (16, 24), activations))
-    assert counts(found) == {"first": 3 * 24 * 40, "second": 3 * 40 * 8}
-    assert found.integer_share == found.weight_integer_share == 1
-    check_coverage(found, 1.0)
+    model_audit = look(quantize(tmp_path, two_gemms(), (16, 24), activations))
+    assert counts(model_audit) == {"first": 3 * 24 * 40, "second": 3 * 40 * 8}
+    assert model_audit.integer_share == model_audit.weight_integer_share == 1
+    check_coverage(model_audit, 1.0)
 
 
 def test_one_product_left_in_floats_is_named_unless_it_is_allowed(tmp_path: Path) -> None:
-    found = look(quantize(tmp_path, two_gemms(), (16, 24), QuantType.QUInt8, excluded=("second",)))
-    assert found.weight_integer_share == pytest.approx(24 * 40 / (24 * 40 + 40 * 8))
-    check_coverage(found, 0.75)
+    model_audit = look(quantize(tmp_path, two_gemms(), (16, 24), QuantType.QUInt8, excluded=("second",)))
+    assert model_audit.weight_integer_share == pytest.approx(24 * 40 / (24 * 40 + 40 * 8))
+    check_coverage(model_audit, 0.75)
     with pytest.raises(
         CoverageError, match=r"do 75 % .* less than 99 %; in floats: second \(\w*Gemm: its weight is not"
     ):
-        check_coverage(found, 0.99)
-    check_coverage(found, 0.99, allowed=["sec*"])
+        check_coverage(model_audit, 0.99)
+    check_coverage(model_audit, 0.99, allowed=["sec*"])
     with pytest.raises(CoverageError, match="second"):
-        check_coverage(found, 0.99, allowed=["first"])
+        check_coverage(model_audit, 0.99, allowed=["first"])
 
 
 @pytest.mark.parametrize(
@@ -191,15 +191,15 @@ def test_convolutions_are_counted_in_the_layout_that_runs(tmp_path: Path) -> Non
 def test_transformers_bert_is_counted_in_floats_and_dynamically_quantized(bert: Path, tmp_path: Path) -> None:
     tokens, sequence = WORKLOAD.batch * WORKLOAD.sequence, WORKLOAD.sequence
     encoder, attention = 2 * tokens * 32 * (4 * 32 + 2 * 64), 2 * 2 * tokens * sequence * 32
-    found = look(bert)
-    assert sum(product.multiply_adds for product in found.weight_products) == encoder
-    assert sum(counts(found).values()) == encoder + attention
+    as_float = look(bert)
+    assert sum(product.multiply_adds for product in as_float.weight_products) == encoder
+    assert sum(counts(as_float).values()) == encoder + attention
     quantize_dynamic(bert, tmp_path / "int8.onnx")
-    found = look(tmp_path / "int8.onnx")
-    assert sum(counts(found).values()) == encoder + attention
-    assert found.weight_integer_share == 1
-    assert found.integer_share == pytest.approx(encoder / (encoder + attention))
-    check_coverage(found, 1.0)
+    as_int8 = look(tmp_path / "int8.onnx")
+    assert sum(counts(as_int8).values()) == encoder + attention
+    assert as_int8.weight_integer_share == 1
+    assert as_int8.integer_share == pytest.approx(encoder / (encoder + attention))
+    check_coverage(as_int8, 1.0)
 
 
 def test_fused_attention_is_split_into_projection_and_activations(tmp_path: Path) -> None:
@@ -208,20 +208,20 @@ def test_fused_attention_is_split_into_projection_and_activations(tmp_path: Path
         [node], {"x": ["batch", "sequence", 8]}, ["y"], [random_weight("w", 8, 24), random_weight("b", 24)]
     )
     projection, activations = 3 * 10 * 8 * 24, 2 * 3 * 10 * 10 * 8
-    found = look(model)
-    assert [(item.kernel, item.has_weight, item.multiply_adds) for item in found.products] == [
+    as_float = look(model)
+    assert [(item.kernel, item.has_weight, item.multiply_adds) for item in as_float.products] == [
         ("float", True, projection),
         ("float", False, activations),
     ]
     (tmp_path / "float.onnx").write_bytes(model)
     options = {"DefaultTensorType": TensorProto.FLOAT}
     quantize_dynamic(tmp_path / "float.onnx", tmp_path / "int8.onnx", extra_options=options)
-    found = look(tmp_path / "int8.onnx")
-    assert [(item.operator, item.kernel, item.multiply_adds) for item in found.products] == [
+    as_int8 = look(tmp_path / "int8.onnx")
+    assert [(item.operator, item.kernel, item.multiply_adds) for item in as_int8.products] == [
         ("QAttention", "integer", projection),
         ("QAttention", "float", activations),
     ]
-    check_coverage(found, 1.0)
+    check_coverage(as_int8, 1.0)
 
 
 def test_attention_of_given_queries_has_no_weights() -> None:
@@ -248,47 +248,47 @@ def test_einsum_is_counted_by_its_equation_or_named() -> None:
         helper.make_node("Einsum", ["x", "w"], ["z"], name="dots", equation="...i,io->...o"),
     ]
     model = make_model(nodes, {"x": ["batch", "sequence", 4]}, ["y", "z"], [random_weight("w", 4, 6)])
-    found = look(model)
-    assert counts(found) == {"projection": 3 * 10 * 4 * 6, "scores": 3 * 10 * 10 * 6}
-    assert [product.has_weight for product in found.products] == [True, False]
-    assert [node.name for node in found.uncounted] == ["dots"]
+    model_audit = look(model)
+    assert counts(model_audit) == {"projection": 3 * 10 * 4 * 6, "scores": 3 * 10 * 10 * 6}
+    assert [product.has_weight for product in model_audit.products] == [True, False]
+    assert [node.name for node in model_audit.uncounted] == ["dots"]
 
 
 def test_local_functions_are_counted_as_they_run() -> None:
     body = [helper.make_node("MatMul", ["a", "b"], ["o"], name="inner")]
     function = helper.make_function("local", "Linear", ["a", "b"], ["o"], body, [helper.make_opsetid("", 17)])
     node = helper.make_node("Linear", ["x", "w"], ["y"], domain="local")
-    found = look(make_model([node], {"x": ["batch", 4]}, ["y"], [random_weight("w", 4, 6)], functions=[function]))
-    assert [product.multiply_adds for product in found.products] == [3 * 4 * 6]
-    assert found.operators_in_file == {"Linear": 1, "MatMul": 1}
+    model_audit = look(make_model([node], {"x": ["batch", 4]}, ["y"], [random_weight("w", 4, 6)], functions=[function]))
+    assert [product.multiply_adds for product in model_audit.products] == [3 * 4 * 6]
+    assert model_audit.operators_in_file == {"Linear": 1, "MatMul": 1}
 
 
 def test_products_in_branches_are_named_and_fail_the_check_unless_allowed() -> None:
-    found = look(branches())
-    assert {(node.name, node.reason) for node in found.uncounted} == {
+    model_audit = look(branches())
+    assert {(node.name, node.reason) for node in model_audit.uncounted} == {
         ("inner_a", "inside If choice"),
         ("inner_b", "inside If choice"),
     }
-    assert found.operators_in_file["MatMul"] == 2
+    assert model_audit.operators_in_file["MatMul"] == 2
     with pytest.raises(CoverageError, match=r"could not be counted: inner_. \(MatMul: inside If choice\), inner_"):
-        check_coverage(found, 0.0)
+        check_coverage(model_audit, 0.0)
     with pytest.raises(CoverageError, match="no product with a weight"):
-        check_coverage(found, 0.0, allowed=["inner_*"])
+        check_coverage(model_audit, 0.0, allowed=["inner_*"])
 
 
 def test_recurrent_products_are_named() -> None:
     node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], name="lstm", hidden_size=4)
     weights = [random_weight("w", 1, 16, 4), random_weight("r", 1, 16, 4)]
-    found = look(make_model([node], {"x": ["sequence", "batch", 4]}, ["y"], weights))
-    assert [(node.name, node.operator) for node in found.uncounted] == [("lstm", "LSTM")]
-    assert found.input_shapes == {"x": (10, 3, 4)}
+    model_audit = look(make_model([node], {"x": ["sequence", "batch", 4]}, ["y"], weights))
+    assert [(node.name, node.operator) for node in model_audit.uncounted] == [("lstm", "LSTM")]
+    assert model_audit.input_shapes == {"x": (10, 3, 4)}
 
 
 def test_weights_beside_the_file_are_read_and_weighed(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     model = onnx.load_model_from_string(two_gemms())
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    found = look(path)
-    assert counts(found) == {"first": 3 * 24 * 40, "second": 3 * 40 * 8}
-    assert found.file_bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
-    assert found.weight_bytes == {"float32": 4 * (24 * 40 + 40 + 40 * 8 + 8)}
+    model_audit = look(path)
+    assert counts(model_audit) == {"first": 3 * 24 * 40, "second": 3 * 40 * 8}
+    assert model_audit.file_bytes == path.stat().st_size + (tmp_path / "weights.bin").stat().st_size
+    assert model_audit.weight_bytes == {"float32": 4 * (24 * 40 + 40 + 40 * 8 + 8)}

@@ -180,17 +180,17 @@ def test_a_provider_that_is_not_there_is_named(look: Callable[..., object]) -> N
 
 
 def test_the_profile_counts_the_kernels_of_a_run_without_warm_up() -> None:
-    found = profile(our_model(), WORKLOAD, Setup(), runs=4)
-    kernels = {row.operator: row.kernels for row in found.operators}
+    run_profile = profile(our_model(), WORKLOAD, Setup(), runs=4)
+    kernels = {row.operator: row.kernels for row in run_profile.operators}
     as_run = audit(our_model(), WORKLOAD, Setup()).operators
     assert kernels == as_run
-    assert 0 < found.kernels_ms <= found.wall_ms
-    assert sum(found.share(row) for row in found.operators) == pytest.approx(1)
-    times = [row.time_ms for row in found.operators]
+    assert 0 < run_profile.kernels_ms <= run_profile.wall_ms
+    assert sum(run_profile.share(row) for row in run_profile.operators) == pytest.approx(1)
+    times = [row.time_ms for row in run_profile.operators]
     assert times == sorted(times, reverse=True)
-    assert found.to_json()["runs"] == 4
+    assert run_profile.to_json()["runs"] == 4
 
 
 def test_the_profile_counts_kernels_in_branches_once() -> None:
-    found = profile(branches(), WORKLOAD, Setup(), runs=3)
-    assert {row.operator: row.kernels for row in found.operators} == {"ReduceSum": 1, "Cast": 1, "MatMul": 1}
+    run_profile = profile(branches(), WORKLOAD, Setup(), runs=3)
+    assert {row.operator: row.kernels for row in run_profile.operators} == {"ReduceSum": 1, "Cast": 1, "MatMul": 1}

@@ -114,10 +114,10 @@ def test_ranges_are_those_of_the_calibrator_that_reads_files(
 
     class Reader(CalibrationDataReader):
         def __init__(self, batch: Feeds) -> None:
-            self.rest = [batch]
+            self.batches = [batch]
 
         def get_next(self) -> Feeds | None:
-            return self.rest.pop() if self.rest else None
+            return self.batches.pop() if self.batches else None
 
     onnx.save(model, tmp_path / "model.onnx")
     calibrator = create_calibrator(

@@ -69,34 +69,34 @@ def test_optimum_gives_the_tokens_and_outputs_that_we_give(package: Path, senten
     record = read_record(package)
     head = record.head
     texts = [(sentences[0][:12], sentences[1][:9]), (sentences[2][:20], sentences[3][:14])]
-    found = answer_of(OPTIMUM, str(package), CLASSES[head], json.dumps(texts))
+    answer = answer_of(OPTIMUM, str(package), CLASSES[head], json.dumps(texts))
     encoded = encode(load_tokenizer(package), [Example(text, pair) for text, pair in texts], MAX_LENGTH)
-    for row, mask, ids in zip(found["ids"], found["mask"], encoded.ids, strict=True):
+    for row, mask, ids in zip(answer["ids"], answer["mask"], encoded.ids, strict=True):
         assert [token for token, shown in zip(row, mask, strict=True) if shown] == list(ids)
-    outputs = [np.array(values) for values in found["outputs"].values()]
+    outputs = [np.array(values) for values in answer["outputs"].values()]
     assert len(outputs) == (2 if head == "span" else 1)
-    given = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+    optimum_output = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
     feeds = encoded.feeds(range(len(texts)))
     expected = run(load((package / "model.onnx").read_bytes()), feeds)
     if head == "embedding":
-        given = given[:, 0]
+        optimum_output = optimum_output[:, 0]
     elif expected.ndim == 3:
         shown = feeds["attention_mask"] == 1
-        given, expected = given[shown], expected[shown]
-    np.testing.assert_allclose(given, expected, atol=1e-4)
+        optimum_output, expected = optimum_output[shown], expected[shown]
+    np.testing.assert_allclose(optimum_output, expected, atol=1e-4)
     if list(record.labels):
-        assert list(found["labels"].values()) == list(record.labels)
+        assert list(answer["labels"].values()) == list(record.labels)
 
 
 @needs_loaders
 def test_sentence_transformers_gives_our_embeddings(tmp_path: Path, sentences: list[str]) -> None:
     package = write_exported(tmp_path, "bert", "embedding", sentences)
     texts = [sentences[0][:12], " ".join(sentences[1:6])]
-    found = answer_of(SENTENCE_TRANSFORMERS, str(package), json.dumps(texts))
+    answer = answer_of(SENTENCE_TRANSFORMERS, str(package), json.dumps(texts))
     encoded = encode(load_tokenizer(package), [Example(text) for text in texts], MAX_LENGTH)
-    assert found["longest"] == MAX_LENGTH == max(len(ids) for ids in encoded.ids)
+    assert answer["longest"] == MAX_LENGTH == max(len(ids) for ids in encoded.ids)
     expected = run(load((package / "model.onnx").read_bytes()), encoded.feeds(range(len(texts))))
-    np.testing.assert_allclose(found["embeddings"], expected, atol=1e-4)
+    np.testing.assert_allclose(answer["embeddings"], expected, atol=1e-4)
 
 
 def test_packages_name_no_tokenizer_class_that_older_loaders_lack(tmp_path: Path, sentences: list[str]) -> None:
@@ -104,5 +104,5 @@ def test_packages_name_no_tokenizer_class_that_older_loaders_lack(tmp_path: Path
     settings = json.loads((package / "tokenizer_config.json").read_text())
     assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
     texts = [Example(text) for text in sentences[:8]]
-    given = AutoTokenizer.from_pretrained(package)([example.text for example in texts])["input_ids"]
-    assert given == [list(ids) for ids in encode(load_tokenizer(package), texts, 512).ids]
+    token_ids = AutoTokenizer.from_pretrained(package)([example.text for example in texts])["input_ids"]
+    assert token_ids == [list(ids) for ids in encode(load_tokenizer(package), texts, 512).ids]

@@ -103,10 +103,10 @@ def test_predict_runs_alone_and_gives_the_same_outputs(exported: Path, sentences
     pairs = [Example(text, pair) for text, pair in zip(texts[::2], texts[1::2], strict=True)]
     encoded = encode(load_tokenizer(exported), pairs, MAX_LENGTH)
     feeds = encoded.feeds(range(3))
-    found, expected = np.array(json.loads(answer.stdout)), run(load((exported / "model.onnx").read_bytes()), feeds)
-    if found.ndim == 3:
-        found, expected = found[feeds["attention_mask"] == 1], expected[feeds["attention_mask"] == 1]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    predicted, expected = np.array(json.loads(answer.stdout)), run(load((exported / "model.onnx").read_bytes()), feeds)
+    if predicted.ndim == 3:
+        predicted, expected = predicted[feeds["attention_mask"] == 1], expected[feeds["attention_mask"] == 1]
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -167,11 +167,11 @@ def test_predict_describes_what_the_model_answers(exported: Path, sentences: lis
             low, high = max(pairs, key=lambda pair: output[pair[0], 0] + output[pair[1], 1])
             assert model.describe((question, text)) == text[encoding.offsets[low][0] : encoding.offsets[high][1]]
         elif head == "masked-lm":
-            (found,) = model.describe(f"{text[:12]} [MASK]")
+            (tokens,) = model.describe(f"{text[:12]} [MASK]")
             (output,) = model([f"{text[:12]} [MASK]"])
             ids = model.tokenizer.encode(f"{text[:12]} [MASK]").ids
             order = np.argsort(-output[ids.index(model.tokenizer.token_to_id("[MASK]"))])[:5]
-            assert found == [model.tokenizer.id_to_token(int(token)) for token in order]
+            assert tokens == [model.tokenizer.id_to_token(int(token)) for token in order]
         elif head == "token-classification":
             (output,) = model([text])
             encoding = model.tokenizer.encode(text)
@@ -179,11 +179,11 @@ def test_predict_describes_what_the_model_answers(exported: Path, sentences: lis
             assert [label for _, label in model.describe(text)] == [LABELS[output[token].argmax()] for token in first]
         else:
             (output,) = model([text])
-            found = model.describe(text)
+            description = model.describe(text)
             if head == "classification":
-                assert max(found, key=found.get) == LABELS[output.argmax()]
+                assert max(description, key=description.get) == LABELS[output.argmax()]
             else:
-                np.testing.assert_allclose(np.ravel(found), output, atol=1e-5)
+                np.testing.assert_allclose(np.ravel(description), output, atol=1e-5)
 
 
 def test_predict_pads_with_the_tokenizers_own_token(exported: Path, sentences: list[str]) -> None:
@@ -231,8 +231,8 @@ def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentence
     texts = [*ODD_TEXTS, *sentences[:20], " ".join(sentences)]
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported.parent / "checkpoint")
     expected = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
-    found = encode(load_tokenizer(exported), [Example(text) for text in texts], MAX_LENGTH)
-    assert [list(row) for row in found.ids] == expected
+    encoded = encode(load_tokenizer(exported), [Example(text) for text in texts], MAX_LENGTH)
+    assert [list(row) for row in encoded.ids] == expected
     assert {len(row) for row in expected} >= {2, MAX_LENGTH}
     model = load_predict(exported).Model(exported)
     assert [model.tokenizer.encode(text).ids for text in texts] == expected

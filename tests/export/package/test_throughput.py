@@ -45,8 +45,8 @@ def test_requests_hold_as_many_texts_as_the_workload(package: Path, copied: Path
     (workload,) = record["target"]["workloads"]
     # More than the bundled sample has: the same texts again.
     change(copied, "ortnas.json", target=record["target"] | {"workloads": [workload | {"batch": 50}]})
-    one, many = (drive(folder, (1,), seconds=0.3)[0] for folder in (package, copied))
-    assert many.p50_ms > 2 * one.p50_ms
+    small_batch, large_batch = (drive(folder, (1,), seconds=0.3)[0] for folder in (package, copied))
+    assert large_batch.p50_ms > 2 * small_batch.p50_ms
 
 
 @pytest.mark.parametrize(

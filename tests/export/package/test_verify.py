@@ -56,14 +56,14 @@ def test_a_whole_package_passes(exported: Path, tmp_path: Path, monkeypatch: pyt
     package = copy_of(exported, tmp_path)
     change_record(package, budget_ms=1.5)
     take(monkeypatch, *QUIET)
-    found = states(package)
-    assert list(found) == NAMES
-    assert set(found.values()) == {"pass"}
+    state_by_check = states(package)
+    assert list(state_by_check) == NAMES
+    assert set(state_by_check.values()) == {"pass"}
 
 
 def test_a_real_session_is_timed(classifier_package: Path) -> None:
-    found = {check.name: check for check in verify(classifier_package)}
-    assert re.match(r"\d+\.\d\d ms \(\d+\.\d\d to \d+\.\d\d in 6 sessions\) against ", found["latency"].detail)
+    checks = {check.name: check for check in verify(classifier_package)}
+    assert re.match(r"\d+\.\d\d ms \(\d+\.\d\d to \d+\.\d\d in 6 sessions\) against ", checks["latency"].detail)
 
 
 def test_a_model_that_runs_in_floats_fails(tmp_path: Path, classifier_package: Path) -> None:
@@ -242,9 +242,9 @@ def test_a_model_that_is_no_model_fails_to_load(classifier_package: Path, tmp_pa
     package = copy_of(classifier_package, tmp_path)
     (package / "model.onnx").write_bytes(b"not a model")
     change_record(package, checksums={})
-    found = states(package)
-    assert list(found)[-1] == "load"
-    assert found["load"] == "fail"
+    state_by_check = states(package)
+    assert list(state_by_check)[-1] == "load"
+    assert state_by_check["load"] == "fail"
 
 
 def test_folders_that_are_no_package_get_a_sentence(classifier_package: Path, tmp_path: Path) -> None:

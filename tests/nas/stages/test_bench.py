@@ -71,8 +71,8 @@ class Unreliable(SimulatedHost):
         if self.asked == self.left:
             raise HostError("gone")
         self.asked += 1
-        found = super().measure(models, request, visit)
-        return {name: Failure("broken") if name in self.broken else one for name, one in found.items()}
+        outcomes = super().measure(models, request, visit)
+        return {name: Failure("broken") if name in self.broken else outcome for name, outcome in outcomes.items()}
 
 
 @pytest.mark.slow
@@ -204,8 +204,8 @@ def test_what_comes_next_is_said_with_the_options_that_were_given(folder: Path, 
     following = next_after(
         "bench", folder / "run.yaml", *options, "--threads", "2", "--subnets", "11", "--set", "bench.visits=1"
     )
-    known = ["--folder", str(folder / "run"), "--host", "simulated", "--set", "target.threads=2"]
-    assert following == ["fit", str(folder / "run.yaml"), *known, "--set", "bench.visits=1"]
+    expected_options = ["--folder", str(folder / "run"), "--host", "simulated", "--set", "target.threads=2"]
+    assert following == ["fit", str(folder / "run.yaml"), *expected_options, "--set", "bench.visits=1"]
     # Without threads there would be no timings to fit to.
     assert next_after(*following)[0] == "search"
     write_latency_file(tmp_path / "a phone.lat", [(Subnet(64, (Layer(0, 2, 16, 128),)).to_json(), 3.0)])

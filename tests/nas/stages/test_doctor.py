@@ -43,8 +43,8 @@ LATER = QUIET | {"clock_s": 60.0, "busy_s": 1010.5, "own_s": 12.0}
 
 
 def find(name: str, *readings: dict[str, Any], setup: Setup = Setup(threads=2)) -> Finding:  # noqa: B008
-    (found,) = (finding for finding in findings(readings, setup) if finding.name == name)
-    return found
+    (finding,) = (finding for finding in findings(readings, setup) if finding.name == name)
+    return finding
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +93,9 @@ def test_what_cannot_be_read_is_unknown_not_passed() -> None:
     ],
 )
 def test_each_disturbance_is_named_with_what_to_do(name: str, changes: dict[str, Any], state: str, said: str) -> None:
-    found = find(name, QUIET, LATER | changes)
-    assert found.state == state
-    assert said in found.detail
+    finding = find(name, QUIET, LATER | changes)
+    assert finding.state == state
+    assert said in finding.detail
 
 
 def test_a_clock_that_falls_from_session_to_session_is_seen() -> None:
@@ -107,9 +107,9 @@ def test_a_clock_that_falls_from_session_to_session_is_seen() -> None:
 
 def test_slow_downs_of_a_board_before_the_measurement_are_told_from_those_in_it() -> None:
     before = {"board_flags": 0x50000}
-    found = find("heat and supply", QUIET | before, LATER | before)
-    assert found.state == "warn"
-    assert "though not in the measurement" in found.detail
+    finding = find("heat and supply", QUIET | before, LATER | before)
+    assert finding.state == "warn"
+    assert "though not in the measurement" in finding.detail
 
 
 def test_a_processor_that_was_hot_in_the_midst_only_is_seen() -> None:

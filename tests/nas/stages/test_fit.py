@@ -39,24 +39,24 @@ def fitted(file: Path, out: Path | None = None, rows: int | None = 100) -> dict:
 
 @pytest.mark.slow
 def test_a_hundred_rows_of_a_file_predict_the_rest(latencies: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = fitted(latencies)
+    summary = fitted(latencies)
     lines = latencies.read_text().splitlines()
-    assert found["rows"] == 100
-    assert found["rest"]["measurements"] == len(lines) - 100 > 300
+    assert summary["rows"] == 100
+    assert summary["rest"]["measurements"] == len(lines) - 100 > 300
     # Half of what is left is noise of the rows themselves.
-    assert found["rest"]["mean_error"] < 1.3 * NOISE * np.sqrt(2 / np.pi)
-    assert 0.9 <= found["rest"]["coverage"] <= 1
+    assert summary["rest"]["mean_error"] < 1.3 * NOISE * np.sqrt(2 / np.pi)
+    assert 0.9 <= summary["rest"]["coverage"] <= 1
     assert f"On the {len(lines) - 100} rows that it was not fitted to" in capsys.readouterr().out
 
 
 def test_the_predictor_of_a_file_can_be_loaded_and_asked(latencies: Path, tmp_path: Path) -> None:
-    found = fitted(latencies, tmp_path / "predictor", None)
-    assert "rest" not in found
-    predictor = load_predictor(Path(found["predictor"]))
+    summary = fitted(latencies, tmp_path / "predictor", None)
+    assert "rest" not in summary
+    predictor = load_predictor(Path(summary["predictor"]))
     predicted_ms, upper_ms = predictor.predict(predictor.space.sample(50, np.random.default_rng(1)))
     assert (predicted_ms < upper_ms).all()
     assert predictor.target.fingerprint["imported"] == "ptq.txt"
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(summary)) == summary
 
 
 def test_bad_requests_get_a_sentence(latencies: Path, tmp_path: Path) -> None:

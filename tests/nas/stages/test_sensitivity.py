@@ -194,8 +194,8 @@ def test_added_time_is_seen_through_a_host_that_slows_down_and_comes_back() -> N
 def test_the_error_of_added_time_is_that_of_two_noisy_medians() -> None:
     rng = np.random.default_rng(1)
     noise = rng.normal(10, 0.2, (2, 2000, 40))
-    found = np.std([added_ms(other, int8, 10.0) for int8, other in zip(*noise, strict=True)])
-    assert np.mean([error_ms(rounds) for rounds in noise[0]]) == pytest.approx(found, rel=0.15)
+    spread_ms = np.std([added_ms(other, int8, 10.0) for int8, other in zip(*noise, strict=True)])
+    assert np.mean([error_ms(rounds) for rounds in noise[0]]) == pytest.approx(spread_ms, rel=0.15)
     assert error_ms(np.full(20, 10.0)) > 0
 
 

@@ -56,7 +56,7 @@ def test_the_list_names_every_data_set(store_path: Path, capsys: pytest.CaptureF
     assert cells[2][:9] == ["local", "Xeon", "1", "1 x 128 tokens", "int8", "2", "1", "0", "1.00 to 3.00"]
     assert cells[2][10:] == [HERE.hash, "2023-11-14 22:15 UTC"]
     assert cells[4][:8] == ["user@pi", "Cortex", "4", "1 x 128 tokens, 4 x 32 tokens", "int8", "2", "0", "1"]
-    assert [(found["target"], found["precision"]) for found in result["datasets"]] == [
+    assert [(dataset["target"], dataset["precision"]) for dataset in result["datasets"]] == [
         (HERE.hash, "int8"),
         (HERE.hash, "fp32"),
         (THERE.hash, "int8"),
@@ -88,11 +88,11 @@ def test_parquet_holds_a_row_per_visit_with_its_samples(store_path: Path, tmp_pa
     }
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["timings.parquet"]
     rows = pyarrow.parquet.read_table(result["file"]).to_pylist()
-    assert [found["subnet_key"] for found in rows] == [
+    assert [timing["subnet_key"] for timing in rows] == [
         subnet.key for subnet in (SMALL, LARGE, SMALL, SMALL, LARGE, SMALL)
     ]
     # The reference is the median of the anchor's 2, 2 and 4 ms over three visits.
-    assert [found["latency_ms"] for found in rows[:3]] == pytest.approx([1.0, 3.0, 1.0])
+    assert [timing["latency_ms"] for timing in rows[:3]] == pytest.approx([1.0, 3.0, 1.0])
     second = rows[1]
     assert (second["depth"], second["hidden_size"], second["source"]) == (2, 96, [0, 3])
     assert (second["num_heads"], second["head_size"], second["ffn_size"]) == ([4, 2], [16, 32], [256, 192])
@@ -115,11 +115,11 @@ def test_csv_holds_the_same_without_samples(store_path: Path, tmp_path: Path) ->
     with (tmp_path / "timings.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == expected.column_names
-    for found, other in zip(rows, expected.to_pylist(), strict=True):
-        assert found["subnet_key"] == other["subnet_key"]
-        assert json.loads(found["ffn_size"]) == other["ffn_size"]
-        assert found["latency_ms"] == ("" if other["latency_ms"] is None else repr(other["latency_ms"]))
-        assert datetime.fromisoformat(found["measured_at"]) == other["measured_at"]
+    for csv_row, parquet_row in zip(rows, expected.to_pylist(), strict=True):
+        assert csv_row["subnet_key"] == parquet_row["subnet_key"]
+        assert json.loads(csv_row["ffn_size"]) == parquet_row["ffn_size"]
+        assert csv_row["latency_ms"] == ("" if parquet_row["latency_ms"] is None else repr(parquet_row["latency_ms"]))
+        assert datetime.fromisoformat(csv_row["measured_at"]) == parquet_row["measured_at"]
 
 
 def test_an_export_may_be_of_one_target_or_precision(store_path: Path, tmp_path: Path) -> None:
@@ -175,11 +175,11 @@ def test_imported_latencies_are_listed_and_exported_without_what_is_not_known(tm
     import_latencies(store_path, file, "int8")
     assert list_datasets(store_path, Console(to_stderr=True))["datasets"][0]["fastest_ms"] == pytest.approx(2.5)
     export_dataset(store_path, tmp_path / "a.parquet")
-    (found,) = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
-    assert (found["host"], found["latency_ms"], found["rounds"]) == ("cpu.lat", pytest.approx(2.5), 1)
-    assert found["error"] is found["p95_ms"] is None
+    (timing,) = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
+    assert (timing["host"], timing["latency_ms"], timing["rounds"]) == ("cpu.lat", pytest.approx(2.5), 1)
+    assert timing["error"] is timing["p95_ms"] is None
     # The format does not say which layers a subnet is cut from.
-    assert found["source"] == [0]
+    assert timing["source"] == [0]
 
 
 def test_an_import_takes_all_or_nothing(tmp_path: Path) -> None:
