@@ -8,7 +8,7 @@ from typing import Any
 
 from ortnas.nas.files import write_aside
 from ortnas.nas.report.charts import label_rows, words
-from ortnas.nas.report.front import label_of, metric_of, pareto, shown_searches
+from ortnas.nas.report.front_charts import label_of, metric_of, pareto, shown_searches
 from ortnas.nas.report.record import ReportError, RunRecord, read_run
 
 # The page's light colours and marks, in its order.

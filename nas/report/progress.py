@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.nas.report.charts import COLOURS, Chart, axis, plain, words
-from ortnas.nas.report.front import label_of, metric_of, shown_searches
+from ortnas.nas.report.front_charts import label_of, metric_of, shown_searches
 from ortnas.nas.report.record import RunRecord, Search
 from ortnas.search.candidate import Candidate
 from ortnas.search.front import hypervolume

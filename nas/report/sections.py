@@ -15,7 +15,7 @@ from markupsafe import Markup
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.report.charts import Chart, share, words
 from ortnas.nas.report.drawing import draw_subnet
-from ortnas.nas.report.front import front_chart, label_of
+from ortnas.nas.report.front_charts import front_chart, label_of
 from ortnas.nas.report.predictor_charts import predictor_charts
 from ortnas.nas.report.progress import best_chart, progress_chart
 from ortnas.nas.report.record import RunRecord

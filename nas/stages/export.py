@@ -11,8 +11,8 @@ from typing import Any
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
-from ortnas.export.package.hub import check_login, push
 from ortnas.export.package.record import PackageError
+from ortnas.export.package.upload import check_login, push
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.console import Console

@@ -13,7 +13,7 @@ import yaml
 
 from ortnas.nas.report import ReportError, write_front_png, write_report
 from ortnas.nas.report.charts import accuracy_interval, label_rows
-from ortnas.nas.report.front import front_chart, pareto, shown_searches
+from ortnas.nas.report.front_charts import front_chart, pareto, shown_searches
 from ortnas.nas.report.progress import hypervolumes
 from ortnas.nas.report.record import read_run
 from ortnas.nas.report.sections import Section, all_sections

@@ -13,8 +13,8 @@ import yaml
 
 from ortnas.export import build
 from ortnas.export.build import ExportError
-from ortnas.export.package.hub import HubError
 from ortnas.export.package.record import PackageError, read_record
+from ortnas.export.package.upload import HubError
 from ortnas.export.size import subnet_bytes
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.files import write_json

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ortnas.export.package.hub import HubError, check_login, push
+from ortnas.export.package.upload import HubError, check_login, push
 
 TOKEN = "hf_token"
 
