@@ -22,7 +22,7 @@ from ortnas.export.int8.slicing import QuantizedSupernet
 from ortnas.export.model_cache import ModelCache
 from ortnas.export.size import subnet_bytes
 from ortnas.export.weights import SupernetFolder
-from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.failures import OrtnasError

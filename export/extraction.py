@@ -12,9 +12,10 @@ from safetensors.numpy import save_file
 
 from ortnas.export.graph.reference import matrix
 from ortnas.export.weights import SupernetFolder
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.layout import cut_layers, cut_top
 from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.arrays import Array

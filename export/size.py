@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ortnas.export.int8.recipes import Recipe
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions, top_axes
+from ortnas.nas.architecture.layout import network_of, top_axes
 from ortnas.nas.architecture.ops import Axes, group_axes
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Population
 from ortnas.nas.architecture.subnet import Subnet
@@ -35,7 +36,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
-    block = dimensions.network.layer
+    block = network_of(dimensions).layer
     for layer in range(dimensions.num_layers):
         of_layer = {
             "heads": population.num_heads[:, layer],
@@ -62,7 +63,7 @@ def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) 
 
 def _top_product(dimensions: Dimensions, name: str) -> str | None:
     """The weight product that a tensor of the embeddings or the head belongs to, if that runs in integers."""
-    if product := dimensions.network.entry_of(dimensions).product_of(name):
+    if product := network_of(dimensions).entry_of(dimensions).product_of(name):
         return product.name
     path = name.rsplit(".", 1)[0].replace(".", "/")
     return path if path in HEADS[dimensions.head].products else None

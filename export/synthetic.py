@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ortnas.export.build import Exporter
 from ortnas.export.int8.recipes import choose_recipe
 from ortnas.export.weights import SupernetFolder
-from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 

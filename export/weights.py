@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.nas.architecture.layout import DESCRIPTION_FILE, WEIGHTS_FILE, Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE, WEIGHTS_FILE, read_dimensions, tensor_axes, tensor_shape
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError
 from ortnas.nas.arrays import Array
@@ -68,7 +69,7 @@ def read_supernet(path: Path) -> SupernetFolder:
     description_file = path / DESCRIPTION_FILE
     try:
         description = json.loads(description_file.read_text())
-        dimensions = Dimensions.from_json(description["dimensions"])
+        dimensions = read_dimensions(description["dimensions"])
         space = SearchSpace.from_json(description["space"])
         labels = tuple(description["labels"])
         provenance = description["provenance"]

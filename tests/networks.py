@@ -10,9 +10,10 @@ import numpy as np
 
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.export.int8.recipes import choose_recipe
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 

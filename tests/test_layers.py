@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,3 +57,11 @@ def test_planted_violations_are_caught_by_name(copied: Path) -> None:
     for name in _PLANTED:
         module = "ortnas." + name.removesuffix(".py").replace("/", ".")
         assert module in output, (module, output)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = grimp.build_graph("ortnas", cache_dir=None)
+    # The public face names modules for type checkers alone.
+    modules = sorted(graph.modules - {"ortnas"})
+    imports = {module: graph.find_modules_directly_imported_by(module) - {"ortnas"} for module in modules}
+    TopologicalSorter(imports).prepare()

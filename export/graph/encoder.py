@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.operations import GraphOps
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array
 
@@ -26,7 +27,7 @@ def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
     """Nodes and initializers of the subnet's float model. Raises SpaceError where it does not fit the supernet."""
     dimensions.check(subnet)
     ops = GraphOps()
-    network, top = dimensions.network, cut_top(tensors, subnet, dimensions)
+    network, top = network_of(dimensions), cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
     HEADS[dimensions.head].apply(ops, hidden, top, dimensions)
     return ops.graph
@@ -34,7 +35,7 @@ def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
 
 def weight_products(dimensions: Dimensions) -> list[str]:
     """Names of all weight products of the full network's graph, in order."""
-    network = dimensions.network
+    network = network_of(dimensions)
     entry = [product.name for product in network.entry_of(dimensions).products]
     layers = [
         f"layers/{index}/{product.name}" for index in range(dimensions.num_layers) for product in network.layer.products
@@ -44,5 +45,5 @@ def weight_products(dimensions: Dimensions) -> list[str]:
 
 def residual_stream(dimensions: Dimensions, layer: int) -> str:
     """The tensor that comes out of a source layer; -1 are the embeddings."""
-    network = dimensions.network
+    network = network_of(dimensions)
     return network.entry_of(dimensions).output if layer < 0 else f"layers/{layer}/{network.layer.output}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS, Output
-from ortnas.nas.architecture.layout import Dimensions
 
 # The embedding once more, as a sequence of one token: what loaders of hidden states ask packages for.
 ALIAS = "last_hidden_state"

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from ortnas.export.graph.builder import Graph, add_initializer
 from ortnas.export.graph.encoder import build_graph, input_names
 from ortnas.export.graph.heads import output_shape
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.special import erf
 
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
 from ortnas.nas.architecture.ops import HeadPart, Weight
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds
@@ -96,6 +97,6 @@ def matrix(weight: Weight[Array]) -> Array:
 def reference_output(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet, feeds: Feeds) -> Array:
     """The network's output, float32, for int64 feeds [batch, sequence], as ``Head.apply`` describes it."""
     ops = NumpyOps(feeds)
-    network, top = dimensions.network, cut_top(tensors, subnet, dimensions)
+    network, top = network_of(dimensions), cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
     return np.asarray(HEADS[dimensions.head].apply(ops, hidden, top, dimensions), np.float32)

@@ -20,7 +20,8 @@ from ortnas.export.graph.builder import Axis, Graph, add_initializer, entry_size
 from ortnas.export.graph.encoder import residual_stream
 from ortnas.export.graph.model import state_subnet
 from ortnas.export.int8.quantize import WORD_TABLE
-from ortnas.nas.architecture.layout import Dimensions, kept_sizes
+from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.layout import kept_sizes
 from ortnas.nas.architecture.subnet import Layer, Subnet
 
 # What the quantizer appends to the name of an initializer for what it makes of it; the longest fits first.

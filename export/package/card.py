@@ -16,8 +16,8 @@ import yaml
 from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
 from ortnas.export.package.record import Facts, Origin
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 
 if TYPE_CHECKING:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.ops import Ops, Weight
-
-if TYPE_CHECKING:
-    from ortnas.nas.architecture.layout import Dimensions
 
 T = TypeVar("T")
 W = TypeVar("W")

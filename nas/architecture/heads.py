@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.head_passes import (
     HeadPass,
     Top,
@@ -20,9 +21,6 @@ from ortnas.nas.architecture.head_passes import (
     vocabulary_logits,
 )
 from ortnas.nas.architecture.ops import Axes, Ops
-
-if TYPE_CHECKING:
-    from ortnas.nas.architecture.layout import Dimensions
 
 T = TypeVar("T")
 W = TypeVar("W")

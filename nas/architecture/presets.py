@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.subnet import Layer, Subnet
 
 _WIDTH, _LEFT, _BLOCK = 340, 26, 208

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.store import Measurement, Store, StoreError, Summary, timings
 from ortnas.bench.target import Target
-from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE, read_dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
@@ -198,7 +199,7 @@ def _read_supernet(record: RunRecord) -> None:
 
     def read() -> None:
         document = _json(path)
-        record.dimensions = Dimensions.from_json(document["dimensions"])
+        record.dimensions = read_dimensions(document["dimensions"])
         record.space = SearchSpace.from_json(document["space"])
         record.labels = tuple(map(str, document.get("labels", ())))
         record.provenance = dict(document.get("provenance", {}))

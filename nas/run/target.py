@@ -14,7 +14,7 @@ from ortnas.bench.hosts import open_host
 from ortnas.bench.store import Store
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, TimingProtocol, Workload
-from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder

@@ -10,8 +10,9 @@ import numpy as np
 
 from ortnas.export.build import check_size
 from ortnas.export.weights import read_supernet
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.presets import check_fits, preset
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.console import Console

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.blocks import Gate
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS, Labels
-from ortnas.nas.architecture.layout import Dimensions, split_name, tensor_axes
+from ortnas.nas.architecture.layout import network_of, split_name, tensor_axes
 from ortnas.nas.architecture.ops import Axes
 from ortnas.nas.text import IGNORED
 from ortnas.nas.training.supernet import Supernet
@@ -39,7 +40,7 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
             parts.append(part.sum(others) if others else part)
         return torch.stack(parts).sum(0)
 
-    network = dimensions.network
+    network = network_of(dimensions)
     entry = network.entry_of(dimensions)
     blocks = [("", entry), *((f"layers.{index}.", network.layer) for index in range(dimensions.num_layers))]
     gates: dict[str, Tensor] = {}
@@ -125,7 +126,7 @@ def reorder(supernet: Supernet, importance: Mapping[str, Tensor]) -> Supernet:
     come out in the checkpoint's channel order.
     """
     order = {name: value.argsort(dim=-1, descending=True, stable=True) for name, value in importance.items()}
-    gates = [gate for gate in supernet.dimensions.network.layer.gates if gate.is_inside_heads]
+    gates = [gate for gate in network_of(supernet.dimensions).layer.gates if gate.is_inside_heads]
     tensors = {}
     for name, axes in tensor_axes(supernet.dimensions).items():
         tensor = supernet.tensors[name].detach()

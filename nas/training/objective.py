@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.training.loss_names import LABEL_LOSSES, OUTPUT_LOSSES
 from ortnas.nas.training.losses import (

@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ortnas.export.weights import SupernetFolder, read_supernet
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.head_passes import project
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
-    Dimensions,
     cut_layers,
     cut_top,
+    network_of,
     tensor_axes,
     tensor_shape,
     whole_top,
@@ -67,7 +68,7 @@ class Supernet(nn.Module):
         A network with one token type ignores ``token_type_ids``.
         """
         ops = TorchOps({"input_ids": input_ids, "token_type_ids": token_type_ids})
-        return self.dimensions.network.look_up(ops, whole_top(self.tensors, self.dimensions))
+        return network_of(self.dimensions).look_up(ops, whole_top(self.tensors, self.dimensions))
 
     def encode(
         self, embedded: Tensor, attention_mask: Tensor, subnet: Subnet, linear: Linear = plain_linear
@@ -78,7 +79,7 @@ class Supernet(nn.Module):
         ops = TorchOps({"attention_mask": attention_mask}, linear)
         top = cut_top(tensors, subnet, dimensions)
         embedded = embedded[..., : dimensions.table_size or subnet.hidden_size]
-        hidden = dimensions.network.encode(ops, embedded, top, cut_layers(tensors, subnet, dimensions), dimensions)
+        hidden = network_of(dimensions).encode(ops, embedded, top, cut_layers(tensors, subnet, dimensions), dimensions)
         assert ops.attended is not None
         return Encoded(hidden, *ops.attended)
 

@@ -9,9 +9,9 @@ import transformers
 
 from ortnas.export.extraction import extract, obstacles
 from ortnas.export.weights import SupernetFolder, read_supernet
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from ortnas.nas.training.supernet import Supernet, open_checkpoint, save_supernet

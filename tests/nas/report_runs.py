@@ -11,7 +11,7 @@ from ortnas.bench.estimates import noise_floor
 from ortnas.bench.store import Measurement, Store, timings
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Samples, Setup, Workload
-from ortnas.nas.architecture.layout import Dimensions
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.files import append_line, write_json
 from ortnas.predictors.fitting import fit_predictor, predictor_folder, save_predictor

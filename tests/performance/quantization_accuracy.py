@@ -33,7 +33,8 @@ from ortnas.export.inference import drift, model_outputs
 from ortnas.export.int8.calibration import METHODS, Calibration, calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.export.int8.recipes import Recipe
-from ortnas.nas.architecture.layout import DESCRIPTION_FILE, Dimensions
+from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.console import Console
 from ortnas.nas.data import DataError, DataSource, Sizes, make_splits

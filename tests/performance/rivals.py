@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ortnas.export.build import FLOAT_TOLERANCE
 from ortnas.export.inference import load, run
-from ortnas.nas.architecture.layout import Dimensions, cut_layers, cut_top
+from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.layout import cut_layers, cut_top
 from ortnas.nas.architecture.subnet import Subnet
 
 Array = npt.NDArray[np.float32]

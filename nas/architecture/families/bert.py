@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ortnas.nas.architecture.blocks import POST_NORM, Block, Gate, Product
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families.family import Family, Network
 from ortnas.nas.architecture.ops import HeadPart, Ops, Weight
 from ortnas.nas.architecture.subnet import Layer
-
-if TYPE_CHECKING:
-    from ortnas.nas.architecture.layout import Dimensions
 
 T = TypeVar("T")
 W = TypeVar("W")

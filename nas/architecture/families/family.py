@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ortnas.nas.architecture.blocks import Block
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import Ops, Weight
 from ortnas.nas.architecture.subnet import Layer
-
-if TYPE_CHECKING:
-    from ortnas.nas.architecture.layout import Dimensions
 
 T = TypeVar("T")
 W = TypeVar("W")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
 from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config

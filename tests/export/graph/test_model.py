@@ -19,8 +19,8 @@ from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run
 from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.presets import default_space
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.training.checkpoint.reading import read_checkpoint

@@ -11,9 +11,10 @@ from ortnas.export.graph.model import float_model
 from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run
 from ortnas.nas.architecture.blocks import POST_NORM
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions, tensor_axes, tensor_shape
+from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
 from ortnas.nas.architecture.spelling import checkpoint_names
 from ortnas.nas.training.supernet import Supernet
 from tests.networks import make_dimensions, random_feeds

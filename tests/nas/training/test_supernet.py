@@ -11,8 +11,8 @@ import transformers
 
 from ortnas.export.graph.model import float_model
 from ortnas.export.weights import read_supernet
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import Dimensions
 from ortnas.nas.architecture.presets import preset
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.text import load_tokenizer

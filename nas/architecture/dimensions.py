@@ -1,0 +1,92 @@
+"""Sizes and kinds of a full network, of which subnets are parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
+from ortnas.nas.wording import shown
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes and kinds of the full network.
+
+    ``num_labels`` and ``embedding_size`` are 0 where the head has none. ``table_size`` is the width of the embedding
+    tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling``
+    ("mean" or "cls") is the embedding head's, ``head_activation`` ("tanh", "relu" or "gelu") that of the dense layer
+    of the classification and regression heads. ``padding_id`` is the padding token's, from which some families count
+    positions.
+    """
+
+    vocab_size: int
+    max_positions: int
+    token_types: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    head_size: int
+    ffn_size: int
+    layer_norm_epsilon: float
+    activation: str
+    head: str
+    num_labels: int = 0
+    embedding_size: int = 0
+    family: str = "bert"
+    table_size: int = 0
+    pooling: str = "mean"
+    head_activation: str = "tanh"
+    padding_id: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Dimensions:
+        """Keys that have a default may be missing. Raises SpaceError for other missing or unknown keys."""
+        names = {field.name for field in fields(cls)}
+        optional = {field.name for field in fields(cls) if field.default is not MISSING}
+        if wrong := names.symmetric_difference(document) - optional:
+            raise SpaceError(f"dimensions: missing or unknown keys {sorted(wrong)}")
+        return cls(**document)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each labelled axis of the full network."""
+        return {
+            "vocab": self.vocab_size,
+            "position": self.max_positions,
+            "token_type": self.token_types,
+            "table": self.table_size,
+            "hidden": self.hidden_size,
+            "pooled": self.hidden_size,
+            "heads": self.num_heads,
+            "head": self.head_size,
+            "ffn": self.ffn_size,
+            "embedding": self.embedding_size,
+            "label": self.num_labels,
+        }
+
+    @property
+    def full_subnet(self) -> Subnet:
+        layer = (self.num_heads, self.head_size, self.ffn_size)
+        return Subnet(self.hidden_size, tuple(Layer(source, *layer) for source in range(self.num_layers)))
+
+    def check(self, subnet: Subnet) -> None:
+        """Raises SpaceError where the subnet is larger than the supernet or mixes up its layers."""
+        sources = [layer.source for layer in subnet.layers]
+        if sources != sorted(set(sources)):
+            raise SpaceError(f"source layers {shown(sources)} should ascend, each used once")
+        limits = {"num_heads": self.num_heads, "head_size": self.head_size, "ffn_size": self.ffn_size}
+        if not 1 <= subnet.hidden_size <= self.hidden_size:
+            raise SpaceError(f"hidden_size {subnet.hidden_size} does not fit the supernet's {self.hidden_size}")
+        if not subnet.layers:
+            raise SpaceError("a subnet needs at least one layer")
+        for layer in subnet.layers:
+            if not 0 <= layer.source < self.num_layers:
+                raise SpaceError(f"source layer {layer.source} does not fit the supernet's {self.num_layers} layers")
+            for name, limit in limits.items():
+                if not 1 <= getattr(layer, name) <= limit:
+                    raise SpaceError(f"{name} {getattr(layer, name)} does not fit the supernet's {limit}")
