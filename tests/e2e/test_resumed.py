@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 # Runs a command that kills itself when some function is called for the n-th time: after its work, or before it.
 _KILLED = """
 import importlib, os, signal, sys
@@ -32,8 +34,6 @@ def dying(*arguments, **named):
 setattr(owner, name, dying)
 sys.argv[1:] = sys.argv[5:]
 from ortnas.nas.cli import app
-
-pytestmark = pytest.mark.slow
 app()
 """
 

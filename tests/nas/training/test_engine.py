@@ -104,8 +104,8 @@ _OUT_OF_MEMORY = """
 import resource, sys
 import torch
 from pathlib import Path
-from nas.failures import TrainingError
-from nas.training import fine_tune
+from ortnas.nas.failures import TrainingError
+from ortnas.nas.training.steps import fine_tune
 from tests.nas.training.courses import make_course, make_network
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
