@@ -83,7 +83,7 @@ def test_shells_complete_commands_and_options() -> None:
 
     def completed(words: str) -> set[str]:
         asked = {"_ORTNAS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        command = [sys.executable, "-c", "from nas.cli import app; app(prog_name='ortnas')"]
+        command = [sys.executable, "-c", "from ortnas.nas.cli import app; app(prog_name='ortnas')"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | asked)
         return set(done.stdout.split())
 

@@ -6,21 +6,15 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import plotly.graph_objects
 import pytest
 import yaml
 
-from ortnas.nas.report import ReportError, write_front_png, write_report
-from ortnas.nas.report.charts import accuracy_interval, label_rows
-from ortnas.nas.report.front_charts import front_chart, pareto, shown_searches
-from ortnas.nas.report.progress import hypervolumes
+from ortnas.nas.report import ReportError, write_report
+from ortnas.nas.report.front_charts import front_chart, shown_searches
 from ortnas.nas.report.record import read_run
-from ortnas.nas.report.sections import Section, all_sections
-from ortnas.search.candidate import Candidate
-from tests.nas.browser import CHROMIUM, look
-from tests.nas.report_runs import LABELS, write_run
-from tests.networks import make_space
+from ortnas.nas.report.sections import Section
+from tests.nas.report.runs import CHARTS, LABELS
 
 HEADINGS = (
     "Result",
@@ -31,21 +25,6 @@ HEADINGS = (
     "Data and training",
     "Environment and reproduction",
 )
-CHARTS = {
-    "results",
-    "front",
-    "progress",
-    "best",
-    "predictor-int8",
-    "errors-int8",
-    "curve-int8",
-    "terms-int8",
-    "dataset",
-    "host",
-    "certainty",
-    "training-loss",
-    "training-score",
-}
 # Every text that a file of a run may hold, and a browser must not read as HTML.
 HOSTILE = ("<script>alert(1)", "</style><b>ja", "<img src=x", "<script>alert(3)", "<i>CPU</i>", "<b>bert</b>")
 
@@ -67,27 +46,6 @@ class Elements(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._inside not in ("script", "style"):
             self.text.append(data)
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("läufe & co") / "mein lauf")
-
-
-@pytest.fixture(scope="module")
-def page(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(run_folder, tmp_path_factory.mktemp("berichte") / "ein bericht.html")
-
-
-@pytest.fixture(scope="module")
-def sections(run_folder: Path) -> list[Section]:
-    return all_sections(read_run(run_folder))
-
-
-@pytest.fixture
-def copied(run_folder: Path, tmp_path: Path) -> Path:
-    """A copy to change; without the predictor, whose charts take the longest."""
-    return Path(shutil.copytree(run_folder, tmp_path / "copy", ignore=shutil.ignore_patterns("predictor")))
 
 
 def rendered(folder: Path, out: Path) -> str:
@@ -290,123 +248,3 @@ def test_estimated_scores_and_failures_are_told_apart(copied: Path, tmp_path: Pa
     assert chart is not None
     front = next(trace for trace in chart.traces if trace["name"] == "Pareto front")
     assert max(front["y"]) < 1
-
-
-def scored(latency_ms: float, score: float, estimated: bool = False) -> Candidate:
-    space = make_space()
-    return Candidate.of(space, space.encode(space.smallest), latency_ms, latency_ms, score, estimated)
-
-
-def test_the_front_holds_what_nothing_beats() -> None:
-    points = [(2.0, 0.5), (1.0, 0.4), (1.0, 0.3), (3.0, 0.5), (4.0, 0.9), (2.5, 0.45)]
-    front = pareto([*(scored(*point) for point in points), scored(0.5, 0.99, estimated=True)])
-    assert [(candidate.latency_ms, candidate.score) for candidate in front] == [(1.0, 0.4), (2.0, 0.5), (4.0, 0.9)]
-    assert pareto([]) == []
-
-
-def test_hypervolume_is_the_share_of_the_box_that_is_beaten() -> None:
-    candidates = [scored(2.0, 0.5), scored(4.0, 0.3), scored(1.0, 0.4)]
-    # Boxes of half the latency and all of the score, and of another quarter of the latency and half of the score.
-    np.testing.assert_allclose(hypervolumes(candidates, 4.0, 0.3, 0.5), [0.5, 0.5, 0.625])
-
-
-def test_intervals_of_an_accuracy_are_wilsons() -> None:
-    interval = accuracy_interval("accuracy", 0.5, 10)
-    assert interval is not None
-    np.testing.assert_allclose(interval, (0.2366, 0.7634), atol=1e-4)
-    assert accuracy_interval("accuracy", 1.0, 10) == (pytest.approx(0.7225, abs=1e-4), 1.0)
-    assert accuracy_interval("f1", 0.5, 10) is None
-    assert accuracy_interval("accuracy", 0.5, None) is None
-
-
-def test_labels_that_are_near_each_other_get_rows_of_their_own() -> None:
-    assert label_rows([5.0, 5.2, 5.4, 9.0, 5.9], 1.0) == [0, 1, 2, 0, 3]
-    assert label_rows([], 1.0) == []
-
-
-def test_the_front_is_drawn_as_a_picture(run_folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="--png needs the extra png")
-    from matplotlib.image import imread
-
-    pixels = imread(write_front_png(run_folder, tmp_path / "ein bild.png"))
-    assert pixels.shape[:2] == (900, 1600)
-    blue, orange = (np.array(rgb) / 255 for rgb in ((0x1F, 0x5F, 0xBF), (0xC4, 0x50, 0x0B)))
-    for colour in (blue, orange):
-        assert (np.abs(pixels[..., :3] - colour).max(-1) < 0.02).sum() > 100
-
-
-def test_a_picture_of_nothing_is_refused(copied: Path, tmp_path: Path) -> None:
-    shutil.rmtree(copied / "search")
-    with pytest.raises(ReportError, match="no search has scored anything yet"):
-        write_front_png(copied, tmp_path / "front.png")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
-def test_a_browser_draws_every_chart_without_errors_or_requests(page: Path, tmp_path: Path) -> None:
-    seen = look(page, tmp_path, _EXPLORE, 1280)
-    assert (seen["errors"], seen["violations"], seen["requests"], seen["console"]) == ([], [], [], [])
-    told = seen["told"]
-    assert told["drawn"] == len(CHARTS)
-    assert told["theme"] == "light"
-    assert told["before"] != told["after"]
-    assert told["toggled"] == "dark"
-    assert "accuracy" in told["live"]
-    assert "scored for" in told["live"]
-    assert not told["uploads"]
-    assert told["unreachable"] == []
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
-def test_a_phone_shows_the_whole_width_in_the_dark(page: Path, tmp_path: Path) -> None:
-    seen = look(page, tmp_path, _MEASURE, 360, dark=True)
-    assert (seen["errors"], seen["console"]) == ([], [])
-    assert seen["told"] == {"theme": "dark", "overflow": 0, "wide": []}
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")
-@pytest.mark.parametrize("width", [360, 390, 1280])
-def test_no_label_of_a_chart_is_cut_off_and_nothing_is_wider_than_the_screen(
-    page: Path, tmp_path: Path, width: int
-) -> None:
-    told = look(page, tmp_path, _LABELS, width)["told"]
-    assert told["scrollWidth"] <= told["clientWidth"] == width
-    assert told["texts"] > 10 * len(CHARTS)
-    assert told["cut"] == []
-
-
-# Texts of charts that lie outside of their chart, or of the screen.
-_LABELS = """
-  const root = document.documentElement;
-  const texts = [...document.querySelectorAll(".plot svg text")].filter((item) => item.textContent.trim() &&
-    getComputedStyle(item).visibility !== "hidden" && item.getBoundingClientRect().width > 0);
-  const cut = texts.filter((item) => {
-    const own = item.getBoundingClientRect(), box = item.closest(".plot").getBoundingClientRect();
-    return own.left < box.left - 1 || own.right > Math.min(box.right, root.clientWidth) + 1 ||
-      own.top < box.top - 1 || own.bottom > box.bottom + 1;
-  }).map((item) => `${item.closest(".plot").id}: ${item.textContent} (${item.getAttribute("class")})`);
-  return {scrollWidth: root.scrollWidth, clientWidth: root.clientWidth, texts: texts.length, cut};
-"""
-# Everything that a keyboard must reach: charts, tables, summaries, the button and the links.
-_EXPLORE = """
-  const plots = [...document.querySelectorAll(".plot")], front = document.getElementById("chart-front");
-  const paint = () => getComputedStyle(front.querySelector(".xtitle")).fill;
-  const before = paint(), theme = document.documentElement.dataset.theme;
-  for (const key of ["ArrowRight", "ArrowRight"]) front.dispatchEvent(new KeyboardEvent("keydown", {key}));
-  const live = document.getElementById("live").textContent;
-  document.getElementById("theme").click();
-  await new Promise((done) => setTimeout(done, 300));
-  const wanted = [...document.querySelectorAll(".plot, .scroll, summary, button#theme, nav a, pre")];
-  return {
-    drawn: plots.filter((plot) => plot.querySelector(".main-svg .trace, .main-svg .points, .main-svg .bars")).length,
-    theme, before, after: paint(), toggled: document.documentElement.dataset.theme, live,
-    uploads: plots.some((plot) => plot._context.showSendToCloud || plot._context.plotlyServerURL),
-    unreachable: wanted.filter((item) => item.tabIndex < 0).map((item) => item.outerHTML.slice(0, 80)),
-  };
-"""
-_MEASURE = """
-  const width = document.documentElement.clientWidth;
-  const wide = [...document.querySelectorAll("main *")].filter((item) => !item.closest(".scroll, pre, .plot") &&
-    item.getBoundingClientRect().right > width + 1).map((item) => item.outerHTML.slice(0, 80));
-  return {theme: document.documentElement.dataset.theme, overflow: document.documentElement.scrollWidth - width, wide};
-"""

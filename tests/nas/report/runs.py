@@ -28,6 +28,22 @@ FINGERPRINT = {"cpu": "Test <i>CPU</i> & Co", "isa": ["avx2"], "cores": 2, "onnx
 TARGET = Target(FINGERPRINT, Setup(), (Workload(1, 16, 120),))
 LABELS = ("<script>alert(1)</script>", "yes & no", "</style><b>ja</b>")
 REFERENCE_MS = 3.0
+# The charts that the page of such a run has.
+CHARTS = {
+    "results",
+    "front",
+    "progress",
+    "best",
+    "predictor-int8",
+    "errors-int8",
+    "curve-int8",
+    "terms-int8",
+    "dataset",
+    "host",
+    "certainty",
+    "training-loss",
+    "training-score",
+}
 
 
 def cost_ms(space: SearchSpace, genomes: np.ndarray) -> np.ndarray:
