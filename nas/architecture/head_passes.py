@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.ops import Ops, Weight
+
+# Numpy, which sizes need, has no part in telling the heads' names.
+if TYPE_CHECKING:
+    from ortnas.nas.architecture.dimensions import Dimensions
 
 T = TypeVar("T")
 W = TypeVar("W")

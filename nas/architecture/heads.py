@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.head_passes import (
     HeadPass,
     Top,
@@ -21,6 +20,10 @@ from ortnas.nas.architecture.head_passes import (
     vocabulary_logits,
 )
 from ortnas.nas.architecture.ops import Axes, Ops
+
+# Numpy, which sizes need, has no part in telling the heads' names.
+if TYPE_CHECKING:
+    from ortnas.nas.architecture.dimensions import Dimensions
 
 T = TypeVar("T")
 W = TypeVar("W")
