@@ -65,11 +65,13 @@ def test_the_import_loads_nothing_heavy(tmp_path: Path) -> None:
     assert not [name for name in loaded if name.startswith("ortnas.")]
 
 
+@pytest.mark.slow
 def test_a_script_beside_modules_of_our_names_uses_ours_undisturbed(surroundings: Path) -> None:
     done = run_here(surroundings, "script.py")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_line_works_beside_modules_of_our_names(surroundings: Path) -> None:
     for arguments in (("--help",), ("doctor", "--host", "simulated", "--json")):
         done = run_here(surroundings, "-m", "ortnas", *arguments)

@@ -16,6 +16,7 @@ from ortnas.bench.host import Failure
 from tests.bench.bundles import VISITS, Bundle, Document, lines_of, write_lines
 
 
+@pytest.mark.slow
 def test_results_cut_anywhere_count_as_far_as_they_go(bundle: Bundle, measured: Path, tmp_path: Path) -> None:
     content, path, plan = measured.read_bytes(), tmp_path / "results.jsonl", bundle[1]
     whole = read_results(measured, plan)

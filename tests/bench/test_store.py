@@ -36,6 +36,7 @@ MEASUREMENTS = st.builds(
 ) | st.builds(Measurement, st.text(max_size=12), DOCUMENTS, st.just("failed"), st.text(), st.none(), st.floats(0, 4e9))
 
 
+@pytest.mark.slow
 @given(
     batches=st.lists(st.lists(MEASUREMENTS, max_size=4), max_size=3),
     host=st.text(max_size=9),
@@ -106,6 +107,7 @@ while True:
         assert all(row.samples == whole for row in store.measurements(TARGET, "int8", "m"))
 
 
+@pytest.mark.slow
 def test_writers_wait_for_each_other(tmp_path: Path) -> None:
     script = """
 for number in range(200):
@@ -143,6 +145,7 @@ with Store(path) as store:
     assert keys(path)[-1] == "after"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_no_half_made_store(tmp_path: Path) -> None:
     script = """
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

@@ -19,6 +19,8 @@ from ortnas.bench.testing.models import VOCAB_SIZE, make_model
 from ortnas.bench.timing import TimingProtocol, Workload
 from tests.bench.sshd import HOST, running_server
 
+pytestmark = pytest.mark.slow
+
 SOURCES = Path(__file__).parents[2] / "src"
 _SCRIPT = """
 import json, sys

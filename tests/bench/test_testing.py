@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ortnas.bench.testing.models import VOCAB_SIZE, make_model
 from ortnas.bench.timing import Setup, Workload, make_inputs, make_session
+
+pytestmark = pytest.mark.slow
 
 SOURCES = Path(__file__).parents[2] / "src"
 _ALONE = """

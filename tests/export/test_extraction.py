@@ -27,6 +27,7 @@ def fitting(dimensions: Dimensions) -> Subnet:
     return Subnet(heads * dimensions.head_size, layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
 @pytest.mark.parametrize("head", HEADS)
 def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path, family: str, head: str) -> None:
@@ -64,6 +65,7 @@ def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path,
         assert tuple(model.config.id2label.values()) == LABELS[head]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", [0, 1, 4])
 def test_positions_are_counted_from_the_checkpoints_own_padding(tmp_path: Path, padding: int) -> None:
     source = write_checkpoint(tmp_path / "source", "roberta", "embedding", pad_token_id=padding)

@@ -14,6 +14,7 @@ from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, ra
 RECIPE = recipe_named("avx512_vnni")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["embedding", "classification", "token-classification", "span", "masked-lm"])
 @pytest.mark.parametrize(
     "recipe",

@@ -95,6 +95,7 @@ def test_spans_and_null_scores_are_those_of_transformers(seed: int) -> None:
     np.testing.assert_allclose([span.null_margin for span in spans], list(margins.values()), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_threshold_and_scores_of_squad_2_are_those_of_its_script(seed: int) -> None:
     outputs, part = make_part(seed)
@@ -121,6 +122,7 @@ def test_where_no_answer_is_worth_giving_none_is_given() -> None:
     assert span_f1(outputs, part) == no_answer_accuracy(outputs, part) == exact_match(outputs, part) == 1
 
 
+@pytest.mark.slow
 def test_equal_margins_are_answered_together() -> None:
     outputs, part = make_part(1)
     windows = part.encoded.windows or ()

@@ -53,6 +53,7 @@ def write_run(folder: Path, checkpoint: Path, data: str, **sections: object) -> 
     return path
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys\nimport ortnas.nas.cli\nsys.argv = ['ortnas', '--help']\n"
@@ -91,6 +92,7 @@ def test_shells_complete_commands_and_options() -> None:
     assert completed("ortnas export --push") == {"--push-to-hub"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     ["init", "data", "train", "bench", "fit", "search", "export", "extract", "sensitivity", "inspect", "verify", "run"],

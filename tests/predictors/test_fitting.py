@@ -16,6 +16,7 @@ def error_of(predictor: Any, **changes: Any) -> float:
     return float(np.abs(predictor.predict(genomes)[0] / truth_ms - 1).mean())
 
 
+@pytest.mark.slow
 def test_held_out_error_nears_the_noise() -> None:
     predictor = fitted(noise=0.02)
     # Normal noise of 2 % is 1.6 % off on average.
@@ -26,6 +27,7 @@ def test_held_out_error_nears_the_noise() -> None:
     assert predictor.quality.measurements == 100
 
 
+@pytest.mark.slow
 def test_the_bound_covers_fresh_subnets() -> None:
     predictor = fitted(noise=0.02)
     genomes, latency_ms = measure(WIDE, 1500, 0.02, seed=9)
@@ -37,6 +39,7 @@ def test_the_bound_covers_fresh_subnets() -> None:
     assert 0.9 <= predictor.quality.coverage <= 1
 
 
+@pytest.mark.slow
 def test_trees_learn_what_the_terms_do_not_know() -> None:
     predictor = fitted(120, noise=0.005, kink=0.15)
     assert predictor.model.booster is not None
@@ -47,6 +50,7 @@ def test_trees_learn_what_the_terms_do_not_know() -> None:
     assert trees[kinked].mean() - trees[~kinked].mean() > 0.1
 
 
+@pytest.mark.slow
 def test_trees_are_left_out_where_they_do_not_help() -> None:
     assert fitted(100, noise=0.03).model.booster is None
     assert fitted(20, noise=0.001, kink=0.15).model.booster is None
@@ -59,6 +63,7 @@ def test_twelve_measurements_are_enough_for_the_prior() -> None:
     assert (latency_ms <= predictor.predict(genomes)[1]).mean() > 0.85
 
 
+@pytest.mark.slow
 def test_several_workloads_and_fp32_are_learnt_as_well() -> None:
     target = make_target(workloads=(Workload(1, 32, weight=3), Workload(2, 96)))
     genomes, latency_ms = measure(WIDE, 80, 0.01, target=target)
@@ -68,6 +73,7 @@ def test_several_workloads_and_fp32_are_learnt_as_well() -> None:
     assert error_of(fit_predictor(WIDE, genomes, latency_ms, None, make_target(), "fp32"), precision="fp32") < 0.015
 
 
+@pytest.mark.slow
 def test_contributions_add_up_to_the_prediction() -> None:
     predictor = fitted(100, noise=0.005, kink=0.15)
     genomes = WIDE.sample(30, np.random.default_rng(8))
@@ -77,6 +83,7 @@ def test_contributions_add_up_to_the_prediction() -> None:
     assert all((values >= 0).all() for name, values in parts.items() if name != "trees")
 
 
+@pytest.mark.slow
 def test_latency_never_falls_with_a_layer_more() -> None:
     predictor = fitted(120, noise=0.005, kink=0.15)
     genomes = WIDE.sample(200, np.random.default_rng(4))
@@ -106,6 +113,7 @@ def test_outliers_are_left_out_counted_and_said() -> None:
     assert (upper_ms / latency_ms).max() < 1.3
 
 
+@pytest.mark.slow
 def test_latencies_that_do_not_depend_on_the_subnet_are_called_so() -> None:
     genomes, _ = measure(WIDE, 80, 0.0)
     latency_ms = np.random.default_rng(0).uniform(2, 4, 80)
@@ -115,6 +123,7 @@ def test_latencies_that_do_not_depend_on_the_subnet_are_called_so() -> None:
     assert abs(quality.kendall) < 0.3
 
 
+@pytest.mark.slow
 def test_repeated_subnets_are_combined_by_how_well_each_is_known() -> None:
     genomes, latency_ms = measure(WIDE, 60, 0.0)
     bad = np.exp(0.3 * np.random.default_rng(1).standard_normal(60))
@@ -128,6 +137,7 @@ def test_repeated_subnets_are_combined_by_how_well_each_is_known() -> None:
     assert fit_predictor(WIDE, both, latencies, None, make_target(), "int8").quality.mean_error > 0.03
 
 
+@pytest.mark.slow
 def test_uncertain_measurements_weigh_less() -> None:
     genomes, latency_ms = measure(WIDE, 80, 0.005)
     noisy = latency_ms.copy()
@@ -146,6 +156,7 @@ def test_the_same_measurements_give_the_same_predictor() -> None:
     assert first.quality == second.quality
 
 
+@pytest.mark.slow
 def test_plots_get_held_out_predictions_and_a_curve_that_falls() -> None:
     predictor = fitted(100, noise=0.02)
     genomes, latency_ms = measure(WIDE, 100, 0.02)
@@ -157,6 +168,7 @@ def test_plots_get_held_out_predictions_and_a_curve_that_falls() -> None:
     assert curve[60] < curve[10]
 
 
+@pytest.mark.slow
 def test_no_genomes_give_no_predictions() -> None:
     latency_ms, upper_ms = fitted(40, kink=0.15).predict(np.empty((0, WIDE.genes), np.int16))
     assert latency_ms.shape == upper_ms.shape == (0,)
@@ -199,6 +211,7 @@ def test_genomes_of_another_space_get_a_sentence() -> None:
         fit_predictor(WIDE, genomes, latency_ms, None, make_target(workloads=()), "int8")
 
 
+@pytest.mark.slow
 def test_absurd_values_do_no_harm() -> None:
     genomes, latency_ms = measure(WIDE, 60, 0.02)
     latency_ms[[5, 6]] = 1e-9, 1e12

@@ -47,6 +47,7 @@ def edit(folder: Path, change: Any) -> None:
     (folder / "predictor.json").write_text(json.dumps(document))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -110,6 +111,7 @@ def test_trees_of_another_shape_are_refused(tmp_path: Path, predictor: Predictor
         load_predictor(tmp_path)
 
 
+@pytest.mark.slow
 def test_predictors_are_found_by_target_and_precision(tmp_path: Path) -> None:
     here, other = make_target(), make_target(threads=2)
     predictors = {target.setup.threads: fitted(30, target=target) for target in (here, other)}
@@ -122,6 +124,7 @@ def test_predictors_are_found_by_target_and_precision(tmp_path: Path) -> None:
         find_predictor(tmp_path, "fp32", here)
 
 
+@pytest.mark.slow
 def test_another_target_is_refused_by_what_differs(tmp_path: Path) -> None:
     predictor = fitted(30)
     save_predictor(predictor_folder(tmp_path, "int8", predictor.target.hash), predictor)

@@ -67,6 +67,7 @@ def test_a_pool_is_spread_over_by_row() -> None:
     assert len(rows_evenly_apart(WIDE, pool[:0], 5, np.random.default_rng(0))) == 0
 
 
+@pytest.mark.slow
 def test_the_most_useful_are_near_the_budgets_or_unsure() -> None:
     # Only subnets of one depth and one width were measured: the predictor knows little of the others.
     genomes, latency_ms = measure(WIDE, 500, 0.01)
@@ -84,6 +85,7 @@ def test_the_most_useful_are_near_the_budgets_or_unsure() -> None:
     assert predictor.uncertainty(chosen[10:]).mean() > np.median(predictor.uncertainty(anywhere))
 
 
+@pytest.mark.slow
 def test_budgets_share_and_missing_ones_leave_their_turn() -> None:
     predictor = fitted(60)
     genomes, _ = measure(WIDE, 60, 0.02)

@@ -21,6 +21,7 @@ def few(target: Target, n: int, noise: float = 0.01, kink: float = 0.0) -> tuple
     return genomes[rows], latency_ms[rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target", [make_target(threads=2), make_target(workloads=(Workload(1, 16),)), make_target(isa=["avx2"])]
 )
@@ -52,6 +53,7 @@ def test_trees_move_along_where_their_kink_does() -> None:
     assert errors[0] < 0.6 * errors[1]
 
 
+@pytest.mark.slow
 def test_a_host_that_is_only_slower_takes_the_sources_shape() -> None:
     source = fitted(150, noise=0.005)
     genomes, latency_ms = few(make_target(), 6, noise=0.0)
@@ -60,6 +62,7 @@ def test_a_host_that_is_only_slower_takes_the_sources_shape() -> None:
     assert np.abs(slower.predict(genomes)[0] / (3 * truth_ms) - 1).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_a_source_that_misleads_is_dropped() -> None:
     source = fitted(60, noise=0.005)
     # Prices upside down: what was cheap is dear.
@@ -87,6 +90,7 @@ def test_transferred_predictors_survive_saving_and_another_transfer(tmp_path: Pa
     assert np.abs(again.predict(genomes)[0] / truth_ms - 1).mean() < 0.05
 
 
+@pytest.mark.slow
 def test_too_few_timings_get_a_sentence() -> None:
     genomes, latency_ms = few(make_target(), 4)
     with pytest.raises(PredictorError, match="4 measurements of different subnets; a predictor needs at least 5"):

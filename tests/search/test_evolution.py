@@ -51,6 +51,7 @@ def test_nothing_over_the_bound_and_nothing_twice(
     assert all(len(evolution.space.decode(np.array(genome)).layers) for genome in genomes_of(evolution))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [PLAIN, Settings(), Settings("front")], ids=["plain", "surrogate", "front"])
 def test_same_seed_and_scores_give_the_same_search(chosen: Settings) -> None:
     first, again, other = (evolve(make_space(), 4.0, 40, chosen, seed) for seed in (0, 0, 1))
@@ -58,6 +59,7 @@ def test_same_seed_and_scores_give_the_same_search(chosen: Settings) -> None:
     assert first.candidates != other.candidates
 
 
+@pytest.mark.slow
 def test_finds_better_subnets_than_as_many_random_ones() -> None:
     space = deep_space()
     for budget_ms in (2.5, 4.0):
@@ -68,6 +70,7 @@ def test_finds_better_subnets_than_as_many_random_ones() -> None:
         assert best > random
 
 
+@pytest.mark.slow
 def test_a_surrogate_needs_fewer_scores_for_the_same_best() -> None:
     space, budget_ms = deep_space(), 4.0
     guided, plain = (
@@ -93,6 +96,7 @@ def area(front: list[Candidate], reference: tuple[float, float]) -> float:
     return hypervolume(scores, latency_ms, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surrogate", [False, True])
 def test_the_front_of_a_small_space_is_found(surrogate: bool) -> None:
     space = small_space()
@@ -204,6 +208,7 @@ def test_a_budget_that_no_random_subnet_meets_is_worked_towards() -> None:
     assert (proposals.upper_ms <= fastest - 3).all()
 
 
+@pytest.mark.slow
 def test_a_budget_that_all_meet_leads_to_large_subnets() -> None:
     space = make_space()
     best = capacities(space, space.sample(20_000, np.random.default_rng(0))).max()

@@ -37,6 +37,7 @@ def test_intervals_of_an_accuracy_are_as_wide_as_theory_says_and_paired_differen
     assert intervals["base"].difference.to_json() == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(1)
     inside = []

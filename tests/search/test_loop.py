@@ -100,6 +100,7 @@ def test_a_space_with_fewer_subnets_than_wanted_ends_the_search() -> None:
     assert len(scored.candidates) == space.count == 6
 
 
+@pytest.mark.slow
 def test_with_a_race_real_models_are_ended_early_and_the_best_are_scored_in_full(tmp_path: Path) -> None:
     exporter, space = make_exporter(), make_space()
     part = part_labelled_by(exporter, space.largest, 200)

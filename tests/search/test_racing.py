@@ -30,6 +30,7 @@ def pair(rng: np.random.Generator, gained: int, lost: int) -> tuple[np.ndarray, 
     return candidate, rival
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gained", "lost"), [(3, 3), (20, 20), (60, 60), (8, 6)])
 def test_what_is_as_good_as_its_rival_is_turned_away_no_more_often_than_stated(gained: int, lost: int) -> None:
     rng = np.random.default_rng(0)

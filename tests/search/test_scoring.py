@@ -93,6 +93,7 @@ def test_scores_of_other_weights_splits_precisions_metrics_and_forms_are_not_use
     assert len(contexts) == 10
 
 
+@pytest.mark.slow
 def test_workers_change_neither_scores_nor_their_order(tmp_path: Path) -> None:
     exporter, part = make_exporter(), make_part()
     subnets = random_subnets(make_space(), 6)
@@ -106,6 +107,7 @@ def test_workers_change_neither_scores_nor_their_order(tmp_path: Path) -> None:
     assert len(set(alone)) > 1
 
 
+@pytest.mark.slow
 def test_sliced_models_score_nearly_as_their_own_ones(tmp_path: Path) -> None:
     exporter, part = make_exporter(), make_part(200)
     subnets = random_subnets(make_space(), 6)
@@ -147,6 +149,7 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
         Scorer(make_exporter(), Part(EncodedExamples([], [])), "int8", "accuracy", tmp_path / "scores")
 
 
+@pytest.mark.slow
 def test_a_race_ends_what_cannot_reach_its_rival_and_scores_the_rest_in_full(tmp_path: Path) -> None:
     exporter, space = make_exporter(), make_space()
     part = part_labelled_by(exporter, space.largest, 400)
@@ -172,6 +175,7 @@ def test_a_race_ends_what_cannot_reach_its_rival_and_scores_the_rest_in_full(tmp
     assert keys.isdisjoint(subnet.key for subnet in ended)
 
 
+@pytest.mark.slow
 def test_a_race_goes_on_alike_with_values_from_the_cache(tmp_path: Path) -> None:
     exporter, space = make_exporter(head="embedding"), make_space()
     part = make_part(300)

@@ -107,6 +107,7 @@ def test_real_bert_tiny_agrees_on_random_subnets(bert_tiny: Path, head: str) -> 
         check_agreement(network, tensors, subnet, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int8_runs_every_gemm_in_integers_and_stays_close_to_float(shape: str, head: str) -> None:

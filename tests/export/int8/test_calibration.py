@@ -104,6 +104,7 @@ def test_entropy_ranges_lie_inside_the_extremes_and_hold_nearly_all_values() -> 
     assert any(ranges[name] != pytest.approx(extremes[name]) for name in ranges)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_ranges_are_those_of_the_calibrator_that_reads_files(
     method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -131,6 +132,7 @@ def test_ranges_are_those_of_the_calibrator_that_reads_files(
         assert bounds == pytest.approx(expected[name], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("head", ["embedding", "span"])
 def test_every_method_gives_a_model_close_to_float(head: str, method: str) -> None:
@@ -165,6 +167,7 @@ def test_one_damaged_word_is_noticed_in_any_batch(damage: float, method: str) ->
         calibrate(float_model(tensors, dimensions, make_space().largest), batches, method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("value", "words"), [(0.0, "zero"), (0.25, "0.25"), (-0.25, "-0.25")])
 def test_a_range_without_width_is_refused(value: float, words: str, method: str) -> None:

@@ -41,6 +41,7 @@ def structure(model: bytes) -> tuple[object, ...]:
     return nodes, initializers, sizes, list(map(str, graph.input)), list(map(str, graph.output)), graph.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_sliced_graph_is_the_graph_that_the_quantizer_makes(shape: str, head: str) -> None:
@@ -51,6 +52,7 @@ def test_a_sliced_graph_is_the_graph_that_the_quantizer_makes(shape: str, head: 
         assert structure(sliced) == structure(exporter.build(subnet, "int8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -65,6 +67,7 @@ def test_sliced_graphs_follow_the_recipe(changes: dict[str, object]) -> None:
         assert structure(exporter.sliced(subnet)) == structure(exporter.build(subnet, "int8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_the_full_slice_is_the_quantized_network_itself(head: str) -> None:
     exporter = make_exporter(head)

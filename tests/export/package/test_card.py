@@ -56,6 +56,7 @@ def parse(card: str) -> tuple[list[str], list[Any]]:
     return [block.type for block in blocks], [piece for block in blocks for piece in block.children or ()]
 
 
+@pytest.mark.slow
 def test_a_card_states_checkpoint_latency_score_and_interface(exported: Path) -> None:
     card, record = (exported / "README.md").read_text(), read_record(exported)
     ((metric, score),) = record.report.items()

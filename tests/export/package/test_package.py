@@ -89,6 +89,7 @@ def test_a_bare_session_loads_the_model(exported: Path) -> None:
     assert session.run(None, feeds)[0].shape[0] == 2
 
 
+@pytest.mark.slow
 def test_predict_runs_alone_and_gives_the_same_outputs(exported: Path, sentences: list[str]) -> None:
     """In an interpreter that can import neither the project nor torch."""
     script = (
@@ -136,6 +137,7 @@ def test_predict_prints_plain_values(exported: Path) -> None:
     assert failed.stderr.startswith("usage:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["sigmoid", "identity", None])
 def test_a_cross_encoder_gives_the_score_of_its_library(
     tmp_path: Path, sentences: list[str], activation: str | None
@@ -227,6 +229,7 @@ def test_predict_gives_the_answers_that_the_scores_are_of(tmp_path: Path, family
         assert expected.count("") == (0 if threshold is None else sum(margin > threshold for margin in margins))
 
 
+@pytest.mark.slow
 def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentences: list[str]) -> None:
     texts = [*ODD_TEXTS, *sentences[:20], " ".join(sentences)]
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported.parent / "checkpoint")

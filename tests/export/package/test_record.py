@@ -17,6 +17,7 @@ from ortnas.export.package.record import (
 from tests.export.packages import change_record, copy_of
 
 
+@pytest.mark.slow
 def test_a_record_that_is_written_again_is_the_same(exported: Path, tmp_path: Path) -> None:
     record = read_record(exported)
     write_record(tmp_path, record)

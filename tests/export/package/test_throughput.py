@@ -26,6 +26,7 @@ def change(folder: Path, name: str, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sessions", [1, 3])
 def test_each_level_of_concurrency_gets_a_row_that_obeys_littles_law(package: Path, sessions: int) -> None:
     rows = drive(package, (1, 4), seconds=0.5, sessions=sessions)
@@ -40,6 +41,7 @@ def test_each_level_of_concurrency_gets_a_row_that_obeys_littles_law(package: Pa
         assert set(row.to_json()) >= {"concurrency", "throughput", "p50_ms", "p95_ms", "p99_ms"}
 
 
+@pytest.mark.slow
 def test_requests_hold_as_many_texts_as_the_workload(package: Path, copied: Path) -> None:
     record = json.loads((copied / "ortnas.json").read_text())
     (workload,) = record["target"]["workloads"]

@@ -153,6 +153,7 @@ def test_a_tokenizer_that_makes_other_ids_fails(classifier_package: Path, tmp_pa
     assert states(package)["tokenizer"] == "fail"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sessions_ms", "budget_ms", "state", "detail"),
     [
@@ -185,6 +186,7 @@ def test_latency_keeps_breaks_or_cannot_be_told(
     assert detail in check.detail
 
 
+@pytest.mark.slow
 def test_the_exit_status_is_3_where_nothing_can_be_told_and_1_where_something_else_fails(
     classifier_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +220,7 @@ def test_the_exit_status_is_3_where_nothing_can_be_told_and_1_where_something_el
     assert "1 unknown" in done.stdout
 
 
+@pytest.mark.slow
 def test_too_slow_fails_here_and_warns_elsewhere(classifier_package: Path, tmp_path: Path) -> None:
     package = copy_of(classifier_package, tmp_path)
     change_record(package, budget_ms=1e-6)

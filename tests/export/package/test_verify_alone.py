@@ -23,6 +23,8 @@ from ortnas.export.package.verify import verify
 from ortnas.nas.text import load_tokenizer
 from tests.export.packages import change_record, copy_of, make_content
 
+pytestmark = pytest.mark.slow
+
 PYTHON = os.environ.get("ORTNAS_LIGHT_PYTHON", sys.executable)
 # What onnxruntime, tokenizers and numpy do not bring; their own imports of it are not in the way.
 ABSENT = (

@@ -31,6 +31,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
     )
 
 
+@pytest.mark.slow
 @given(space=spaces(), seed=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_every_operation_yields_canonical_genomes(space: SearchSpace, seed: int) -> None:
@@ -44,6 +45,7 @@ def test_every_operation_yields_canonical_genomes(space: SearchSpace, seed: int)
             np.testing.assert_array_equal(space.encode(space.decode(genome)), genome)
 
 
+@pytest.mark.slow
 @given(space=spaces(), seed=st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
 def test_one_network_one_genome_one_key(space: SearchSpace, seed: int) -> None:

@@ -74,6 +74,7 @@ def all_rows(corpus: PackedCorpus) -> list[list[int]]:
 LINES = st.lists(st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=40), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(documents=st.lists(LINES, max_size=8), max_length=st.integers(8, 40))
 def test_packing_cuts_each_document_by_itself(tokenizer_folder: Path, documents: Documents, max_length: int) -> None:
@@ -89,6 +90,7 @@ def test_packing_cuts_each_document_by_itself(tokenizer_folder: Path, documents:
     assert tally.tokens + tally.tokens_left_out == sum(len(line) for lines in documents for line in lines)
 
 
+@pytest.mark.slow
 def test_packing_reads_no_further_than_it_must(tokenizer_folder: Path) -> None:
     endless = ((number // 1000, "w1 w2 w3 w4") for number in itertools.count())
     sequences = pack(endless, load_tokenizer(tokenizer_folder), 32, Tally())
@@ -194,6 +196,7 @@ def test_the_digest_names_tokens_and_what_is_set_aside(tmp_path: Path, tokenizer
     assert len(prepared("a.txt", sizes=Sizes(3, 5, None)).report) == 5
 
 
+@pytest.mark.slow
 def test_other_tokenizers_bring_their_own_special_tokens(tmp_path: Path) -> None:
     folder = write_tokenizer(tmp_path / "roberta", "<s>", "</s>", filler=70_000)
     (tmp_path / "books.txt").write_text(text_of(random_documents(60)).upper())

@@ -70,6 +70,7 @@ def read(folder: Path, content: bytes, kind: str = "json") -> tuple[list[Example
     return [row.example for row in rows], notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.1", "v2.0"])
 def test_mutated_files_are_read_right_or_refused_in_one_sentence(tmp_path: Path, version: str) -> None:
     document, refused = make_document(version), 0

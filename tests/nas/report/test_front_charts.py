@@ -46,6 +46,7 @@ def test_labels_that_are_near_each_other_get_rows_of_their_own() -> None:
     assert label_rows([], 1.0) == []
 
 
+@pytest.mark.slow
 def test_the_front_is_drawn_as_a_picture(run_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="--png needs the extra png")
     from matplotlib.image import imread

@@ -7,6 +7,8 @@ import pytest
 from tests.nas.report.browser import CHROMIUM, look
 from tests.nas.report.runs import CHARTS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed")

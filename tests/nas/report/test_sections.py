@@ -52,6 +52,7 @@ def rendered(folder: Path, out: Path) -> str:
     return write_report(folder, out / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_every_section_and_chart(run_folder: Path, page: Path, sections: list[Section]) -> None:
     assert read_run(run_folder).problems == []
     assert tuple(section.title for section in sections) == HEADINGS
@@ -109,6 +110,7 @@ def test_paths_with_spaces_and_other_letters_are_quoted(page: Path, run_folder: 
     assert f"ortnas verify '{run_folder / 'packages' / 'int8-2x'}'" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "sentence"),
     [
@@ -178,6 +180,7 @@ def test_a_search_without_a_winner_says_so(copied: Path, tmp_path: Path) -> None
     assert "The search for 1.5 ended without a winner." in rendered(copied, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "content"),
     [
@@ -226,6 +229,7 @@ def test_folders_that_are_no_run_get_a_sentence(tmp_path: Path) -> None:
         write_report(tmp_path, tmp_path / "report.html")
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_leaves_nothing(run_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):

@@ -135,6 +135,7 @@ def check(read: Callable[[], Configuration]) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100))
 def test_a_changed_document_works_or_is_refused_in_one_sentence(seed: int, tmp_path: Path) -> None:
     document, content = mutated(seed)

@@ -32,6 +32,8 @@ from ortnas.nas.stages.stored_timings import import_latencies
 from ortnas.predictors.latency_files import write_latency_file
 from tests.nas.stages.small_runs import open_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(trained: Path) -> Path:

@@ -13,6 +13,7 @@ from ortnas.nas.cli import app
 from tests.mutations import assert_sentence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bundle", "expected"),
     [

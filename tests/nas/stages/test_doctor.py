@@ -139,6 +139,7 @@ def test_noise_is_taken_over_all_pairs_of_sessions() -> None:
     assert noise_of([3.0, 3.0]).p95 == 0
 
 
+@pytest.mark.slow
 def test_this_machine_is_examined(model: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     with LocalHost() as host:
         result = doctor(host, Setup(), WORKLOADS, Console(), model, sessions=3, protocol=PROTOCOL, pause_s=0)
@@ -155,6 +156,7 @@ def test_this_machine_is_examined(model: bytes, capsys: pytest.CaptureFixture[st
     assert f"errors below {result['noise_floor']['median']:.2%} are noise" in shown
 
 
+@pytest.mark.slow
 def test_more_threads_than_processors_fail_here(model: bytes) -> None:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with LocalHost() as host:

@@ -26,6 +26,8 @@ from ortnas.nas.stages.scoring import make_scorer
 from tests.nas.stages.small_runs import open_run
 from tests.search.results import make_result
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Iterator[Run]:

@@ -49,6 +49,7 @@ def test_a_hundred_rows_of_a_file_predict_the_rest(latencies: Path, capsys: pyte
     assert f"On the {len(lines) - 100} rows that it was not fitted to" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_predictor_of_a_file_can_be_loaded_and_asked(latencies: Path, tmp_path: Path) -> None:
     summary = fitted(latencies, tmp_path / "predictor", None)
     assert "rest" not in summary

@@ -47,6 +47,7 @@ def test_our_package_shows_its_integer_products_and_what_stayed_float(package: P
     assert "time by operator" not in shown
 
 
+@pytest.mark.slow
 def test_json_holds_everything_and_the_page_goes_to_stderr(package: Path) -> None:
     status, shown, page = inspect(package / "model.onnx", "--sequence", "16", "--profile", "--json")
     assert status == 0

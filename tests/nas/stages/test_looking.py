@@ -12,6 +12,8 @@ from ortnas.nas.cli.commands import app
 from ortnas.nas.stages.commands import bench, deliver, fit_predictor
 from tests.nas.stages.small_runs import open_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def package(trained: Path) -> Path:

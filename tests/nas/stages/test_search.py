@@ -26,6 +26,8 @@ from ortnas.predictors.fitting import PredictorError
 from ortnas.search.resolution import ScoreResolution
 from tests.nas.stages.small_runs import open_run
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"budgets": ["1.1x"], "candidates": 8, "finalists": 2, "population": 4}
 
 

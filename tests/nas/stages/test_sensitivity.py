@@ -23,6 +23,8 @@ from ortnas.nas.stages.variants import Variants, added_ms, error_ms
 from tests.nas.stages.small_runs import open_run, train_run
 from tests.networks import write_bert
 
+pytestmark = pytest.mark.slow
+
 SENSITIVE = "layers/1/ffn/out"
 
 

@@ -51,6 +51,7 @@ def test_accumulated_parts_train_like_one_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(parts.tensors[name].grad, tensor.grad, atol=1e-6, rtol=1e-3, msg=name)
 
 
+@pytest.mark.slow
 def test_the_newest_two_states_are_kept_and_those_of_other_inputs_left_alone(tmp_path: Path) -> None:
     other = tmp_path / "supernet-other-00000004.safetensors"
     other.write_bytes(b"of another training")
@@ -61,6 +62,7 @@ def test_the_newest_two_states_are_kept_and_those_of_other_inputs_left_alone(tmp
         assert state.metadata()["step"] == "12"
 
 
+@pytest.mark.slow
 def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path) -> None:
     whole = train(tmp_path)
     (tmp_path / "supernet-inputs-00000012.safetensors").write_bytes(b"\x10" * 40)
@@ -68,6 +70,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(tmp_path: Path) -> None:
     assert all(torch.equal(whole.tensors[name], tensor) for name, tensor in resumed.tensors.items())
 
 
+@pytest.mark.slow
 def test_finished_training_computes_no_step_again(tmp_path: Path) -> None:
     train(tmp_path)
     steps: list[int] = []

@@ -31,6 +31,7 @@ def rounded_output(network: Supernet, quantization: FakeQuantization, feeds: dic
     return output.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize(
     "chosen",

@@ -39,6 +39,7 @@ def make_batches(network: Supernet, n: int = 4) -> list[dict[str, torch.Tensor]]
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_reordering_does_not_change_the_full_network(shape: str, head: str) -> None:

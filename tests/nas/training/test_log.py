@@ -56,6 +56,7 @@ def test_lines_are_every_20_steps_and_where_a_state_is_saved(tmp_path: Path) -> 
     assert [line["step"] for line in lines if "loss" in line] == [15, 20, 30, 40, 45, 50]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_after", range(1, 51))
 def test_a_training_that_goes_on_writes_the_curve_of_one_that_was_left_alone(tmp_path: Path, killed_after: int) -> None:
     alone = write(tmp_path / "alone", range(1, 51), Listener())

@@ -55,6 +55,7 @@ def test_every_loss_alone_moves_the_weights_below_it(tmp_path: Path, name: str) 
     assert not torch.equal(before["embeddings.word"], network.tensors["embeddings.word"])
 
 
+@pytest.mark.slow
 def test_in_place_distillation_needs_no_teacher(tmp_path: Path) -> None:
     head = "classification"
     network, space = make_network(head), make_space()

@@ -53,6 +53,7 @@ def test_a_file_that_is_no_object_gets_a_sentence(tmp_path: Path, content: str |
         read_checkpoint(str(folder), "embedding")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILY_KEYS)
 def test_a_changed_configuration_is_read_or_refused_in_one_sentence(tmp_path: Path, family: str) -> None:
     """What is read is what was read before: no value but those of the labels and the like changes a network."""

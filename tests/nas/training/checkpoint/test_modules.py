@@ -35,6 +35,7 @@ def write_sentence_model(folder: Path, kinds: tuple[str, ...] = PLAIN, **pooling
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("max_length", [None, 12])
 def test_the_vector_is_that_of_encode(tmp_path: Path, pooling: str, max_length: int | None) -> None:

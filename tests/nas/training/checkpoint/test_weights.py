@@ -24,6 +24,7 @@ def rewrite(folder: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
 @pytest.mark.parametrize("head", ["embedding", "classification"])
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.encoder."])
