@@ -28,7 +28,7 @@ def draw(searches: list[dict[str, Any]], comparison: dict[str, Any]) -> str:
         (min(point["latency_ms"] for point in points) * 0.95, full_ms * 1.04),
         (min(scores) - margin, max(scores) + margin),
         "predicted INT8 latency, ms",
-        f"{searches[0]['metric'].replace('_', ' ')}, search split",
+        f"{searches[0]['metric'].replace('_', ' ')}, search part",
     )
     best, steps = -1.0, []
     for point in sorted(points, key=lambda point: point["latency_ms"]):

@@ -102,7 +102,7 @@ def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
 def model_outputs(model: bytes, examples: EncodedExamples, head: str, batch_size: int = 16) -> list[Array]:
     """Outputs of an ONNX model row by row, in order, as ``export.inference.split_rows`` gives them."""
     if not len(examples):
-        raise ValueError("the split to score on is empty")
+        raise ValueError("the part to score on is empty")
     session = load(model)
     result: list[Array] = [np.empty(0, np.float32)] * len(examples)
     for rows, feeds in examples.batches(batch_size):

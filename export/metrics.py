@@ -27,7 +27,7 @@ _STARTS_CONSIDERED = 20
 
 @dataclass(frozen=True)
 class Part:
-    """One split to score on: encoded inputs with their labels, the examples behind them, and label names.
+    """A part of the data to score on: encoded inputs with their labels, the examples behind them, and label names.
 
     ``teacher`` holds the teacher's unit embeddings [n, size] where there are no labels. ``examples`` is empty for
     packed corpora. ``null_threshold`` is a model's own: by how much the score of no answer has to exceed that of the

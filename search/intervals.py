@@ -1,4 +1,4 @@
-"""How sure scores and their differences are: paired bootstrap over the texts of a split (Efron & Tibshirani 1993)."""
+"""How sure scores and their differences are: paired bootstrap over the texts of a part (Efron & Tibshirani 1993)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _texts(part: Part) -> list[Rows]:
 
 
 def _part_of(part: Part, texts: Rows, groups: Sequence[Rows]) -> Part:
-    """A split of the drawn texts, in their order."""
+    """A part of the drawn texts, in their order."""
     rows = np.concatenate([groups[text] for text in texts]).tolist()
     encoded = part.encoded
     windows: list[Window] | None = None

@@ -1,7 +1,7 @@
-"""When a candidate need not be scored to the end: a part of the split shows that it cannot reach its rival.
+"""When a candidate need not be scored to the end: some texts of the part show that it cannot reach its rival.
 
 Both have answered the same texts, so what is judged is the mean of their differences, text by text (a race in the sense
-of Maron & Moore 1994, on paired samples of a finite split).
+of Maron & Moore 1994, on paired samples of a finite part).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def text_values(metric: str, outputs: Outputs, part: Part, rows: Rows) -> Vector
 
 @dataclass(frozen=True)
 class Race:
-    """``shares`` of the split after which a candidate is judged. ``error`` is the probability, over all of them, that
-    one is turned away whose score on the whole split would have reached its rival's."""
+    """``shares`` of the part after which a candidate is judged. ``error`` is the probability, over all of them, that
+    one is turned away whose score on the whole part would have reached its rival's."""
 
     shares: tuple[float, ...] = (0.25, 0.5, 0.75)
     error: float = 0.02

@@ -141,11 +141,11 @@ def in_threads(workers: int | None = None) -> Dispatch:
 
 
 class Scorer:
-    """Scores subnets on one split at one precision; a score once computed is never computed again.
+    """Scores subnets on one part at one precision; a score once computed is never computed again.
 
     ``form``: INT8 models of their ``own`` calibration, as they are shipped, or ``sliced`` from the quantized full
     network, which takes a tenth of the time to build and ranks nearly alike. ``race`` ends the scoring of candidates
-    that cannot reach their rival. ``cache_file`` is JSON Lines. Raises ScoringError for an empty split.
+    that cannot reach their rival. ``cache_file`` is JSON Lines. Raises ScoringError for an empty part.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Scorer:
         dispatch: Dispatch | None = None,
     ) -> None:
         if not len(part.encoded):
-            raise ScoringError("the search split is empty, so nothing can be scored; raise data.search_size")
+            raise ScoringError("the search part is empty, so nothing can be scored; raise data.search_size")
         self.evaluation = Evaluation(exporter, part, precision, metric, form, race)
         self.dispatch = dispatch or in_threads()
         identity = [

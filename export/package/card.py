@@ -138,7 +138,7 @@ def _figures(subnet: Subnet, facts: Facts) -> str:
 def _scores(facts: Facts) -> str:
     if not facts.report:
         return ""
-    rows = [(f"report split ({facts.report_size} texts, not used for any choice)", "score"), ("---", "---")]
+    rows = [(f"report part ({facts.report_size} texts, not used for any choice)", "score"), ("---", "---")]
     for name, value in facts.report.items():
         interval = facts.intervals[name].score if name in facts.intervals else None
         bounds = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
@@ -236,9 +236,7 @@ def _limits(max_length: int, facts: Facts) -> str:
         else ""
     )
     if facts.report:
-        more += (
-            "\n* The score is that of texts like the report split's. Other languages and domains were not looked at."
-        )
+        more += "\n* The score is that of texts like the report part's. Other languages and domains were not looked at."
     return f"""## Limits
 
 * Texts longer than {max_length} tokens are cut, contexts read in pieces.

@@ -96,7 +96,7 @@ def front_chart(record: RunRecord) -> Chart | None:
     return Chart(
         key="front",
         title="Every subnet that was scored",
-        caption=f"{total} subnets by predicted latency, scored ({words(metric)}) on the search split"
+        caption=f"{total} subnets by predicted latency, scored ({words(metric)}) on the search part"
         + (f" of {count:,} texts" if count else "")
         + (". Open marks: scoring ended early, the score is an estimate" if estimated else "")
         + ". Marks with a dark ring are finalists as they were measured; stars are winners. Dashed lines are budgets"
@@ -107,7 +107,7 @@ def front_chart(record: RunRecord) -> Chart | None:
         traces=traces,
         layout={
             "xaxis": axis("latency, ms"),
-            "yaxis": axis(f"{words(metric)}, search split"),
+            "yaxis": axis(f"{words(metric)}, search part"),
             "shapes": list(shapes),
             "annotations": list(notes),
             "margin": {"t": 34 + 16 * max(rows, default=0)},

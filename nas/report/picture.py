@@ -92,7 +92,7 @@ def _draw(axes: Any, record: RunRecord) -> None:
             fontsize=9,
         )
     axes.set_xlabel(f"latency, ms (stars: winners, as measured; {_literal(searches[0].precision.upper())})")
-    axes.set_ylabel(_literal(f"{words(metric)}, search split"))
+    axes.set_ylabel(_literal(f"{words(metric)}, search part"))
     axes.grid(color=_GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

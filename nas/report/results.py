@@ -45,7 +45,7 @@ def _is_trained_so(comparison: str, row: ComparisonRow) -> bool:
 
 
 def results_chart(record: RunRecord) -> Chart | None:
-    """Measured latency against the score on the report split."""
+    """Measured latency against the score on the report part."""
     rows = result_rows(record)
     if not rows:
         return None
@@ -100,7 +100,7 @@ def results_chart(record: RunRecord) -> Chart | None:
         traces=traces,
         layout={
             "xaxis": axis("measured latency, ms", rangemode="tozero"),
-            "yaxis": axis(f"{words(metric)}, report split"),
+            "yaxis": axis(f"{words(metric)}, report part"),
         },
         columns=("model", "measured ms", "±", words(metric)),
         rows=[

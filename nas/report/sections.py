@@ -150,7 +150,7 @@ def _architectures(record: RunRecord) -> Section:
             winner = search.winner
             facts = [
                 f"measured {winner.measured_ms:.2f} ms, predicted {winner.candidate.latency_ms:.2f} ms",
-                f"{words(search.metric)} {winner.score:.4f} on the search split",
+                f"{words(search.metric)} {winner.score:.4f} on the search part",
             ]
             shown[f"Winner under {label_of(search, record)}"] = (winner.subnet, facts)
     cards = [

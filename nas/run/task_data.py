@@ -31,7 +31,7 @@ from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
 
 if TYPE_CHECKING:
     from ortnas.nas.data.masking import Masking
-    from ortnas.nas.training.batches import Encoded
+    from ortnas.nas.training.batches import EncodedSource
 
 Report = Callable[[int, int, str], None]
 # Parts of a corpus that are masked once, so that every subnet is scored on the same tokens.
@@ -74,7 +74,7 @@ class TaskData:
         """The texts of a part; empty for a packed corpus."""
         return self.content.parts[part] if isinstance(self.content, Splits) else ()
 
-    def encoded(self, part: str) -> Encoded:
+    def encoded(self, part: str) -> EncodedSource:
         """A part as token ids with labels; of a corpus, parts other than training are masked."""
         if isinstance(self.content, PackedCorpus) and part == "training":
             return self.content.training

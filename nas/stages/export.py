@@ -98,7 +98,7 @@ def finished_search(run_folder: RunFolder, budget: Budget, context: str) -> Sear
         return None
     if result.scored_with != context:
         raise PackageError(
-            f"the search for {budget.name} was made with another supernet, split or recipe; run `ortnas search` again"
+            f"the search for {budget.name} was made with another supernet, part or recipe; run `ortnas search` again"
         )
     return result if result.winner is not None else None
 

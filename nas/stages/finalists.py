@@ -66,7 +66,7 @@ def scored_on_report(
 def show_result(console: Console, result: SearchResult) -> None:
     console.table(
         f"Budget {result.budget.name} = {result.budget_ms:.2f} ms: the best of {len(result.candidates)} scored; "
-        f"report split with 95 % intervals",
+        f"report part with 95 % intervals",
         ("subnet", "score", "report", "to the full model", "predicted ms", "measured ms", ""),
         [
             (

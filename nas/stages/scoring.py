@@ -21,7 +21,7 @@ def make_scorer(
     run_models: Models,
     screening: bool = False,
 ) -> Scorer | FitnessScorer:
-    """Scores subnets of this run's supernet on its search split; ``context`` names what the scores are of.
+    """Scores subnets of this run's supernet on its search part; ``context`` names what the scores are of.
 
     ``screening`` scores models cut from the quantized full network, and ends those that fall behind early. With
     ``search.fitness_steps`` every candidate is trained first.

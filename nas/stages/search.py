@@ -70,7 +70,7 @@ def search(
         "search: the best subnet under each budget",
         f"Subnets whose predicted upper bound is within the budget are exported to "
         f"{configuration.precision.upper()} ONNX and scored ({texts.search_metric.replace('_', ' ')}) by ONNX "
-        f"Runtime on the search split; the best are measured again.",
+        f"Runtime on the search part; the best are measured again.",
     )
     searches = _Searches(configuration, console, run_folder, texts, run_target, run_models)
     resolution = score_resolution(configuration, run_folder, texts, run_models, searches.final_scorer.context)

@@ -64,7 +64,7 @@ def sensitivity(
     console.heading(
         f"sensitivity: what INT8 costs the {title}",
         f"{subnet.describe()}. Each weight product is left in float alone, then together those that return most score "
-        f"({texts.metric}, search split) for their time.",
+        f"({texts.metric}, search part) for their time.",
     )
     variants = Variants(configuration, console, run_folder, run_target, run_models, texts.metric, exporter, subnet)
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()

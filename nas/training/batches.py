@@ -18,7 +18,7 @@ Batch = dict[str, Tensor]
 _BUCKET_BATCHES = 50
 
 
-class Encoded(Protocol):
+class EncodedSource(Protocol):
     """Rows of token ids: in memory, or views of a file."""
 
     @property
@@ -57,7 +57,7 @@ class Batches:
 
     def __init__(
         self,
-        examples: Encoded,
+        examples: EncodedSource,
         schedule: Schedule,
         masking: Masking | None = None,
         accumulation: int = 1,
@@ -99,7 +99,7 @@ class Batches:
         return [whole[index] for index in rng.permutation(len(whole))]
 
 
-def to_tensors(examples: Encoded, rows: Sequence[int]) -> Batch:
+def to_tensors(examples: EncodedSource, rows: Sequence[int]) -> Batch:
     """The chosen rows as tensors, with their labels where there are any."""
     return _tensors(examples.feeds(rows), examples.label_array(rows))
 

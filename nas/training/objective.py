@@ -24,7 +24,7 @@ from ortnas.nas.training.losses import (
     soft_label_loss,
     token_loss,
 )
-from ortnas.nas.training.supernet import Encoded, Supernet
+from ortnas.nas.training.supernet import LastLayer, Supernet
 from ortnas.nas.training.torch_ops import Linear, plain_linear
 
 Batch = dict[str, Tensor]
@@ -36,11 +36,11 @@ class Signals(NamedTuple):
     [batch, sequence, full hidden size]. What no loss needs is not computed."""
 
     output: Tensor | None
-    encoded: Encoded
+    encoded: LastLayer
     projected: Tensor | None
 
     def detach(self) -> Signals:
-        encoded = Encoded(*(tensor.detach() for tensor in self.encoded))
+        encoded = LastLayer(*(tensor.detach() for tensor in self.encoded))
         output, projected = (None if item is None else item.detach() for item in (self.output, self.projected))
         return Signals(output, encoded, projected)
 

@@ -34,7 +34,7 @@ from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from ortnas.nas.training.torch_ops import Linear, TorchOps, plain_linear
 
 
-class Encoded(NamedTuple):
+class LastLayer(NamedTuple):
     """Last hidden state, float32 [batch, sequence, subnet.hidden_size], and the last layer's query, key and value,
     [batch, heads, sequence, head_size], not scaled."""
 
@@ -72,7 +72,7 @@ class Supernet(nn.Module):
 
     def encode(
         self, embedded: Tensor, attention_mask: Tensor, subnet: Subnet, linear: Linear = plain_linear
-    ) -> Encoded:
+    ) -> LastLayer:
         """The encoder's layers on the output of ``look_up``."""
         tensors, dimensions = self.tensors, self.dimensions
         dimensions.check(subnet)
@@ -81,7 +81,7 @@ class Supernet(nn.Module):
         embedded = embedded[..., : dimensions.table_size or subnet.hidden_size]
         hidden = network_of(dimensions).encode(ops, embedded, top, cut_layers(tensors, subnet, dimensions), dimensions)
         assert ops.attended is not None
-        return Encoded(hidden, *ops.attended)
+        return LastLayer(hidden, *ops.attended)
 
     def apply_head(
         self,

@@ -8,7 +8,7 @@ nobody had to search:
 
 and, where the run was also searched with ``--precision fp32``, *fp32-searched*: of the Pareto front of its fp32 search
 the best score whose INT8 latency is predicted within the budget, quantized like the others. All have to keep the budget
-by the predictor's bound; all are timed in turn with the full model and scored on the report split, which chose none of
+by the predictor's bound; all are timed in turn with the full model and scored on the report part, which chose none of
 them.
 
 The last line of ``--json`` holds ``rows``, and by budget ``gain_shrunk``, ``gain_fewer_layers`` and ``gain_fp32`` (the
