@@ -33,6 +33,7 @@ def genomes_of(evolution: Evolution) -> list[tuple[int, ...]]:
     return [candidate.genome for candidate in evolution.candidates]
 
 
+@pytest.mark.slow
 @given(
     budget_ms=st.floats(1.5, 8.0),
     seed=st.integers(0, 50),

@@ -63,6 +63,7 @@ def test_a_finished_run_has_every_section_and_chart(run_folder: Path, page: Path
     assert len(re.findall('<svg class="network"', content)) == 3
 
 
+@pytest.mark.slow
 def test_figures_are_what_plotly_draws(sections: list[Section]) -> None:
     """Plotly's own schema refuses unknown keys and values; colours are named by the page."""
     for section in sections:
@@ -73,6 +74,7 @@ def test_figures_are_what_plotly_draws(sections: list[Section]) -> None:
             assert all(len(row) == len(chart.columns) for row in chart.rows)
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing_and_holds_plotly_once(page: Path) -> None:
     content = page.read_text(encoding="utf-8")
     elements = Elements(content).elements
@@ -87,6 +89,7 @@ def test_the_page_asks_for_nothing_and_holds_plotly_once(page: Path) -> None:
     assert content.count("plotly.js v") == 1
 
 
+@pytest.mark.slow
 def test_texts_of_the_run_are_never_read_as_html(page: Path) -> None:
     content = page.read_text(encoding="utf-8")
     read = Elements(content)
@@ -104,6 +107,7 @@ def test_texts_of_the_run_are_never_read_as_html(page: Path) -> None:
         assert piece not in content
 
 
+@pytest.mark.slow
 def test_paths_with_spaces_and_other_letters_are_quoted(page: Path, run_folder: Path) -> None:
     text = "".join(Elements(page.read_text(encoding="utf-8")).text)
     assert f"ortnas run '{run_folder}'" in text
