@@ -19,20 +19,25 @@ _PARTS = {"bench", "export", "nas", "predictors", "search"}
 _LINK = 0o120000
 
 
+def build_wheel(source: Path, out: Path) -> Path:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (path,) = out.glob("*.whl")
+    return path
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built as a packager does: from the unpacked source distribution, not from the checkout."""
     folder = tmp_path_factory.mktemp("distribution")
-    build = [sys.executable, "-m", "hatchling", "build"]
-    subprocess.run([*build, "-t", "sdist", "-d", str(folder)], cwd=ROOT, check=True, capture_output=True)
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as source:
         assert not [member.name for member in source if member.issym() or member.islnk()]
         source.extractall(folder)
     unpacked = folder / archive.name.removesuffix(".tar.gz")
-    subprocess.run([*build, "-t", "wheel", "-d", str(folder)], cwd=unpacked, check=True, capture_output=True)
-    (path,) = folder.glob("*.whl")
-    return path
+    return build_wheel(unpacked, folder)
 
 
 @pytest.mark.slow
@@ -53,6 +58,17 @@ def test_the_wheel_holds_every_part_with_its_data_and_no_links_and_no_tests(whee
     }
     assert packed == own | parts
     assert {"py.typed", "nas/report/page.html", "export/package/predict.py"} <= packed
+
+
+@pytest.mark.slow
+def test_the_wheel_of_a_checkout_is_the_same(wheel: Path, tmp_path: Path) -> None:
+    if not any(path.is_symlink() for path in (ROOT / "src" / "ortnas").iterdir()):
+        pytest.skip("these are unpacked sources, without the links of a checkout")
+    here = build_wheel(ROOT, tmp_path)
+    with zipfile.ZipFile(wheel) as ours, zipfile.ZipFile(here) as theirs:
+        assert {entry.filename: entry.CRC for entry in ours.infolist()} == {
+            entry.filename: entry.CRC for entry in theirs.infolist()
+        }
 
 
 def test_the_checkout_has_a_link_for_every_part() -> None:
