@@ -71,7 +71,10 @@ def test_attributes_have_their_values() -> None:
 @pytest.mark.parametrize("number", range(1, 27))
 def test_element_types_have_numpys_names_and_sizes(number: int) -> None:
     name, bits = element_type(number)
-    kind = helper.tensor_dtype_to_np_dtype(number)
+    try:
+        kind = helper.tensor_dtype_to_np_dtype(number)
+    except KeyError:
+        pytest.skip(f"onnx {onnx.__version__} does not know element type {number}")
     if name == "string":
         assert kind.hasobject
         return
