@@ -35,7 +35,7 @@ class IntroductionSuite:
 
     @pytest.fixture
     def host(self) -> Host:
-        raise NotImplementedError("give the suite a fixture ``host`` that opens yours, and closes it at the end")
+        pytest.fail("give the suite a fixture ``host`` that opens yours, and closes it at the end")
 
     def test_it_has_a_name_for_people(self, host: Host) -> None:
         assert host.name

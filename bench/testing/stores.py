@@ -55,7 +55,7 @@ def timed(key: str, state: str = "ok", samples: Samples | None = None, at: float
 class StoreSuite:
     @pytest.fixture
     def open_store(self) -> Opening:
-        raise NotImplementedError("give the suite a fixture ``open_store`` that gives a function which opens yours")
+        pytest.fail("give the suite a fixture ``open_store`` that gives a function which opens yours")
 
     def test_an_empty_store_holds_nothing(self, open_store: Opening) -> None:
         with open_store() as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,9 @@ VISIT = Samples(((1_000_000,) * 8,), ((2_000_000,) * 8,))
 PROGRAM = """
 import json, os, resource, sys
 from pathlib import Path
-from bench.store import Measurement, Store, StoreError
-from bench.target import Target
-from bench.timing import Samples, Setup, Workload
+from ortnas.bench.store import Measurement, Store, StoreError
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Samples, Setup, Workload
 target = Target({"cpu": "one"}, Setup(), (Workload(),))
 path = Path(sys.argv[1])
 def rows(name, count, rounds=8):
@@ -42,7 +43,8 @@ def visit(model_ms: float, anchor_ms: float = 2.0, rounds: int = 8) -> Samples:
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", PROGRAM + script, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -101,6 +101,8 @@ LAYER_NAMES = {
     "ffn_norm": "output.LayerNorm",
 }
 CLASSIFIER = {"head.classifier": "classifier"}
+# What later families have in place of BERT's pooler.
+DENSE_CLASSIFIER = {"head.pooler": "classifier.dense", "head.classifier": "classifier.out_proj"}
 SPAN = {"head.classifier": "qa_outputs"}
 _POOLED = {"head.pooler": "bert.pooler.dense", "head.classifier": "classifier"}
 

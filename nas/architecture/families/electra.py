@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from ortnas.nas.architecture.families.bert import CLASSIFIER, EMBEDDING_NAMES, LAYER_NAMES, LAYERS, NETWORK, SPAN
+from ortnas.nas.architecture.families.bert import (
+    CLASSIFIER,
+    DENSE_CLASSIFIER,
+    EMBEDDING_NAMES,
+    LAYER_NAMES,
+    LAYERS,
+    NETWORK,
+    SPAN,
+)
 from ortnas.nas.architecture.families.family import Family
-
-_DENSE_CLASSIFIER = {"head.pooler": "classifier.dense", "head.classifier": "classifier.out_proj"}
 
 ELECTRA = Family(
     network=NETWORK,
@@ -15,8 +21,8 @@ ELECTRA = Family(
     layers=LAYERS,
     layer=LAYER_NAMES,
     heads={
-        "classification": _DENSE_CLASSIFIER,
-        "regression": _DENSE_CLASSIFIER,
+        "classification": DENSE_CLASSIFIER,
+        "regression": DENSE_CLASSIFIER,
         "token-classification": CLASSIFIER,
         "span": SPAN,
         "masked-lm": {
