@@ -70,9 +70,10 @@ class KeptSignals:
         unseen = [place for place, row in enumerate(rows) if not self._seen[row]]
         arrays = {name: file.empty(len(rows), batch["input_ids"].shape[1]) for name, file in self._files.items()}
         if unseen:
-            computed = compute({name: tensor[unseen] for name, tensor in batch.items()})
+            part = {name: tensor[unseen] for name, tensor in batch.items()}
+            computed = compute(part)
             for name, file in self._files.items():
-                arrays[name][unseen] = file.rounded(getattr(computed, name))
+                arrays[name][unseen] = file.rounded(getattr(computed, name), part["attention_mask"])
         for place, row in enumerate(rows):
             if self._seen[row]:
                 for name, file in self._files.items():
@@ -121,7 +122,10 @@ class _SignalFile:
         """[batch, width] or [batch, sequence, width], zeros."""
         return np.zeros((batch, sequence, self._width) if self._is_of_tokens else (batch, self._width), self._dtype)
 
-    def rounded(self, signal: Tensor) -> npt.NDArray[Any]:
+    def rounded(self, signal: Tensor, attention_mask: Tensor) -> npt.NDArray[Any]:
+        """As it is read: of the file's type, zero at padding."""
+        if self._is_of_tokens:
+            signal = signal.masked_fill(attention_mask[..., None] == 0, 0)
         return signal.float().cpu().numpy().astype(self._dtype)
 
     def write(self, row: int, values: npt.NDArray[Any]) -> None:
