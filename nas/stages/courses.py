@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,25 +28,32 @@ if TYPE_CHECKING:
     from ortnas.nas.training.supernet import Supernet
 
 _EQUALITY = 1e-4
+# Lengths of texts differ from batch to batch. The rate matters to nobody.
+MEASURED_STEPS, _MEASURED_RATE = 12, 1e-5
 Probe = Callable[[], dict[str, float]]
 
 
 def make_batches(
-    configuration: Configuration, data: TaskData, accelerator: Accelerator, steps: int, learning_rate: float
+    configuration: Configuration,
+    data: TaskData,
+    accelerator: Accelerator,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
 ) -> Batches:
     """The training part in batches, this process's share of them."""
     from ortnas.nas.training.batches import Batches, Schedule
 
     training = configuration.training
-    if training.batch_size < accelerator.num_processes:
+    if batch_size < accelerator.num_processes:
         raise ConfigurationError(
-            f"training.batch_size = {training.batch_size}: less than one text for each of "
-            f"{accelerator.num_processes} processes"
+            f"a batch of {batch_size}: less than one text for each of {accelerator.num_processes} processes; raise "
+            f"batch_size"
         )
     seed, every = configuration.seed, training.checkpoint_every
     return Batches(
         data.encoded("training"),
-        Schedule(steps, training.batch_size, learning_rate, seed, every),
+        Schedule(steps, batch_size, learning_rate, seed, every),
         data.masking,
         training.accumulation,
         accelerator.process_index,
@@ -93,6 +102,26 @@ def course(
             yield Course(accelerator, batches, states, after_step)
         finally:
             log.close()
+
+
+def mean_step_seconds(
+    configuration: Configuration,
+    data: TaskData,
+    accelerator: Accelerator,
+    batch_size: int,
+    train: Callable[[Course], None],
+) -> float:
+    """How long a step of ``train`` takes, from a few that nothing is kept of; the first one, in which memory is
+    reserved, is left out."""
+    from ortnas.nas.training.engine import StateFiles
+    from ortnas.nas.training.steps import Course
+
+    times: list[float] = []
+    batches = make_batches(configuration, data, accelerator, MEASURED_STEPS, batch_size, _MEASURED_RATE)
+    with tempfile.TemporaryDirectory() as folder:
+        states = StateFiles(Path(folder), "measured", "")
+        train(Course(accelerator, batches, states, lambda _step, _losses: times.append(time.perf_counter())))
+    return (times[-1] - times[0]) / (len(times) - 1)
 
 
 def load_network(folder: Path) -> Supernet:
