@@ -16,7 +16,7 @@ from ortnas.nas.training.steps import Course, train_supernet
 from ortnas.nas.training.supernet import Supernet
 
 
-def train_alone(
+def train_subnet(
     network: Supernet,
     subnet: Subnet,
     teacher: Supernet | None,

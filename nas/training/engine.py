@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ortnas.bench.conditions import usable_processors
 from ortnas.bench.fingerprint import fingerprint
-from ortnas.nas.failures import TrainingError
+from ortnas.nas.failures import NotFiniteError, TrainingError
 from ortnas.nas.files import aside
 from ortnas.nas.training.batches import Batch, Schedule
 
@@ -39,11 +39,11 @@ class Losses:
         self.by_subnet.append((subnet, loss.detach()))
 
     def values(self, step: int, learning_rate: float) -> list[float]:
-        """As numbers. Raises TrainingError where one is not finite."""
+        """As numbers. Raises NotFiniteError where one is not finite."""
         values: list[float] = torch.stack([loss.float() for _, loss in self.by_subnet]).tolist()
         for (subnet, _), value in zip(self.by_subnet, values, strict=True):
             if value - value != 0:
-                raise TrainingError(
+                raise NotFiniteError(
                     f"the loss is not finite at step {step} for the subnet {subnet}; the last checkpoint is kept. "
                     f"Lower the learning rate (now {learning_rate:g}) and run again"
                 )
@@ -195,7 +195,7 @@ def optimise(
         _average_over_processes(accelerator, parameters.values())
         norm = accelerator.clip_grad_norm_(list(parameters.values()), _GRADIENT_NORM)
         if accelerator.scaler is None and norm is not None and not torch.isfinite(norm):
-            raise TrainingError(
+            raise NotFiniteError(
                 f"the gradients are not finite at step {step}; the last checkpoint is kept. "
                 f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
             )

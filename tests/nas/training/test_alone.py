@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.training.alone import cut_out, train_alone
+from ortnas.nas.training.alone import cut_out, train_subnet
 from ortnas.nas.training.fake_quantization import FakeQuantization
 from ortnas.nas.training.loss_names import choose_losses
 from ortnas.nas.training.objective import Objective
@@ -26,7 +26,7 @@ def train(folder: Path, alone: bool, head: str = "classification", stop: int | N
     objective = Objective(choose_losses(head, None), network.dimensions)
     course = make_course(folder, 6, stop, head=head)
     if alone:
-        train_alone(network, subnet, teacher, objective, course)
+        train_subnet(network, subnet, teacher, objective, course)
     else:
         train_supernet(network, teacher, objective, [[subnet]] * 6, course)
     return network
@@ -70,7 +70,7 @@ def test_a_killed_training_leaves_the_network_as_it_was_and_goes_on_from_its_sta
     objective = Objective(choose_losses("classification", None), network.dimensions)
     course = make_course(tmp_path / "killed", 6, 5, head="classification")
     with pytest.raises(KilledError):
-        train_alone(network, subnet, make_network("classification"), objective, course)
+        train_subnet(network, subnet, make_network("classification"), objective, course)
     untrained = make_network("classification")
     assert all(torch.equal(untrained.tensors[name], tensor) for name, tensor in network.tensors.items())
     resumed = train(tmp_path / "killed", True)
@@ -88,7 +88,7 @@ def test_probes_see_the_subnet_that_is_trained(tmp_path: Path) -> None:
     course = make_course(tmp_path, 3, head="classification")
     listening = Course(course.accelerator, course.batches, course.states, after_step)
     objective = Objective({"labels": 1.0}, network.dimensions)
-    train_alone(network, subnet, None, objective, listening)
+    train_subnet(network, subnet, None, objective, listening)
     assert not np.allclose(outputs[0], outputs[2])
     np.testing.assert_allclose(network(batch, subnet).detach().numpy(), outputs[2], atol=1e-6)
 
@@ -102,6 +102,6 @@ def test_quantization_aware_training_works_on_a_cut_subnet(tmp_path: Path) -> No
     quantization = FakeQuantization(HOST_RECIPE, calibration, subnet, 2)
     objective = Objective(choose_losses("classification", None), network.dimensions)
     course = make_course(tmp_path, 4, head="classification")
-    train_alone(network, subnet, make_network("classification"), objective, course, quantization)
+    train_subnet(network, subnet, make_network("classification"), objective, course, quantization)
     moved = make_network("classification").tensors["layers.0.query.weight"] - network.tensors["layers.0.query.weight"]
     assert (moved.abs().max() > 0) == (0 in {layer.source for layer in subnet.layers})
