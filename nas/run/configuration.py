@@ -86,7 +86,8 @@ class Training(Section):
     """``minutes``: what all stages together may take; steps that are not configured are then chosen to fit.
 
     ``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation).
-    ``new_head`` trains a head from the start where the checkpoint has one for other labels.
+    ``new_head`` trains a head from the start where the checkpoint has one for other labels. ``signals_gb`` bounds what
+    is kept on disk of the teacher's signals, so that they are computed once a text.
     """
 
     minutes: float | None = Field(None, gt=0, le=10**6)
@@ -99,7 +100,8 @@ class Training(Section):
     balance: Literal["multiply_adds", "latency", "genome"] = "multiply_adds"
     teacher: Literal["checkpoint", "largest"] = "checkpoint"
     losses: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = None
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    signals_gb: float = Field(4.0, ge=0, le=10**6)
     compile: bool = False
     importance_texts: int = Field(128, ge=1, le=MOST_ROWS)
     teacher_steps: int | None = Field(None, ge=0, le=MOST_STEPS)

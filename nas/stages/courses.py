@@ -15,6 +15,7 @@ import numpy as np
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
+from ortnas.nas.files import digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from ortnas.nas.training.batches import Batches
     from ortnas.nas.training.engine import StateFiles
+    from ortnas.nas.training.kept_signals import KeptSignals
+    from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.steps import Course
     from ortnas.nas.training.supernet import Supernet
 
@@ -61,6 +64,31 @@ def make_batches(
     )
 
 
+def keep_signals(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    data: TaskData,
+    accelerator: Accelerator,
+    objective: Objective,
+) -> KeptSignals | None:
+    """Where the signals of the run's teacher are kept for all trainings; None where each step computes them."""
+    from ortnas.nas.training.kept_signals import KeptSignals, can_be_kept, signal_bytes
+
+    limit_gb = configuration.training.signals_gb
+    if not limit_gb or not can_be_kept(objective):
+        return None
+    examples = data.encoded("training")
+    if (size_gb := signal_bytes(objective, examples) / 1e9) > limit_gb:
+        console.say(
+            f"the teacher's signals of {len(examples)} texts take {size_gb:.1f} GB: {limit_gb:g} GB are kept "
+            f"(training.signals_gb), the others are computed at every step"
+        )
+    limit_bytes = int(limit_gb * 1e9) // accelerator.num_processes
+    inputs = digest(recorded(run_folder.teacher, "teacher"), data.digest, data.max_length)
+    return KeptSignals(run_folder.signals, inputs, objective, examples, limit_bytes, accelerator.process_index)
+
+
 @contextmanager
 def course(
     configuration: Configuration,
@@ -72,6 +100,7 @@ def course(
     states: StateFiles,
     probe: Probe | None,
     kinds: tuple[str, ...] = ("largest", "smallest"),
+    kept_signals: KeptSignals | None = None,
 ) -> Iterator[Course]:
     """A training with its progress bar, its curve in ``curves/`` and its table of probes."""
     from ortnas.nas.training.log import TrainingLog
@@ -80,7 +109,7 @@ def course(
     training = configuration.training
     with console.progress(name) as report:
         if not accelerator.is_main_process:
-            yield Course(accelerator, batches, states, lambda _step, _losses: None)
+            yield Course(accelerator, batches, states, lambda _step, _losses: None, kept_signals)
             return
         log = TrainingLog(
             run_folder.path / "curves" / f"{name}.jsonl",
@@ -99,7 +128,7 @@ def course(
             log(step, losses, roles)
 
         try:
-            yield Course(accelerator, batches, states, after_step)
+            yield Course(accelerator, batches, states, after_step, kept_signals)
         finally:
             log.close()
 

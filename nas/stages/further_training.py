@@ -20,8 +20,8 @@ from ortnas.nas.run.models import Models
 from ortnas.nas.run.plan import usual_steps
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.courses import (
-    MEASURED_STEPS,
     course,
+    keep_signals,
     load_network,
     make_batches,
     mean_step_seconds,
@@ -108,15 +108,16 @@ def step_seconds_alone(
     configuration: Configuration, run_folder: RunFolder, run_models: Models, subnet: Subnet
 ) -> float:
     """How long a step of training this subnet alone takes here, from a few that nothing is kept of."""
+    from ortnas.nas.training.alone import train_subnet
     from ortnas.nas.training.engine import choose_accelerator
     from ortnas.nas.training.objective import Objective
-    from ortnas.nas.training.steps import Course, train_supernet
+    from ortnas.nas.training.steps import Course
 
     network, teacher = load_network(run_folder.supernet), load_network(run_folder.teacher)
     objective = Objective(_losses(configuration, run_models), network.dimensions)
 
     def train(path: Course) -> None:
-        train_supernet(network, teacher, objective, [[subnet]] * MEASURED_STEPS, path)
+        train_subnet(network, subnet, teacher, objective, path)
 
     accelerator = choose_accelerator(configuration.training.mixed_precision)
     return mean_step_seconds(configuration, run_models.data, accelerator, configuration.refinement.batch_size, train)
@@ -139,12 +140,12 @@ def train_alone(
     ``folder``, which may be the same, becomes a supernet folder whose slice the subnet is. ``inputs`` names all that
     this depends on. Raises TrainingError.
     """
+    from ortnas.nas.training.alone import train_subnet
     from ortnas.nas.training.batches import to_tensors
     from ortnas.nas.training.engine import StateFiles, choose_accelerator
     from ortnas.nas.training.fake_quantization import FakeQuantization
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import held_out_probe
-    from ortnas.nas.training.steps import train_supernet
     from ortnas.nas.training.supernet import save_supernet
 
     training = configuration.training
@@ -173,8 +174,9 @@ def train_alone(
         states,
         probe,
         ("subnet",),
+        keep_signals(configuration, console, run_folder, data, accelerator, objective),
     ) as path:
-        train_supernet(network, teacher, objective, [[subnet]] * settings.steps, path, quantization)
+        train_subnet(network, subnet, teacher, objective, path, quantization)
     network.cpu()
     if accelerator.is_main_process:
         prove_equal(network, [subnet], data)

@@ -24,7 +24,7 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.checkpoint import open_run_checkpoint
-from ortnas.nas.stages.courses import course, load_network, make_batches, prove_equal, recorded
+from ortnas.nas.stages.courses import course, keep_signals, load_network, make_batches, prove_equal, recorded
 from ortnas.nas.training.loss_names import choose_losses
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 _IMPORTANCE_BATCH = 8
 # Keys that change neither weights nor what they were made of.
-_PRESENTATION = {"checkpoint_every", "probe_every", "probe_texts"}
+_PRESENTATION = {"checkpoint_every", "probe_every", "probe_texts", "signals_gb"}
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 # What became of these is in the planned steps.
 _PLANNED = {"minutes", "steps", "teacher_steps"}
 
@@ -193,7 +194,8 @@ def _train(
     console.say(
         f"training: {steps.supernet} steps, {training.sampling} sampling; "
         f"loss {' + '.join(f'{weight:g} {name}' for name, weight in losses.items())}; "
-        f"taught by {'the checkpoint' if training.teacher == 'checkpoint' else 'the largest subnet'}"
+        f"taught by {'the checkpoint' if training.teacher == 'checkpoint' else 'the largest subnet'}; "
+        f"{_PRECISIONS[accelerator.mixed_precision]}"
     )
     states = StateFiles(run_folder.training, "supernet", inputs)
     if training.compile:
@@ -201,7 +203,20 @@ def _train(
         compile_encoder(teacher)
     probes = choose_probes(space, seed)
     probe = held_out_probe(supernet, texts.part("search"), metric, training.probe_texts, probes)
-    with course(configuration, console, run_folder, "supernet", accelerator, batches, states, probe) as path:
+    kept = None
+    if training.teacher == "checkpoint":
+        kept = keep_signals(configuration, console, run_folder, data, accelerator, objective)
+    with course(
+        configuration,
+        console,
+        run_folder,
+        "supernet",
+        accelerator,
+        batches,
+        states,
+        probe,
+        kept_signals=kept,
+    ) as path:
         train_supernet(
             supernet,
             teacher if training.teacher == "checkpoint" else None,
