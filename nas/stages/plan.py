@@ -23,7 +23,7 @@ from ortnas.nas.text import take
 from ortnas.search.halving import relative_cost
 
 if TYPE_CHECKING:
-    from ortnas.nas.training.steps import Course, Subnets
+    from ortnas.nas.training.steps import Course
 
 # Shares of the time that is left when everything but trainings is paid for: of the teacher where it has to be
 # fine-tuned, then of the supernet; winners get what is left. docs/training.md has the experiment.
@@ -181,6 +181,7 @@ def _measured_plan(
 
 def _measure(configuration: Configuration, console: Console, texts: Texts) -> _StepSeconds:
     """Trains copies of the network for a few steps of each kind; a winner is taken to be a subnet of half the cost."""
+    from ortnas.nas.training.alone import train_subnet
     from ortnas.nas.training.engine import choose_accelerator
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import choose_probes
@@ -204,9 +205,6 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     def step_seconds(train: Callable[[Course], None], batch_size: int) -> float:
         return mean_step_seconds(configuration, data, accelerator, batch_size, train)
 
-    def train_copy(course: Course, subnets: Subnets) -> None:
-        train_supernet(copy.deepcopy(network), teacher, Objective(losses, dimensions), subnets, course)
-
     rows = min(_SCORED, len(data.held_out("search")))
     started = time.perf_counter()
     network_outputs(network, take(data.held_out("search"), rows), dimensions.full_subnet)
@@ -216,7 +214,15 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
         teacher_s = step_seconds(lambda course: fine_tune(copy.deepcopy(network), course), training.batch_size)
     return _StepSeconds(
         teacher_s,
-        step_seconds(lambda course: train_copy(course, sampler), training.batch_size),
-        step_seconds(lambda course: train_copy(course, [[half]] * MEASURED_STEPS), refinement.batch_size),
+        step_seconds(
+            lambda course: train_supernet(
+                copy.deepcopy(network), teacher, Objective(losses, dimensions), sampler, course
+            ),
+            training.batch_size,
+        ),
+        step_seconds(
+            lambda course: train_subnet(copy.deepcopy(network), half, teacher, Objective(losses, dimensions), course),
+            refinement.batch_size,
+        ),
         scoring_s,
     )
