@@ -16,17 +16,21 @@ _EVERY_S = 5.0
 
 
 class Clock:
-    """Seconds by stage, kept in a file while a stage is at work, so that a run that was killed still knows them."""
+    """Seconds by stage, kept in a file while stages are at work, so that a run that was killed still knows them."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        self._started: dict[str, float] = {}
+        self._before: dict[str, float] = {}
 
     def seconds(self) -> dict[str, float]:
         """By the stage's name; empty where nothing was done yet, or the file is damaged."""
         try:
-            return {str(name): float(seconds) for name, seconds in json.loads(self.file.read_text()).items()}
+            noted = {str(name): float(seconds) for name, seconds in json.loads(self.file.read_text()).items()}
         except (AttributeError, OSError, TypeError, ValueError):
-            return {}
+            noted = {}
+        now = time.monotonic()
+        return noted | {name: self._before[name] + now - started for name, started in self._started.items()}
 
     @property
     def total_seconds(self) -> float:
@@ -35,15 +39,13 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Counts the time of the block as that stage's."""
-        before, started = self.seconds(), time.monotonic()
+        self._before[name] = self.seconds().get(name, 0.0)
+        self._started[name] = time.monotonic()
         ended = threading.Event()
-
-        def note() -> None:
-            write_json(self.file, before | {name: before.get(name, 0.0) + time.monotonic() - started})
 
         def keep_noting() -> None:
             while not ended.wait(_EVERY_S):
-                note()
+                write_json(self.file, self.seconds())
 
         thread = threading.Thread(target=keep_noting, daemon=True)
         thread.start()
@@ -52,4 +54,5 @@ class Clock:
         finally:
             ended.set()
             thread.join()
-            note()
+            write_json(self.file, self.seconds())
+            del self._started[name]

@@ -15,7 +15,7 @@ from ortnas.nas.stages import refine as refine_stage
 from ortnas.nas.stages import search as search_stage
 from ortnas.nas.stages import sensitivity as sensitivity_stage
 from ortnas.nas.stages import train as train_stage
-from ortnas.nas.stages.plan import planned_bench, planned_steps
+from ortnas.nas.stages.plan import planned_bench_seconds, planned_steps
 
 
 def data(run: Run) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def train(run: Run) -> dict[str, Any]:
 
 
 def bench(run: Run) -> dict[str, Any]:
-    configuration = planned_bench(run.configuration, run.console, run.folder, run.texts, run.clock)
-    return bench_stage.bench(configuration, run.console, run.folder, run.target, run.models)
+    most_s = planned_bench_seconds(run.configuration, run.console, run.folder, run.texts, run.clock)
+    return bench_stage.bench(run.configuration, run.console, run.folder, run.target, run.models, most_s)
 
 
 def bundle(run: Run, path: Path) -> dict[str, Any]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _EQUALITY = 1e-4
 # Lengths of texts differ from batch to batch. The rate matters to nobody.
-MEASURED_STEPS, _MEASURED_RATE = 12, 1e-5
+MEASURED_STEPS, _MEASURED_RATE = 8, 1e-5
 Probe = Callable[[], dict[str, float]]
 
 

@@ -23,7 +23,7 @@ from ortnas.nas.text import take
 from ortnas.search.halving import relative_cost
 
 if TYPE_CHECKING:
-    from ortnas.nas.training.steps import Course, Subnets
+    from ortnas.nas.training.steps import Course
 
 # Shares of the time that is left when everything but trainings is paid for: of the teacher where it has to be
 # fine-tuned, then of the supernet; winners get what is left. docs/training.md has the experiment.
@@ -52,16 +52,12 @@ def planned_steps(
     return usual_steps(configuration) if plan is None else plan.steps
 
 
-def planned_bench(
+def planned_bench_seconds(
     configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts, clock: Clock
-) -> Configuration:
-    """The configuration, with the minutes that the plan leaves for timings where it has none of its own."""
+) -> float | None:
+    """What is left of the time for timings; None where there is no plan."""
     plan = make_plan(configuration, console, run_folder, texts, clock)
-    if plan is None or configuration.bench.until_error is not None:
-        return configuration
-    return configuration.model_copy(
-        update={"bench": configuration.bench.model_copy(update={"minutes": plan.bench_minutes})}
-    )
+    return None if plan is None else plan.bench_minutes * 60 - clock.seconds().get("bench", 0.0)
 
 
 def make_plan(
@@ -185,6 +181,7 @@ def _measured_plan(
 
 def _measure(configuration: Configuration, console: Console, texts: Texts) -> _StepSeconds:
     """Trains copies of the network for a few steps of each kind; a winner is taken to be a subnet of half the cost."""
+    from ortnas.nas.training.alone import train_subnet
     from ortnas.nas.training.engine import choose_accelerator
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import choose_probes
@@ -196,7 +193,8 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     accelerator = choose_accelerator(training.mixed_precision)
     checkpoint = open_run_checkpoint(configuration, console, texts, data)
     dimensions = checkpoint.dimensions
-    teacher = Supernet(checkpoint.tensors, dimensions)
+    network = Supernet(checkpoint.tensors, dimensions)
+    teacher = copy.deepcopy(network)
     space = choose_space(configuration, dimensions)
     losses = losses_under(configuration, checkpoint.activation)
     sampler = Sampler(
@@ -207,19 +205,24 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     def step_seconds(train: Callable[[Course], None], batch_size: int) -> float:
         return mean_step_seconds(configuration, data, accelerator, batch_size, train)
 
-    def train_copy(course: Course, subnets: Subnets) -> None:
-        train_supernet(copy.deepcopy(teacher), teacher, Objective(losses, dimensions), subnets, course)
-
     rows = min(_SCORED, len(data.held_out("search")))
     started = time.perf_counter()
-    network_outputs(teacher, take(data.held_out("search"), rows), dimensions.full_subnet)
+    network_outputs(network, take(data.held_out("search"), rows), dimensions.full_subnet)
     scoring_s = (time.perf_counter() - started) * len(data.held_out("search")) / rows
     teacher_s = 0.0
     if not checkpoint.head_is_trained:
-        teacher_s = step_seconds(lambda course: fine_tune(copy.deepcopy(teacher), course), training.batch_size)
+        teacher_s = step_seconds(lambda course: fine_tune(copy.deepcopy(network), course), training.batch_size)
     return _StepSeconds(
         teacher_s,
-        step_seconds(lambda course: train_copy(course, sampler), training.batch_size),
-        step_seconds(lambda course: train_copy(course, [[half]] * MEASURED_STEPS), refinement.batch_size),
+        step_seconds(
+            lambda course: train_supernet(
+                copy.deepcopy(network), teacher, Objective(losses, dimensions), sampler, course
+            ),
+            training.batch_size,
+        ),
+        step_seconds(
+            lambda course: train_subnet(copy.deepcopy(network), half, teacher, Objective(losses, dimensions), course),
+            refinement.batch_size,
+        ),
         scoring_s,
     )
