@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from ortnas.nas.data.docstrings import docstrings, installed_distributions, package_files, python_files
+from ortnas.nas.data.docstrings import (
+    PYTHON_DOCSTRINGS,
+    docstring_sentences,
+    docstrings,
+    installed_distributions,
+    package_files,
+    python_files,
+)
 from ortnas.nas.data.prose import prose_sentences
 from ortnas.nas.files import digest
 
@@ -29,3 +36,10 @@ def _descriptions() -> Iterator[str]:
     """What distributions say of themselves."""
     for distribution in installed_distributions():
         yield str(distribution.metadata.json.get("description", ""))
+
+
+# Sources that are there wherever Python is.
+PYTHON_TEXTS: dict[str, Callable[[], list[str]]] = {
+    PYTHON_DOCSTRINGS: docstring_sentences,
+    PYTHON_PACKAGES: package_sentences,
+}
