@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.labels import in_order, one_spelling
+from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
 from ortnas.nas.failures import DataError
@@ -39,21 +40,24 @@ class Splits:
     """Disjoint parts of one task: training, calibration, search and report, and further reports by name.
 
     Class ids and tags index ``labels``, which is empty where there are none. ``notes`` are sentences about what was
-    left out.
+    left out. ``mixture`` tells the sources of training, where there are several.
     """
 
     parts: dict[str, list[Example]]
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mixture: Mixture | None = None
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that name parts and labels."""
+        """16 hexadecimal digits that name parts, labels and sources."""
         state = hashlib.sha256(json.dumps(self.labels).encode())
         for name, part in self.parts.items():
             state.update(f"\n{json.dumps(name)} {len(part)}".encode())
             for example in part:
                 state.update(f"\n{json.dumps(example.to_json())}".encode())
+        if self.mixture is not None:
+            state.update(f"\n{json.dumps(astuple(self.mixture))}".encode())
         return state.hexdigest()[:16]
 
     @property
@@ -87,7 +91,7 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
     labels = _labels(head, training_rows, report_rows, declared)
     ids = {name: number for number, name in enumerate(labels)}
     reports = {part: [_with_ids(row, head, ids) for row in rows] for part, rows in report_rows.items()}
-    fresh = _fresh(training_rows, [example for part in reports.values() for example in part])
+    fresh = fresh_rows(training_rows, [example for part in reports.values() for example in part])
     if removed := len(training_rows) - len(fresh):
         notes.append(
             f"training: {removed:,} of {len(training_rows):,} rows repeat others or the dev set and are left out"
@@ -165,7 +169,7 @@ def _content(example: Example) -> tuple[str, str | None, tuple[str, ...]]:
     return example.text, example.pair, example.words
 
 
-def _fresh(training: Iterable[Row], reports: Sequence[Example]) -> list[Row]:
+def fresh_rows(training: Iterable[Row], reports: Sequence[Example]) -> list[Row]:
     """The training rows whose text neither an earlier one nor a report has; a context of a report's spans counts as
     its text."""
     seen = {_content(example) for example in reports}

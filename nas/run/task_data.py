@@ -15,10 +15,12 @@ from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data import (
     DataError,
     DataSource,
+    Mixture,
     PackedCorpus,
     Sizes,
     Splits,
     make_splits,
+    mix_sources,
     prepare_corpus,
     read_corpus,
     read_splits,
@@ -26,7 +28,7 @@ from ortnas.nas.data import (
     write_splits,
 )
 from ortnas.nas.files import digest, write_json
-from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.configuration import Configuration, Data
 from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
 
 if TYPE_CHECKING:
@@ -51,6 +53,11 @@ class TaskData:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.content.labels if isinstance(self.content, Splits) else ()
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The sources of training and their shares, where there are several."""
+        return self.content.mixture if isinstance(self.content, Splits) else None
 
     @cached_property
     def digest(self) -> str:
@@ -135,7 +142,7 @@ def prepare(
         asked = digest(asked, max_length(), (tokenizer() / "tokenizer.json").read_text(encoding="utf-8"))
     recorded = json.loads(marker.read_text()) if marker.is_file() else {}
     try:
-        inputs = {"asked": asked, "source": source_identity(data.source)}
+        inputs = {"asked": asked, "source": [source_identity(weighted.source) for weighted in data.sources]}
     except DataError:
         if recorded.get("asked") != asked:
             raise
@@ -146,7 +153,7 @@ def prepare(
         content = read_corpus(folder / "corpus") if is_corpus else read_splits(folder / "splits")
     elif is_corpus:
         content = prepare_corpus(
-            data.source,
+            data.sources[0].source,
             tokenizer(),
             folder / "corpus",
             max_length(),
@@ -157,9 +164,18 @@ def prepare(
             report=report,
         )
     else:
-        source = DataSource(data.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
-        content = make_splits(source, head, sizes, seed)
+        content = _make_splits(data, head, sizes, seed)
         write_splits(content, folder / "splits")
     if recorded != inputs:
         write_json(marker, inputs)
     return TaskData(content, tokenizer(), max_length(), seed)
+
+
+def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:
+    """Files and columns by keys are the first source's; further ones have usual ones, or name their text."""
+    first, *further = data.sources
+    own = DataSource(first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
+    if not further:
+        return make_splits(own, head, sizes, seed)
+    others = [DataSource(weighted.source, text=weighted.text) for weighted in further]
+    return mix_sources([own, *others], [weighted.weight for weighted in data.sources], head, sizes, seed)
