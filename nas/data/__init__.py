@@ -3,14 +3,16 @@
 from ortnas.nas.data.corpus import PackedCorpus, prepare_corpus, read_corpus
 from ortnas.nas.data.guess import Asked, Guess, guess_source
 from ortnas.nas.data.identity import source_identity
+from ortnas.nas.data.judged_pairs import NO_PAIRS
 from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, read_sentences
 from ortnas.nas.data.source import DataSource
 from ortnas.nas.data.splits import Sizes, Splits, make_splits
 from ortnas.nas.data.storage import read_splits, write_splits
-from ortnas.nas.data.tasks import TASKS, Task, find_task
+from ortnas.nas.data.tasks import TASKS, Task, find_task, serves
 from ortnas.nas.failures import DataError
 
 __all__ = [
+    "NO_PAIRS",
     "PYTHON_DOCSTRINGS",
     "TASKS",
     "Asked",
@@ -29,6 +31,7 @@ __all__ = [
     "read_corpus",
     "read_sentences",
     "read_splits",
+    "serves",
     "source_identity",
     "write_splits",
 ]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from ortnas.nas.architecture.heads import HEADS, Labels
+from ortnas.nas.data.judged_pairs import judged_parts
+from ortnas.nas.data.judged_parts import JudgedParts
 from ortnas.nas.data.labels import in_order, one_spelling
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
 from ortnas.nas.failures import DataError
+from ortnas.nas.judgements import Judgements, pairs_of
 from ortnas.nas.text import Example
 from ortnas.nas.wording import listed, shown
 
@@ -39,12 +42,13 @@ class Splits:
     """Disjoint parts of one task: training, calibration, search and report, and further reports by name.
 
     Class ids and tags index ``labels``, which is empty where there are none. ``notes`` are sentences about what was
-    left out.
+    left out, and what was found. ``judgements`` are of the parts that hold the texts of judged pairs, by their names.
     """
 
     parts: dict[str, list[Example]]
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    judgements: dict[str, Judgements] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -54,6 +58,8 @@ class Splits:
             state.update(f"\n{json.dumps(name)} {len(part)}".encode())
             for example in part:
                 state.update(f"\n{json.dumps(example.to_json())}".encode())
+        for name, judgements in self.judgements.items():
+            state.update(f"\n{json.dumps([name, judgements.to_json()])}".encode())
         return state.hexdigest()[:16]
 
     @property
@@ -73,12 +79,12 @@ class Splits:
         return self.parts["report"]
 
 
-def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Splits:
+def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: str | None = None) -> Splits:
     """Reads a source and cuts calibration and search out of its training data, and report too where it has no dev
     set: by label, by quantiles of the value, or by whole contexts of a span.
 
-    Texts of the dev sets and repeated texts are removed from training, so that the parts are disjoint. Raises
-    DataError.
+    Texts of the dev sets and repeated texts are removed from training, so that the parts are disjoint. ``pairs`` says
+    where embeddings have judged pairs, as in ``judged_parts``; training loses their texts too. Raises DataError.
     """
     notes: list[str] = []
     training_rows, report_rows, declared = read_source(source, head, notes)
@@ -96,6 +102,7 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
     wanted = {"calibration": sizes.calibration, "search": sizes.search}
     if not reports:
         wanted["report"] = sizes.search if sizes.report is None else sizes.report
+    judged, training = _judged(source, head, sizes, seed, pairs, training, sum(wanted.values()), notes)
     _check_enough(len(training), sum(wanted.values()), bool(reports))
     rng = np.random.default_rng(seed)
     cut = _cut_contexts if HEADS[head].reads_pairs else _cut_strata
@@ -106,7 +113,37 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
         else:
             parts[name] = _cut_strata(examples, {name: sizes.report}, rng)[name]
     _check_unanswerable(parts, notes)
-    return Splits(parts, labels, tuple(notes))
+    judgements = {}
+    for name, part in judged._asdict().items() if judged is not None else ():
+        parts[pairs_of(name)] = [Example(text) for text in part.texts]
+        judgements[pairs_of(name)] = part.judgements
+    return Splits(parts, labels, tuple(notes), judgements)
+
+
+def _judged(
+    source: DataSource,
+    head: str,
+    sizes: Sizes,
+    seed: int,
+    pairs: str | None,
+    training: list[Example],
+    reserved: int,
+    notes: list[str],
+) -> tuple[JudgedParts | None, list[Example]]:
+    """Judged pairs, if the head has a use for them, and the training texts without theirs."""
+    if not HEADS[head].judged_metrics:
+        return None, training
+    judged = judged_parts(source, pairs, sizes.search, sizes.report, seed, notes)
+    if judged is None:
+        return None, training
+    held_out = judged.held_out
+    kept = [example for example in training if example.text not in held_out]
+    if pairs is None and len(kept) < reserved + LEAST_TRAINING:
+        notes.append(f"the pairs are not used after all: {len(kept):,} texts beside theirs are too few to train on")
+        return None, training
+    if removed := len(training) - len(kept):
+        notes.append(f"training: {removed:,} of {len(training):,} texts belong to the pairs and are left out")
+    return judged, kept
 
 
 def _one_spelling(

@@ -10,10 +10,11 @@ from typing import Any
 from ortnas.nas.data.splits import Splits
 from ortnas.nas.failures import DataError
 from ortnas.nas.files import aside, write_json
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import Example
 
 SPLITS_FILE = "splits.json"
-_FORMAT = 1
+_FORMAT = 2
 _ROWS_AT_ONCE = 4096
 
 
@@ -30,6 +31,7 @@ def write_splits(splits: Splits, folder: Path) -> None:
         "counts": {name: len(part) for name, part in splits.parts.items()},
         "labels": splits.labels,
         "notes": splits.notes,
+        "judgements": {name: judgements.to_json() for name, judgements in splits.judgements.items()},
         "digest": splits.digest,
     }
     write_json(folder / SPLITS_FILE, document)
@@ -78,7 +80,8 @@ def read_splits(folder: Path) -> Splits:
         if recorded["format"] != _FORMAT:
             raise DataError(f"{folder}: the recorded splits are of another version; {remedy}")
         parts = {name: _read_part(folder / f"{name}.arrow") for name in recorded["counts"]}
-        splits = Splits(parts, tuple(recorded["labels"]), tuple(recorded["notes"]))
+        judgements = {name: Judgements.from_json(entry) for name, entry in recorded["judgements"].items()}
+        splits = Splits(parts, tuple(recorded["labels"]), tuple(recorded["notes"]), judgements)
         unchanged = splits.digest == recorded["digest"]
     except DataError:
         raise

@@ -13,6 +13,7 @@ import numpy as np
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data import (
+    NO_PAIRS,
     DataError,
     DataSource,
     PackedCorpus,
@@ -26,6 +27,7 @@ from ortnas.nas.data import (
     write_splits,
 )
 from ortnas.nas.files import digest, write_json
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
 
@@ -58,8 +60,19 @@ class TaskData:
         return self.content.digest
 
     @property
+    def judgements(self) -> dict[str, Judgements]:
+        """By the parts that hold the texts of judged pairs; none where there are no such pairs."""
+        return self.content.judgements if isinstance(self.content, Splits) else {}
+
+    @property
+    def apart(self) -> str:
+        """What is said of texts that parts have in common."""
+        shares = any(not judgements.are_scored for judgements in self.judgements.values())
+        return f"no text is in two {'parts, but documents to look among' if shares else 'parts'}"
+
+    @property
     def report_parts(self) -> list[str]:
-        """``report`` and, where a task has several dev sets, the others."""
+        """``report``, where a task has several dev sets the others, and the judged pairs that go with it."""
         if isinstance(self.content, PackedCorpus):
             return ["report"]
         return [name for name in self.content.parts if name.startswith("report")]
@@ -136,6 +149,8 @@ def prepare(
     recorded = json.loads(marker.read_text()) if marker.is_file() else {}
     try:
         inputs = {"asked": asked, "source": source_identity(data.source)}
+        if data.pairs not in (None, NO_PAIRS):
+            inputs["pairs"] = source_identity(data.pairs, "data.pairs")
     except DataError:
         if recorded.get("asked") != asked:
             raise
@@ -158,7 +173,7 @@ def prepare(
         )
     else:
         source = DataSource(data.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
-        content = make_splits(source, head, sizes, seed)
+        content = make_splits(source, head, sizes, seed, data.pairs)
         write_splits(content, folder / "splits")
     if recorded != inputs:
         write_json(marker, inputs)

@@ -63,7 +63,7 @@ def score_after_training(
         inputs = digest(run_models.supernet.digest, subnet.key, *training_identity(configuration, run_models, settings))
         _train(configuration, console, run_folder, texts, run_models, subnet, folder, inputs, settings)
         exporter = Exporter(read_supernet(folder), run_models.recipe, run_models.calibration)
-        part = run_models.part("search")
+        part = run_models.part("search", texts.search_metric)
         outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
         return METRICS[texts.search_metric](outputs, part)
     finally:
@@ -101,7 +101,7 @@ def _train(
     objective = Objective(_losses(configuration, run_models), network.dimensions)
     states = StateFiles(run_folder.training, "subnet", inputs)
     part = texts.part("search")
-    probe = held_out_probe(network, part, texts.metric, training.probe_texts, {"subnet": subnet})
+    probe = held_out_probe(network, part, texts.text_metric, training.probe_texts, {"subnet": subnet})
     course_batches = make_batches(configuration, data, accelerator, settings.steps, settings.learning_rate)
     with course(
         configuration,
