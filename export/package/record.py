@@ -130,10 +130,10 @@ class Facts:
     """What is known of a packaged model beside its network.
 
     ``report`` are the scores on the ``report_size`` texts that nothing was chosen on, by metric, and on judged pairs
-    where ``judged`` says what those are. ``budget`` is as it
-    was asked for (``2x``), ``budget_ms`` what it came to; ``search_score`` the winner's while it was searched.
-    ``null_threshold``: by how much the score of no answer has to exceed the best answer's, None where there always is
-    one. ``provenance`` is the supernet's. ``activation`` is what a cross-encoder's library makes of its logit.
+    where ``judged`` says what those are. ``budget`` is as it was asked for (``2x``), ``budget_ms`` what it came to;
+    ``search_score`` the winner's while it was searched. ``null_threshold``: by how much the score of no answer has to
+    exceed the best answer's, None where there always is one. ``provenance`` is the supernet's. ``activation`` is what a
+    cross-encoder's library makes of its logit.
     """
 
     precision: str
