@@ -108,7 +108,8 @@ def _introduction(name: str, head: str, facts: Facts) -> str:
     ]
     if data:
         task = f" (task {code(data.task)})" if data.task else ""
-        lines.append(f"Training data: {code(_short(data.source))}{task}, {data.texts} texts or sequences.\n")
+        sources = ", ".join(code(_short(source)) for source in (data.source, *data.further))
+        lines.append(f"Training data: {sources}{task}, {data.texts} texts or sequences.\n")
     return "\n".join(lines)
 
 

@@ -109,11 +109,13 @@ class Coverage:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Where the supernet's texts came from; ``task`` is None where they belong to none."""
+    """Where the supernet's texts came from; ``task`` is None where they belong to none. ``further``: the other sources
+    of several."""
 
     source: str
     task: str | None
     texts: int
+    further: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data.beir import read_beir
+from ortnas.nas.data.docstrings import PYTHON_DOCSTRINGS, docstring_pairs
 from ortnas.nas.data.judged_parts import DOCUMENTS_PER_QUERY, LEAST_JUDGED, JudgedParts, cut_pairs, scored_parts
+from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import (
     TextPair,
     TextPairs,
@@ -24,15 +29,22 @@ _SHARE = 16
 
 
 def judged_parts(
-    source: DataSource, pairs: str | None, search_size: int, report_size: int | None, seed: int, notes: list[str]
+    sources: Sequence[DataSource],
+    head: str,
+    pairs: str | None,
+    search_size: int,
+    report_size: int | None,
+    seed: int,
+    notes: list[str],
 ) -> JudgedParts | None:
-    """The pairs cut into parts of so many; None where there are none, with a note where that needs one.
+    """The pairs cut into parts of so many; None where there are none, or the head has no use for them.
 
-    ``pairs`` names a file or a folder; ``none`` wants none, and None those that task or texts bring. ``report_size``
+    ``pairs`` names a file or a folder; ``none`` wants none, and None those of the first source's task, or those of the
+    first source that brings some. ``report_size``
     None stands for a task's whole dev set, else for as many as for the search. Raises DataError for pairs of a task,
     or that are named, which cannot be used.
     """
-    if pairs == NO_PAIRS:
+    if pairs == NO_PAIRS or not HEADS[head].judged_metrics:
         return None
     most_reported = search_size if report_size is None else report_size
     if pairs is not None:
@@ -42,11 +54,12 @@ def judged_parts(
         parts = cut_pairs(named, search_size, most_reported, seed)
         notes.append(f"pairs of {named.origin}: {parts.sentence}")
         return parts
-    if source.task is not None and find_task(source.task).judges_embeddings:
-        parts = scored_parts(*_task_pairs(source), search_size, report_size, seed)
-        notes.append(f"pairs of {source.task}: {parts.sentence}")
+    task = sources[0].task
+    if task is not None and find_task(task).judges_embeddings:
+        parts = scored_parts(*_task_pairs(sources[0]), search_size, report_size, seed)
+        notes.append(f"pairs of {task}: {parts.sentence}")
         return parts
-    found = find_pairs(source)
+    found = next(filter(None, map(find_pairs, sources)), None)
     if found is None:
         return None
     most = len(found.pairs) // _SHARE
@@ -70,6 +83,10 @@ def _task_pairs(source: DataSource) -> tuple[TextPairs, TextPairs]:
 
 def find_pairs(source: DataSource) -> TextPairs | None:
     """What a source without labels holds of pairs: docstrings, and tables with columns for both texts."""
+    if source.source in PYTHON_TEXTS:
+        is_narrow = source.source == PYTHON_DOCSTRINGS
+        pairs = docstring_pairs(Path(sysconfig.get_path("stdlib")) if is_narrow else None)
+        return plain_pairs("docstrings, a summary and what follows it", (TextPair(*pair) for pair in pairs), [])
     table = table_of_pairs(source)
     columns = None if table is None else own_pair_columns(table)
     if table is None or columns is None:

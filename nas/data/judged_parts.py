@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ortnas.nas.data.pairs import TextPair, TextPairs
+from ortnas.nas.data.prose import SENTENCE_END
 from ortnas.nas.failures import DataError
 from ortnas.nas.judgements import Judgements
 
@@ -17,7 +17,6 @@ T = TypeVar("T")
 LEAST_JUDGED = 20
 # Documents for each query of the larger part: with so many, the first one is not right by chance.
 DOCUMENTS_PER_QUERY = 4
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 class JudgedPart(NamedTuple):
@@ -43,7 +42,7 @@ class JudgedParts(NamedTuple):
         """Their texts, and the sentences of those that were judged: none of them is to be trained on."""
         texts = {text for part in self for text in part.texts}
         judged = {part.texts[row] for part in self for row in (*part.judgements.first, *part.judgements.second)}
-        return texts.union(*(_SENTENCE_END.split(text) for text in judged))
+        return texts.union(*(SENTENCE_END.split(text) for text in judged))
 
 
 def cut_pairs(pairs: TextPairs, search_size: int, report_size: int, seed: int) -> JudgedParts:

@@ -13,9 +13,10 @@ from ortnas.nas.data.columns import check_header, choose_columns
 from ortnas.nas.data.conll import open_conll
 from ortnas.nas.data.hub import HUB_PREFIX, open_hub
 from ortnas.nas.data.lines import check_regular, kind_of
+from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import own_pair_columns
 from ortnas.nas.data.rows import Columns, Row, table_rows
-from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, open_sentences
+from ortnas.nas.data.sentences import open_sentences
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
 from ortnas.nas.data.tasks import Task, find_task
 from ortnas.nas.failures import DataError
@@ -40,8 +41,8 @@ _SPAN_VERSIONS = ("v1.1", "v2.0")
 class DataSource:
     """Where a task's data is.
 
-    ``source`` is a folder, a file with a sentence a line, ``python-docstrings``, or ``hub:NAME`` or
-    ``hub:NAME/CONFIG``; for the hub the files are names of splits. Files and columns that are None are those of the
+    ``source`` is a folder, a file with a sentence a line, ``python-docstrings``, ``python-packages``, or ``hub:NAME``
+    or ``hub:NAME/CONFIG``; for the hub the files are names of splits. Files and columns that are None are those of the
     task, or those with usual names.
     """
 
@@ -79,10 +80,10 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
     task = None if source.task is None else find_task(source.task)
     if task is not None and has_labels and head != task.head:
         raise DataError(f"task {task.name} is for the head {task.head}, not {head}")
-    if source.source == PYTHON_DOCSTRINGS:
+    if source.source in PYTHON_TEXTS:
         if has_labels:
-            raise DataError(f"{PYTHON_DOCSTRINGS} has no labels, and the head {head} needs them")
-        return SourceRows([Row(Example(sentence)) for sentence in docstring_sentences()], {})
+            raise DataError(f"{source.source} has no labels, and the head {head} needs them")
+        return SourceRows([Row(Example(sentence)) for sentence in PYTHON_TEXTS[source.source]()], {})
     hub = source.source.startswith(HUB_PREFIX)
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
     if not has_labels:
@@ -129,7 +130,7 @@ def _stacked(table: Table, columns: Columns) -> Table:
 
 def table_of_pairs(source: DataSource) -> Table | None:
     """The table that embeddings are trained on, read anew, where its texts are pairs; None for other sources."""
-    if source.source == PYTHON_DOCSTRINGS or (source.text, source.pair) != (None, None):
+    if source.source in PYTHON_TEXTS or (source.text, source.pair) != (None, None):
         return None
     if source.source.startswith(HUB_PREFIX):
         table = _hub_tables(source, "embedding").training

@@ -16,6 +16,7 @@ from ortnas.nas.data.tasks import find_task, serves
 from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import LearningRate, Section, Sizes, Texts
 from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS
+from ortnas.nas.run.source_keys import Source, WeightedSource
 from ortnas.nas.run.target_keys import TargetHost
 from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
@@ -36,7 +37,9 @@ class ConfigurationError(OrtnasError):
 
 
 class Data(Section):
-    """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
+    """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``,
+    ``python-packages``, or ``hub:NAME``; of texts without labels also a list of them, with weights. The first one's
+    report part is ``report``, and the keys below are about it.
 
     ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric. ``pairs`` is a file or
     folder of pairs of texts that embeddings are judged by; ``none`` looks for none in the source. ``label_names`` says
@@ -44,7 +47,7 @@ class Data(Section):
     default that of a sentence-transformers checkpoint, else 128.
     """
 
-    source: str
+    source: Source
     task: str | None = None
     train_file: str | None = None
     report_file: str | None = None
@@ -63,6 +66,10 @@ class Data(Section):
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         return None if name is None else find_task(name).name
+
+    @property
+    def sources(self) -> tuple[WeightedSource, ...]:
+        return (WeightedSource(source=self.source),) if isinstance(self.source, str) else self.source
 
 
 class Space(Section):
@@ -295,6 +302,13 @@ class Configuration(Section):
         if head not in HEADS or not serves(named, head):
             raise ValueError(f"head {shown(head)} does not fit task {shown(task)}, whose head is {named.head!r}")
         return document | {"head": head}
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Configuration:
+        if len(self.data.sources) > 1 and HEADS[self.head].labels != "none":
+            of_one = "reads one corpus" if HEADS[self.head].fills_masks else "has labels, which are one source's"
+            raise ValueError(f"data.source: head {self.head!r} {of_one}; name one source in place of the list")
+        return self
 
     @model_validator(mode="after")
     def _losses_and_metric_fit(self) -> Configuration:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from ortnas.nas.data import (
     NO_PAIRS,
     DataError,
     DataSource,
+    Mixture,
     PackedCorpus,
     Sizes,
     Splits,
     make_splits,
+    mix_sources,
     prepare_corpus,
     read_corpus,
     read_splits,
@@ -28,7 +30,7 @@ from ortnas.nas.data import (
 )
 from ortnas.nas.files import digest, write_json
 from ortnas.nas.judgements import Judgements
-from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.configuration import Configuration, Data
 from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ class TaskData:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.content.labels if isinstance(self.content, Splits) else ()
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The sources of training and their shares, where there are several."""
+        return self.content.mixture if isinstance(self.content, Splits) else None
 
     @cached_property
     def digest(self) -> str:
@@ -148,7 +155,7 @@ def prepare(
         asked = digest(asked, max_length(), (tokenizer() / "tokenizer.json").read_text(encoding="utf-8"))
     recorded = json.loads(marker.read_text()) if marker.is_file() else {}
     try:
-        inputs = {"asked": asked, "source": source_identity(data.source)}
+        inputs: dict[str, Any] = {"asked": asked, "source": [source_identity(own.source) for own in data.sources]}
         if data.pairs not in (None, NO_PAIRS):
             inputs["pairs"] = source_identity(data.pairs, "data.pairs")
     except DataError:
@@ -161,7 +168,7 @@ def prepare(
         content = read_corpus(folder / "corpus") if is_corpus else read_splits(folder / "splits")
     elif is_corpus:
         content = prepare_corpus(
-            data.source,
+            data.sources[0].source,
             tokenizer(),
             folder / "corpus",
             max_length(),
@@ -172,9 +179,29 @@ def prepare(
             report=report,
         )
     else:
-        source = DataSource(data.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
-        content = make_splits(source, head, sizes, seed, data.pairs)
+        content = _make_splits(data, head, sizes, seed)
         write_splits(content, folder / "splits")
     if recorded != inputs:
         write_json(marker, inputs)
     return TaskData(content, tokenizer(), max_length(), seed)
+
+
+def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:
+    """Files and columns by keys are the first source's; further ones have usual ones, or name their text."""
+    first, *further = data.sources
+    own = DataSource(first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
+    others = [DataSource(weighted.source, text=weighted.text) for weighted in further]
+    weights = [weighted.weight for weighted in data.sources]
+
+    def splits(pairs: str | None) -> Splits:
+        if not further:
+            return make_splits(own, head, sizes, seed, pairs)
+        return mix_sources([own, *others], weights, head, sizes, seed, pairs)
+
+    try:
+        return splits(data.pairs)
+    except DataError as error:
+        if data.pairs is not None or not HEADS[head].judged_metrics:
+            raise
+        without = splits(NO_PAIRS)  # pairs that nobody named are no reason to refuse texts
+        return replace(without, notes=(*without.notes, f"there are no judged pairs, since {error}"))

@@ -21,6 +21,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
+from ortnas.nas.stages.narrow_texts import kept_by_source
 from ortnas.search.comparison import ComparisonRow
 from ortnas.search.intervals import score_intervals
 
@@ -195,6 +196,10 @@ def show(
             for row in rows
         ],
     )
+    if run_models.data.mixture is not None:
+        subnets = [row for row in rows if row.subnet != run_models.teacher.dimensions.full_subnet]
+        for sentence in kept_by_source(subnets, run_models.data.mixture):
+            console.say(sentence)
 
 
 # What is shipped is timed longer than what a predictor is fitted to.

@@ -112,7 +112,8 @@ def package(
     Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
     entry, row, model = compared.entry, compared.row, compared.model
-    source = configuration.data
+    source, *further = (weighted.source for weighted in configuration.data.sources)
+    task = configuration.data.task
     write_package(
         run_folder.packages / name,
         PackageContent(
@@ -140,7 +141,7 @@ def package(
                 intervals=row.intervals,
                 drift=_drift(entry, model),
                 coverage=coverage(configuration, run_models, model, entry.precision),
-                data=TrainingData(source.source, source.task, run_models.data.counts["training"]),
+                data=TrainingData(source, task, run_models.data.counts["training"], further),
                 origin=read_origin(texts.checkpoint),
             ),
         ),
