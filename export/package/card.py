@@ -139,7 +139,8 @@ def _figures(subnet: Subnet, facts: Facts) -> str:
 def _scores(facts: Facts) -> str:
     if not facts.report:
         return ""
-    rows = [(f"report part ({facts.report_size} texts, not used for any choice)", "score"), ("---", "---")]
+    judged = "" if facts.judged is None else f" and {escaped(facts.judged)}"
+    rows = [(f"report part ({facts.report_size} texts{judged}, not used for any choice)", "score"), ("---", "---")]
     for name, value in facts.report.items():
         interval = facts.intervals[name].score if name in facts.intervals else None
         bounds = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""

@@ -16,11 +16,11 @@ from ortnas.nas.files import digest
 _LARGEST_READ_BYTES = 64_000_000
 
 
-def source_identity(source: str) -> str:
+def source_identity(source: str, key: str = "data.source") -> str:
     """The name of a dataset of the hub; of files a digest of their names, and of their contents but for large ones; of
     installed packages a digest of their versions.
 
-    Raises DataError where the source is missing.
+    Raises DataError where the source, which ``key`` names, is missing.
     """
     if source == PYTHON_DOCSTRINGS:
         return source
@@ -33,7 +33,7 @@ def source_identity(source: str) -> str:
     else:
         folder = Path(source).expanduser()
     if not folder.exists():
-        raise DataError(f"data.source = {source!r}: no such file or folder")
+        raise DataError(f"{key} = {source!r}: no such file or folder")
     if not folder.is_dir():
         check_regular(folder)
         return digest([str(folder), _content(folder)])

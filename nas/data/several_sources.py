@@ -10,9 +10,10 @@ from pathlib import PurePath
 import numpy as np
 
 from ortnas.nas.data.hub import HUB_PREFIX
+from ortnas.nas.data.judged_pairs import judged_parts
 from ortnas.nas.data.mixture import Mixture, apportion, interleave
 from ortnas.nas.data.source import DataSource, SourceRows, read_source
-from ortnas.nas.data.splits import LEAST_TRAINING, Sizes, Splits, fresh_rows
+from ortnas.nas.data.splits import LEAST_TRAINING, Sizes, Splits, add_judged, fresh_rows
 from ortnas.nas.failures import DataError
 from ortnas.nas.text import Example
 from ortnas.nas.wording import shown
@@ -20,15 +21,25 @@ from ortnas.nas.wording import shown
 _LONGEST_PART = 40
 
 
-def mix_sources(sources: Sequence[DataSource], weights: Sequence[float], head: str, sizes: Sizes, seed: int) -> Splits:
+def mix_sources(
+    sources: Sequence[DataSource],
+    weights: Sequence[float],
+    head: str,
+    sizes: Sizes,
+    seed: int,
+    pairs: str | None = None,
+) -> Splits:
     """Reads the sources and cuts calibration and search out of them by their shares. ``report`` is the first source's;
     every further one has a report part of its own, ``report_NAME``.
 
-    A text of several sources is the first one's. Raises DataError, also where a source has too few texts.
+    A text of several sources is the first one's; those of judged pairs (``pairs`` as in ``judged_parts``) are none's.
+    Raises DataError, also where a source has too few texts.
     """
     notes: list[str] = []
     names = _names(sources)
     read = [read_source(source, head, notes) for source in sources]
+    judged = judged_parts(sources, head, pairs, sizes.search, sizes.report, seed, notes)
+    held_out = [Example(text) for text in judged.held_out] if judged is not None else []
     rng = np.random.default_rng(seed)
     report_size = sizes.search if sizes.report is None else sizes.report
     calibration, search = apportion(sizes.calibration, weights), apportion(sizes.search, weights)
@@ -37,7 +48,7 @@ def mix_sources(sources: Sequence[DataSource], weights: Sequence[float], head: s
         chosen = rng.permutation(len(rows))[: sizes.report]
         parts[part] = [rows[place].example for place in chosen]
     left, report_parts = [], []
-    for number, own in enumerate(_distinct_texts(read, names, notes)):
+    for number, own in enumerate(_distinct_texts(read, names, held_out, notes)):
         wanted = {"calibration": calibration[number], "search": search[number]}
         report_parts.append(_report_part(names[number], parts) if number else "report")
         if number or not read[0].reports:
@@ -53,7 +64,8 @@ def mix_sources(sources: Sequence[DataSource], weights: Sequence[float], head: s
     for part in ("calibration", "search"):
         parts[part] = [parts[part][place] for place in rng.permutation(len(parts[part]))]
     mixture = Mixture(names, tuple(weights), tuple(report_parts), tuple(origins))
-    return Splits(parts, notes=tuple(notes), mixture=mixture)
+    judgements = add_judged(parts, judged)
+    return Splits(parts, notes=tuple(notes), mixture=mixture, judgements=judgements)
 
 
 def _names(sources: Sequence[DataSource]) -> tuple[str, ...]:
@@ -75,16 +87,19 @@ def _report_part(name: str, taken: Container[str]) -> str:
     return part
 
 
-def _distinct_texts(read: Sequence[SourceRows], names: Sequence[str], notes: list[str]) -> list[list[Example]]:
-    """Of every source the texts that neither it had before, nor an earlier one, nor a dev set."""
-    earlier = [row.example for rows in read[0].reports.values() for row in rows]
+def _distinct_texts(
+    read: Sequence[SourceRows], names: Sequence[str], held_out: Sequence[Example], notes: list[str]
+) -> list[list[Example]]:
+    """Of every source the texts that neither it had before, nor an earlier one, nor a dev set, nor judged pairs."""
+    earlier = [*(row.example for rows in read[0].reports.values() for row in rows), *held_out]
+    others = ", the dev set or judged pairs" if held_out else " or the dev set"
     texts = []
     for name, source in zip(names, read, strict=True):
         own = [row.example for row in fresh_rows(source.training, earlier)]
         if removed := len(source.training) - len(own):
             notes.append(
-                f"{name}: {removed:,} of {len(source.training):,} rows repeat others, an earlier source or the dev "
-                f"set and are left out"
+                f"{name}: {removed:,} of {len(source.training):,} rows repeat others, an earlier source{others} and "
+                f"are left out"
             )
         earlier += own
         texts.append(own)

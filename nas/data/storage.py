@@ -14,12 +14,13 @@ from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.data.splits import Splits
 from ortnas.nas.failures import DataError
 from ortnas.nas.files import aside, write_json
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import Example
 
 SPLITS_FILE = "splits.json"
 # The number of its source for each training row, where there are several sources.
 ORIGINS_FILE = "origins.npy"
-_FORMAT = 1
+_FORMAT = 2
 _ROWS_AT_ONCE = 4096
 
 
@@ -36,6 +37,7 @@ def write_splits(splits: Splits, folder: Path) -> None:
         "counts": {name: len(part) for name, part in splits.parts.items()},
         "labels": splits.labels,
         "notes": splits.notes,
+        "judgements": {name: judgements.to_json() for name, judgements in splits.judgements.items()},
         "digest": splits.digest,
     }
     if splits.mixture is not None:
@@ -98,7 +100,8 @@ def read_splits(folder: Path) -> Splits:
             raise DataError(f"{folder}: the recorded splits are of another version; {remedy}")
         parts = {name: _read_part(folder / f"{name}.arrow") for name in recorded["counts"]}
         mixture = _read_mixture(folder, recorded["mixture"]) if "mixture" in recorded else None
-        splits = Splits(parts, tuple(recorded["labels"]), tuple(recorded["notes"]), mixture)
+        judgements = {name: Judgements.from_json(entry) for name, entry in recorded["judgements"].items()}
+        splits = Splits(parts, tuple(recorded["labels"]), tuple(recorded["notes"]), mixture, judgements)
         unchanged = splits.digest == recorded["digest"]
     except DataError:
         raise

@@ -62,7 +62,7 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
             )
         )
     columns = ("part", "rows", "median tokens", "longest", f"at {longest} or cut", "labels")
-    console.table("Parts (no text is in two of them)", columns, rows)
+    console.table(f"Parts ({content.apart})", columns, rows)
     sources = _show_sources(console, content.mixture)
     if isinstance(content.content, PackedCorpus):
         console.say("rows are packed sequences of the corpus")

@@ -72,11 +72,13 @@ def test_kinds_of_sources_mix_and_names_tell_them_apart(tmp_path: Path) -> None:
     (tmp_path / "a" / "texts.tsv").write_text(f"id\treview\n{rows}")
     table = DataSource(str(tmp_path / "a" / "texts.tsv"), text="review")
     own = write_texts(tmp_path / "texts.tsv.txt", "own", 200)
-    splits = mix_sources([own, table, DataSource("python-docstrings")], [1, 1, 1], "embedding", SIZES, seed=0)
+    splits = mix_sources(
+        [own, table, DataSource("python-docstrings")], [1, 1, 1], "embedding", SIZES, seed=0, pairs="none"
+    )
     assert list(splits.parts)[3:] == ["report", "report_texts", "report_python_docstrings"]
     (tmp_path / "texts.tsv").write_text("text\n" + "".join(f"another {row}\n" for row in range(200)))
     twins = [table, DataSource(str(tmp_path / "texts.tsv")), own]
-    splits = mix_sources(twins, [1, 1, 1], "embedding", SIZES, seed=0)
+    splits = mix_sources(twins, [1, 1, 1], "embedding", SIZES, seed=0, pairs="none")
     assert splits.mixture is not None
     assert splits.mixture.names == tuple(source.source for source in twins)
     assert splits.mixture.report_parts == ("report", "report_texts", "report_texts_2")
