@@ -11,7 +11,6 @@ from typing import Any
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
-from ortnas.export.package.record import PackageError
 from ortnas.export.package.upload import check_login, push
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
@@ -29,10 +28,11 @@ from ortnas.nas.stages.fit import checked_predictor, usable_timings
 from ortnas.nas.stages.further_training import refined_folder
 from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_name
 from ortnas.nas.stages.scoring import make_scorer
+from ortnas.nas.stages.winners import Winner, finished_search, finished_searches, winner_of
 from ortnas.predictors.fitting import PredictorError
 from ortnas.search.budget import Budget
 from ortnas.search.comparison import Comparison
-from ortnas.search.result import SearchResult, SearchResultError, read_result
+from ortnas.search.result import SearchResult
 from ortnas.search.scoring import part_digest
 
 
@@ -50,10 +50,12 @@ def export(
         "Winners are exported once more, timed in turn with the full model, and scored on texts that nothing was "
         "chosen on.",
     )
-    winners = _winners(configuration, console, run_folder, texts, run_target, run_models)
+    results = finished_searches(configuration, console, run_folder, texts, run_target, run_models)
+    winners = [winner_of(run_folder, run_models, result) for result in results]
     parts = [part_digest(run_models.part(name)) for name in run_models.data.report_parts]
-    inputs = digest([result.inputs for result in winners], parts, run_models.target.hash)
-    packages = [run_folder.packages / package_name(configuration, result.budget) for result in winners]
+    made_of = [[winner.result.inputs, winner.subnet.key, winner.exporter.supernet.digest] for winner in winners]
+    inputs = digest(made_of, parts, run_models.target.hash)
+    packages = [run_folder.packages / package_name(configuration, winner.result.budget) for winner in winners]
     return conclude(
         configuration,
         console,
@@ -68,41 +70,6 @@ def export(
     )
 
 
-def _winners(
-    configuration: Configuration,
-    console: Console,
-    run_folder: RunFolder,
-    texts: Texts,
-    run_target: RunTarget,
-    run_models: Models,
-) -> list[SearchResult]:
-    """By the budgets' order. Raises PackageError where there is none."""
-    context = make_scorer(configuration, console, run_folder, texts, run_target, run_models).context
-    results = [finished_search(run_folder, budget, context) for budget in configuration.search.budgets]
-    winners = [result for result in results if result is not None]
-    if not winners:
-        raise PackageError(f"{run_folder.path}: no search has a winner yet; run `ortnas search`")
-    return winners
-
-
-def finished_search(run_folder: RunFolder, budget: Budget, context: str) -> SearchResult | None:
-    """What a search with a winner ended with; None where there is none.
-
-    ``context`` is that of the run's scorer. Raises PackageError where the search scored something else.
-    """
-    try:
-        result = read_result(run_folder.search(budget.name))
-    except SearchResultError:
-        return None
-    if result is None:
-        return None
-    if result.scored_with != context:
-        raise PackageError(
-            f"the search for {budget.name} was made with another supernet, part or recipe; run `ortnas search` again"
-        )
-    return result if result.winner is not None else None
-
-
 def _compare_winners(
     configuration: Configuration,
     console: Console,
@@ -110,24 +77,24 @@ def _compare_winners(
     texts: Texts,
     run_target: RunTarget,
     run_models: Models,
-    winners: Sequence[SearchResult],
+    winners: Sequence[Winner],
 ) -> Comparison:
     """Full model at both precisions and every winner, compared; winners packaged."""
     precision = configuration.precision
-    pairs = [(result, result.winner) for result in winners if result.winner is not None]
     entries = [
         Entry(
-            f"winner {result.budget.name}, {precision.upper()}",
-            run_models.exporter,
+            f"winner {winner.result.budget.name}, {precision.upper()}",
+            winner.exporter,
             winner.subnet,
             precision,
-            winner.candidate.latency_ms,
+            winner.predicted_ms,
         )
-        for result, winner in pairs
+        for winner in winners
     ]
     _, _, reference = usable_timings(run_folder, run_models)
     compared = compare(configuration, console, texts, run_target, run_models, entries, reference)
-    for (result, winner), made in zip(pairs, compared[-len(pairs) :], strict=True):
+    for winner, made in zip(winners, compared[-len(winners) :], strict=True):
+        result = winner.result
         facts = SearchFacts(result.budget.name, result.budget_ms, winner.score)
         package(
             configuration,

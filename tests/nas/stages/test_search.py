@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from ortnas.export.build import Exporter
 from ortnas.export.size import subnet_bytes
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import comparison
-from ortnas.nas.stages.commands import bench, export, fit_predictor, list_within_budget, search
+from ortnas.nas.stages.commands import export, list_within_budget, search
 from ortnas.nas.stages.fit import folder_of
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.search import SearchError
@@ -27,25 +26,6 @@ from ortnas.search.resolution import ScoreResolution
 from tests.nas.stages.small_runs import open_run
 
 pytestmark = pytest.mark.slow
-
-SMALL = {"budgets": ["1.1x"], "candidates": 8, "finalists": 2, "population": 4}
-
-
-@pytest.fixture(scope="module")
-def fitted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the trained run with a predictor."""
-    folder = tmp_path_factory.mktemp("search")
-    shutil.copytree(trained, folder, dirs_exist_ok=True)
-    document = yaml.safe_load((folder / "run.yaml").read_text())
-    document |= {"folder": str(folder / "run"), "checkpoint": str(trained / "bert"), "search": SMALL}
-    (folder / "run.yaml").write_text(yaml.safe_dump(document))
-    for path in (folder / "run").glob("bench.sqlite*"):
-        path.unlink()
-    run = open_run(folder, bench={"subnets": 24})
-    bench(run)
-    fit_predictor(run)
-    run.close()
-    return folder
 
 
 @pytest.fixture
