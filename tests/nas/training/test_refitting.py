@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Layer, Subnet
-from ortnas.nas.training.refitting import record_signals, refit
+from ortnas.nas.text import EncodedExamples
+from ortnas.nas.training.refitting import record_signals, refit, texts_to_fit
 from ortnas.nas.training.supernet import Supernet
 from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
@@ -115,3 +117,17 @@ def test_padding_does_not_count() -> None:
     ours, theirs = (refit(network, record_signals(network, each), subnet).tensors for each in (batches, padded))
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], atol=1e-3, rtol=1e-3)
+
+
+def test_texts_are_taken_until_there_are_enough_tokens() -> None:
+    lengths = np.random.default_rng(0).integers(5, 40, 3000)
+    ids = [[2] * length for length in lengths.tolist()]
+    examples = EncodedExamples(ids, [[0] * len(row) for row in ids], [0] * len(ids))
+    batches = texts_to_fit(examples, 0)
+    assert 16_384 <= sum(int(batch["attention_mask"].sum()) for batch in batches) < 16_384 + 40
+    assert all("labels" not in batch for batch in batches)
+    first, again, other = (texts_to_fit(examples, seed)[0]["input_ids"] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    few = EncodedExamples(ids[:3], [[0] * len(row) for row in ids[:3]], [0] * 3)
+    assert sum(int(batch["attention_mask"].sum()) for batch in texts_to_fit(few, 0)) == lengths[:3].sum()
