@@ -91,8 +91,7 @@ space:
   # uniform: [num_heads, ffn_size]
 
 training:
-  steps: 2000
-  learning_rate: 0.0005
+  minutes: 60   # of all stages together; a plan is shown first
 
 target:   # how the package will be run
   threads: 1

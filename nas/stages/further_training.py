@@ -137,7 +137,7 @@ def train_alone(
 ) -> None:
     """Trains one subnet by the run's losses and teacher, from the weights of the supernet folder ``start``.
 
-    A slice of the run's supernet is fitted to the teacher first, which is worth hundreds of steps.
+    A slice of the run's supernet is fitted to the teacher first, which is worth a hundred steps or more.
     ``folder``, which may be the same, becomes a supernet folder whose slice the subnet is. ``inputs`` names all that
     this depends on. Raises TrainingError.
     """
