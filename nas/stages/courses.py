@@ -140,9 +140,10 @@ def mean_step_seconds(
     accelerator: Accelerator,
     batch_size: int,
     train: Callable[[Course], None],
+    kept_signals: KeptSignals | None = None,
 ) -> float:
-    """How long a step of ``train`` takes, from a few that nothing is kept of; the first one, in which memory is
-    reserved, is left out."""
+    """How long a step of ``train`` takes, from a few that leave no state; the first one, in which memory is reserved,
+    is left out."""
     from ortnas.nas.training.engine import StateFiles
     from ortnas.nas.training.steps import Course
 
@@ -150,7 +151,9 @@ def mean_step_seconds(
     batches = make_batches(configuration, data, accelerator, MEASURED_STEPS, batch_size, _MEASURED_RATE)
     with tempfile.TemporaryDirectory() as folder:
         states = StateFiles(Path(folder), "measured", "")
-        train(Course(accelerator, batches, states, lambda _step, _losses: times.append(time.perf_counter())))
+        train(
+            Course(accelerator, batches, states, lambda _step, _losses: times.append(time.perf_counter()), kept_signals)
+        )
     return (times[-1] - times[0]) / (len(times) - 1)
 
 
