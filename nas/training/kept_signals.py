@@ -53,9 +53,14 @@ class KeptSignals:
         self._files = {name: _SignalFile(own / name, examples.lengths, *shape) for name, shape in tables.items()}
         self._marks = own / f"seen-{rank}.npy"
         self.seen = np.zeros(len(examples), bool)
-        if all(file.was_whole for file in self._files.values()):
-            for path in own.glob("seen-*.npy"):
+        for path in own.glob("seen-*.npy"):
+            if all(file.is_whole for file in self._files.values()):
                 self.seen |= _read_marks(path, len(examples))
+            else:
+                path.unlink(missing_ok=True)
+        # Only now, so that no process takes up marks of what was lost.
+        for file in self._files.values():
+            file.make_whole()
         self._bytes: npt.NDArray[np.int64] = np.sum([file.row_bytes for file in self._files.values()], axis=0)
         self.limit_bytes = limit_bytes
         free = _SHARE_OF_DISK * shutil.disk_usage(own).free
@@ -91,7 +96,7 @@ class KeptSignals:
 
     def _keep(self, places: Sequence[tuple[int, int]], arrays: dict[str, npt.NDArray[Any]]) -> None:
         for place, row in places:
-            if self._bytes[row] <= self._room:
+            if not self.seen[row] and self._bytes[row] <= self._room:
                 for name, file in self._files.items():
                     file.write(row, arrays[name][place])
                 self._room -= int(self._bytes[row])
@@ -116,13 +121,16 @@ class _SignalFile:
         self._vectors = lengths if is_of_tokens else np.ones_like(lengths)
         self.row_bytes = self._vectors * width * self._dtype.itemsize
         self._starts = np.cumsum(self.row_bytes) - self.row_bytes
-        size_bytes = int(self.row_bytes.sum())
         path.touch()
-        self.was_whole = path.stat().st_size == size_bytes
         # Without a buffer, so that processes see what others have written.
         self._file = FileIO(path, "r+")
-        if not self.was_whole:
-            self._file.truncate(size_bytes)
+
+    @property
+    def is_whole(self) -> bool:
+        return os.fstat(self._file.fileno()).st_size == self.row_bytes.sum()
+
+    def make_whole(self) -> None:
+        self._file.truncate(int(self.row_bytes.sum()))
 
     def empty(self, batch: int, sequence: int) -> npt.NDArray[Any]:
         """[batch, width] or [batch, sequence, width], zeros."""
