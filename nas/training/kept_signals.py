@@ -127,7 +127,7 @@ class _SignalFile:
 
     @property
     def is_whole(self) -> bool:
-        return os.fstat(self._file.fileno()).st_size == self.row_bytes.sum()
+        return os.fstat(self._file.fileno()).st_size == int(self.row_bytes.sum())
 
     def make_whole(self) -> None:
         self._file.truncate(int(self.row_bytes.sum()))
