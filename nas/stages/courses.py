@@ -80,14 +80,16 @@ def keep_signals(
     if not limit_gb or not can_be_kept(objective):
         return None
     examples = data.encoded("training")
-    if (size_gb := signal_bytes(objective, examples) / 1e9) > limit_gb:
+    inputs = digest(recorded(run_folder.teacher, "teacher"), data.digest, data.max_length)
+    limit_bytes = int(limit_gb * 1e9) // accelerator.num_processes
+    kept = KeptSignals(run_folder.signals, inputs, objective, examples, limit_bytes, accelerator.process_index)
+    size_gb = signal_bytes(objective, examples) / 1e9
+    if size_gb > limit_gb and not kept.kept_bytes:
         console.say(
             f"the teacher's signals of {len(examples)} texts take {size_gb:.1f} GB: {limit_gb:g} GB are kept "
             f"(training.signals_gb), the others are computed at every step"
         )
-    limit_bytes = int(limit_gb * 1e9) // accelerator.num_processes
-    inputs = digest(recorded(run_folder.teacher, "teacher"), data.digest, data.max_length)
-    return KeptSignals(run_folder.signals, inputs, objective, examples, limit_bytes, accelerator.process_index)
+    return kept
 
 
 @contextmanager
