@@ -102,7 +102,9 @@ def test_packages_tell_the_scores_of_pairs_beside_those_of_texts(judged: Path, t
     run.close()
 
 
-def test_a_metric_that_the_pairs_do_not_serve_is_refused(judged: Path) -> None:
+def test_a_metric_that_the_pairs_do_not_serve_is_refused(judged: Path, tmp_path: Path) -> None:
+    document = yaml.safe_load((judged / "run.yaml").read_text()) | {"folder": str(tmp_path / "run")}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(document))
     for change, message in (
         ({"search": {"metric": "spearman"}}, "'spearman': the pairs have no scores, and serve recall_at_1, mrr_at_10"),
         ({"search": {"metric": "accuracy"}}, "'accuracy' does not fit head 'embedding'; similarity_spearman, .* do"),
@@ -111,7 +113,7 @@ def test_a_metric_that_the_pairs_do_not_serve_is_refused(judged: Path) -> None:
             "'recall_at_1' needs judged pairs, and there are none: name data.pairs",
         ),
     ):
-        run = open_run(judged, folder=str(judged / "other"), **change)
+        run = open_run(tmp_path, **change)
         with pytest.raises(ConfigurationError, match=message):
             run.texts.metric  # noqa: B018
         run.close()
