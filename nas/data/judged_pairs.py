@@ -77,8 +77,8 @@ def find_pairs(source: DataSource) -> TextPairs | None:
     """What a source without labels holds of pairs: docstrings, and tables with columns for both texts."""
     if source.source in PYTHON_TEXTS:
         is_narrow = source.source == PYTHON_DOCSTRINGS
-        pairs = docstring_pairs(Path(sysconfig.get_path("stdlib")) if is_narrow else None)
-        return plain_pairs("docstrings, a summary and what follows it", (TextPair(*pair) for pair in pairs), [])
+        summaries = docstring_pairs(Path(sysconfig.get_path("stdlib")) if is_narrow else None)
+        return plain_pairs("docstrings, a summary and what follows it", (TextPair(*pair) for pair in summaries), [])
     table = table_of_pairs(source)
     columns = None if table is None else own_pair_columns(table)
     if table is None or columns is None:
