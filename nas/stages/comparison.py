@@ -11,15 +11,17 @@ from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
 from ortnas.export.intervals import ScoreIntervals
-from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable
+from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable, judged_metrics
 from ortnas.export.package.package import packaged_model
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
+from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
+from ortnas.nas.stages.narrow_texts import kept_by_source
 from ortnas.search.comparison import ComparisonRow
 from ortnas.search.intervals import score_intervals
 
@@ -103,7 +105,7 @@ def compare(
             size_bytes=len(model),
             model_digest=hashlib.sha256(model).hexdigest(),
             scores=scores[entry.name],
-            intervals={texts.metric: intervals[entry.name]},
+            intervals=intervals[entry.name],
             null_threshold=thresholds[entry.name],
             visits=timing.visits,
         )
@@ -130,22 +132,27 @@ def report_scores(
     models: Mapping[str, bytes],
     against: str,
     thresholds: Mapping[str, float | None],
-) -> tuple[dict[str, dict[str, float]], dict[str, ScoreIntervals]]:
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, ScoreIntervals]]]:
     """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and 95 %
-    intervals of the run's metric on the first of them, of the score and its difference to ``against``.
+    intervals of the run's metric, and of judged pairs, of the score and its difference to ``against``, by metric.
 
     ``thresholds`` are those of ``null_thresholds``.
     """
     head = configuration.head
     scores: dict[str, dict[str, float]] = {name: {} for name in models}
+    intervals: dict[str, dict[str, ScoreIntervals]] = {name: {} for name in models}
     for part_name in run_models.data.report_parts:
-        part, suffix = run_models.part(part_name), part_name.removeprefix("report")
+        part = run_models.part(part_name)
+        suffix = part_name.removeprefix("report") if part.judgements is None else ""
         outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
         for name, rows in outputs.items():
             own = replace(part, null_threshold=thresholds[name])
             scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, own).items()}
-        if not suffix:
-            intervals = score_intervals(texts.metric, outputs, part, against, configuration.seed, thresholds)
+        certain = judged_metrics(part.judgements) if part.judgements else [] if suffix else [texts.text_metric]
+        for metric in certain:
+            both = score_intervals(metric, outputs, part, against, configuration.seed, thresholds)
+            for name in models:
+                intervals[name][metric] = both[name]
     return scores, intervals
 
 
@@ -160,11 +167,13 @@ def show(
     names = list(rows[0].scores)
     if not HEADS[configuration.head].compares_all_metrics:
         names = [name for name in names if name.startswith(texts.metric)]
+    judgements = run_models.data.judgements.get(pairs_of("report"))
+    judged = "" if judgements is None else f" and {judgements}"
     host = "this machine" if run_target.host.name == "local" else run_target.host.name
     requests = ", ".join(workload.describe() for workload in run_models.target.workloads)
     console.table(
         f"Latency on {host} ({run_models.target.setup.threads} thread(s), batch {requests}); "
-        f"scores on {run_models.data.counts['report']} report texts",
+        f"scores on {run_models.data.counts['report']} report texts{judged}",
         (
             "model",
             "measured ms",
@@ -187,6 +196,10 @@ def show(
             for row in rows
         ],
     )
+    if run_models.data.mixture is not None:
+        subnets = [row for row in rows if row.subnet != run_models.teacher.dimensions.full_subnet]
+        for sentence in kept_by_source(subnets, run_models.data.mixture):
+            console.say(sentence)
 
 
 # What is shipped is timed longer than what a predictor is fitted to.

@@ -99,7 +99,7 @@ def score_trained(
 ) -> float:
     """What the search ranks by, on its part, of the model that would be shipped of these weights."""
     exporter = Exporter(trained, run_models.recipe, run_models.calibration)
-    part = run_models.part("search")
+    part = run_models.part("search", texts.search_metric)
     outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
     return METRICS[texts.search_metric](outputs, part)
 
@@ -165,7 +165,7 @@ def train_alone(
     objective = Objective(_losses(configuration, run_models), network.dimensions)
     states = StateFiles(run_folder.training, "subnet", inputs)
     part = texts.part("search")
-    probe = held_out_probe(network, part, texts.metric, training.probe_texts, {"subnet": subnet})
+    probe = held_out_probe(network, part, texts.text_metric, training.probe_texts, {"subnet": subnet})
     course_batches = make_batches(
         configuration, data, accelerator, settings.steps, settings.batch_size, settings.learning_rate
     )
