@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.export.neighbours import neighbour_divergences
 from ortnas.export.ranks import rank_correlation, ranks
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.export.tags import TagScheme, find_scheme
@@ -312,6 +313,12 @@ def similarity_spearman(outputs: Outputs, part: Part) -> float:
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 
+def neighbour_likelihood(outputs: Outputs, part: Part) -> float:
+    """Minus the mean divergence of each text's neighbours from those by the teacher's embeddings; at most 0."""
+    assert part.teacher is not None
+    return -float(neighbour_divergences(np.stack(outputs), part.teacher).mean())
+
+
 def recall_at_1(outputs: Outputs, part: Part) -> float:
     """Mean share of a query's relevant documents that rank first."""
     return _query_mean("recall_at_1", outputs, part)
@@ -338,6 +345,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         similarity_spearman,
         mean_cosine,
+        neighbour_likelihood,
         accuracy,
         f1,
         matthews,

@@ -21,7 +21,7 @@ from ortnas.search.racing import text_values
 SAMPLES = 1000
 # Metrics that compare texts with each other take halves without repetition, since a text drawn twice is a pair that
 # every model gets right; a half varies about the whole as a bootstrap sample does (Shao & Tu 1995, section 5.2).
-_OF_PAIRS = ("similarity_spearman",)
+_OF_PAIRS = ("similarity_spearman", "neighbour_likelihood")
 _COSTLY_SAMPLES = 200
 
 

@@ -199,8 +199,8 @@ class Search(Section):
     takes its winner. ``method`` proposes: ``evolution``, or ``random``, ``fast`` and ``evolved`` as in earlier systems.
     ``screen`` scores INT8 candidates cut from the quantized full network and the best of them again as they would be
     shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
-    ``score_by``: candidates are ranked by the task's metric, or, for classification, by the ``log_likelihood`` of their
-    labels, which tells near candidates apart. ``percentile``: what of the latency the budget holds. ``workers``: how
+    ``score_by``: candidates are ranked by a likelihood where the head has one, which tells near candidates apart, or by
+    the task's ``metric``. ``percentile``: what of the latency the budget holds. ``workers``: how
     many candidates are scored at a time, as many as there are processors by default. ``fitness_steps``: train each
     candidate alone for so long before it is scored (slow; earlier systems did). ``engine``: where candidates are
     scored; ``cluster`` is the address of a Ray cluster, and without it one of this machine alone is started.
@@ -212,7 +212,7 @@ class Search(Section):
     population: int = Field(16, ge=2, le=10**5)
     finalists: int = Field(4, ge=1, le=1000)
     metric: str | None = None
-    score_by: Literal["metric", "log_likelihood"] = "metric"
+    score_by: Literal["likelihood", "metric"] | None = None
     goal: Literal["budget", "front"] = "budget"
     method: Literal["evolution", "random", "fast", "evolved"] = "evolution"
     surrogate: bool = True
@@ -330,9 +330,9 @@ class Configuration(Section):
         if self.data.pairs not in (None, NO_PAIRS) and not HEADS[self.head].judged_metrics:
             judged = [repr(name) for name, head in HEADS.items() if head.judged_metrics]
             raise ValueError(f"data.pairs judges the head {', '.join(judged)}, not {self.head!r}; leave it out")
-        served = [repr(name) for name, head in HEADS.items() if "log_likelihood" in head.metrics]
-        if self.search.score_by == "log_likelihood" and repr(self.head) not in served:
-            raise ValueError(f"search.score_by 'log_likelihood' is for head {', '.join(served)}, not {self.head!r}")
+        served = [repr(name) for name, head in HEADS.items() if head.ranking]
+        if self.search.score_by == "likelihood" and not HEADS[self.head].ranking:
+            raise ValueError(f"search.score_by 'likelihood' is for head {', '.join(served)}, not {self.head!r}")
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
         if self.refinement.quantization_aware and self.quantization.calibration != "minmax":

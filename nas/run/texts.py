@@ -160,5 +160,12 @@ class Texts:
 
     @property
     def search_metric(self) -> str:
-        """What the search ranks candidates by; the results are reported by ``metric`` all the same."""
-        return self.metric if self._configuration.search.score_by == "metric" else "log_likelihood"
+        """What the search ranks candidates by; the results are reported by ``metric`` all the same.
+
+        It is the head's likelihood, unless that is not wanted or the metric is one of judged pairs.
+        """
+        ranking = HEADS[self._configuration.head].ranking
+        is_judged = self.metric in HEADS[self._configuration.head].judged_metrics
+        if self._configuration.search.score_by == "metric" or is_judged or not ranking:
+            return self.metric
+        return ranking

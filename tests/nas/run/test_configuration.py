@@ -33,7 +33,10 @@ def test_defaults_fill_a_minimal_document() -> None:
         ({"search": {"budgets": ["fast"]}}, "'fast' is no budget; write ms as 6.5 or a speed-up as 2x"),
         ({"search": {"budgets": ["0x"]}}, "is no budget"),
         ({"search": {"budgets": []}}, "at least one budget"),
-        ({"search": {"score_by": "log_likelihood"}}, "score_by 'log_likelihood' is for head 'classification'"),
+        (
+            {"head": "span", "search": {"score_by": "likelihood"}},
+            "score_by 'likelihood' is for head 'embedding', 'classification', 'masked-lm', not 'span'",
+        ),
         ({"space": {"preset": "tiny"}}, "allowed are default, autotinybert-kd"),
         ({"data": {}}, "the key 'data.source' is missing"),
         ({"data": {"source": []}}, "the list has 0 sources"),
