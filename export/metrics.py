@@ -311,6 +311,8 @@ def similarity_spearman(outputs: Outputs, part: Part) -> float:
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 
+# Metrics of embeddings that lie in the teacher's space.
+OF_ONE_SPACE = (mean_cosine.__name__,)
 Metric = Callable[[Outputs, Part], float]
 METRICS: dict[str, Metric] = {
     metric.__name__: metric
@@ -342,10 +344,15 @@ def suitable_metrics(head: str, label_names: Sequence[str]) -> list[str]:
     return [name for name in names if has_entities or name != entity_f1.__name__]
 
 
-def all_scores(head: str, outputs: Outputs, part: Part) -> dict[str, float]:
+def all_scores(head: str, outputs: Outputs, part: Part, shares_space: bool = True) -> dict[str, float]:
     """Every suitable metric of the head, by name; where questions without an answer are among others, of either kind
-    too."""
-    metrics = [METRICS[name] for name in suitable_metrics(head, part.label_names)]
+    too.
+
+    Without ``shares_space`` embeddings lie in another space than the teacher's, maybe of another size: how near they
+    are one by one means nothing, and is left out.
+    """
+    names = suitable_metrics(head, part.label_names)
+    metrics = [METRICS[name] for name in names if shares_space or name not in OF_ONE_SPACE]
     if len({example.is_unanswerable for example in part.examples}) == 2:
         metrics += [answerable_f1, no_answer_accuracy]
     return {metric.__name__: metric(outputs, part) for metric in metrics}

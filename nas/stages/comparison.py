@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
-from ortnas.export.intervals import ScoreIntervals
+from ortnas.export.intervals import Interval
 from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable
 from ortnas.export.package.package import packaged_model
 from ortnas.nas.architecture.heads import HEADS
@@ -20,21 +20,29 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.search.comparison import ComparisonRow
-from ortnas.search.intervals import score_intervals
+from ortnas.search.comparison import ComparisonRow, Kind, rivals_of
+from ortnas.search.intervals import SampledScores, sample_scores
+from ortnas.search.verdict import verdict
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A subnet with the weights that it is built from."""
+    """A subnet with the weights that it is built from. ``kind`` and ``budget`` are those of its row."""
 
     name: str
     exporter: Exporter
     subnet: Subnet
     precision: Precision
     predicted_ms: float | None = None
+    kind: Kind = "other"
+    budget: str | None = None
+
+    @property
+    def shares_space(self) -> bool:
+        """Whether its embeddings are in the teacher's space, so that the two can be compared one by one."""
+        return self.kind != "ready_made"
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ def full_models(configuration: Configuration, console: Console, run_models: Mode
                 raise
             console.say(f"the full model in {precision.upper()} is left out: {error}")
             continue
-        entries.append(Entry(f"full model, {precision.upper()}", run_models.teacher_exporter, full, precision))
+        name = f"full model, {precision.upper()}"
+        entries.append(Entry(name, run_models.teacher_exporter, full, precision, kind="full"))
     return entries
 
 
@@ -87,7 +96,8 @@ def compare(
     timings = time_finally(console, run_target, run_models, models, reference)
     thresholds = null_thresholds(configuration, run_models, models)
     full = f"full model, {configuration.precision.upper()}"
-    scores, intervals = report_scores(configuration, texts, run_models, models, full, thresholds)
+    foreign = frozenset(entry.name for entry in entries if not entry.shares_space)
+    scores, sampled = report_scores(configuration, texts, run_models, models, thresholds, foreign)
     compared = []
     for entry in entries:
         timing, model = timings[entry.name], models[entry.name]
@@ -103,12 +113,23 @@ def compare(
             size_bytes=len(model),
             model_digest=hashlib.sha256(model).hexdigest(),
             scores=scores[entry.name],
-            intervals={texts.metric: intervals[entry.name]},
+            intervals={texts.metric: sampled.intervals(entry.name, full)} if entry.name in sampled.whole else {},
             null_threshold=thresholds[entry.name],
             visits=timing.visits,
+            kind=entry.kind,
+            budget=entry.budget,
         )
         compared.append(Compared(entry, row, model))
-    return compared
+    rows = [item.row for item in compared]
+    return [replace(item, row=replace(item.row, gains=_gains(item.row, rows, sampled))) for item in compared]
+
+
+def _gains(row: ComparisonRow, rows: Sequence[ComparisonRow], sampled: SampledScores) -> dict[str, Interval]:
+    """How far a winner's score lies above those of its rivals that have one."""
+    if row.kind != "winner":
+        return {}
+    rivals = [rival.name for rival in rivals_of(row, rows) if rival.name in sampled.whole]
+    return {name: sampled.difference(row.name, name) for name in rivals}
 
 
 def null_thresholds(
@@ -128,13 +149,14 @@ def report_scores(
     texts: Texts,
     run_models: Models,
     models: Mapping[str, bytes],
-    against: str,
     thresholds: Mapping[str, float | None],
-) -> tuple[dict[str, dict[str, float]], dict[str, ScoreIntervals]]:
-    """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and 95 %
-    intervals of the run's metric on the first of them, of the score and its difference to ``against``.
+    foreign: Collection[str] = (),
+) -> tuple[dict[str, dict[str, float]], SampledScores]:
+    """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and the
+    run's metric on samples of the first of them.
 
-    ``thresholds`` are those of ``null_thresholds``.
+    ``thresholds`` are those of ``null_thresholds``. Models that are ``foreign`` make embeddings in a space of their
+    own: they have no score of metrics that compare single embeddings with the teacher's.
     """
     head = configuration.head
     scores: dict[str, dict[str, float]] = {name: {} for name in models}
@@ -143,10 +165,12 @@ def report_scores(
         outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
         for name, rows in outputs.items():
             own = replace(part, null_threshold=thresholds[name])
-            scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, own).items()}
+            computed = all_scores(head, rows, own, shares_space=name not in foreign)
+            scores[name] |= {f"{metric}{suffix}": value for metric, value in computed.items()}
         if not suffix:
-            intervals = score_intervals(texts.metric, outputs, part, against, configuration.seed, thresholds)
-    return scores, intervals
+            comparable = {name: rows for name, rows in outputs.items() if texts.metric in scores[name]}
+            sampled = sample_scores(texts.metric, comparable, part, configuration.seed, thresholds)
+    return scores, sampled
 
 
 def show(
@@ -181,12 +205,32 @@ def show(
                 f"{row.speed_up:.2f}x",
                 "" if row.predicted_ms is None else f"{row.predicted_ms:.2f}",
                 f"{row.size_bytes / 1e6:.1f}",
-                *(f"{row.scores[name]:.4f}" for name in names),
-                row.intervals[texts.metric].difference.signed,
+                *(f"{row.scores[name]:.4f}" if name in row.scores else "" for name in names),
+                row.intervals[texts.metric].difference.signed if texts.metric in row.intervals else "",
             )
             for row in rows
         ],
     )
+    show_rivals(console, texts, rows)
+
+
+def show_rivals(console: Console, texts: Texts, rows: Sequence[ComparisonRow]) -> None:
+    """How far every winner lies above its rivals, and whether it was worth its search; nothing without rivals."""
+    lines = [
+        (winner.name, rival.name, f"{rival.measured_ms / winner.measured_ms:.1%}", winner.gains[rival.name].signed)
+        for winner in rows
+        for rival in rivals_of(winner, rows)
+        if rival.name in winner.gains
+    ]
+    if lines:
+        metric = texts.metric.replace("_", " ")
+        console.table(
+            f"Winners and their rivals: {metric} of the winner less the rival's",
+            ("winner", "rival", "its latency to the winner's", "difference (95 %)"),
+            lines,
+        )
+    if sentence := verdict(rows):
+        console.say(sentence)
 
 
 # What is shipped is timed longer than what a predictor is fitted to.

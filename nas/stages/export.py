@@ -28,6 +28,8 @@ from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
 from ortnas.nas.stages.further_training import refined_folder
 from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_name
+from ortnas.nas.stages.ready_made import ready_made_entries
+from ortnas.nas.stages.rivals import rival_entries
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.predictors.fitting import PredictorError
 from ortnas.search.budget import Budget
@@ -51,8 +53,12 @@ def export(
         "chosen on.",
     )
     winners = _winners(configuration, console, run_folder, texts, run_target, run_models)
+    ready_made = ready_made_entries(configuration, console, run_folder, texts, run_models)
     parts = [part_digest(run_models.part(name)) for name in run_models.data.report_parts]
-    inputs = digest([result.inputs for result in winners], parts, run_models.target.hash)
+    compared = [[entry.name, entry.exporter.supernet.digest] for entry in ready_made]
+    inputs = digest(
+        [result.inputs for result in winners], parts, run_models.target.hash, configuration.rivals, compared
+    )
     packages = [run_folder.packages / package_name(configuration, result.budget) for result in winners]
     return conclude(
         configuration,
@@ -64,7 +70,9 @@ def export(
         configuration.precision,
         inputs,
         packages,
-        lambda: _compare_winners(configuration, console, run_folder, texts, run_target, run_models, winners),
+        lambda: _compare_winners(
+            configuration, console, run_folder, texts, run_target, run_models, winners, ready_made
+        ),
     )
 
 
@@ -111,8 +119,9 @@ def _compare_winners(
     run_target: RunTarget,
     run_models: Models,
     winners: Sequence[SearchResult],
+    ready_made: Sequence[Entry],
 ) -> Comparison:
-    """Full model at both precisions and every winner, compared; winners packaged."""
+    """Full model at both precisions, every winner and its rivals, compared; winners packaged."""
     precision = configuration.precision
     pairs = [(result, result.winner) for result in winners if result.winner is not None]
     entries = [
@@ -122,12 +131,22 @@ def _compare_winners(
             winner.subnet,
             precision,
             winner.candidate.latency_ms,
+            "winner",
+            result.budget.name,
         )
         for result, winner in pairs
     ]
+    if configuration.rivals:
+        scorer = make_scorer(configuration, console, run_folder, texts, run_target, run_models)
+        exporter = run_models.exporter
+        entries += rival_entries(
+            configuration, console, run_folder, run_models, scorer, winners, lambda _subnet: exporter
+        )
+    entries += ready_made
     _, _, reference = usable_timings(run_folder, run_models)
     compared = compare(configuration, console, texts, run_target, run_models, entries, reference)
-    for (result, winner), made in zip(pairs, compared[-len(pairs) :], strict=True):
+    packaged = [item for item in compared if item.row.kind == "winner"]
+    for (result, winner), made in zip(pairs, packaged, strict=True):
         facts = SearchFacts(result.budget.name, result.budget_ms, winner.score)
         package(
             configuration,

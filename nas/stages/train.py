@@ -182,7 +182,7 @@ def _train(
     if training.compile:
         # The teacher computes one network; subnets change with every step and would be compiled anew each time.
         compile_encoder(teacher)
-    probes = choose_probes(space, seed)
+    probes = choose_probes(space)
     probe = held_out_probe(supernet, texts.part("search"), metric, training.probe_texts, probes)
     with course(configuration, console, run_folder, "supernet", accelerator, batches, states, probe) as path:
         train_supernet(
