@@ -99,8 +99,12 @@ class ComparisonRow:
 
 
 def rivals_of(winner: ComparisonRow, rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """The rivals under its budget and those under every budget, the simplest kind first."""
-    rivals = [row for row in rows if row.kind in RIVALS and row.budget in (None, winner.budget)]
+    """The rivals under its budget and those under every budget, at its precision, the simplest kind first."""
+    rivals = [
+        row
+        for row in rows
+        if row.kind in RIVALS and row.budget in (None, winner.budget) and row.precision == winner.precision
+    ]
     return sorted(rivals, key=lambda row: list(RIVALS).index(row.kind))
 
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 
 from ortnas.nas.architecture.shrinking import shrunk_evenly
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.predictors.predictor import Predictor
+from ortnas.search.constraints import LatencyBound
 
 RivalKind = Literal["fewer_layers", "shrunk", "random"]
 # Random subnets are as fast as the winner where they are slower than this share of its latency, and no slower than it.
 _NEAR = 0.97
 _SAMPLED = 20_000
+
+
+class SpacePredictor(LatencyBound, Protocol):
+    """A predictor that knows of which space its genomes are."""
+
+    @property
+    def space(self) -> SearchSpace: ...
+
+    def for_space(self, space: SearchSpace) -> SpacePredictor:
+        """The same law for another space of the same supernet."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +37,13 @@ class Rival:
     predicted_ms: float
 
 
-def evenly_shrunk(predictor: Predictor, winner_ms: float) -> Rival | None:
+def evenly_shrunk(predictor: SpacePredictor, winner_ms: float) -> Rival | None:
     """Every dimension shrunk about alike; None where all such subnets are slower."""
     return _nearest_below("shrunk", predictor, shrunk_evenly(predictor.space), winner_ms)
 
 
 def fewer_layers(
-    predictor: Predictor, winner_ms: float, depth_order: Literal["first", "spread"] | None = None
+    predictor: SpacePredictor, winner_ms: float, depth_order: Literal["first", "spread"] | None = None
 ) -> Rival | None:
     """The space's full widths at the depth that comes nearest, from one layer on; None where that is slower.
 
@@ -48,7 +58,8 @@ def fewer_layers(
 
 def full_widths(space: SearchSpace, depth_order: Literal["first", "spread"] | None = None) -> SearchSpace:
     """The space of the same networks at every depth, with the largest choice of every other dimension."""
-    return space.restrict(
+    return replace(
+        space,
         hidden_size=space.hidden_size[-1:],
         depth=tuple(range(1, space.num_layers + 1)),
         num_heads=space.num_heads[-1:],
@@ -58,7 +69,7 @@ def full_widths(space: SearchSpace, depth_order: Literal["first", "spread"] | No
     )
 
 
-def random_ones(predictor: Predictor, winner_ms: float, count: int, seed: int) -> list[Rival]:
+def random_ones(predictor: SpacePredictor, winner_ms: float, count: int, seed: int) -> list[Rival]:
     """At most so many random subnets of the space, of a latency from 97 % of the winner's up to it, or the nearest
     below where there are too few."""
     rng = np.random.default_rng([seed, 6])
@@ -73,7 +84,7 @@ def random_ones(predictor: Predictor, winner_ms: float, count: int, seed: int) -
     return [Rival("random", predictor.space.decode(genomes[row]), float(latency_ms[row])) for row in chosen]
 
 
-def _nearest_below(kind: RivalKind, predictor: Predictor, genomes: Genomes, winner_ms: float) -> Rival | None:
+def _nearest_below(kind: RivalKind, predictor: SpacePredictor, genomes: Genomes, winner_ms: float) -> Rival | None:
     latency_ms, _ = predictor.predict(genomes)
     below = np.flatnonzero(latency_ms <= winner_ms)
     if not len(below):

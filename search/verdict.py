@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from ortnas.export.intervals import Interval
 from ortnas.search.comparison import RIVALS, ComparisonRow, rivals_of
 
 # Timings of one model in two sessions lie that far apart.
@@ -51,3 +53,30 @@ def _recommendation(winner: ComparisonRow, rival: ComparisonRow) -> str:
         f"({rival.measured_ms:.2f} ms, the winner {winner.measured_ms:.2f} ms; score of the winner less its: "
         f"{gain.signed})."
     )
+
+
+class Lead(NamedTuple):
+    """How far a winner's score lies above that of one of its rivals."""
+
+    winner: ComparisonRow
+    rival: ComparisonRow
+    gain: Interval
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As ``LEAD_COLUMNS`` of a table."""
+        times = self.rival.measured_ms / self.winner.measured_ms
+        return self.winner.name, self.rival.name, f"{times:.1%}", self.gain.signed
+
+
+LEAD_COLUMNS = ("winner", "rival", "its latency to the winner's", "winner less rival (95 %)")
+
+
+def leads(rows: Sequence[ComparisonRow]) -> list[Lead]:
+    """Every winner with each of its rivals that has a score of the run's metric."""
+    return [
+        Lead(winner, rival, winner.gains[rival.name])
+        for winner in rows
+        for rival in rivals_of(winner, rows)
+        if rival.name in winner.gains
+    ]

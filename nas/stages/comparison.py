@@ -22,7 +22,7 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.search.comparison import ComparisonRow, Kind, rivals_of
 from ortnas.search.intervals import SampledScores, sample_scores
-from ortnas.search.verdict import verdict
+from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
@@ -216,17 +216,12 @@ def show(
 
 def show_rivals(console: Console, texts: Texts, rows: Sequence[ComparisonRow]) -> None:
     """How far every winner lies above its rivals, and whether it was worth its search; nothing without rivals."""
-    lines = [
-        (winner.name, rival.name, f"{rival.measured_ms / winner.measured_ms:.1%}", winner.gains[rival.name].signed)
-        for winner in rows
-        for rival in rivals_of(winner, rows)
-        if rival.name in winner.gains
-    ]
+    lines = [lead.cells for lead in leads(rows)]
     if lines:
         metric = texts.metric.replace("_", " ")
         console.table(
-            f"Winners and their rivals: {metric} of the winner less the rival's",
-            ("winner", "rival", "its latency to the winner's", "difference (95 %)"),
+            f"Winners and their rivals by {metric} on the report part",
+            LEAD_COLUMNS,
             lines,
         )
     if sentence := verdict(rows):
