@@ -13,6 +13,7 @@ from ortnas.nas.cli.options import (
     SUBNET_HELP,
     BudgetOption,
     CheckpointOption,
+    CompareOption,
     ConfigurationArgument,
     DataOption,
     FolderOption,
@@ -66,6 +67,7 @@ def run(
     folder: FolderOption = None,
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
+    compare: CompareOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,6 +78,7 @@ def run(
         "folder": folder,
         "search.budgets": budget,
         "precision": precision,
+        "compare": compare,
     }
     execute("run", configuration, overrides, assignments, as_json)
 
@@ -172,6 +175,7 @@ def export(
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
     host: HostOption = None,
+    compare: CompareOption = None,
     subnet: Annotated[
         list[str] | None, typer.Option(help=f"Package this one instead of the winners; several times. {SUBNET_HELP}")
     ] = None,
@@ -188,7 +192,13 @@ def export(
     """Package the winners, or any other subnets, and compare them with the full model."""
     if subnet and budget:
         raise typer.BadParameter("not both: a budget can be named as --subnet", param_hint="--subnet, --budget")
-    overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
+    overrides = {
+        "folder": folder,
+        "search.budgets": budget,
+        "precision": precision,
+        "target.host": host,
+        "compare": compare,
+    }
 
     def make(run: Run) -> dict[str, Any]:
         from ortnas.nas.stages.commands import deliver

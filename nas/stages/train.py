@@ -121,6 +121,7 @@ def _train(
     inputs: str,
 ) -> None:
     # torch and transformers take seconds to load; finished work needs neither.
+    from ortnas.nas.stages.ready_made import open_ready_made
     from ortnas.nas.training.engine import StateFiles
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import choose_probes, held_out_probe
@@ -129,7 +130,10 @@ def _train(
     from ortnas.nas.training.supernet import save_supernet
 
     training, seed = configuration.training, configuration.seed
-    metric = texts.metric  # before hours are spent, whether it suits the labels
+    # Before hours are spent: whether the metric suits the labels, and whether what winners will be compared with fits.
+    metric = texts.metric
+    if accelerator.is_main_process:
+        open_ready_made(configuration, console, run_folder, texts)
     checkpoint = open_run_checkpoint(configuration, console, texts, data)
     dimensions = checkpoint.dimensions
     if texts.max_length > dimensions.max_positions:
