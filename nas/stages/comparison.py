@@ -225,7 +225,7 @@ def show_rivals(console: Console, texts: Texts, rows: Sequence[ComparisonRow]) -
             lines,
         )
     if sentence := verdict(rows):
-        console.say(sentence)
+        console.say(f"\n{sentence}")
 
 
 # What is shipped is timed longer than what a predictor is fitted to.

@@ -1,6 +1,6 @@
 """Winners beside what a user could have had without a search: ``winner_quality.py RUN [--quick] [--json]``.
 
-RUN is a run folder, or a ``run.yaml``. Its run goes on to the end first (``ortnas run``, hours where nothing is done yet);
+RUN is a run folder, or a ``run.yaml``. Its run goes on to the end first (``ortnas run``, hours where nothing is done);
 with ``--quick`` its comparison is taken as it is. Under every budget stand the winner and its rivals: the evenly shrunk
 subnet and the one of fewer layers nearest below the latency that the winner was measured at, the best of a few random
 ones, the best ready-made checkpoint (``compare: [...]`` in the configuration), and the full model, all at the run's
