@@ -19,5 +19,9 @@ class TrainingError(OrtnasError):
     """Training that cannot go on; the message names the step and what to change."""
 
 
+class NotFiniteError(TrainingError):
+    """A loss or gradient that is no number; what was saved before is as it was."""
+
+
 class DataError(OrtnasError, ValueError):  # pydantic makes a sentence about the key of a ValueError
     """Data that cannot be used; the message names the file, the line where there is one, and what is wrong."""

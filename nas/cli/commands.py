@@ -25,6 +25,7 @@ _COMMANDS = {
         timings.bench,
         timings.fit,
         stages.search,
+        stages.refine,
         stages.export,
     ),
     "Looking at what there is": (checks.verify, checks.report, checks.doctor, checks.inspect),

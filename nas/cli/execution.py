@@ -23,7 +23,8 @@ _AFTER = {
     "bench": "fit",
     "fit": "search",
     "candidates": "search",
-    "search": "export",
+    "search": "refine",
+    "refine": "export",
 }
 # Keys that later stages have an option for; others are repeated as --set.
 _OPTIONS = {"folder": "--folder", "precision": "--precision", "target.host": "--host", "search.budgets": "--budget"}
@@ -77,12 +78,12 @@ def execute(
         from ortnas.nas.console import Console
         from ortnas.nas.run.naming import configuration_of
         from ortnas.nas.run.run import Run
-        from ortnas.nas.stages.pipeline import STAGES, run_all
+        from ortnas.nas.stages.pipeline import run_all, run_stage
 
         chosen = configuration_of(configuration, _chosen(overrides, assignments))
         run = Run(chosen, Console(to_stderr=as_json), only_looks)
         try:
-            result = work(run) if work else run_all(run) if stage == "run" else STAGES[stage](run)
+            result = work(run) if work else run_all(run) if stage == "run" else run_stage(run, stage)
         finally:
             run.close()
         if run.folder.rank:

@@ -68,6 +68,9 @@ def run(
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
     compare: CompareOption = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="What all stages together may take; the plan is shown first.")
+    ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,6 +82,7 @@ def run(
         "search.budgets": budget,
         "precision": precision,
         "compare": compare,
+        "training.minutes": minutes,
     }
     execute("run", configuration, overrides, assignments, as_json)
 
@@ -102,28 +106,47 @@ def train(
     data: DataOption = None,
     folder: FolderOption = None,
     steps: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    subnet: SubnetOption = None,
-    quantization_aware: Annotated[
-        bool | None, typer.Option("--quantization-aware", help="With --subnet: round as the quantizer will.")
-    ] = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a supernet from the checkpoint and train it; with --subnet, train one of its subnets further."""
-    overrides: dict[str, Any] = {"checkpoint": checkpoint, "data.source": data, "folder": folder}
-    if subnet is None:
-        if quantization_aware:
-            raise typer.BadParameter("it goes with --subnet", param_hint="--quantization-aware")
-        execute("train", configuration, overrides | {"training.steps": steps}, assignments, as_json)
-        return
-    overrides |= {"refinement.steps": steps, "refinement.quantization_aware": quantization_aware}
+    """Make a supernet from the checkpoint and train it."""
+    overrides = {"checkpoint": checkpoint, "data.source": data, "folder": folder, "training.steps": steps}
+    execute("train", configuration, overrides, assignments, as_json)
 
-    def refine(run: Run) -> dict[str, Any]:
-        from ortnas.nas.stages.commands import refine as refine_subnet
+
+def refine(
+    configuration: ConfigurationArgument,
+    folder: FolderOption = None,
+    budget: BudgetOption = None,
+    precision: PrecisionOption = None,
+    host: HostOption = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each winner; 0 leaves it as it is.")] = None,
+    quantization_aware: Annotated[
+        bool | None, typer.Option("--quantization-aware", help="Round as the quantizer will, at the end.")
+    ] = None,
+    subnet: SubnetOption = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the winners alone; with --subnet, train one subnet, compare it and package it."""
+    overrides = {
+        "folder": folder,
+        "search.budgets": budget,
+        "precision": precision,
+        "target.host": host,
+        "refinement.steps": steps,
+        "refinement.quantization_aware": quantization_aware,
+    }
+    if subnet is None:
+        execute("refine", configuration, overrides, assignments, as_json)
+        return
+
+    def train_subnet(run: Run) -> dict[str, Any]:
+        from ortnas.nas.stages.commands import refine_subnet
 
         return refine_subnet(run, subnet)
 
-    execute("refine", configuration, overrides, assignments, as_json, refine)
+    execute("refined", configuration, overrides, assignments, as_json, train_subnet)
 
 
 def search(

@@ -83,12 +83,15 @@ class Space(Section):
 
 
 class Training(Section):
-    """``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation).
+    """``minutes``: what all stages together may take; steps that are not configured are then chosen to fit.
 
-    ``new_head`` trains a head from the start where the checkpoint has one for other labels.
+    ``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation).
+    ``new_head`` trains a head from the start where the checkpoint has one for other labels. ``signals_gb`` bounds what
+    is kept on disk of the teacher's signals, so that they are computed once a text.
     """
 
-    steps: int = Field(2000, ge=0, le=MOST_STEPS)
+    minutes: float | None = Field(None, gt=0, le=10**6)
+    steps: int | None = Field(None, ge=0, le=MOST_STEPS)
     batch_size: int = Field(32, ge=2, le=MOST_TOKENS)
     accumulation: int = Field(1, ge=1)
     learning_rate: LearningRate = 3e-4
@@ -97,10 +100,11 @@ class Training(Section):
     balance: Literal["multiply_adds", "latency", "genome"] = "multiply_adds"
     teacher: Literal["checkpoint", "largest"] = "checkpoint"
     losses: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = None
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    signals_gb: float = Field(4.0, ge=0, le=10**6)
     compile: bool = False
     importance_texts: int = Field(128, ge=1, le=MOST_ROWS)
-    teacher_steps: int = Field(1500, ge=0, le=MOST_STEPS)
+    teacher_steps: int | None = Field(None, ge=0, le=MOST_STEPS)
     teacher_learning_rate: LearningRate = 5e-5
     new_head: bool = False
     checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS)
@@ -117,10 +121,15 @@ class Training(Section):
 
 
 class Refinement(Section):
-    """Further training of one subnet. ``quantization_aware`` puts the quantizer's rounding into the loop."""
+    """Training of the finalists alone, by successive halving: the last of them takes so many ``steps``.
 
-    steps: int = Field(1000, ge=1, le=MOST_STEPS)
-    learning_rate: LearningRate = 5e-5
+    With 0 winners stay as they are in the supernet. ``quantization_aware`` puts the quantizer's rounding into the loop.
+    """
+
+    steps: int | None = Field(None, ge=0, le=MOST_STEPS)
+    finalists: int = Field(2, ge=1, le=1000)
+    batch_size: int = Field(64, ge=2, le=MOST_TOKENS)
+    learning_rate: LearningRate = 3e-4
     quantization_aware: bool = False
 
 
@@ -247,7 +256,7 @@ class Configuration(Section):
     """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package).
 
     ``compare`` names more of them, which winners are compared with as they come. ``rivals`` compares every winner with
-    subnets of its latency that nobody had to search. ``pooling`` makes one vector of a text; by default as a
+    subnets of its latency that nobody had to search, trained as long. ``pooling`` makes one vector of a text; by default as a
     sentence-transformers checkpoint says, else the mean.
     """
 
@@ -256,7 +265,7 @@ class Configuration(Section):
     pooling: Literal["mean", "cls"] | None = None
     data: Data
     compare: Texts = ()
-    rivals: bool = True
+    rivals: bool = False
     folder: str = "runs/default"
     seed: int = Field(0, ge=0, lt=SEEDS)
     precision: Literal["int8", "fp32"] = "int8"

@@ -26,6 +26,7 @@ class RunFolder:
         self.supernet = self.path / "supernet"
         self.teacher = self.path / "teacher"
         self.training = self.path / "training"
+        self.signals = self.path / "signals"
         self.data = self.path / "data"
         self.store_file = self.path / "bench.sqlite"
         self.predictors = self.path / "predictor"

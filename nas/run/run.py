@@ -1,8 +1,9 @@
-"""A run: its folder, texts, target and models, put together for the command line and for Python."""
+"""A run: its folder, clock, texts, target and models, put together for the command line and for Python."""
 
 from __future__ import annotations
 
 from ortnas.nas.console import Console
+from ortnas.nas.run.clock import Clock
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
@@ -21,6 +22,7 @@ class Run:
         self.folder = RunFolder(configuration)
         self.texts = Texts(configuration, console, self.folder)
         self.target = RunTarget(configuration, console, self.folder, self.texts)
+        self.clock = Clock(self.folder.path / "clock.json")
         self.reopen_models()
         if self.folder.rank:
             console.silence()

@@ -34,10 +34,16 @@ _FIRST, _MORE = 40, 20
 
 
 def bench(
-    configuration: Configuration, console: Console, run_folder: RunFolder, run_target: RunTarget, run_models: Models
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    run_target: RunTarget,
+    run_models: Models,
+    most_s: float | None = None,
 ) -> dict[str, Any]:
     """Times ``bench.subnets`` subnets on the target; visits in the store are not made again.
 
+    Where they take longer than ``most_s`` seconds, it ends with fewer, but not with less than a predictor needs.
     With ``bench.until_error`` or ``bench.minutes`` it starts with fewer, and adds those that the predictor needs most
     until the goal is met. Raises StoreError and HostError.
     """
@@ -57,7 +63,7 @@ def bench(
     with Store(run_folder.store_file) as store:
         check_target(configuration, run_folder, run_target, run_models, store)
         survey = _Survey(configuration, console, run_target, run_models, store)
-        ending = _until_goal(survey) if active else _all_at_once(survey)
+        ending = _until_goal(survey) if active else _all_at_once(survey, most_s)
         usable, reference = timings(survey.rows(), target.workloads)
     return _conclude(console, run_folder, run_target, run_models, usable, reference, survey, ending)
 
@@ -91,9 +97,20 @@ def check_target(
     )
 
 
-def _all_at_once(survey: _Survey) -> str:
-    survey.add(stratified(survey.run_models.supernet.space, survey.configuration.bench.subnets, survey.rng()))
-    return ""
+def _all_at_once(survey: _Survey, most_s: float | None) -> str:
+    chosen = stratified(survey.run_models.supernet.space, survey.configuration.bench.subnets, survey.rng())
+    if most_s is None:
+        survey.add(chosen)
+        return ""
+    until = time.monotonic() + most_s
+    # They come from the cheapest to the dearest, and may not all be timed.
+    chosen = survey.rng().permutation(chosen)
+    survey.add(chosen[:_FIRST])
+    survey.until = until
+    survey.add(chosen[_FIRST:])
+    if survey.count >= len(chosen):
+        return ""
+    return f"{survey.count} of {len(chosen)} subnets were timed in the time that is planned for it"
 
 
 def _until_goal(survey: _Survey) -> str:

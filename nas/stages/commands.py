@@ -8,13 +8,14 @@ from typing import Any
 
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import bench as bench_stage
-from ortnas.nas.stages import bundles, extract, fit
+from ortnas.nas.stages import bundles, extract, fit, refined_subnet
 from ortnas.nas.stages import data as data_stage
 from ortnas.nas.stages import export as export_stage
 from ortnas.nas.stages import refine as refine_stage
 from ortnas.nas.stages import search as search_stage
 from ortnas.nas.stages import sensitivity as sensitivity_stage
 from ortnas.nas.stages import train as train_stage
+from ortnas.nas.stages.plan import planned_bench_seconds, planned_steps
 
 
 def data(run: Run) -> dict[str, Any]:
@@ -22,14 +23,16 @@ def data(run: Run) -> dict[str, Any]:
 
 
 def train(run: Run) -> dict[str, Any]:
+    steps = planned_steps(run.configuration, run.console, run.folder, run.texts, run.clock)
     try:
-        return train_stage.train(run.configuration, run.console, run.folder, run.texts, run.target)
+        return train_stage.train(run.configuration, run.console, run.folder, run.texts, run.target, steps)
     finally:
         run.reopen_models()
 
 
 def bench(run: Run) -> dict[str, Any]:
-    return bench_stage.bench(run.configuration, run.console, run.folder, run.target, run.models)
+    most_s = planned_bench_seconds(run.configuration, run.console, run.folder, run.texts, run.clock)
+    return bench_stage.bench(run.configuration, run.console, run.folder, run.target, run.models, most_s)
 
 
 def bundle(run: Run, path: Path) -> dict[str, Any]:
@@ -64,8 +67,14 @@ def deliver(run: Run, names: Sequence[str], out: Path | None = None, hub_name: s
     )
 
 
-def refine(run: Run, name: str) -> dict[str, Any]:
-    return refine_stage.refine(run.configuration, run.console, run.folder, run.texts, run.target, run.models, name)
+def refine(run: Run) -> dict[str, Any]:
+    return refine_stage.refine(run.configuration, run.console, run.folder, run.texts, run.target, run.models, run.clock)
+
+
+def refine_subnet(run: Run, name: str) -> dict[str, Any]:
+    return refined_subnet.refine_subnet(
+        run.configuration, run.console, run.folder, run.texts, run.target, run.models, name
+    )
 
 
 def extract_subnet(run: Run, name: str, folder: Path) -> dict[str, Any]:

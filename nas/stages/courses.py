@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
+from ortnas.nas.files import digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
@@ -22,34 +25,68 @@ if TYPE_CHECKING:
 
     from ortnas.nas.training.batches import Batches
     from ortnas.nas.training.engine import StateFiles
+    from ortnas.nas.training.kept_signals import KeptSignals
+    from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.steps import Course
     from ortnas.nas.training.supernet import Supernet
 
 _EQUALITY = 1e-4
+# Lengths of texts differ from batch to batch. The rate matters to nobody.
+MEASURED_STEPS, _MEASURED_RATE = 8, 1e-5
 Probe = Callable[[], dict[str, float]]
 
 
 def make_batches(
-    configuration: Configuration, data: TaskData, accelerator: Accelerator, steps: int, learning_rate: float
+    configuration: Configuration,
+    data: TaskData,
+    accelerator: Accelerator,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
 ) -> Batches:
     """The training part in batches, this process's share of them."""
     from ortnas.nas.training.batches import Batches, Schedule
 
     training = configuration.training
-    if training.batch_size < accelerator.num_processes:
+    if batch_size < accelerator.num_processes:
         raise ConfigurationError(
-            f"training.batch_size = {training.batch_size}: less than one text for each of "
-            f"{accelerator.num_processes} processes"
+            f"a batch of {batch_size}: less than one text for each of {accelerator.num_processes} processes; raise "
+            f"batch_size"
         )
     seed, every = configuration.seed, training.checkpoint_every
     return Batches(
         data.encoded("training"),
-        Schedule(steps, training.batch_size, learning_rate, seed, every),
+        Schedule(steps, batch_size, learning_rate, seed, every),
         data.masking,
         training.accumulation,
         accelerator.process_index,
         accelerator.num_processes,
     )
+
+
+def keep_signals(
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    data: TaskData,
+    accelerator: Accelerator,
+    objective: Objective,
+) -> KeptSignals | None:
+    """Where the signals of the run's teacher are kept for all trainings; None where each step computes them."""
+    from ortnas.nas.training.kept_signals import KeptSignals, can_be_kept, signal_bytes
+
+    limit_gb = configuration.training.signals_gb
+    if not limit_gb or not can_be_kept(objective):
+        return None
+    examples = data.encoded("training")
+    if (size_gb := signal_bytes(objective, examples) / 1e9) > limit_gb:
+        console.say(
+            f"the teacher's signals of {len(examples)} texts take {size_gb:.1f} GB: {limit_gb:g} GB are kept "
+            f"(training.signals_gb), the others are computed at every step"
+        )
+    limit_bytes = int(limit_gb * 1e9) // accelerator.num_processes
+    inputs = digest(recorded(run_folder.teacher, "teacher"), data.digest, data.max_length)
+    return KeptSignals(run_folder.signals, inputs, objective, examples, limit_bytes, accelerator.process_index)
 
 
 @contextmanager
@@ -63,6 +100,7 @@ def course(
     states: StateFiles,
     probe: Probe | None,
     kinds: tuple[str, ...] = ("largest", "smallest"),
+    kept_signals: KeptSignals | None = None,
 ) -> Iterator[Course]:
     """A training with its progress bar, its curve in ``curves/`` and its table of probes."""
     from ortnas.nas.training.log import TrainingLog
@@ -71,7 +109,7 @@ def course(
     training = configuration.training
     with console.progress(name) as report:
         if not accelerator.is_main_process:
-            yield Course(accelerator, batches, states, lambda _step, _losses: None)
+            yield Course(accelerator, batches, states, lambda _step, _losses: None, kept_signals)
             return
         log = TrainingLog(
             run_folder.path / "curves" / f"{name}.jsonl",
@@ -90,9 +128,29 @@ def course(
             log(step, losses, roles)
 
         try:
-            yield Course(accelerator, batches, states, after_step)
+            yield Course(accelerator, batches, states, after_step, kept_signals)
         finally:
             log.close()
+
+
+def mean_step_seconds(
+    configuration: Configuration,
+    data: TaskData,
+    accelerator: Accelerator,
+    batch_size: int,
+    train: Callable[[Course], None],
+) -> float:
+    """How long a step of ``train`` takes, from a few that nothing is kept of; the first one, in which memory is
+    reserved, is left out."""
+    from ortnas.nas.training.engine import StateFiles
+    from ortnas.nas.training.steps import Course
+
+    times: list[float] = []
+    batches = make_batches(configuration, data, accelerator, MEASURED_STEPS, batch_size, _MEASURED_RATE)
+    with tempfile.TemporaryDirectory() as folder:
+        states = StateFiles(Path(folder), "measured", "")
+        train(Course(accelerator, batches, states, lambda _step, _losses: times.append(time.perf_counter())))
+    return (times[-1] - times[0]) / (len(times) - 1)
 
 
 def load_network(folder: Path) -> Supernet:

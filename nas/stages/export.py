@@ -11,7 +11,6 @@ from typing import Any
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.store import StoreError
 from ortnas.export.build import Exporter
-from ortnas.export.package.record import PackageError
 from ortnas.export.package.upload import check_login, push
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
@@ -31,10 +30,11 @@ from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_
 from ortnas.nas.stages.ready_made import ready_made_entries
 from ortnas.nas.stages.rivals import rival_entries
 from ortnas.nas.stages.scoring import make_scorer
+from ortnas.nas.stages.winners import Winner, finished_search, finished_searches, winner_of
 from ortnas.predictors.fitting import PredictorError
 from ortnas.search.budget import Budget
 from ortnas.search.comparison import Comparison
-from ortnas.search.result import SearchResult, SearchResultError, read_result
+from ortnas.search.result import SearchResult
 from ortnas.search.scoring import part_digest
 
 
@@ -52,14 +52,14 @@ def export(
         "Winners are exported once more, timed in turn with the full model, and scored on texts that nothing was "
         "chosen on.",
     )
-    winners = _winners(configuration, console, run_folder, texts, run_target, run_models)
-    ready_made = ready_made_entries(configuration, console, run_folder, texts, run_models)
+    results = finished_searches(configuration, console, run_folder, texts, run_target, run_models)
+    winners = [winner_of(run_folder, run_models, result) for result in results]
+    ready_made = ready_made_entries(configuration, console, run_folder, texts, run_models, winners)
     parts = [part_digest(run_models.part(name)) for name in run_models.data.report_parts]
+    made_of = [[winner.result.inputs, winner.subnet.key, winner.exporter.supernet.digest] for winner in winners]
     compared = [[entry.name, entry.exporter.supernet.digest] for entry in ready_made]
-    inputs = digest(
-        [result.inputs for result in winners], parts, run_models.target.hash, configuration.rivals, compared
-    )
-    packages = [run_folder.packages / package_name(configuration, result.budget) for result in winners]
+    inputs = digest(made_of, parts, run_models.target.hash, configuration.rivals, compared)
+    packages = [run_folder.packages / package_name(configuration, winner.result.budget) for winner in winners]
     return conclude(
         configuration,
         console,
@@ -76,41 +76,6 @@ def export(
     )
 
 
-def _winners(
-    configuration: Configuration,
-    console: Console,
-    run_folder: RunFolder,
-    texts: Texts,
-    run_target: RunTarget,
-    run_models: Models,
-) -> list[SearchResult]:
-    """By the budgets' order. Raises PackageError where there is none."""
-    context = make_scorer(configuration, console, run_folder, texts, run_target, run_models).context
-    results = [finished_search(run_folder, budget, context) for budget in configuration.search.budgets]
-    winners = [result for result in results if result is not None]
-    if not winners:
-        raise PackageError(f"{run_folder.path}: no search has a winner yet; run `ortnas search`")
-    return winners
-
-
-def finished_search(run_folder: RunFolder, budget: Budget, context: str) -> SearchResult | None:
-    """What a search with a winner ended with; None where there is none.
-
-    ``context`` is that of the run's scorer. Raises PackageError where the search scored something else.
-    """
-    try:
-        result = read_result(run_folder.search(budget.name))
-    except SearchResultError:
-        return None
-    if result is None:
-        return None
-    if result.scored_with != context:
-        raise PackageError(
-            f"the search for {budget.name} was made with another supernet, part or recipe; run `ortnas search` again"
-        )
-    return result if result.winner is not None else None
-
-
 def _compare_winners(
     configuration: Configuration,
     console: Console,
@@ -118,35 +83,32 @@ def _compare_winners(
     texts: Texts,
     run_target: RunTarget,
     run_models: Models,
-    winners: Sequence[SearchResult],
+    winners: Sequence[Winner],
     ready_made: Sequence[Entry],
 ) -> Comparison:
     """Full model at both precisions, every winner and its rivals, compared; winners packaged."""
     precision = configuration.precision
-    pairs = [(result, result.winner) for result in winners if result.winner is not None]
     entries = [
         Entry(
-            f"winner {result.budget.name}, {precision.upper()}",
-            run_models.exporter,
+            f"winner {winner.result.budget.name}, {precision.upper()}",
+            winner.exporter,
             winner.subnet,
             precision,
-            winner.candidate.latency_ms,
+            winner.predicted_ms,
             "winner",
-            result.budget.name,
+            winner.result.budget.name,
         )
-        for result, winner in pairs
+        for winner in winners
     ]
     if configuration.rivals:
         scorer = make_scorer(configuration, console, run_folder, texts, run_target, run_models)
-        exporter = run_models.exporter
-        entries += rival_entries(
-            configuration, console, run_folder, run_models, scorer, winners, lambda _subnet: exporter
-        )
+        entries += rival_entries(configuration, console, run_folder, texts, run_models, scorer, winners)
     entries += ready_made
     _, _, reference = usable_timings(run_folder, run_models)
     compared = compare(configuration, console, texts, run_target, run_models, entries, reference)
     packaged = [item for item in compared if item.row.kind == "winner"]
-    for (result, winner), made in zip(pairs, packaged, strict=True):
+    for winner, made in zip(winners, packaged, strict=True):
+        result = winner.result
         facts = SearchFacts(result.budget.name, result.budget_ms, winner.score)
         package(
             configuration,

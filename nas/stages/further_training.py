@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import METRICS
-from ortnas.export.weights import read_supernet
+from ortnas.export.weights import SupernetFolder, read_supernet
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import digest
-from ortnas.nas.run.configuration import Configuration, Refinement
+from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
+from ortnas.nas.run.plan import usual_steps
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.courses import course, load_network, make_batches, prove_equal
+from ortnas.nas.stages.courses import (
+    course,
+    keep_signals,
+    load_network,
+    make_batches,
+    mean_step_seconds,
+    prove_equal,
+)
 from ortnas.nas.stages.train import losses_under
+
+
+@dataclass(frozen=True)
+class Alone:
+    """How a subnet is trained alone."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    quantization_aware: bool = False
 
 
 def refined_folder(run_folder: RunFolder, subnet: Subnet, quantization_aware: bool) -> Path:
@@ -29,23 +48,29 @@ def _losses(configuration: Configuration, run_models: Models) -> dict[str, float
     return losses_under(configuration, run_models.supernet.provenance.get("activation"))
 
 
-def training_identity(configuration: Configuration, run_models: Models, settings: Refinement) -> list[Any]:
+def training_identity(configuration: Configuration, run_models: Models, settings: Alone) -> list[Any]:
     """What further training depends on beside supernet and subnet, ready for JSON."""
-    training = configuration.training
     return [
-        settings.model_dump(),
+        asdict(settings),
         _losses(configuration, run_models),
-        training.batch_size,
-        training.mixed_precision,
+        configuration.training.mixed_precision,
         run_models.recipe.to_json() if settings.quantization_aware else None,
         configuration.seed,
     ]
 
 
-def fitness_settings(configuration: Configuration) -> Refinement:
+def configured_alone(configuration: Configuration) -> Alone:
+    """As ``refinement`` says, or as is usual."""
+    settings = configuration.refinement
+    steps = usual_steps(configuration).refinement
+    assert steps is not None
+    return Alone(steps, settings.batch_size, settings.learning_rate, settings.quantization_aware)
+
+
+def fitness_settings(configuration: Configuration) -> Alone:
     """How a candidate is trained before it is scored."""
-    steps = configuration.search.fitness_steps
-    return configuration.refinement.model_copy(update={"steps": steps, "quantization_aware": False})
+    settings = configuration.refinement
+    return Alone(configuration.search.fitness_steps, settings.batch_size, settings.learning_rate)
 
 
 def score_after_training(
@@ -61,48 +86,84 @@ def score_after_training(
     folder = run_folder.training / f"fitness-{subnet.key}"
     try:
         inputs = digest(run_models.supernet.digest, subnet.key, *training_identity(configuration, run_models, settings))
-        _train(configuration, console, run_folder, texts, run_models, subnet, folder, inputs, settings)
-        exporter = Exporter(read_supernet(folder), run_models.recipe, run_models.calibration)
-        part = run_models.part("search")
-        outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
-        return METRICS[texts.search_metric](outputs, part)
+        train_alone(
+            configuration, console, run_folder, texts, run_models, subnet, run_folder.supernet, folder, inputs, settings
+        )
+        return score_trained(configuration, texts, run_models, read_supernet(folder), subnet)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _train(
+def score_trained(
+    configuration: Configuration, texts: Texts, run_models: Models, trained: SupernetFolder, subnet: Subnet
+) -> float:
+    """What the search ranks by, on its part, of the model that would be shipped of these weights."""
+    exporter = Exporter(trained, run_models.recipe, run_models.calibration)
+    part = run_models.part("search")
+    outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
+    return METRICS[texts.search_metric](outputs, part)
+
+
+def step_seconds_alone(
+    configuration: Configuration, run_folder: RunFolder, run_models: Models, subnet: Subnet
+) -> float:
+    """How long a step of training this subnet alone takes here, from a few that nothing is kept of."""
+    from ortnas.nas.training.alone import train_subnet
+    from ortnas.nas.training.engine import choose_accelerator
+    from ortnas.nas.training.objective import Objective
+    from ortnas.nas.training.steps import Course
+
+    network, teacher = load_network(run_folder.supernet), load_network(run_folder.teacher)
+    objective = Objective(_losses(configuration, run_models), network.dimensions)
+
+    def train(path: Course) -> None:
+        train_subnet(network, subnet, teacher, objective, path)
+
+    accelerator = choose_accelerator(configuration.training.mixed_precision)
+    return mean_step_seconds(configuration, run_models.data, accelerator, configuration.refinement.batch_size, train)
+
+
+def train_alone(
     configuration: Configuration,
     console: Console,
     run_folder: RunFolder,
     texts: Texts,
     run_models: Models,
     subnet: Subnet,
+    start: Path,
     folder: Path,
     inputs: str,
-    settings: Refinement,
+    settings: Alone,
 ) -> None:
+    """Trains one subnet by the run's losses and teacher, from the weights of the supernet folder ``start``.
+
+    ``folder``, which may be the same, becomes a supernet folder whose slice the subnet is. ``inputs`` names all that
+    this depends on. Raises TrainingError.
+    """
+    from ortnas.nas.training.alone import train_subnet
     from ortnas.nas.training.batches import to_tensors
     from ortnas.nas.training.engine import StateFiles, choose_accelerator
     from ortnas.nas.training.fake_quantization import FakeQuantization
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import held_out_probe
-    from ortnas.nas.training.steps import train_supernet
     from ortnas.nas.training.supernet import save_supernet
 
     training = configuration.training
     data = run_models.data
     accelerator = choose_accelerator(training.mixed_precision)
-    network, teacher = load_network(run_folder.supernet), load_network(run_folder.teacher)
+    network, teacher = load_network(start), load_network(run_folder.teacher)
     quantization = None
     if settings.quantization_aware:
         sample = data.held_out("calibration")
-        batches = [to_tensors(sample, rows) for rows, _ in sample.batches(training.batch_size)]
+        batches = [to_tensors(sample, rows) for rows, _ in sample.batches(settings.batch_size)]
         quantization = FakeQuantization(run_models.recipe, batches, subnet, training.checkpoint_every)
     objective = Objective(_losses(configuration, run_models), network.dimensions)
     states = StateFiles(run_folder.training, "subnet", inputs)
     part = texts.part("search")
     probe = held_out_probe(network, part, texts.metric, training.probe_texts, {"subnet": subnet})
-    course_batches = make_batches(configuration, data, accelerator, settings.steps, settings.learning_rate)
+    course_batches = make_batches(
+        configuration, data, accelerator, settings.steps, settings.batch_size, settings.learning_rate
+    )
     with course(
         configuration,
         console,
@@ -113,15 +174,16 @@ def _train(
         states,
         probe,
         ("subnet",),
+        keep_signals(configuration, console, run_folder, data, accelerator, objective),
     ) as path:
-        train_supernet(network, teacher, objective, [[subnet]] * settings.steps, path, quantization)
+        train_subnet(network, subnet, teacher, objective, path, quantization)
     network.cpu()
     if accelerator.is_main_process:
         prove_equal(network, [subnet], data)
         provenance = run_models.supernet.provenance | {
             "inputs": inputs,
             "subnet": subnet.to_json(),
-            "refinement": settings.model_dump(),
+            "refinement": asdict(settings),
         }
         space, labels = run_models.supernet.space, run_models.supernet.labels
         save_supernet(folder, network, space, labels, texts.tokenizer_folder, provenance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +17,12 @@ from ortnas.nas.run.checkpoints import checkpoint_folder, content_digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
+from ortnas.nas.run.plan import usual_steps
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry
 from ortnas.nas.stages.courses import recorded
-from ortnas.nas.stages.ready_made_training import train_ready_made, trained_folder
+from ortnas.nas.stages.ready_made_training import train_ready_made
+from ortnas.nas.stages.winners import Winner
 from ortnas.nas.text import encode, load_tokenizer
 from ortnas.search.comparison import RIVALS
 
@@ -70,31 +73,26 @@ def open_ready_made(
 
 
 def ready_made_entries(
-    configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts, run_models: Models
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_models: Models,
+    winners: Sequence[Winner],
 ) -> list[Entry]:
     """The checkpoints of ``compare``, quantized by the run's recipe and calibration texts, as entries of a comparison.
 
-    One that was trained in this run comes with those weights. One without a head for the run's labels is fine-tuned
-    first, for as many steps as the run's own checkpoint would be. Raises what ``open_ready_made`` raises.
+    One without a head for the run's labels is fine-tuned first, for as many steps as the winner that was trained
+    longest, or where none was, as the run's own checkpoint would be. Raises what ``open_ready_made`` raises, and
+    TrainingError.
     """
-    training, precision = configuration.training, configuration.precision
+    precision = configuration.precision
+    steps = max((winner.trained_steps for winner in winners), default=0) or usual_steps(configuration).teacher
     entries = []
     for item in open_ready_made(configuration, console, run_folder, texts):
-        folder = trained_folder(run_models, item.network)
         network = item.network
-        if recorded(folder, "inputs") is not None:
-            network = read_supernet(folder)
-        elif not item.head_is_trained:
-            network = train_ready_made(
-                configuration,
-                console,
-                run_folder,
-                texts,
-                run_models,
-                item.network,
-                training.teacher_steps,
-                training.teacher_learning_rate,
-            )
+        if not item.head_is_trained:
+            network = train_ready_made(configuration, console, run_folder, texts, run_models, network, steps)
         exporter = Exporter(network, run_models.recipe, run_models.calibration)
         subnet = network.dimensions.full_subnet
         name = f"{RIVALS['ready_made']} {item.title}, {precision.upper()}"

@@ -18,11 +18,6 @@ from ortnas.nas.stages.courses import course, load_network, make_batches, prove_
 _LOSSES = ("labels", "soft_labels")
 
 
-def trained_folder(run_models: Models, network: SupernetFolder) -> Path:
-    """Where a ready-made network is, once it was trained under the run's teacher."""
-    return network.path.with_name(f"{network.path.name}-trained-{run_models.teacher.digest}")
-
-
 def train_ready_made(
     configuration: Configuration,
     console: Console,
@@ -31,16 +26,16 @@ def train_ready_made(
     run_models: Models,
     network: SupernetFolder,
     steps: int,
-    learning_rate: float,
 ) -> SupernetFolder:
-    """Trains the full network for so many steps on the run's labels and its teacher's soft labels.
+    """Trains the full network for so many steps on the run's labels and its teacher's soft labels, in batches as
+    winners are trained in, at the rate at which full networks are.
 
     Finished work is recognised, killed work goes on. Raises ConfigurationError for a head without labels, and
     TrainingError.
     """
     if not HEADS[configuration.head].has_labels:
         raise ConfigurationError(f"compare: with head {configuration.head!r} ready-made checkpoints are not trained")
-    folder, losses = trained_folder(run_models, network), _losses(configuration, run_models)
+    folder, losses = network.path.with_name(f"{network.path.name}-trained"), _losses(configuration, run_models)
     training = configuration.training
     inputs = digest(
         network.digest,
@@ -48,15 +43,13 @@ def train_ready_made(
         run_models.data.digest,
         losses,
         steps,
-        learning_rate,
-        training.batch_size,
+        training.teacher_learning_rate,
+        configuration.refinement.batch_size,
         training.mixed_precision,
         configuration.seed,
     )
     if recorded(folder, "inputs") != inputs:
-        _train(
-            configuration, console, run_folder, texts, run_models, network, folder, inputs, losses, steps, learning_rate
-        )
+        _train(configuration, console, run_folder, texts, run_models, network, folder, inputs, losses, steps)
     return read_supernet(folder)
 
 
@@ -78,7 +71,6 @@ def _train(
     inputs: str,
     losses: dict[str, float],
     steps: int,
-    learning_rate: float,
 ) -> None:
     from ortnas.nas.training.engine import StateFiles, choose_accelerator
     from ortnas.nas.training.objective import Objective
@@ -94,7 +86,9 @@ def _train(
     full = rival.dimensions.full_subnet
     objective = Objective(losses, rival.dimensions)
     states = StateFiles(run_folder.training, name, inputs)
-    batches = make_batches(configuration, data, accelerator, steps, learning_rate)
+    batches = make_batches(
+        configuration, data, accelerator, steps, configuration.refinement.batch_size, training.teacher_learning_rate
+    )
     probe = held_out_probe(rival, texts.part("search"), texts.metric, training.probe_texts, {"full": full})
     with course(configuration, console, run_folder, name, accelerator, batches, states, probe, ("full",)) as path:
         train_supernet(rival, teacher, objective, [[full]] * steps, path)

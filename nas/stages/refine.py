@@ -1,26 +1,42 @@
-"""One subnet of the supernet -> trained further, compared with what it was, and packaged; or extracted as it is."""
+"""Finalists of the searches -> winners trained alone, by successive halving."""
 
 from __future__ import annotations
 
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from ortnas.export.build import Exporter
-from ortnas.export.weights import SupernetFolder, read_supernet
-from ortnas.nas.architecture.subnet import Subnet
+from ortnas.export.weights import read_supernet
 from ortnas.nas.console import Console
-from ortnas.nas.files import digest, write_json
+from ortnas.nas.failures import NotFiniteError, OrtnasError
+from ortnas.nas.files import append_line, digest, read_lines
+from ortnas.nas.run.clock import Clock
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
+from ortnas.nas.run.plan import usual_steps
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.comparison import Entry, compare, show
 from ortnas.nas.stages.courses import recorded
-from ortnas.nas.stages.find_subnet import find_subnet
-from ortnas.nas.stages.further_training import _train, refined_folder, training_identity
-from ortnas.nas.stages.packaging import SearchFacts, announce, package
-from ortnas.search.budget import Budget
-from ortnas.search.comparison import Comparison
+from ortnas.nas.stages.further_training import Alone, score_trained, step_seconds_alone, train_alone, training_identity
+from ortnas.nas.stages.plan import EXPORT_S
+from ortnas.nas.stages.winners import finished_searches
+from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors
+from ortnas.search.refinement import REFINEMENT_FILE, Refinement, Rung, read_refinement
+from ortnas.search.result import SearchResult
+
+# Trainings that were begun and ended: a stage that was killed goes on with the steps that it had chosen.
+_LOG_FILE = "log.jsonl"
+# Fewer are not worth a training's start.
+_LEAST_STEPS = 10
+
+
+class RefinementError(OrtnasError):
+    """Finalists that cannot be trained; the message says why."""
 
 
 def refine(
@@ -30,69 +46,234 @@ def refine(
     texts: Texts,
     run_target: RunTarget,
     run_models: Models,
-    name: str,
+    clock: Clock,
 ) -> dict[str, Any]:
-    """Trains one subnet further with the supernet's losses and teacher, and packages it."""
-    settings = configuration.refinement
-    subnet = find_subnet(configuration, run_folder, run_models, name)
-    run_models.supernet.dimensions.check(subnet)
+    """Trains the finalists of every search alone; their results as JSON, by the budgets' names.
+
+    With ``refinement.steps`` 0 nothing is trained, and winners stay as they are in the supernet. Raises PackageError
+    where no search has a winner.
+    """
+    if run_folder.processes > 1:
+        raise RefinementError("finalists are trained in one process; `ortnas refine --subnet` trains one in several")
+    results = finished_searches(configuration, console, run_folder, texts, run_target, run_models)
+    if usual_steps(configuration).refinement == 0:
+        for result in results:
+            shutil.rmtree(_folder(configuration, run_folder, result), ignore_errors=True)
+            (run_folder.search(result.budget.name) / REFINEMENT_FILE).unlink(missing_ok=True)
+        console.say("refinement.steps is 0: winners stay as they are in the supernet")
+        return {}
     console.heading(
-        f"train: subnet {subnet.key} further",
-        f"{subnet.describe()}. Alone it learns what it could not while it shared its weights"
-        + (", with the quantizer's rounding in the loop." if settings.quantization_aware else "."),
+        "refine: winners trained alone",
+        "Finalists learn alone what they could not while they shared their weights: all of them briefly, the better "
+        "half further, the last one to the end. What is shipped scores no less than what went in.",
     )
-    folder = refined_folder(run_folder, subnet, settings.quantization_aware)
-    inputs = digest(run_models.supernet.digest, subnet.key, *training_identity(configuration, run_models, settings))
-    if recorded(folder, "inputs") != inputs:
-        _train(configuration, console, run_folder, texts, run_models, subnet, folder, inputs, settings)
-    if run_folder.rank:
-        return {}  # the first process packages for all
-    return _package(
-        configuration, console, run_folder, texts, run_target, run_models, name, subnet, read_supernet(folder)
+    halvings = [_Halving(configuration, console, run_folder, texts, run_models, result) for result in results]
+    time_left = _time_left(configuration, clock)
+    unfinished = [halving for halving in halvings if halving.refinement is None]
+    for number, halving in enumerate(unfinished):
+        halving.explore(time_left, len(unfinished) - number)
+    for number, halving in enumerate(unfinished):
+        halving.finish(time_left, len(unfinished) - number)
+    refinements = [halving.concluded() for halving in halvings]
+    _show(console, refinements)
+    return {refinement.budget.name: refinement.to_json() for refinement in refinements}
+
+
+TimeLeft = Callable[[], float]
+
+
+def _time_left(configuration: Configuration, clock: Clock) -> TimeLeft | None:
+    """Seconds that trainings of winners may still take; None where steps are configured, or no minutes."""
+    minutes = configuration.training.minutes
+    if minutes is None or configuration.refinement.steps is not None:
+        return None
+    return lambda: minutes * 60 - clock.total_seconds - EXPORT_S
+
+
+def _folder(configuration: Configuration, run_folder: RunFolder, result: SearchResult) -> Path:
+    return run_folder.path / "refined" / f"{configuration.precision}-{result.budget.name}"
+
+
+@dataclass
+class _Halving:
+    """The finalists of one search, on their way to a winner."""
+
+    configuration: Configuration
+    console: Console
+    run_folder: RunFolder
+    texts: Texts
+    run_models: Models
+    result: SearchResult
+    rungs: list[Rung] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings, winner = self.configuration.refinement, self.result.winner
+        assert winner is not None
+        within = [item for item in self.result.finalists if item.meets_budget]
+        # Rules other than the best score chose their winner by its latency too.
+        chosen = within[: settings.finalists] if self.result.rule == "best" else [winner]
+        self.winner = winner
+        self.subnets = {item.subnet.key: item.subnet for item in chosen}
+        self.before = {item.subnet.key: item.score for item in chosen}
+        self.folder = _folder(self.configuration, self.run_folder, self.result)
+        self.inputs = digest(
+            self.run_models.supernet.digest,
+            self.result.inputs,
+            self.result.scored_with,
+            list(self.subnets),
+            training_identity(self.configuration, self.run_models, self._settings(0)),
+            settings.model_dump(),
+            self.configuration.training.minutes,
+        )
+        self.alive = list(self.subnets)
+        recorded_refinement = read_refinement(self.run_folder.search(self.result.budget.name))
+        is_there = recorded_refinement is not None and recorded_refinement.inputs == self.inputs
+        self.refinement = recorded_refinement if is_there else None
+
+    def _settings(self, steps: int, is_last: bool = False) -> Alone:
+        settings = self.configuration.refinement
+        return Alone(steps, settings.batch_size, settings.learning_rate, settings.quantization_aware and is_last)
+
+    def explore(self, time_left: TimeLeft | None, sharing: int) -> None:
+        """All rungs but the last; ``sharing`` halvings have the time left to share."""
+        sizes, shares = rung_sizes(len(self.subnets)), rung_shares(len(self.subnets))
+        allowed_s = 0.0 if time_left is None else time_left() / sharing
+        for rung, (size, share) in enumerate(zip(sizes[:-1], shares[:-1], strict=True)):
+            rung_s = allowed_s * size * share / relative_cost(len(self.subnets))
+            steps = self._steps(rung, share, None if time_left is None else rung_s)
+            self._train_rung(rung, steps)
+            if not steps or not self.alive:
+                return
+
+    def finish(self, time_left: TimeLeft | None, sharing: int) -> None:
+        """The last rung: one subnet, to the end."""
+        if not self.alive:
+            return
+        share = rung_shares(len(self.subnets))[-1]
+        allowed_s = None if time_left is None else time_left() / sharing
+        steps = self._steps(len(self.rungs), share, allowed_s)
+        self._train_rung(len(self.rungs), steps, is_last=True)
+
+    def _steps(self, rung: int, share: float, allowed_s: float | None) -> int:
+        """As were chosen before a kill, as configured, or as many as all that are alive can take in the time."""
+        begun = [line["steps"] for line in self._log("begin") if line["rung"] == rung]
+        if begun:
+            return int(begun[0])
+        if allowed_s is None:
+            steps = usual_steps(self.configuration).refinement
+            assert steps is not None
+            return max(1, round(steps * share))
+        steps = int(allowed_s / sum(self._step_seconds(key) for key in self.alive))
+        return steps if steps >= _LEAST_STEPS else 0
+
+    def _step_seconds(self, key: str) -> float:
+        """Of one step of training this subnet, from its trainings so far, or from a few steps that are thrown away."""
+        steps = sum(rung.steps.get(key, 0) for rung in self.rungs)
+        if steps >= _LEAST_STEPS:
+            return sum(rung.seconds.get(key, 0.0) for rung in self.rungs) / steps
+        return step_seconds_alone(self.configuration, self.run_folder, self.run_models, self.subnets[key])
+
+    def _log(self, kind: str) -> list[Mapping[str, Any]]:
+        lines = read_lines(self.folder / _LOG_FILE)
+        return [line for line in lines if line.get("inputs") == self.inputs and line.get("kind") == kind]
+
+    def _train_rung(self, rung: int, steps: int, is_last: bool = False) -> None:
+        if not steps:
+            self.console.say(f"budget {self.result.budget.name}: no time is left to train its winner further")
+            return
+        done = {line["key"]: line for line in self._log("end") if line["rung"] == rung}
+        seconds: dict[str, float] = {}
+        scores: dict[str, float] = {}
+        for key in self.alive:
+            line = done.get(key) or self._train(key, rung, steps, is_last)
+            seconds[key] = float(line["seconds"])
+            if line["score"] is not None:
+                scores[key] = float(line["score"])
+            else:
+                self.failures[key] = str(line["reason"])
+        self.rungs.append(Rung(dict.fromkeys(self.alive, steps), seconds, scores))
+        self.alive = survivors(scores, self.alive, (len(self.alive) + 1) // 2)
+
+    def _train(self, key: str, rung: int, steps: int, is_last: bool) -> Mapping[str, Any]:
+        """One training, noted in the log before and after."""
+        subnet, folder, log = self.subnets[key], self.folder / key, self.folder / _LOG_FILE
+        line: dict[str, Any] = {"inputs": self.inputs, "key": key, "rung": rung, "steps": steps}
+        append_line(log, {"kind": "begin", **line})
+        settings = self._settings(steps, is_last)
+        inputs = digest(self.inputs, key, [item.steps[key] for item in self.rungs], settings.steps, is_last)
+        started = time.monotonic()
+        score, reason = None, ""
+        parts = (self.configuration, self.console, self.run_folder, self.texts, self.run_models)
+        try:
+            if recorded(folder, "inputs") != inputs:
+                start = folder if rung else self.run_folder.supernet
+                train_alone(*parts, subnet, start, folder, inputs, settings)
+            score = score_trained(self.configuration, self.texts, self.run_models, read_supernet(folder), subnet)
+            if not math.isfinite(score):
+                score, reason = None, "its score is no number"
+        except NotFiniteError as error:
+            reason = str(error)
+        if score is None:
+            self.console.say(f"warning: {subnet.describe()}: {reason}")
+        line |= {"kind": "end", "seconds": time.monotonic() - started, "score": score, "reason": reason}
+        append_line(log, line)
+        return line
+
+    def concluded(self) -> Refinement:
+        """What is shipped: the survivor, or what went in where that scores more; weights of no use are removed."""
+        if self.refinement is not None:
+            return self.refinement
+        before, winner = self.winner.score, self.winner.subnet
+        # A training that failed leaves the weights of the rung before.
+        latest = {key: score for rung in self.rungs for key, score in rung.scores.items()}
+        key = next(iter([*self.alive, *reversed(latest)] if latest else []), None)
+        after = None if key is None else latest[key]
+        reason = "; ".join(self.failures.values())
+        if key is None or after is None:
+            subnet, weights = winner, None
+            reason = reason or "there was no time to train it"
+        elif after < before:
+            subnet, weights = winner, None
+            reason = reason or f"training alone left {after:.4f} of {before:.4f}"
+        else:
+            subnet, weights = self.subnets[key], str((self.folder / key).relative_to(self.run_folder.path))
+        refinement = Refinement(
+            self.inputs,
+            self.result.inputs,
+            self.result.budget,
+            self.result.metric,
+            subnet,
+            weights,
+            before,
+            after,
+            reason,
+            tuple(self.rungs),
+        )
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if folder.is_dir() and (weights is None or folder.name != subnet.key):
+                shutil.rmtree(folder)
+        refinement.write(self.run_folder.search(self.result.budget.name))
+        self.run_folder.event(
+            "refined", budget=refinement.budget.name, subnet_key=subnet.key, before=before, after=after
+        )
+        return refinement
+
+
+def _show(console: Console, refinements: Sequence[Refinement]) -> None:
+    console.table(
+        "Winners trained alone (scores of INT8 models on the search part)" if refinements else "No winners",
+        ("budget", "subnet", "trained", "minutes", "before", "alone", ""),
+        [
+            (
+                refinement.budget.label,
+                refinement.subnet.describe(),
+                f"{refinement.steps} steps",
+                f"{refinement.seconds / 60:.1f}",
+                f"{refinement.before:.4f}",
+                "" if refinement.after is None else f"{refinement.after:.4f}",
+                "" if refinement.weights else f"stays as it was: {refinement.reason}",
+            )
+            for refinement in refinements
+        ],
     )
-
-
-def _package(
-    configuration: Configuration,
-    console: Console,
-    run_folder: RunFolder,
-    texts: Texts,
-    run_target: RunTarget,
-    run_models: Models,
-    name: str,
-    subnet: Subnet,
-    refined: SupernetFolder,
-) -> dict[str, Any]:
-    """The subnet before and after, side by side; the later one as a package."""
-    precision = configuration.precision
-    exporter = Exporter(refined, run_models.recipe, run_models.calibration)
-    before = Entry(f"{subnet.key} in the supernet", run_models.exporter, subnet, precision)
-    after = Entry(f"{subnet.key} trained further", exporter, subnet, precision)
-    compared = compare(configuration, console, texts, run_target, run_models, [before, after])
-    rows = tuple(item.row for item in compared)
-    show(configuration, console, texts, run_target, run_models, rows)
-    package_name = f"{precision}-{refined.path.name}"
-    full_ms = next(row.measured_ms for row in rows if row.name == f"full model, {precision.upper()}")
-    package(
-        configuration,
-        run_folder,
-        texts,
-        run_models,
-        package_name,
-        compared[-1],
-        _search_facts(run_folder, name, full_ms),
-    )
-    folder = run_folder.packages / package_name
-    write_json(run_folder.packages / f"comparison-{package_name}.json", Comparison(rows, texts.metric).to_json())
-    announce(console, [folder])
-    return {"rows": [row.to_json() for row in rows], "packages": [str(folder)], "subnet_key": subnet.key}
-
-
-def _search_facts(run_folder: RunFolder, name: str, full_ms: float) -> SearchFacts:
-    """The budget that the subnet was named by, if it was; its score in the search was that of other weights."""
-    try:
-        budget = Budget.parse(name)
-    except ValueError:
-        return SearchFacts()
-    is_searched = run_folder.search(budget.name).is_dir()
-    return SearchFacts(budget.name, budget.limit_ms(full_ms)) if is_searched else SearchFacts()

@@ -19,11 +19,12 @@ from ortnas.nas.console import Console
 from ortnas.nas.files import aside, digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.plan import Steps
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.checkpoint import open_run_checkpoint
-from ortnas.nas.stages.courses import course, load_network, make_batches, prove_equal, recorded
+from ortnas.nas.stages.courses import course, keep_signals, load_network, make_batches, prove_equal, recorded
 from ortnas.nas.training.loss_names import choose_losses
 
 if TYPE_CHECKING:
@@ -35,11 +36,19 @@ if TYPE_CHECKING:
 
 _IMPORTANCE_BATCH = 8
 # Keys that change neither weights nor what they were made of.
-_PRESENTATION = {"checkpoint_every", "probe_every", "probe_texts"}
+_PRESENTATION = {"checkpoint_every", "probe_every", "probe_texts", "signals_gb"}
+_PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+# What became of these is in the planned steps.
+_PLANNED = {"minutes", "steps", "teacher_steps"}
 
 
 def train(
-    configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts, run_target: RunTarget
+    configuration: Configuration,
+    console: Console,
+    run_folder: RunFolder,
+    texts: Texts,
+    run_target: RunTarget,
+    steps: Steps,
 ) -> dict[str, Any]:
     """Makes ``teacher/`` and ``supernet/``, or recognises that they are made."""
     console.heading(
@@ -49,7 +58,7 @@ def train(
     if run_folder.processes > 1:
         # Processes meet before they look: the first one prepares the data for all.
         _accelerator(configuration, texts)
-    if not _is_trained(run_folder, _inputs(configuration, texts)):
+    if not is_trained(configuration, run_folder, texts, steps):
         accelerator = _accelerator(configuration, texts)
         _train(
             configuration,
@@ -59,7 +68,8 @@ def train(
             run_target,
             texts.data,
             accelerator,
-            _inputs(configuration, texts),
+            steps,
+            _inputs(configuration, texts, steps),
         )
         accelerator.wait_for_everyone()
     supernet = read_supernet(run_folder.supernet)
@@ -84,11 +94,12 @@ def _accelerator(configuration: Configuration, texts: Texts) -> Accelerator:
     return accelerator
 
 
-def _inputs(configuration: Configuration, texts: Texts) -> str:
+def _inputs(configuration: Configuration, texts: Texts, steps: Steps) -> str:
     return digest(
         texts.checkpoint_digest,
         texts.data.digest,
-        configuration.training.model_dump(exclude=_PRESENTATION),
+        configuration.training.model_dump(exclude=_PRESENTATION | _PLANNED),
+        [steps.teacher, steps.supernet],
         configuration.space.model_dump(),
         configuration.head,
         configuration.pooling,
@@ -98,7 +109,9 @@ def _inputs(configuration: Configuration, texts: Texts) -> str:
     )
 
 
-def _is_trained(run_folder: RunFolder, inputs: str) -> bool:
+def is_trained(configuration: Configuration, run_folder: RunFolder, texts: Texts, steps: Steps) -> bool:
+    """Whether teacher and supernet are there, trained for so many steps."""
+    inputs = _inputs(configuration, texts, steps)
     return {recorded(folder, "inputs") for folder in (run_folder.supernet, run_folder.teacher)} == {inputs}
 
 
@@ -118,6 +131,7 @@ def _train(
     run_target: RunTarget,
     data: TaskData,
     accelerator: Accelerator,
+    steps: Steps,
     inputs: str,
 ) -> None:
     # torch and transformers take seconds to load; finished work needs neither.
@@ -156,13 +170,17 @@ def _train(
     main = accelerator.is_main_process
     counts = ", ".join(f"{count} {part.replace('_', ' ')}" for part, count in data.counts.items())
     console.say(f"texts: {counts}; no text is in two parts")
-    batches = make_batches(configuration, data, accelerator, training.steps, training.learning_rate)
-    teacher_inputs = _teacher_inputs(configuration, texts, data)
+    batches = make_batches(
+        configuration, data, accelerator, steps.supernet, training.batch_size, training.learning_rate
+    )
+    teacher_inputs = _teacher_inputs(configuration, texts, data, steps)
     if recorded(run_folder.teacher, "teacher") == teacher_inputs:
         console.say("the teacher is there already")
         teacher = load_network(run_folder.teacher)
     else:
-        teacher = _make_teacher(configuration, console, run_folder, checkpoint, data, accelerator, teacher_inputs)
+        teacher = _make_teacher(
+            configuration, console, run_folder, checkpoint, data, accelerator, steps, teacher_inputs
+        )
     accelerator.wait_for_everyone()
     if main:
         # The folder is complete only with its description.
@@ -176,11 +194,12 @@ def _train(
     losses = losses_under(configuration, checkpoint.activation)
     objective = Objective(losses, dimensions)
     costs = _costs(configuration, run_folder, run_target, space)
-    sampler = Sampler(space, training.sampling, training.random_subnets, training.steps, seed, costs)
+    sampler = Sampler(space, training.sampling, training.random_subnets, steps.supernet, seed, costs)
     console.say(
-        f"training: {training.steps} steps, {training.sampling} sampling; "
+        f"training: {steps.supernet} steps, {training.sampling} sampling; "
         f"loss {' + '.join(f'{weight:g} {name}' for name, weight in losses.items())}; "
-        f"taught by {'the checkpoint' if training.teacher == 'checkpoint' else 'the largest subnet'}"
+        f"taught by {'the checkpoint' if training.teacher == 'checkpoint' else 'the largest subnet'}; "
+        f"{_PRECISIONS[accelerator.mixed_precision]}"
     )
     states = StateFiles(run_folder.training, "supernet", inputs)
     if training.compile:
@@ -188,7 +207,20 @@ def _train(
         compile_encoder(teacher)
     probes = choose_probes(space)
     probe = held_out_probe(supernet, texts.part("search"), metric, training.probe_texts, probes)
-    with course(configuration, console, run_folder, "supernet", accelerator, batches, states, probe) as path:
+    kept = None
+    if training.teacher == "checkpoint":
+        kept = keep_signals(configuration, console, run_folder, data, accelerator, objective)
+    with course(
+        configuration,
+        console,
+        run_folder,
+        "supernet",
+        accelerator,
+        batches,
+        states,
+        probe,
+        kept_signals=kept,
+    ) as path:
         train_supernet(
             supernet,
             teacher if training.teacher == "checkpoint" else None,
@@ -198,12 +230,12 @@ def _train(
         )
     supernet.cpu()
     if main:
-        provenance |= {"steps": training.steps, "losses": losses, "sampling": training.sampling}
+        provenance |= {"steps": steps.supernet, "losses": losses, "sampling": training.sampling}
         drawn = space.decode(space.sample(1, np.random.default_rng(seed))[0])
         prove_equal(supernet, [space.largest, space.smallest, drawn], data)
         save_supernet(run_folder.supernet, supernet, space, checkpoint.labels, texts.tokenizer_folder, provenance)
         shutil.rmtree(run_folder.training, ignore_errors=True)
-        run_folder.event("train", inputs=inputs, steps=training.steps)
+        run_folder.event("train", inputs=inputs, steps=steps.supernet)
 
 
 def _costs(
@@ -224,7 +256,7 @@ def _costs(
     return multiply_adds(space) if balance == "multiply_adds" else None
 
 
-def _teacher_inputs(configuration: Configuration, texts: Texts, data: TaskData) -> str:
+def _teacher_inputs(configuration: Configuration, texts: Texts, data: TaskData, steps: Steps) -> str:
     """What the teacher is made of; how the supernet is trained is no part of it."""
     training = configuration.training
     return digest(
@@ -238,7 +270,7 @@ def _teacher_inputs(configuration: Configuration, texts: Texts, data: TaskData) 
         training.new_head,
         training.batch_size,
         training.importance_texts,
-        training.teacher_steps,
+        steps.teacher,
         training.teacher_learning_rate,
         training.mixed_precision,
     )
@@ -251,6 +283,7 @@ def _make_teacher(
     checkpoint: Checkpoint,
     data: TaskData,
     accelerator: Accelerator,
+    steps: Steps,
     inputs: str,
 ) -> Supernet:
     """The full network, with a trained head, its units in order of importance."""
@@ -264,7 +297,9 @@ def _make_teacher(
     network = Supernet(checkpoint.tensors, checkpoint.dimensions)
     if not checkpoint.head_is_trained:
         console.say("the checkpoint has no trained head for this task: it is fine-tuned in full first")
-        batches = make_batches(configuration, data, accelerator, training.teacher_steps, training.teacher_learning_rate)
+        batches = make_batches(
+            configuration, data, accelerator, steps.teacher, training.batch_size, training.teacher_learning_rate
+        )
         states = StateFiles(run_folder.training, "teacher", inputs)
         with course(configuration, console, run_folder, "teacher", accelerator, batches, states, None) as path:
             fine_tune(network, path)

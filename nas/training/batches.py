@@ -70,7 +70,7 @@ class Batches:
         self._epoch, self._batches = -1, list[list[int]]()
 
     def __getitem__(self, step: int) -> list[Batch]:
-        """The parts of the step's batch that this process computes."""
+        """The parts of the step's batch that this process computes; ``rows`` numbers the texts, int64 [batch]."""
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._plan(epoch)
@@ -80,7 +80,7 @@ class Batches:
             labels = self.examples.label_array(rows)
         else:
             labels = self.masking.apply(feeds, np.random.default_rng([self.schedule.seed, step, 3]))
-        tensors = _tensors(feeds, labels)
+        tensors = _tensors(feeds, labels) | {"rows": torch.tensor(rows)}
         own = torch.arange(self.rank, len(rows), self.world_size)
         parts = [part for part in own.chunk(self.accumulation) if len(part)]
         return [{name: tensor[part] for name, tensor in tensors.items()} for part in parts]

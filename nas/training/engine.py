@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ortnas.bench.conditions import usable_processors
-from ortnas.nas.failures import TrainingError
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.nas.failures import NotFiniteError, TrainingError
 from ortnas.nas.files import aside
 from ortnas.nas.training.batches import Batch, Schedule
 
@@ -38,22 +39,32 @@ class Losses:
         self.by_subnet.append((subnet, loss.detach()))
 
     def values(self, step: int, learning_rate: float) -> list[float]:
-        """As numbers. Raises TrainingError where one is not finite."""
+        """As numbers. Raises NotFiniteError where one is not finite."""
         values: list[float] = torch.stack([loss.float() for _, loss in self.by_subnet]).tolist()
         for (subnet, _), value in zip(self.by_subnet, values, strict=True):
             if value - value != 0:
-                raise TrainingError(
+                raise NotFiniteError(
                     f"the loss is not finite at step {step} for the subnet {subnet}; the last checkpoint is kept. "
                     f"Lower the learning rate (now {learning_rate:g}) and run again"
                 )
         return values
 
 
+def fast_precision() -> str:
+    """``bf16`` where this machine multiplies bfloat16 in hardware, ``no`` elsewhere."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    # The processor's own flags: torch computes bfloat16 without them too, but slowly.
+    return "bf16" if {"avx512_bf16", "amx_bf16"}.intersection(fingerprint()["isa"]) else "no"
+
+
 def choose_accelerator(mixed_precision: str) -> Accelerator:
-    """Device and processes as `accelerate launch` set them, or this machine's own.
+    """Device and processes as `accelerate launch` set them, or this machine's own; ``auto`` is ``fast_precision``.
 
     Raises TrainingError where the device has no such precision.
     """
+    if mixed_precision == "auto":
+        mixed_precision = fast_precision()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     # Without a GPU, accelerate's processes find each other only where they are told to compute on the CPU.
     on_cpu = processes > 1 and not torch.cuda.is_available()
@@ -144,12 +155,14 @@ def optimise(
     schedule: Schedule,
     states: StateFiles,
     after_step: Callable[[int, list[tuple[str, float]]], None],
+    before_saving: Callable[[], None] | None = None,
 ) -> None:
     """AdamW over ``schedule.steps`` steps, going on from the newest state of the same inputs.
 
     ``gradients(batch, weight, losses, step)`` adds the gradients of one part of a batch, scaled by its weight, and
-    notes the losses. Gradients are averaged over processes once a step. Raises TrainingError for a loss or gradient
-    that is not finite, and where memory does not suffice.
+    notes the losses. Gradients are averaged over processes once a step. ``before_saving`` is called in every process
+    before a state is written. Raises TrainingError for a loss or gradient that is not finite, and where memory does not
+    suffice.
     """
     parameters = {
         f"{index}.{name}": parameter
@@ -163,6 +176,7 @@ def optimise(
     start, scaler = states.load(parameters, optimizer)
     if scaler and accelerator.scaler is not None:
         accelerator.scaler.load_state_dict(scaler)
+    dense_gradients = _DenseGradients(accelerator.num_processes > 1)
     for step in range(start, schedule.steps):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
@@ -177,10 +191,11 @@ def optimise(
                 raise
             raise TrainingError(_advice(gradients, parts[0], optimizer, step, schedule)) from error
         values = losses.values(step, schedule.learning_rate)
+        dense_gradients.fill(parameters.values())
         _average_over_processes(accelerator, parameters.values())
         norm = accelerator.clip_grad_norm_(list(parameters.values()), _GRADIENT_NORM)
         if accelerator.scaler is None and norm is not None and not torch.isfinite(norm):
-            raise TrainingError(
+            raise NotFiniteError(
                 f"the gradients are not finite at step {step}; the last checkpoint is kept. "
                 f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
             )
@@ -189,10 +204,38 @@ def optimise(
         names = (name for name, _ in losses.by_subnet)
         after_step(step + 1, list(zip(names, values, strict=True)))
         if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
+            if before_saving is not None:
+                before_saving()
             if accelerator.is_main_process:
                 scaling = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
                 states.save(parameters, optimizer, scaling, step + 1)
             accelerator.wait_for_everyone()
+
+
+class _DenseGradients:
+    """Sparse gradients, such as that of a batch's rows of the word table, made dense in memory that is taken once: on a
+    CPU, fresh memory for a table costs as much time as a small network's passes."""
+
+    def __init__(self, is_averaged: bool) -> None:
+        # Where gradients are averaged over processes, they have more rows than this one's.
+        self._is_averaged = is_averaged
+        self._dense: dict[Tensor, Tensor] = {}
+        self._rows: dict[Tensor, Tensor] = {}
+
+    def fill(self, parameters: Iterable[Tensor]) -> None:
+        for parameter in parameters:
+            sparse = parameter.grad
+            if sparse is None or not sparse.is_sparse:
+                continue
+            dense = self._dense.get(parameter)
+            if dense is None:
+                dense = self._dense[parameter] = torch.zeros_like(parameter)
+            elif self._is_averaged:
+                dense.zero_()
+            else:
+                dense.index_fill_(0, self._rows[parameter], 0)
+            self._rows[parameter] = sparse._indices()[0]
+            parameter.grad = dense.index_add_(0, self._rows[parameter], sparse._values())
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

@@ -50,8 +50,9 @@ class FakeQuantization:
                 network.apply_head(hidden, moved["attention_mask"], self.subnet, positions, self._observe)
 
     def look_up(self, network: Supernet, batch: Batch) -> Tensor:
-        """``Supernet.look_up`` with the rows of the word table rounded to 8 bits, if the recipe stores them so."""
-        embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
+        """``Supernet.look_up``, its gradient sparse, with the rows of the word table rounded to 8 bits, if the recipe
+        stores them so."""
+        embedded = network.look_up(batch["input_ids"], batch["token_type_ids"], sparse_gradient=True)
         if not self.recipe.embeddings:
             return embedded
         table = network.tensors["embeddings.word"]

@@ -13,6 +13,9 @@ _LABELLED_LOSSES = frozenset({"labels", "soft_labels"})
 _EMBEDDING_LOSSES = frozenset({"embedding", "similarity", "tokens"})
 # Losses that look at the head's output.
 OUTPUT_LOSSES = frozenset({"labels", "soft_labels", "embedding", "similarity"})
+# Losses that look at last hidden states, and at the last layer's queries, keys and values.
+HIDDEN_LOSSES = frozenset({"hidden", "tokens"})
+ATTENTION_LOSSES = frozenset({"attention", "relations"})
 LOSSES = {
     "labels": "cross entropy with the labels (masked tokens for masked-lm), squared error for regression",
     "soft_labels": "KL divergence to the teacher's softened labels",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.training.loss_names import LABEL_LOSSES, OUTPUT_LOSSES
+from ortnas.nas.training.loss_names import ATTENTION_LOSSES, HIDDEN_LOSSES, LABEL_LOSSES, OUTPUT_LOSSES
 from ortnas.nas.training.losses import (
     attention_loss,
     chosen_positions,
@@ -32,17 +32,23 @@ _TEMPERATURE = 2.0
 
 
 class Signals(NamedTuple):
-    """What losses compare: the head's output and the last layer's tensors, and hidden states in the teacher's channels,
-    [batch, sequence, full hidden size]. What no loss needs is not computed."""
+    """What losses compare: the head's output; hidden states in the teacher's channels, [batch, sequence, full hidden
+    size]; and the last layer's tensors. What no loss needs is None."""
 
     output: Tensor | None
-    encoded: LastLayer
     projected: Tensor | None
+    encoded: LastLayer | None
 
     def detach(self) -> Signals:
-        encoded = LastLayer(*(tensor.detach() for tensor in self.encoded))
-        output, projected = (None if item is None else item.detach() for item in (self.output, self.projected))
-        return Signals(output, encoded, projected)
+        return self._each(Tensor.detach)
+
+    def float(self) -> Signals:
+        return self._each(Tensor.float)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Signals:
+        output, projected = (None if tensor is None else change(tensor) for tensor in (self.output, self.projected))
+        encoded = None if self.encoded is None else LastLayer(*map(change, self.encoded))
+        return Signals(output, projected, encoded)
 
 
 class Objective(nn.Module):
@@ -76,27 +82,27 @@ class Objective(nn.Module):
 
         ``learns_labels``: labels will be compared with the output, whatever the sum says.
         """
-        mask = batch["attention_mask"]
+        mask, wanted = batch["attention_mask"], self.losses.keys()
         encoded = network.encode(embedded, mask, subnet, linear)
         output: Tensor | None = None
-        if learns_labels or self.losses.keys() & (OUTPUT_LOSSES - LABEL_LOSSES if is_teacher else OUTPUT_LOSSES):
+        if learns_labels or wanted & (OUTPUT_LOSSES - LABEL_LOSSES if is_teacher else OUTPUT_LOSSES):
             positions = chosen_positions(self.dimensions.head, batch.get("labels"))
             output = network.apply_head(encoded.hidden, mask, subnet, positions, linear)
         projected: Tensor | None = None
-        if HEADS[self.dimensions.head].makes_embeddings:
-            if self.losses.keys() & {"tokens", "hidden"}:
+        if wanted & HIDDEN_LOSSES:
+            if HEADS[self.dimensions.head].makes_embeddings:
                 projected = network.project(encoded.hidden, subnet)
-        elif is_teacher:
-            projected = encoded.hidden
-        elif self.projection is not None:
-            projected = F.linear(encoded.hidden, self.projection[:, : subnet.hidden_size])
-        return Signals(output, encoded, projected)
+            elif is_teacher:
+                projected = encoded.hidden
+            elif self.projection is not None:
+                projected = F.linear(encoded.hidden, self.projection[:, : subnet.hidden_size])
+        return Signals(output, projected, encoded if wanted & ATTENTION_LOSSES else None)
 
     def forward(self, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
-        total = student.encoded.hidden.new_zeros(())
-        for name, weight in self.losses.items():
-            total = total + weight * self._loss(name, student, teacher, batch)
-        return total
+        """Computed in float32 from signals of any precision; autocast would undo that, so call it outside."""
+        student, teacher = student.float(), teacher and teacher.float()
+        terms = [weight * self._loss(name, student, teacher, batch) for name, weight in self.losses.items()]
+        return torch.stack(terms).sum()
 
     def _loss(self, name: str, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
         head, mask = self.dimensions.head, batch["attention_mask"]
@@ -137,14 +143,20 @@ def _similarity(student: Signals, teacher: Signals, _: Tensor) -> Tensor:
     return similarity_loss(*_outputs(student, teacher))
 
 
+def _last_layers(student: Signals, teacher: Signals) -> tuple[LastLayer, LastLayer]:
+    assert student.encoded is not None
+    assert teacher.encoded is not None
+    return student.encoded, teacher.encoded
+
+
 def _attention(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
-    ours, theirs = student.encoded, teacher.encoded
+    ours, theirs = _last_layers(student, teacher)
     num_heads = min(ours.query.shape[1], theirs.query.shape[1])
     return attention_loss((ours.query, ours.key), (theirs.query, theirs.key), mask, num_heads)
 
 
 def _relations(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
-    ours, theirs = student.encoded, teacher.encoded
+    ours, theirs = _last_layers(student, teacher)
     pairs = ((ours.query, theirs.query), (ours.key, theirs.key), (ours.value, theirs.value))
     return torch.stack([relation_loss(own, other, mask) for own, other in pairs]).sum()
 

@@ -17,6 +17,7 @@ from ortnas.nas.text import EncodedExamples
 from ortnas.nas.training.batches import Batch, Batches, to_tensors
 from ortnas.nas.training.engine import Losses, StateFiles, optimise
 from ortnas.nas.training.fake_quantization import FakeQuantization
+from ortnas.nas.training.kept_signals import KeptSignals
 from ortnas.nas.training.losses import chosen_positions, label_loss
 from ortnas.nas.training.objective import Objective, Signals
 from ortnas.nas.training.supernet import Supernet
@@ -33,12 +34,14 @@ class Subnets(Protocol):
 
 @dataclass(frozen=True)
 class Course:
-    """What every training needs beside networks: device, batches, states, and who listens."""
+    """What every training needs beside networks: device, batches, states, who listens, and where the teacher's signals
+    are kept (None: computed at every step)."""
 
     accelerator: Accelerator
     batches: Batches
     states: StateFiles
     after_step: AfterStep
+    kept_signals: KeptSignals | None = None
 
 
 def train_supernet(
@@ -51,52 +54,59 @@ def train_supernet(
 ) -> None:
     """Trains the step's subnets on one batch, each by the objective, with one optimizer step for all.
 
-    The teacher's signals are computed once a batch, embeddings are looked up once a batch. Without a teacher the first
-    subnet of a step learns from labels and teaches the others (in-place distillation, Yu et al. 2020, "BigNAS").
-    ``quantization`` puts the rounding of the one subnet that is trained into its forward pass. Raises TrainingError.
+    The teacher's signals are read or computed once a batch, embeddings are looked up once a batch. Without a teacher
+    the first subnet of a step learns from labels and teaches the others (in-place distillation, Yu et al. 2020,
+    "BigNAS"). ``quantization`` puts the rounding of the one subnet that is trained into its forward pass. Raises
+    TrainingError.
     """
-    accelerator = course.accelerator
+    accelerator, kept = course.accelerator, course.kept_signals
     linear = quantization.linear if quantization else plain_linear
     if teacher is not None:
         teacher.to(accelerator.device).requires_grad_(False)
 
+    def taught(batch: Batch) -> Signals:
+        assert teacher is not None
+        with torch.no_grad(), accelerator.autocast():
+            embedded = teacher.look_up(batch["input_ids"], batch["token_type_ids"])
+            return objective.signals(teacher, embedded, batch, teacher.dimensions.full_subnet, is_teacher=True)
+
     def gradients(batch: Batch, weight: float, losses: Losses, step: int) -> None:
         chosen = subnets[step]
         target: Signals | None = None
-        with accelerator.autocast():
-            if teacher is not None and objective.needs_teacher:
-                target = _teacher_signals(objective, teacher, batch)
-            if quantization:
-                quantization.prepare(supernet, step)
-                embedded = quantization.look_up(supernet, batch)
-            else:
-                embedded = supernet.look_up(batch["input_ids"], batch["token_type_ids"])
+        if teacher is not None and objective.needs_teacher:
+            target = kept.signals(batch, taught) if kept else taught(batch)
+        if quantization:
+            quantization.prepare(supernet, step)
+            embedded = quantization.look_up(supernet, batch)
+        else:
+            embedded = supernet.look_up(batch["input_ids"], batch["token_type_ids"], sparse_gradient=True)
         # The embedding's gradient is added up over subnets and sent into the table once.
         shared = embedded.detach().requires_grad_()
         for subnet in chosen:
+            leads = target is None and objective.needs_teacher
             with accelerator.autocast():
-                leads = target is None and objective.needs_teacher
                 student = objective.signals(supernet, shared, batch, subnet, linear, learns_labels=leads)
-                if leads:
-                    assert student.output is not None
-                    head = supernet.dimensions.head
-                    loss = label_loss(head, student.output, batch["labels"], batch["attention_mask"])
-                    target = student.detach()
-                else:
-                    loss = objective(student, target, batch)
+            if leads:
+                assert student.output is not None
+                output, head = student.output.float(), supernet.dimensions.head
+                loss = label_loss(head, output, batch["labels"], batch["attention_mask"])
+                target = student.detach()
+            else:
+                loss = objective(student, target, batch)
             losses.add(subnet.describe(), loss)
             accelerator.backward(loss * (weight / len(chosen)))
         embedded.backward(shared.grad)  # type: ignore[no-untyped-call]
 
-    modules = (supernet, objective)
-    schedule = course.batches.schedule
-    optimise(accelerator, modules, gradients, course.batches, schedule, course.states, course.after_step)
-
-
-def _teacher_signals(objective: Objective, teacher: Supernet, batch: Batch) -> Signals:
-    with torch.no_grad():
-        embedded = teacher.look_up(batch["input_ids"], batch["token_type_ids"])
-        return objective.signals(teacher, embedded, batch, teacher.dimensions.full_subnet, is_teacher=True)
+    optimise(
+        accelerator,
+        (supernet, objective),
+        gradients,
+        course.batches,
+        course.batches.schedule,
+        course.states,
+        course.after_step,
+        kept.flush if kept else None,
+    )
 
 
 def fine_tune(network: Supernet, course: Course) -> None:
@@ -106,8 +116,9 @@ def fine_tune(network: Supernet, course: Course) -> None:
 
     def gradients(batch: Batch, weight: float, losses: Losses, _step: int) -> None:
         with course.accelerator.autocast():
-            embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
-            loss = objective(objective.signals(network, embedded, batch, full), None, batch)
+            embedded = network.look_up(batch["input_ids"], batch["token_type_ids"], sparse_gradient=True)
+            student = objective.signals(network, embedded, batch, full)
+        loss = objective(student, None, batch)
         losses.add(full.describe(), loss)
         course.accelerator.backward(loss * weight)
 

@@ -62,12 +62,13 @@ class Supernet(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         return {name.replace("/", "."): tensor for name, tensor in self.weights.items()}
 
-    def look_up(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+    def look_up(self, input_ids: Tensor, token_type_ids: Tensor, sparse_gradient: bool = False) -> Tensor:
         """Sum of the three embeddings at full width, float32 [batch, sequence, table or hidden]; shared by all subnets.
 
-        A network with one token type ignores ``token_type_ids``.
+        A network with one token type ignores ``token_type_ids``. ``sparse_gradient``: that of the word table may hold
+        the batch's rows alone, which ``engine.optimise`` takes.
         """
-        ops = TorchOps({"input_ids": input_ids, "token_type_ids": token_type_ids})
+        ops = TorchOps({"input_ids": input_ids, "token_type_ids": token_type_ids}, sparse_table=sparse_gradient)
         return network_of(self.dimensions).look_up(ops, whole_top(self.tensors, self.dimensions))
 
     def encode(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -22,17 +23,19 @@ def plain_linear(name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor: 
 class TorchOps:
     """Activations are [batch, sequence, width]; ``batch`` has the inputs that the operations need.
 
-    ``linear`` computes all weight products. ``attended`` is what the last attention was computed of: query, key and
+    ``linear`` computes all weight products. With ``sparse_table``, the gradient of the word table has on CPUs the rows
+    of the batch alone. ``attended`` is what the last attention was computed of: query, key and
     value, [batch, heads, sequence, head_size], not scaled.
     """
 
-    def __init__(self, batch: Mapping[str, Tensor], linear: Linear = plain_linear) -> None:
-        self._batch, self._linear = batch, linear
+    def __init__(self, batch: Mapping[str, Tensor], linear: Linear = plain_linear, sparse_table: bool = False) -> None:
+        self._batch, self._linear, self._sparse_table = batch, linear, sparse_table
         self.attended: tuple[Tensor, Tensor, Tensor] | None = None
 
     def look_up(self, word: Weight[Tensor], position: Weight[Tensor], token_type: Weight[Tensor]) -> Tensor:
         input_ids, types = self._batch["input_ids"], token_type.values
-        words = F.embedding(input_ids, word.values)
+        is_sparse = self._sparse_table and input_ids.device.type == "cpu"
+        words = F.embedding(input_ids, word.values, sparse=is_sparse)
         positions = position.values[: input_ids.shape[1]]
         return words + positions + (types[0] if len(types) == 1 else F.embedding(self._batch["token_type_ids"], types))
 
@@ -97,7 +100,10 @@ class TorchOps:
 
     def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         self.attended = query, key, value
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+        # On CPUs, torch's own attention takes several times as long backward in bfloat16 as these products do.
+        is_written_out = query.device.type == "cpu" and query.dtype == torch.bfloat16
+        attention = written_out_attention if is_written_out else F.scaled_dot_product_attention
+        return attention(query, key, value, mask).transpose(1, 2).flatten(2)
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
         return x[:, 0]
@@ -107,13 +113,21 @@ class TorchOps:
         return (x * mask).sum(1) / mask.sum(1)
 
     def unit(self, output: str, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=-1)
+        return F.normalize(x.float(), dim=-1)
 
     def by_text(self, name: str, x: Tensor, output: str) -> Tensor:
         return x
 
     def columns(self, name: str, x: Tensor, outputs: tuple[str, ...]) -> Tensor:
         return x
+
+
+def written_out_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """``F.scaled_dot_product_attention`` with a boolean mask, product by product; the softmax is float32 at any
+    precision."""
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3)
+    masked = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    return (scores.float() + masked).softmax(-1).to(value.dtype) @ value
 
 
 def _matrix(weight: Weight[Tensor]) -> Tensor:

@@ -1,7 +1,6 @@
 """Winners beside what a user could have had without a search: ``winner_quality.py RUN [--quick] [--json]``.
 
-RUN is a run folder, or a ``run.yaml``. Its run goes on to the end first (``ortnas run``, hours where nothing is done);
-with ``--quick`` its comparison is taken as it is. Under every budget stand the winner and its rivals: the evenly shrunk
+RUN is a run folder, or a ``run.yaml``. Its run goes on to the end first (``ortnas run``, with ``rivals``; hours); with ``--quick`` its comparison is taken as it is. Under every budget stand the winner and its rivals: the evenly shrunk
 subnet and the one of fewer layers nearest below the latency that the winner was measured at, the best of a few random
 ones, the best ready-made checkpoint (``compare: [...]`` in the configuration), and the full model, all at the run's
 precision, timed in turn and scored on the report part.
@@ -62,7 +61,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if not arguments.quick:
-        run(arguments.run)
+        run(arguments.run, {"rivals": True})
     folder = folder_of(arguments.run)
     configuration = yaml.safe_load((folder / RESOLVED_FILE).read_text(encoding="utf-8"))
     file = folder / "packages" / f"comparison-{configuration['precision']}.json"

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from ortnas.export.build import Exporter
 from ortnas.export.size import subnet_bytes
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import comparison
-from ortnas.nas.stages.commands import bench, export, fit_predictor, list_within_budget, search
+from ortnas.nas.stages.commands import export, list_within_budget, refine, search
 from ortnas.nas.stages.fit import folder_of
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.search import SearchError
@@ -29,25 +28,6 @@ from tests.nas.stages.small_runs import open_run
 from tests.networks import write_bert
 
 pytestmark = pytest.mark.slow
-
-SMALL = {"budgets": ["1.1x"], "candidates": 8, "finalists": 2, "population": 4}
-
-
-@pytest.fixture(scope="module")
-def fitted(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the trained run with a predictor."""
-    folder = tmp_path_factory.mktemp("search")
-    shutil.copytree(trained, folder, dirs_exist_ok=True)
-    document = yaml.safe_load((folder / "run.yaml").read_text())
-    document |= {"folder": str(folder / "run"), "checkpoint": str(trained / "bert"), "search": SMALL}
-    (folder / "run.yaml").write_text(yaml.safe_dump(document))
-    for path in (folder / "run").glob("bench.sqlite*"):
-        path.unlink()
-    run = open_run(folder, bench={"subnets": 24})
-    bench(run)
-    fit_predictor(run)
-    run.close()
-    return folder
 
 
 @pytest.fixture
@@ -70,7 +50,8 @@ def test_winners_are_compared_with_subnets_that_nobody_searched_and_with_a_check
 ) -> None:
     searched(folder)
     rival = write_bert(tmp_path / "tiny", hidden_size=48, intermediate_size=32, num_hidden_layers=1)
-    run = open_run(folder, compare=[str(rival)])
+    run = open_run(folder, compare=[str(rival)], rivals=True, refinement={"steps": 2, "batch_size": 8})
+    refine(run)
     rows = [ComparisonRow.from_json(row) for row in export(run)["rows"]]
     assert [row.kind for row in rows[:3]] == ["full", "full", "winner"]
     winner, ready_made = rows[2], rows[-1]
@@ -90,12 +71,18 @@ def test_winners_are_compared_with_subnets_that_nobody_searched_and_with_a_check
         metric = "similarity_spearman"
         assert gain.value == pytest.approx(winner.scores[metric] - row.scores[metric])
         assert gain.low <= gain.value <= gain.high
-    files = {path: path.stat().st_mtime_ns for path in (folder / "run" / "ready-made").rglob("*.*")}
+    files = {
+        path: path.stat().st_mtime_ns
+        for kind in ("ready-made", "rivals")
+        for path in (folder / "run" / kind).rglob("supernet.json")
+    }
+    # Every rival was trained as long as the winner.
+    assert len(files) == 1 + len({row.subnet.key for row in rows[3:-1]})
     # The same again finds all made; without rivals the comparison is another.
     assert [row["name"] for row in export(run)["rows"]] == [row.name for row in rows]
     assert {path: path.stat().st_mtime_ns for path in files} == files
     run.close()
-    alone = open_run(folder, rivals=False)
+    alone = open_run(folder, refinement={"steps": 2, "batch_size": 8})
     assert [row["kind"] for row in export(alone)["rows"]] == ["full", "full", "winner"]
     alone.close()
 

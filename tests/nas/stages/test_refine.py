@@ -1,0 +1,141 @@
+"""Finalists trained alone, after a search on the simulated host."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ortnas.export.package.record import read_record
+from ortnas.nas.failures import NotFiniteError
+from ortnas.nas.run.run import Run
+from ortnas.nas.stages import refine as refine_stage
+from ortnas.nas.stages.commands import export, refine, search
+from ortnas.search.refinement import RefinementError, read_refinement
+from tests.nas.stages.small_runs import open_run
+
+pytestmark = pytest.mark.slow
+STEPS = {"steps": 10, "batch_size": 8, "learning_rate": 0.002}
+
+
+@pytest.fixture(scope="module")
+def searched(fitted: Path) -> Path:
+    run = open_run(fitted)
+    search(run)
+    run.close()
+    return fitted
+
+
+@pytest.fixture
+def opened(searched: Path) -> Iterator[Callable[..., Run]]:
+    """Opens the run as it was after the search."""
+    shutil.rmtree(searched / "run" / "refined", ignore_errors=True)
+    for path in searched.glob("run/search/*/refinement.json"):
+        path.unlink()
+    runs: list[Run] = []
+
+    def open_again(**changes: Any) -> Run:
+        for run in runs:
+            run.close()
+        runs.append(open_run(searched, refinement=STEPS | changes))
+        return runs[-1]
+
+    yield open_again
+    runs[-1].close()
+
+
+def test_the_winner_is_trained_alone_and_shipped_with_its_weights(opened: Callable[..., Run]) -> None:
+    run = opened()
+    document = refine(run)["1.1x"]
+    # Two finalists for a fifth of the steps, then the better one.
+    first, last = document["rungs"]
+    assert (len(first["steps"]), set(first["steps"].values())) == (2, {2})
+    assert list(last["steps"].values()) == [8]
+    assert document["after"] >= document["before"]
+    refinement = read_refinement(run.folder.search("1.1x"))
+    assert refinement is not None
+    assert refinement.to_json() == document
+    assert (refinement.subnet.key, refinement.steps) == (next(iter(last["steps"])), 10)
+    # What lost takes no room.
+    assert [path.name for path in (run.folder.path / "refined" / "int8-1.1x").iterdir() if path.is_dir()] == [
+        refinement.subnet.key
+    ]
+    (package,) = map(Path, export(run)["packages"])
+    record = read_record(package)
+    assert record.search_score == document["after"]
+    assert record.provenance["subnet"] == refinement.subnet.to_json()
+    assert record.provenance["refinement"]["steps"] == 8
+    # Done is done.
+    stamp = (run.folder.path / "events.jsonl").stat().st_mtime_ns
+    assert refine(run)["1.1x"] == document
+    assert (run.folder.path / "events.jsonl").stat().st_mtime_ns == stamp
+
+
+def test_a_training_that_was_interrupted_ends_with_what_an_uninterrupted_one_gives(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = refine(opened())["1.1x"]
+    run = opened()
+    shutil.rmtree(run.folder.path / "refined")
+    (run.folder.search("1.1x") / "refinement.json").unlink()
+    trained: list[int] = []
+    train_alone = refine_stage.train_alone
+
+    def killed(*arguments: Any) -> None:
+        trained.append(arguments[-1].steps)
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        train_alone(*arguments)
+
+    monkeypatch.setattr(refine_stage, "train_alone", killed)
+    with pytest.raises(KeyboardInterrupt):
+        refine(run)
+    again = refine(opened())["1.1x"]
+    assert trained == [2, 2, 8, 8]
+    for document in (whole, again):
+        for rung in document["rungs"]:
+            rung.pop("seconds")
+    assert again == whole
+
+
+def test_where_training_fails_the_network_before_is_shipped(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise NotFiniteError("the loss is not finite at step 1")
+
+    monkeypatch.setattr(refine_stage, "train_alone", fail)
+    run = opened()
+    document = refine(run)["1.1x"]
+    assert (document["weights"], document["after"]) == (None, None)
+    assert "the loss is not finite" in document["reason"]
+    assert "stays as it was" in capsys.readouterr().err
+    (package,) = map(Path, export(run)["packages"])
+    assert read_record(package).search_score == document["before"]
+
+
+def test_training_that_makes_it_worse_is_not_shipped(opened: Callable[..., Run]) -> None:
+    document = refine(opened(learning_rate=1.0))["1.1x"]
+    assert document["after"] < document["before"]
+    assert document["weights"] is None
+    assert "training alone left" in document["reason"]
+
+
+def test_without_steps_winners_stay_as_they_are(opened: Callable[..., Run]) -> None:
+    refine(opened())
+    run = opened(steps=0)
+    assert refine(run) == {}
+    assert read_refinement(run.folder.search("1.1x")) is None
+    assert not (run.folder.path / "refined" / "int8-1.1x").exists()
+
+
+def test_a_damaged_record_is_named(opened: Callable[..., Run]) -> None:
+    run = opened()
+    file = run.folder.search("1.1x") / "refinement.json"
+    file.write_text(json.dumps({"inputs": 3}))
+    with pytest.raises(RefinementError, match="cannot be read"):
+        refine(run)
