@@ -256,8 +256,8 @@ class Configuration(Section):
     """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package).
 
     ``compare`` names more of them, which winners are compared with as they come. ``rivals`` compares every winner with
-    subnets of its latency that nobody had to search, trained as long. ``pooling`` makes one vector of a text; by default as a
-    sentence-transformers checkpoint says, else the mean.
+    subnets of its latency that nobody had to search, trained as long. ``pooling`` makes one vector of a text; by
+    default as a sentence-transformers checkpoint says, else the mean.
     """
 
     checkpoint: str

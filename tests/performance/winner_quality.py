@@ -1,9 +1,10 @@
 """Winners beside what a user could have had without a search: ``winner_quality.py RUN [--quick] [--json]``.
 
-RUN is a run folder, or a ``run.yaml``. Its run goes on to the end first (``ortnas run``, with ``rivals``; hours); with ``--quick`` its comparison is taken as it is. Under every budget stand the winner and its rivals: the evenly shrunk
-subnet and the one of fewer layers nearest below the latency that the winner was measured at, the best of a few random
-ones, the best ready-made checkpoint (``compare: [...]`` in the configuration), and the full model, all at the run's
-precision, timed in turn and scored on the report part.
+RUN is a run folder, or a ``run.yaml``. Its run goes on to the end first (``ortnas run``, with ``rivals``; hours); with
+``--quick`` its comparison is taken as it is. Under every budget stand the winner and its rivals, trained alone for as
+many steps: the evenly shrunk subnet and the one of fewer layers nearest below the latency that the winner was measured
+at, the best of a few random ones, the best ready-made checkpoint (``compare: [...]`` in the configuration), and the
+full model, all at the run's precision, timed in turn and scored on the report part.
 
 The last line of ``--json`` is one object: by budget ``ours``, ``shrunk``, ``fewer_layers``, ``random``, ``ready_made``
 and ``full``, each with ``score``, ``low``, ``high`` (95 % interval), ``measured_ms`` and, for rivals, ``gain``,
