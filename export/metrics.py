@@ -15,9 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.export.neighbours import neighbour_divergences
+from ortnas.export.ranks import rank_correlation, ranks
+from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.export.tags import TagScheme, find_scheme
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Array, Vector
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import IGNORED, EncodedExamples, Example
 
 Outputs = Sequence[Array]
@@ -32,7 +36,7 @@ class Part:
     ``teacher`` holds the teacher's unit embeddings [n, size] where there are no labels. ``examples`` is empty for
     packed corpora. ``null_threshold`` is a model's own: by how much the score of no answer has to exceed that of the
     best one for there to be none. Without it, questions without an answer are judged by the threshold that suits this
-    part best.
+    part best. ``judgements`` are of pairs of the texts, where the part is there for them.
     """
 
     encoded: EncodedExamples
@@ -40,6 +44,12 @@ class Part:
     label_names: tuple[str, ...] = ()
     teacher: Array | None = None
     null_threshold: float | None = None
+    judgements: Judgements | None = None
+
+    @property
+    def size(self) -> int:
+        """What a score is a figure of: inputs, judged pairs or queries."""
+        return len(self.encoded) if self.judgements is None else self.judgements.size
 
     @property
     def labels(self) -> npt.NDArray[Any]:
@@ -101,18 +111,10 @@ def pearson(outputs: Outputs, part: Part) -> float:
 
 
 def spearman(outputs: Outputs, part: Part) -> float:
-    """Spearman rank correlation with the numbers; 0 where all outputs are equal."""
-    predicted = np.stack(outputs)[:, 0]
-    # Above and below the diagonal the last digit may differ; SciPy takes the one below.
-    return float(np.corrcoef(_ranks(predicted), _ranks(part.labels))[1, 0]) if np.ptp(predicted) > 0 else 0.0
-
-
-def _ranks(values: npt.NDArray[Any]) -> Vector:
-    """Ranks from 1 on, [n]; equal values share their mean rank, and a NaN leaves no rank to any."""
-    if np.isnan(values).any():
-        return np.full(len(values), np.nan)
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places.reshape(-1)]
+    """Spearman rank correlation of the outputs with the numbers, or of the cosines of judged pairs with theirs."""
+    if part.judgements is None:
+        return rank_correlation(np.stack(outputs)[:, 0], part.labels)
+    return rank_correlation(pair_cosines(outputs, part.judgements), np.array(part.judgements.grades))
 
 
 def pearson_spearman(outputs: Outputs, part: Part) -> float:
@@ -307,8 +309,34 @@ def similarity_spearman(outputs: Outputs, part: Part) -> float:
     """Spearman correlation of all pairwise similarities with the teacher's."""
     assert part.teacher is not None
     pairs = np.triu_indices(len(outputs), 1)
-    ours, theirs = (_ranks((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
+    ours, theirs = (ranks((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
     return float(np.corrcoef(ours, theirs)[0, 1])
+
+
+def neighbour_likelihood(outputs: Outputs, part: Part) -> float:
+    """Minus the mean divergence of each text's neighbours from those by the teacher's embeddings; at most 0."""
+    assert part.teacher is not None
+    return -float(neighbour_divergences(np.stack(outputs), part.teacher).mean())
+
+
+def recall_at_1(outputs: Outputs, part: Part) -> float:
+    """Mean share of a query's relevant documents that rank first."""
+    return _query_mean("recall_at_1", outputs, part)
+
+
+def mrr_at_10(outputs: Outputs, part: Part) -> float:
+    """Mean of one over the rank of a query's first relevant document, of ten."""
+    return _query_mean("mrr_at_10", outputs, part)
+
+
+def ndcg_at_10(outputs: Outputs, part: Part) -> float:
+    """Mean normalised discounted gain of a query's first ten documents."""
+    return _query_mean("ndcg_at_10", outputs, part)
+
+
+def _query_mean(metric: str, outputs: Outputs, part: Part) -> float:
+    assert part.judgements is not None
+    return float(QUERY_VALUES[metric](outputs, part.judgements).mean())
 
 
 # Metrics of embeddings that lie in the teacher's space.
@@ -319,6 +347,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         similarity_spearman,
         mean_cosine,
+        neighbour_likelihood,
         accuracy,
         f1,
         matthews,
@@ -326,6 +355,9 @@ METRICS: dict[str, Metric] = {
         pearson_spearman,
         pearson,
         spearman,
+        recall_at_1,
+        mrr_at_10,
+        ndcg_at_10,
         entity_f1,
         token_accuracy,
         span_f1,
@@ -344,14 +376,19 @@ def suitable_metrics(head: str, label_names: Sequence[str]) -> list[str]:
     return [name for name in names if has_entities or name != entity_f1.__name__]
 
 
+def judged_metrics(judgements: Judgements) -> list[str]:
+    """The metrics that such judgements serve."""
+    return [spearman.__name__] if judgements.are_scored else list(QUERY_VALUES)
+
+
 def all_scores(head: str, outputs: Outputs, part: Part, shares_space: bool = True) -> dict[str, float]:
-    """Every suitable metric of the head, by name; where questions without an answer are among others, of either kind
-    too.
+    """Every suitable metric of the head, by name; of a part of judged pairs those of its judgements alone. Where
+    questions without an answer are among others, of either kind too.
 
     Without ``shares_space`` embeddings lie in another space than the teacher's, maybe of another size: how near they
     are one by one means nothing, and is left out.
     """
-    names = suitable_metrics(head, part.label_names)
+    names = suitable_metrics(head, part.label_names) if part.judgements is None else judged_metrics(part.judgements)
     metrics = [METRICS[name] for name in names if shares_space or name not in OF_ONE_SPACE]
     if len({example.is_unanswerable for example in part.examples}) == 2:
         metrics += [answerable_f1, no_answer_accuracy]

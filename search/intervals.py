@@ -1,4 +1,5 @@
-"""How sure scores and their differences are: paired bootstrap over the texts of a part (Efron & Tibshirani 1993)."""
+"""How sure scores and their differences are: paired bootstrap over the texts of a part, or over its queries or judged
+pairs (Efron & Tibshirani 1993)."""
 
 from __future__ import annotations
 
@@ -10,14 +11,17 @@ import numpy as np
 
 from ortnas.export.intervals import Interval, ScoreIntervals
 from ortnas.export.metrics import METRICS, Outputs, Part
+from ortnas.export.ranks import rank_correlation
+from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.nas.arrays import Rows, Vector
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples, Window
 from ortnas.search.racing import text_values
 
 SAMPLES = 1000
 # Metrics that compare texts with each other take halves without repetition, since a text drawn twice is a pair that
 # every model gets right; a half varies about the whole as a bootstrap sample does (Shao & Tu 1995, section 5.2).
-_OF_PAIRS = ("similarity_spearman",)
+_OF_PAIRS = ("similarity_spearman", "neighbour_likelihood")
 _COSTLY_SAMPLES = 200
 
 
@@ -77,11 +81,12 @@ def _sampled(
 ) -> dict[str, Vector]:
     """Scores of each model on samples of the texts, which are the same in all parts."""
     part = next(iter(parts.values()))
+    if part.judgements is not None:
+        return _sampled_judgements(metric, outputs, part.judgements, rng)
     everything = np.arange(len(part.encoded))
     values = {name: text_values(metric, rows, part, everything) for name, rows in outputs.items()}
     if all(rows is not None for rows in values.values()):
-        counts = rng.multinomial(len(everything), np.full(len(everything), 1 / len(everything)), SAMPLES)
-        return {name: counts @ rows / len(everything) for name, rows in values.items() if rows is not None}
+        return _sampled_means({name: rows for name, rows in values.items() if rows is not None}, rng)
     groups = _texts(part)
     scores: dict[str, list[float]] = {name: [] for name in outputs}
     for _ in range(_COSTLY_SAMPLES):
@@ -95,6 +100,28 @@ def _sampled(
             sample = replace(drawn_part, null_threshold=parts[name].null_threshold)
             scores[name].append(METRICS[metric]([whole[row] for row in rows], sample))
     return {name: np.array(values) for name, values in scores.items()}
+
+
+def _sampled_means(values: Mapping[str, Vector], rng: np.random.Generator) -> dict[str, Vector]:
+    """Of what each text, or each query, adds to a mean over all, (n,) for each model."""
+    n = len(next(iter(values.values())))
+    counts = rng.multinomial(n, np.full(n, 1 / n), SAMPLES)
+    return {name: counts @ rows / n for name, rows in values.items()}
+
+
+def _sampled_judgements(
+    metric: str, outputs: Mapping[str, Outputs], judgements: Judgements, rng: np.random.Generator
+) -> dict[str, Vector]:
+    """Queries are drawn, each of which looks among all documents; or scored pairs."""
+    if metric in QUERY_VALUES:
+        values = {name: QUERY_VALUES[metric](rows, judgements) for name, rows in outputs.items()}
+        return _sampled_means(values, rng)
+    cosines = {name: pair_cosines(rows, judgements) for name, rows in outputs.items()}
+    grades, draws = np.array(judgements.grades), rng.integers(0, judgements.size, (SAMPLES, judgements.size))
+    return {
+        name: np.array([rank_correlation(rows[drawn], grades[drawn]) for drawn in draws])
+        for name, rows in cosines.items()
+    }
 
 
 def _texts(part: Part) -> list[Rows]:

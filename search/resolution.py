@@ -53,7 +53,7 @@ def half_width(metric: str, first: Outputs, second: Outputs, part: Part) -> floa
     Models that answer alike do not show that others would: one text in so many is the least that can differ.
     """
     difference = score_intervals(metric, {"first": first, "second": second}, part, "first")["second"].difference
-    return (difference.high - difference.low) / 2 or 1 / len(part.encoded)
+    return (difference.high - difference.low) / 2 or 1 / part.size
 
 
 def _words(part: PartResolution) -> str:

@@ -251,7 +251,8 @@ def part_digest(part: Part) -> str:
     tags = [example.tags for example in part.examples] if encoded.words else None
     answers = [example.answers for example in part.examples if example.answers is not None]
     labels = [encoded.labels, encoded.windows, part.label_names, tags, answers]
-    content = json.dumps([encoded.ids, encoded.type_ids, *labels])
+    judgements = [] if part.judgements is None else [part.judgements.to_json()]
+    content = json.dumps([encoded.ids, encoded.type_ids, *labels, *judgements])
     teacher = b"" if part.teacher is None else part.teacher.tobytes()
     return hashlib.sha256(content.encode() + teacher).hexdigest()[:16]
 

@@ -108,7 +108,8 @@ def _introduction(name: str, head: str, facts: Facts) -> str:
     ]
     if data:
         task = f" (task {code(data.task)})" if data.task else ""
-        lines.append(f"Training data: {code(_short(data.source))}{task}, {data.texts} texts or sequences.\n")
+        sources = ", ".join(code(_short(source)) for source in (data.source, *data.further))
+        lines.append(f"Training data: {sources}{task}, {data.texts} texts or sequences.\n")
     return "\n".join(lines)
 
 
@@ -138,7 +139,8 @@ def _figures(subnet: Subnet, facts: Facts) -> str:
 def _scores(facts: Facts) -> str:
     if not facts.report:
         return ""
-    rows = [(f"report part ({facts.report_size} texts, not used for any choice)", "score"), ("---", "---")]
+    judged = "" if facts.judged is None else f" and {escaped(facts.judged)}"
+    rows = [(f"report part ({facts.report_size} texts{judged}, not used for any choice)", "score"), ("---", "---")]
     for name, value in facts.report.items():
         interval = facts.intervals[name].score if name in facts.intervals else None
         bounds = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""

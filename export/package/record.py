@@ -109,11 +109,13 @@ class Coverage:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Where the supernet's texts came from; ``task`` is None where they belong to none."""
+    """Where the supernet's texts came from; ``task`` is None where they belong to none. ``further``: the other sources
+    of several."""
 
     source: str
     task: str | None
     texts: int
+    further: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,11 @@ class Origin:
 class Facts:
     """What is known of a packaged model beside its network.
 
-    ``report`` are the scores on the ``report_size`` texts that nothing was chosen on, by metric. ``budget`` is as it
-    was asked for (``2x``), ``budget_ms`` what it came to; ``search_score`` the winner's while it was searched.
-    ``null_threshold``: by how much the score of no answer has to exceed the best answer's, None where there always is
-    one. ``provenance`` is the supernet's. ``activation`` is what a cross-encoder's library makes of its logit.
+    ``report`` are the scores on the ``report_size`` texts that nothing was chosen on, by metric, and on judged pairs
+    where ``judged`` says what those are. ``budget`` is as it was asked for (``2x``), ``budget_ms`` what it came to;
+    ``search_score`` the winner's while it was searched. ``null_threshold``: by how much the score of no answer has to
+    exceed the best answer's, None where there always is one. ``provenance`` is the supernet's. ``activation`` is what a
+    cross-encoder's library makes of its logit.
     """
 
     precision: str
@@ -149,6 +152,7 @@ class Facts:
     activation: str | None = None
     report: Mapping[str, float] = field(default_factory=dict)
     report_size: int | None = None
+    judged: str | None = None
     intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict)
     drift: Drift | None = None
     coverage: Coverage = Coverage()
@@ -216,6 +220,7 @@ class PackageRecord(Facts):
             activation=_entry(document, "activation", _TEXT_OR_NONE, None),
             report=_numbers(document, "report"),
             report_size=_entry(document, "report_size", (int, type(None)), None),
+            judged=_entry(document, "judged", _TEXT_OR_NONE, None),
             intervals=_intervals(document),
             drift=_part(document, "drift", lambda part: Drift(**part), None),
             coverage=Coverage.from_json(document),

@@ -49,6 +49,8 @@ class Head:
     ``forward`` computes it. ``tensors`` has the axes of its weights by canonical name. ``class_suffix`` ends the name
     of its class in transformers. Of ``metrics``, by name, the first that suits the labels decides where nothing else is
     asked for, and all are reported; where ``compares_all_metrics`` is False, tables show the deciding one alone.
+    ``ranking`` is what a search ranks candidates by, where it tells them apart better than the metric that is reported.
+    ``judged_metrics`` are of judged pairs of texts, where there are some, and are reported beside the others.
     ``losses`` is the usual sum of training, name to weight. ``products`` are its weight products that run in integers,
     ``float_products`` those that never do. ``label_rows`` is the number of its classifier's rows where it is not that
     of the labels. ``pipeline`` is the hub's name of the task; model cards say that the network ``purpose``, and
@@ -69,6 +71,8 @@ class Head:
     float_products: tuple[str, ...] = ()
     label_rows: int = 0
     compares_all_metrics: bool = True
+    judged_metrics: tuple[str, ...] = ()
+    ranking: str = ""
 
     def apply(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
         """The outputs of the last hidden state [tokens, hidden]; ``top`` has the weights of embeddings and head.
@@ -162,6 +166,8 @@ HEADS: dict[str, Head] = {
         reading="the inner product of two embeddings is their cosine similarity",
         # One row a text is not worth integers.
         float_products=("head/projection",),
+        judged_metrics=("spearman", "recall_at_1", "mrr_at_10", "ndcg_at_10"),
+        ranking="neighbour_likelihood",
     ),
     "classification": Head(
         labels="class",
@@ -177,6 +183,7 @@ HEADS: dict[str, Head] = {
         products=("head/pooler", "head/classifier"),
         # F1 and Matthews correlation mean little where they are not the task's metric.
         compares_all_metrics=False,
+        ranking="log_likelihood",
     ),
     "regression": Head(
         labels="number",
@@ -236,6 +243,7 @@ HEADS: dict[str, Head] = {
         outputs=(Output("logits", ("batch", "sequence", "vocab"), "over the vocabulary"),),
         class_suffix="ForMaskedLM",
         metrics=("masked_accuracy", "masked_log_likelihood"),
+        ranking="masked_log_likelihood",
         losses={"labels": 1.0, "hidden": 1.0},
         pipeline="fill-mask",
         purpose="fills in masked tokens of a text",

@@ -32,8 +32,11 @@ def init(
     path: Annotated[Path, typer.Argument(help="Where to write the configuration.")] = Path("run.yaml"),
     checkpoint: Annotated[str, typer.Option(help="BERT checkpoint: local folder or hub name.")] = "",
     data: Annotated[
-        str, typer.Option(help="Text file with a sentence a line, or a folder with train.tsv and dev.tsv.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="File with a sentence a line (for embeddings several), or folder with train.tsv and dev.tsv."
+        ),
+    ] = None,
     head: Annotated[str | None, typer.Option(help=f"{HEAD_CHOICES}.")] = None,
     task: Annotated[
         str | None, typer.Option(help="A GLUE task, squad or squad_v2: files, columns, head and metric.")
@@ -52,8 +55,10 @@ def init(
         from ortnas.nas.data import Asked
         from ortnas.nas.run.starter import write_starter
 
+        source, *further = data or [""]
         asked = Asked(head, text, pair, label)
-        for sentence in write_starter(path, checkpoint, data, asked, tuple(budget or ("2x",)), force, task):
+        budgets = tuple(budget or ("2x",))
+        for sentence in write_starter(path, checkpoint, source, asked, budgets, force, task, further):
             typer.echo(f"note: {sentence}", err=True)
         typer.echo(f"wrote {path}\nnext: ortnas run {quoted(path)}")
 

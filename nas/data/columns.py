@@ -14,7 +14,7 @@ from ortnas.nas.wording import listed, shown
 
 _TEXTS = ("sentence", "text")
 LABEL_COLUMNS = ("label", "gold_label", "score", "labels", "target", "class", "is_duplicate", "Quality")
-_PAIRS = (
+PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
     ("question1", "question2"),
@@ -25,11 +25,11 @@ _PAIRS = (
     ("text_a", "text_b"),
 )
 _LABELLED = [
-    Columns(text, pair, label) for text, pair in (*_PAIRS, *((text, "") for text in _TEXTS)) for label in LABEL_COLUMNS
+    Columns(text, pair, label) for text, pair in (*PAIRS, *((text, "") for text in _TEXTS)) for label in LABEL_COLUMNS
 ]
 # In the order in which they are tried, by the kind of labels.
 USUAL_COLUMNS: dict[Labels, list[Columns]] = {
-    "none": [Columns(text) for text in (*_TEXTS, *(first for first, _ in _PAIRS))],
+    "none": [Columns(text) for text in (*_TEXTS, *(first for first, _ in PAIRS))],
     "class": _LABELLED,
     "number": _LABELLED,
     "tags": [Columns(words, "", tags) for words in WORDS_COLUMNS for tags in TAGS_COLUMNS],

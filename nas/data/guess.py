@@ -13,8 +13,8 @@ from ortnas.nas.data.columns import LABEL_COLUMNS, check_header, choose_columns,
 from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.hub import HUB_PREFIX
 from ortnas.nas.data.lines import kind_of
+from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.rows import Columns
-from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS
 from ortnas.nas.data.source import training_file
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
 from ortnas.nas.failures import DataError
@@ -51,7 +51,7 @@ def guess_source(source: str, asked: Asked) -> Guess:
     """Raises DataError for an unknown head, and where a source may be read in several ways, or cannot be read."""
     if asked.head is not None and asked.head not in HEADS:
         raise DataError(f"there is no head {shown(asked.head)}; heads are {', '.join(HEADS)}")
-    if source == PYTHON_DOCSTRINGS:
+    if source in PYTHON_TEXTS:
         return Guess(asked.head or "embedding", asked.columns)
     if source.startswith(HUB_PREFIX):
         if asked.head is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ortnas.nas.data.docstrings import PYTHON_DOCSTRINGS
 from ortnas.nas.data.hub import HUB_PREFIX, local_folder
 from ortnas.nas.data.lines import check_regular, files_below
-from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS
+from ortnas.nas.data.packages import PYTHON_PACKAGES, packages_identity
 from ortnas.nas.failures import DataError
 from ortnas.nas.files import digest
 
@@ -15,13 +16,16 @@ from ortnas.nas.files import digest
 _LARGEST_READ_BYTES = 64_000_000
 
 
-def source_identity(source: str) -> str:
-    """The name of a dataset of the hub; of files a digest of their names, and of their contents but for large ones.
+def source_identity(source: str, key: str = "data.source") -> str:
+    """The name of a dataset of the hub; of files a digest of their names, and of their contents but for large ones; of
+    installed packages a digest of their versions.
 
-    Raises DataError where the source is missing.
+    Raises DataError where the source, which ``key`` names, is missing.
     """
     if source == PYTHON_DOCSTRINGS:
         return source
+    if source == PYTHON_PACKAGES:
+        return packages_identity()
     if source.startswith(HUB_PREFIX):
         folder = local_folder(source)
         if folder is None:
@@ -29,7 +33,7 @@ def source_identity(source: str) -> str:
     else:
         folder = Path(source).expanduser()
     if not folder.exists():
-        raise DataError(f"data.source = {source!r}: no such file or folder")
+        raise DataError(f"{key} = {source!r}: no such file or folder")
     if not folder.is_dir():
         check_regular(folder)
         return digest([str(folder), _content(folder)])

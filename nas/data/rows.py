@@ -89,7 +89,7 @@ def _number_row(record: Mapping[str, Any], columns: Columns) -> Row:
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or "_" in value:
-        raise DataError(f"{shown(value)} in column {columns.label!r} is no number, and regression needs one")
+        raise DataError(f"{shown(value)} in column {columns.label!r} is no number, and one is needed")
     return Row(Example(example.text, example.pair, number))
 
 

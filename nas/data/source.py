@@ -13,8 +13,10 @@ from ortnas.nas.data.columns import check_header, choose_columns
 from ortnas.nas.data.conll import open_conll
 from ortnas.nas.data.hub import HUB_PREFIX, open_hub
 from ortnas.nas.data.lines import check_regular, kind_of
+from ortnas.nas.data.packages import PYTHON_TEXTS
+from ortnas.nas.data.pairs import own_pair_columns
 from ortnas.nas.data.rows import Columns, Row, table_rows
-from ortnas.nas.data.sentences import PYTHON_DOCSTRINGS, docstring_sentences, open_sentences
+from ortnas.nas.data.sentences import open_sentences
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
 from ortnas.nas.data.tasks import Task, find_task
 from ortnas.nas.failures import DataError
@@ -39,8 +41,8 @@ _SPAN_VERSIONS = ("v1.1", "v2.0")
 class DataSource:
     """Where a task's data is.
 
-    ``source`` is a folder, a file with a sentence a line, ``python-docstrings``, or ``hub:NAME`` or
-    ``hub:NAME/CONFIG``; for the hub the files are names of splits. Files and columns that are None are those of the
+    ``source`` is a folder, a file with a sentence a line, ``python-docstrings``, ``python-packages``, or ``hub:NAME``
+    or ``hub:NAME/CONFIG``; for the hub the files are names of splits. Files and columns that are None are those of the
     task, or those with usual names.
     """
 
@@ -78,12 +80,14 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
     task = None if source.task is None else find_task(source.task)
     if task is not None and has_labels and head != task.head:
         raise DataError(f"task {task.name} is for the head {task.head}, not {head}")
-    if source.source == PYTHON_DOCSTRINGS:
+    if source.source in PYTHON_TEXTS:
         if has_labels:
-            raise DataError(f"{PYTHON_DOCSTRINGS} has no labels, and the head {head} needs them")
-        return SourceRows([Row(Example(sentence)) for sentence in docstring_sentences()], {})
+            raise DataError(f"{source.source} has no labels, and the head {head} needs them")
+        return SourceRows([Row(Example(sentence)) for sentence in PYTHON_TEXTS[source.source]()], {})
     hub = source.source.startswith(HUB_PREFIX)
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
+    if not has_labels:
+        tables = _with_both_texts(tables, source, task)
     named = (source.text, source.pair, source.label)
     columns = choose_columns(tables.training, head, task, *named)
     has_unanswerable = task is not None and task.has_unanswerable
@@ -97,6 +101,47 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
             own = columns
         reports[part] = _rows(table, own, head, notes, has_unanswerable)
     return SourceRows(training, reports, tables.training.label_names.get(columns.label, ()))
+
+
+def _with_both_texts(tables: _Tables, source: DataSource, task: Task | None) -> _Tables:
+    """Tables whose texts are pairs, with the texts of both columns as one column; others as they are."""
+    if task is not None and task.judges_embeddings:
+        columns = choose_columns(tables.training, task.head, task, source.text, source.pair, source.label)
+    elif source.text is None and source.pair is None and (names := own_pair_columns(tables.training)):
+        columns = Columns(*names)
+    else:
+        return tables
+    pair = columns._replace(label="")
+    for table in tables.reports.values():
+        _check_same_columns(table, tables.training, pair)
+    return _Tables(
+        _stacked(tables.training, pair), {part: _stacked(table, pair) for part, table in tables.reports.items()}
+    )
+
+
+def _stacked(table: Table, columns: Columns) -> Table:
+    rows = (
+        (f"{place}, column {column!r},", {"text": record[column]})
+        for place, record in table.rows
+        for column in (columns.text, columns.pair)
+    )
+    return Table(table.name, ("text",), rows)
+
+
+def table_of_pairs(source: DataSource) -> Table | None:
+    """The table that embeddings are trained on, read anew, where its texts are pairs; None for other sources."""
+    if source.source in PYTHON_TEXTS or (source.text, source.pair) != (None, None):
+        return None
+    if source.source.startswith(HUB_PREFIX):
+        table = _hub_tables(source, "embedding").training
+    else:
+        training = Path(source.source).expanduser()
+        if training.is_dir():
+            training = _find(training, source.train_file, (), _TRAIN_STEMS, "embedding", "data.train_file")
+        if kind_of(training) not in TABLE_KINDS:
+            return None
+        table = open_table(training, [])
+    return None if own_pair_columns(table) is None else table
 
 
 def _check_same_columns(table: Table, training: Table, columns: Columns) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from ortnas.nas.architecture.heads import HEADS, Labels
+from ortnas.nas.data.judged_pairs import judged_parts
+from ortnas.nas.data.judged_parts import JudgedParts
 from ortnas.nas.data.labels import in_order, one_spelling
+from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
 from ortnas.nas.failures import DataError
+from ortnas.nas.judgements import Judgements, pairs_of
 from ortnas.nas.text import Example
 from ortnas.nas.wording import listed, shown
 
@@ -39,21 +43,28 @@ class Splits:
     """Disjoint parts of one task: training, calibration, search and report, and further reports by name.
 
     Class ids and tags index ``labels``, which is empty where there are none. ``notes`` are sentences about what was
-    left out.
+    left out, and what was found. ``mixture`` tells the sources of training, where there are several. ``judgements`` are
+    of the parts that hold the texts of judged pairs, by their names.
     """
 
     parts: dict[str, list[Example]]
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    mixture: Mixture | None = None
+    judgements: dict[str, Judgements] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
-        """16 hexadecimal digits that name parts and labels."""
+        """16 hexadecimal digits that name parts, labels and sources."""
         state = hashlib.sha256(json.dumps(self.labels).encode())
         for name, part in self.parts.items():
             state.update(f"\n{json.dumps(name)} {len(part)}".encode())
             for example in part:
                 state.update(f"\n{json.dumps(example.to_json())}".encode())
+        if self.mixture is not None:
+            state.update(f"\n{json.dumps(astuple(self.mixture))}".encode())
+        for name, judgements in self.judgements.items():
+            state.update(f"\n{json.dumps([name, judgements.to_json()])}".encode())
         return state.hexdigest()[:16]
 
     @property
@@ -73,12 +84,12 @@ class Splits:
         return self.parts["report"]
 
 
-def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Splits:
+def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: str | None = None) -> Splits:
     """Reads a source and cuts calibration and search out of its training data, and report too where it has no dev
     set: by label, by quantiles of the value, or by whole contexts of a span.
 
-    Texts of the dev sets and repeated texts are removed from training, so that the parts are disjoint. Raises
-    DataError.
+    Texts of the dev sets and repeated texts are removed from training, so that the parts are disjoint. ``pairs`` says
+    where embeddings have judged pairs, as in ``judged_parts``; training loses their texts too. Raises DataError.
     """
     notes: list[str] = []
     training_rows, report_rows, declared = read_source(source, head, notes)
@@ -87,11 +98,12 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
     labels = _labels(head, training_rows, report_rows, declared)
     ids = {name: number for number, name in enumerate(labels)}
     reports = {part: [_with_ids(row, head, ids) for row in rows] for part, rows in report_rows.items()}
-    fresh = _fresh(training_rows, [example for part in reports.values() for example in part])
+    judged = judged_parts([source], head, pairs, sizes.search, sizes.report, seed, notes)
+    held_out = [Example(text) for text in judged.held_out] if judged is not None else []
+    fresh = fresh_rows(training_rows, [*(example for part in reports.values() for example in part), *held_out])
     if removed := len(training_rows) - len(fresh):
-        notes.append(
-            f"training: {removed:,} of {len(training_rows):,} rows repeat others or the dev set and are left out"
-        )
+        others = "others or the dev set" if judged is None else "others, the dev set or judged pairs"
+        notes.append(f"training: {removed:,} of {len(training_rows):,} rows repeat {others} and are left out")
     training = [_with_ids(row, head, ids) for row in fresh]
     wanted = {"calibration": sizes.calibration, "search": sizes.search}
     if not reports:
@@ -106,7 +118,18 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int) -> Split
         else:
             parts[name] = _cut_strata(examples, {name: sizes.report}, rng)[name]
     _check_unanswerable(parts, notes)
-    return Splits(parts, labels, tuple(notes))
+    judgements = add_judged(parts, judged)
+    return Splits(parts, labels, tuple(notes), judgements=judgements)
+
+
+def add_judged(parts: dict[str, list[Example]], judged: JudgedParts | None) -> dict[str, Judgements]:
+    """Adds the parts of judged pairs; returns what is said of them, by the parts' names."""
+    if judged is None:
+        return {}
+    named = {pairs_of("search"): judged.search, pairs_of("report"): judged.report}
+    for name, part in named.items():
+        parts[name] = [Example(text) for text in part.texts]
+    return {name: part.judgements for name, part in named.items()}
 
 
 def _one_spelling(
@@ -165,7 +188,7 @@ def _content(example: Example) -> tuple[str, str | None, tuple[str, ...]]:
     return example.text, example.pair, example.words
 
 
-def _fresh(training: Iterable[Row], reports: Sequence[Example]) -> list[Row]:
+def fresh_rows(training: Iterable[Row], reports: Sequence[Example]) -> list[Row]:
     """The training rows whose text neither an earlier one nor a report has; a context of a report's spans counts as
     its text."""
     seen = {_content(example) for example in reports}

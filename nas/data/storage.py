@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.data.splits import Splits
 from ortnas.nas.failures import DataError
 from ortnas.nas.files import aside, write_json
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import Example
 
 SPLITS_FILE = "splits.json"
-_FORMAT = 1
+# The number of its source for each training row, where there are several sources.
+ORIGINS_FILE = "origins.npy"
+_FORMAT = 2
 _ROWS_AT_ONCE = 4096
 
 
@@ -21,18 +28,32 @@ def write_splits(splits: Splits, folder: Path) -> None:
     """Replaces what the folder records. A kill on the way leaves no ``splits.json``, and with it no splits."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / SPLITS_FILE).unlink(missing_ok=True)
-    for path in folder.glob("*.arrow"):
-        path.unlink()
+    for path in (*folder.glob("*.arrow"), folder / ORIGINS_FILE):
+        path.unlink(missing_ok=True)
     for name, part in splits.parts.items():
         _write_part(folder / f"{name}.arrow", part)
-    document = {
+    document: dict[str, Any] = {
         "format": _FORMAT,
         "counts": {name: len(part) for name, part in splits.parts.items()},
         "labels": splits.labels,
         "notes": splits.notes,
+        "judgements": {name: judgements.to_json() for name, judgements in splits.judgements.items()},
         "digest": splits.digest,
     }
+    if splits.mixture is not None:
+        document["mixture"] = {name: value for name, value in asdict(splits.mixture).items() if name != "origins"}
+        _write_origins(folder / ORIGINS_FILE, splits.mixture.origins)
     write_json(folder / SPLITS_FILE, document)
+
+
+def _write_origins(path: Path, origins: Sequence[int]) -> None:
+    with aside(path) as temporary, temporary.open("wb") as file:
+        np.save(file, np.array(origins, np.int16))
+
+
+def _read_mixture(folder: Path, recorded: Mapping[str, Any]) -> Mixture:
+    origins = np.load(folder / ORIGINS_FILE, allow_pickle=False).tolist()
+    return Mixture(**{name: tuple(value) for name, value in recorded.items()}, origins=tuple(origins))
 
 
 def _write_part(path: Path, part: Sequence[Example]) -> None:
@@ -78,7 +99,9 @@ def read_splits(folder: Path) -> Splits:
         if recorded["format"] != _FORMAT:
             raise DataError(f"{folder}: the recorded splits are of another version; {remedy}")
         parts = {name: _read_part(folder / f"{name}.arrow") for name in recorded["counts"]}
-        splits = Splits(parts, tuple(recorded["labels"]), tuple(recorded["notes"]))
+        mixture = _read_mixture(folder, recorded["mixture"]) if "mixture" in recorded else None
+        judgements = {name: Judgements.from_json(entry) for name, entry in recorded["judgements"].items()}
+        splits = Splits(parts, tuple(recorded["labels"]), tuple(recorded["notes"]), mixture, judgements)
         unchanged = splits.digest == recorded["digest"]
     except DataError:
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.failures import DataError
 
 
@@ -12,7 +13,8 @@ from ortnas.nas.failures import DataError
 class Task:
     """Where a task keeps what. ``text``, ``pair`` and ``label`` are columns; ``columns`` names those of tables that
     have no header. The first report file is the dev set, further ones are reported beside it. ``has_unanswerable``: a
-    question without an answer belongs to the task. ``aliases`` are other names, plain."""
+    question without an answer belongs to the task. ``judges_embeddings``: its pairs are scored by how alike their texts
+    are, so that embeddings can be judged by them. ``aliases`` are other names, plain."""
 
     name: str
     head: str
@@ -24,6 +26,7 @@ class Task:
     report_files: tuple[str, ...] = ("dev.tsv",)
     columns: tuple[str, ...] | None = None
     has_unanswerable: bool = False
+    judges_embeddings: bool = False
     aliases: tuple[str, ...] = ()
 
 
@@ -40,7 +43,15 @@ _TASKS = (
     ),
     Task("sst-2", "classification", "accuracy", "sentence", None, "label"),
     Task("mrpc", "classification", "f1", "#1 String", "#2 String", "Quality"),
-    Task("sts-b", "regression", "pearson_spearman", "sentence1", "sentence2", "score"),
+    Task(
+        "sts-b",
+        "regression",
+        "pearson_spearman",
+        "sentence1",
+        "sentence2",
+        "score",
+        judges_embeddings=True,
+    ),
     Task("qqp", "classification", "f1", "question1", "question2", "is_duplicate"),
     Task(
         "mnli",
@@ -88,6 +99,11 @@ def find_task(name: str) -> Task:
         hint = f"; did you mean {tasks[close[0]].name!r}?" if close else "."
         raise DataError(f"unknown task {name!r}{hint} Tasks are {', '.join(TASKS)}")
     return tasks[_plain(name)]
+
+
+def serves(task: Task, head: str) -> bool:
+    """Whether the head is the task's own, or one whose embeddings the task's pairs judge."""
+    return head == task.head or (task.judges_embeddings and HEADS[head].makes_embeddings)
 
 
 def _plain(name: str) -> str:

@@ -11,10 +11,12 @@ from pydantic import Field, ValidationError, field_serializer, field_validator, 
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.presets import PRESETS
-from ortnas.nas.data.tasks import find_task
+from ortnas.nas.data.judged_pairs import NO_PAIRS
+from ortnas.nas.data.tasks import find_task, serves
 from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import LearningRate, Section, Sizes, Texts
 from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS
+from ortnas.nas.run.source_keys import Source, WeightedSource
 from ortnas.nas.run.target_keys import TargetHost
 from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
@@ -35,20 +37,24 @@ class ConfigurationError(OrtnasError):
 
 
 class Data(Section):
-    """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``, or ``hub:NAME``.
+    """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``,
+    ``python-packages``, or ``hub:NAME``; of texts without labels also a list of them, with weights. The first one's
+    report part is ``report``, and the keys below are about it.
 
-    ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric. ``label_names`` says
+    ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric. ``pairs`` is a file or
+    folder of pairs of texts that embeddings are judged by; ``none`` looks for none in the source. ``label_names`` says
     which of the checkpoint's labels a label of the data is, where names do not tell. ``max_length`` in tokens is by
     default that of a sentence-transformers checkpoint, else 128.
     """
 
-    source: str
+    source: Source
     task: str | None = None
     train_file: str | None = None
     report_file: str | None = None
     text: str | None = None
     pair: str | None = None
     label: str | None = None
+    pairs: str | None = None
     label_names: dict[str, str] = Field(default={})
     lower: bool = False
     max_length: int | None = Field(None, ge=8, le=MOST_TOKENS)
@@ -60,6 +66,10 @@ class Data(Section):
     @classmethod
     def _known(cls, name: str | None) -> str | None:
         return None if name is None else find_task(name).name
+
+    @property
+    def sources(self) -> tuple[WeightedSource, ...]:
+        return (WeightedSource(source=self.source),) if isinstance(self.source, str) else self.source
 
 
 class Space(Section):
@@ -189,8 +199,8 @@ class Search(Section):
     takes its winner. ``method`` proposes: ``evolution``, or ``random``, ``fast`` and ``evolved`` as in earlier systems.
     ``screen`` scores INT8 candidates cut from the quantized full network and the best of them again as they would be
     shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
-    ``score_by``: candidates are ranked by the task's metric, or, for classification, by the ``log_likelihood`` of their
-    labels, which tells near candidates apart. ``percentile``: what of the latency the budget holds. ``workers``: how
+    ``score_by``: candidates are ranked by a likelihood where the head has one, which tells near candidates apart, or by
+    the task's ``metric``. ``percentile``: what of the latency the budget holds. ``workers``: how
     many candidates are scored at a time, as many as there are processors by default. ``fitness_steps``: train each
     candidate alone for so long before it is scored (slow; earlier systems did). ``engine``: where candidates are
     scored; ``cluster`` is the address of a Ray cluster, and without it one of this machine alone is started.
@@ -202,7 +212,7 @@ class Search(Section):
     population: int = Field(16, ge=2, le=10**5)
     finalists: int = Field(4, ge=1, le=1000)
     metric: str | None = None
-    score_by: Literal["metric", "log_likelihood"] = "metric"
+    score_by: Literal["likelihood", "metric"] | None = None
     goal: Literal["budget", "front"] = "budget"
     method: Literal["evolution", "random", "fast", "evolved"] = "evolution"
     surrogate: bool = True
@@ -315,12 +325,20 @@ class Configuration(Section):
                 raise ValueError(f"the key 'head' is missing; it is one of {', '.join(HEADS)}")
             return document
         try:
-            own = find_task(str(task)).head
+            named = find_task(str(task))
         except DataError:
             return document  # the key itself reports it
-        if document.get("head", own) != own:
-            raise ValueError(f"head {shown(document['head'])} does not fit task {shown(task)}, whose head is {own!r}")
-        return document | {"head": own}
+        head = document.get("head", named.head)
+        if head not in HEADS or not serves(named, head):
+            raise ValueError(f"head {shown(head)} does not fit task {shown(task)}, whose head is {named.head!r}")
+        return document | {"head": head}
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Configuration:
+        if len(self.data.sources) > 1 and HEADS[self.head].labels != "none":
+            of_one = "reads one corpus" if HEADS[self.head].fills_masks else "has labels, which are one source's"
+            raise ValueError(f"data.source: head {self.head!r} {of_one}; name one source in place of the list")
+        return self
 
     @model_validator(mode="after")
     def _losses_and_metric_fit(self) -> Configuration:
@@ -330,9 +348,12 @@ class Configuration(Section):
             raise ValueError(f"training.losses: {error}") from None
         if self.training.teacher == "largest" and not HEADS[self.head].has_labels:
             raise ValueError(f"training.teacher 'largest' needs labels, and head {self.head!r} has none")
-        served = [repr(name) for name, head in HEADS.items() if "log_likelihood" in head.metrics]
-        if self.search.score_by == "log_likelihood" and repr(self.head) not in served:
-            raise ValueError(f"search.score_by 'log_likelihood' is for head {', '.join(served)}, not {self.head!r}")
+        if self.data.pairs not in (None, NO_PAIRS) and not HEADS[self.head].judged_metrics:
+            judged = [repr(name) for name, head in HEADS.items() if head.judged_metrics]
+            raise ValueError(f"data.pairs judges the head {', '.join(judged)}, not {self.head!r}; leave it out")
+        served = [repr(name) for name, head in HEADS.items() if head.ranking]
+        if self.search.score_by == "likelihood" and not HEADS[self.head].ranking:
+            raise ValueError(f"search.score_by 'likelihood' is for head {', '.join(served)}, not {self.head!r}")
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
         if self.refinement.quantization_aware and self.quantization.calibration != "minmax":

@@ -104,10 +104,10 @@ class Models:
             raise ConfigurationError("data or seed changed since the supernet was trained; run `ortnas train`")
         return data
 
-    def part(self, name: str) -> Part:
+    def part(self, name: str, metric: str | None = None) -> Part:
         """As ``Texts.part``, of the data that the supernet was trained with. Raises ConfigurationError."""
         _ = self.data
-        return self._texts.part(name)
+        return self._texts.part(name, metric)
 
     @cached_property
     def calibration(self) -> Sequence[Feeds]:

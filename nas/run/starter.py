@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
-from ortnas.nas.architecture.heads import HEAD_CHOICES
+from ortnas.nas.architecture.heads import HEAD_CHOICES, HEADS
 from ortnas.nas.data import PYTHON_DOCSTRINGS, Asked, Guess, find_task, guess_source
 from ortnas.nas.files import write_aside
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
@@ -15,9 +16,17 @@ from ortnas.nas.yaml_documents import YamlError, parse_yaml
 
 
 def write_starter(
-    path: Path, checkpoint: str, data: str, asked: Asked, budgets: tuple[str, ...], force: bool, task: str | None = None
+    path: Path,
+    checkpoint: str,
+    data: str,
+    asked: Asked,
+    budgets: tuple[str, ...],
+    force: bool,
+    task: str | None = None,
+    further: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Writes a commented ``run.yaml``; returns sentences about what was assumed.
+    """Writes a commented ``run.yaml``; returns sentences about what was assumed. ``further`` are sources beside the
+    first one.
 
     Raises ConfigurationError where it would overwrite one or lacks something, and DataError where the data may be read
     in several ways.
@@ -38,10 +47,12 @@ def write_starter(
         guess = Guess(asked.head or named.head, {})
         columns = {"task": named.name, **asked.columns}
     values = {"checkpoint": checkpoint, "head": guess.head, "folder": f"runs/{path.stem}"}
+    assumed = list(guess.assumed)
+    sources = [_further_source(source, guess.head, assumed) for source in further]
     text = _STARTER.format(
         **{key: _scalar(value) for key, value in values.items()},
         heads=HEAD_CHOICES,
-        source=_scalar(data),
+        source=_listed([{"source": data}, *sources]) if sources else f" {_scalar(data)}",
         columns="".join(f"  {key}: {_scalar(column)}\n" for key, column in columns.items()),
         budgets=", ".join(_scalar(budget, style='"') for budget in budgets),
     )
@@ -50,11 +61,31 @@ def write_starter(
     except YamlError as error:
         raise ConfigurationError(f"{path} would not be YAML: {error}") from None
     check_configuration(document, str(path))
-    expected = values | {"data": {"source": data, **columns}, "search": document["search"] | {"budgets": [*budgets]}}
+    source = [entry | {"weight": 1} for entry in ({"source": data}, *sources)] if sources else data
+    expected = values | {"data": {"source": source, **columns}, "search": document["search"] | {"budgets": [*budgets]}}
     if any(document[key] != value for key, value in expected.items()):
         raise ConfigurationError(f"{path}: a name cannot be written as YAML; use names without control characters")
     write_aside(path, text)
-    return guess.assumed
+    return tuple(assumed)
+
+
+def _further_source(source: str, head: str, assumed: list[str]) -> dict[str, str]:
+    """The entry of a source in the list, with the column of its texts where it is a table."""
+    if HEADS[head].labels != "none":
+        return {"source": source}  # the configuration refuses it
+    guess = guess_source(source, Asked(head))
+    assumed += guess.assumed
+    return {"source": source, **guess.columns}
+
+
+def _listed(sources: Sequence[Mapping[str, str]]) -> str:
+    """Entries as a YAML list, one a line."""
+    lines = (", ".join(_entry(key, value) for key, value in source.items()) for source in sources)
+    return "".join(f"\n    - {{{line}, weight: 1}}" for line in lines)
+
+
+def _entry(key: str, value: str) -> str:
+    return f"{key}: " + _scalar(value, style='"')
 
 
 def _scalar(value: str, style: str | None = None) -> str:
@@ -81,7 +112,7 @@ seed: 0
 precision: int8
 
 data:
-  source: {source}
+  source:{source}
 {columns}  # max_length: 128
 
 space:
@@ -91,8 +122,7 @@ space:
   # uniform: [num_heads, ffn_size]
 
 training:
-  steps: 2000
-  learning_rate: 0.0005
+  minutes: 60   # of all stages together; a plan is shown first
 
 target:   # how the package will be run
   threads: 1

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data import (
+    NO_PAIRS,
     DataError,
     DataSource,
+    Mixture,
     PackedCorpus,
     Sizes,
     Splits,
     make_splits,
+    mix_sources,
     prepare_corpus,
     read_corpus,
     read_splits,
@@ -26,7 +29,8 @@ from ortnas.nas.data import (
     write_splits,
 )
 from ortnas.nas.files import digest, write_json
-from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.judgements import Judgements
+from ortnas.nas.run.configuration import Configuration, Data
 from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
 
 if TYPE_CHECKING:
@@ -52,14 +56,30 @@ class TaskData:
     def labels(self) -> tuple[str, ...]:
         return self.content.labels if isinstance(self.content, Splits) else ()
 
+    @property
+    def mixture(self) -> Mixture | None:
+        """The sources of training and their shares, where there are several."""
+        return self.content.mixture if isinstance(self.content, Splits) else None
+
     @cached_property
     def digest(self) -> str:
         """Names the parts, not how they are encoded."""
         return self.content.digest
 
     @property
+    def judgements(self) -> dict[str, Judgements]:
+        """By the parts that hold the texts of judged pairs; none where there are no such pairs."""
+        return self.content.judgements if isinstance(self.content, Splits) else {}
+
+    @property
+    def apart(self) -> str:
+        """What is said of texts that parts have in common."""
+        shares = any(not judgements.are_scored for judgements in self.judgements.values())
+        return f"no text is in two {'parts, but documents to look among' if shares else 'parts'}"
+
+    @property
     def report_parts(self) -> list[str]:
-        """``report`` and, where a task has several dev sets, the others."""
+        """``report``, where a task has several dev sets the others, and the judged pairs that go with it."""
         if isinstance(self.content, PackedCorpus):
             return ["report"]
         return [name for name in self.content.parts if name.startswith("report")]
@@ -135,7 +155,9 @@ def prepare(
         asked = digest(asked, max_length(), (tokenizer() / "tokenizer.json").read_text(encoding="utf-8"))
     recorded = json.loads(marker.read_text()) if marker.is_file() else {}
     try:
-        inputs = {"asked": asked, "source": source_identity(data.source)}
+        inputs: dict[str, Any] = {"asked": asked, "source": [source_identity(own.source) for own in data.sources]}
+        if data.pairs not in (None, NO_PAIRS):
+            inputs["pairs"] = source_identity(data.pairs, "data.pairs")
     except DataError:
         if recorded.get("asked") != asked:
             raise
@@ -146,7 +168,7 @@ def prepare(
         content = read_corpus(folder / "corpus") if is_corpus else read_splits(folder / "splits")
     elif is_corpus:
         content = prepare_corpus(
-            data.source,
+            data.sources[0].source,
             tokenizer(),
             folder / "corpus",
             max_length(),
@@ -157,9 +179,29 @@ def prepare(
             report=report,
         )
     else:
-        source = DataSource(data.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
-        content = make_splits(source, head, sizes, seed)
+        content = _make_splits(data, head, sizes, seed)
         write_splits(content, folder / "splits")
     if recorded != inputs:
         write_json(marker, inputs)
     return TaskData(content, tokenizer(), max_length(), seed)
+
+
+def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:
+    """Files and columns by keys are the first source's; further ones have usual ones, or name their text."""
+    first, *further = data.sources
+    own = DataSource(first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
+    others = [DataSource(weighted.source, text=weighted.text) for weighted in further]
+    weights = [weighted.weight for weighted in data.sources]
+
+    def splits(pairs: str | None) -> Splits:
+        if not further:
+            return make_splits(own, head, sizes, seed, pairs)
+        return mix_sources([own, *others], weights, head, sizes, seed, pairs)
+
+    try:
+        return splits(data.pairs)
+    except DataError as error:
+        if data.pairs is not None or not HEADS[head].judged_metrics:
+            raise
+        without = splits(NO_PAIRS)  # pairs that nobody named are no reason to refuse texts
+        return replace(without, notes=(*without.notes, f"there are no judged pairs, since {error}"))

@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ortnas.export.metrics import Part, suitable_metrics
+from ortnas.export.metrics import Part, judged_metrics, suitable_metrics
 from ortnas.export.tags import describe_scheme
 from ortnas.export.weights import memory_map
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.data import find_task
 from ortnas.nas.files import write_json
+from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.checkpoints import checkpoint_folder, content_digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
@@ -73,35 +74,76 @@ class Texts:
                 self._configuration, self._folder.data, lambda: self.tokenizer_folder, report, lambda: self.max_length
             )
 
-    def part(self, name: str) -> Part:
-        """The ``search`` part or one of the report parts, encoded, with labels or the teacher's embeddings.
+    def part(self, name: str, metric: str | None = None) -> Part:
+        """The ``search`` part or one of the report parts, encoded, with labels or the teacher's embeddings; for a
+        metric of judged pairs, the pairs that go with it.
 
         Whether the supernet was trained with this data is not asked; ``Models.part`` does.
         """
+        name = self.part_name(name, metric)
         teacher = None
         if not HEADS[self._configuration.head].has_labels:
             teacher = memory_map(self._folder.teacher / "outputs.safetensors")[name]
-        return Part(self.data.held_out(name), self.data.examples(name), self.data.labels, teacher)
+        judgements = self.data.judgements.get(name)
+        return Part(
+            self.data.held_out(name), self.data.examples(name), self.data.labels, teacher, judgements=judgements
+        )
+
+    def part_name(self, name: str, metric: str | None) -> str:
+        """Of the part that a metric is computed on, as ``data`` has it."""
+        return pairs_of(name) if metric in HEADS[self._configuration.head].judged_metrics else name
+
+    def size(self, name: str, metric: str) -> int:
+        """How many texts, judged pairs or queries of a part a score of that metric is of."""
+        name = self.part_name(name, metric)
+        judgements = self.data.judgements.get(name)
+        return self.data.counts[name] if judgements is None else judgements.size
 
     @property
     def metric(self) -> str:
         """The configured metric, or the task's, or the usual one of the head and its labels.
 
-        Raises ConfigurationError for one of another head, or that does not suit the labels.
+        Raises ConfigurationError for one of another head, or that does not suit the labels or the judged pairs.
         """
         head, metric = self._configuration.head, self._configuration.search.metric
-        of_head = HEADS[head].metrics
-        if metric is not None and metric not in of_head:
-            raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}; {', '.join(of_head)} do")
+        of_head, judged = HEADS[head].metrics, HEADS[head].judged_metrics
+        if metric is not None and metric not in (*of_head, *judged):
+            names = ", ".join((*of_head, *judged))
+            raise ConfigurationError(f"search.metric = {metric!r} does not fit head {head!r}; {names} do")
+        if metric in judged:
+            self._check_judged(metric)
         if HEADS[head].labels == "tags":
             suitable = suitable_metrics(head, self.data.labels)
             if metric is not None and metric not in suitable:
                 raise ConfigurationError(f"search.metric = {metric!r}: {describe_scheme(self.data.labels)}")
             return metric or suitable[0]
-        task = self._configuration.data.task
-        return metric or (find_task(task).metric if task else of_head[0])
+        task = None if self._configuration.data.task is None else find_task(self._configuration.data.task)
+        return metric or (task.metric if task and task.head == head else of_head[0])
+
+    def _check_judged(self, metric: str) -> None:
+        judgements = next(iter(self.data.judgements.values()), None)
+        if judgements is None:
+            raise ConfigurationError(
+                f"search.metric = {metric!r} needs judged pairs, and there are none: name data.pairs"
+            )
+        if metric not in (suitable := judged_metrics(judgements)):
+            kind = "have scores" if judgements.are_scored else "have no scores"
+            raise ConfigurationError(f"search.metric = {metric!r}: the pairs {kind}, and serve {', '.join(suitable)}")
+
+    @property
+    def text_metric(self) -> str:
+        """The metric, or where that is of judged pairs the usual one of the head, which any few texts will do for."""
+        head = HEADS[self._configuration.head]
+        return head.metrics[0] if self.metric in head.judged_metrics else self.metric
 
     @property
     def search_metric(self) -> str:
-        """What the search ranks candidates by; the results are reported by ``metric`` all the same."""
-        return self.metric if self._configuration.search.score_by == "metric" else "log_likelihood"
+        """What the search ranks candidates by; the results are reported by ``metric`` all the same.
+
+        It is the head's likelihood, unless that is not wanted or the metric is one of judged pairs.
+        """
+        ranking = HEADS[self._configuration.head].ranking
+        is_judged = self.metric in HEADS[self._configuration.head].judged_metrics
+        if self._configuration.search.score_by == "metric" or is_judged or not ranking:
+            return self.metric
+        return ranking

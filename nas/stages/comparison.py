@@ -11,15 +11,17 @@ from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
 from ortnas.export.intervals import Interval
-from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable
+from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable, judged_metrics
 from ortnas.export.package.package import packaged_model
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
+from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
+from ortnas.nas.stages.narrow_texts import kept_by_source
 from ortnas.search.comparison import ComparisonRow, Kind, rivals_of
 from ortnas.search.intervals import SampledScores, sample_scores
 from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
@@ -113,15 +115,19 @@ def compare(
             size_bytes=len(model),
             model_digest=hashlib.sha256(model).hexdigest(),
             scores=scores[entry.name],
-            intervals={texts.metric: sampled.intervals(entry.name, full)} if entry.name in sampled.whole else {},
+            intervals={
+                metric: by_model.intervals(entry.name, full)
+                for metric, by_model in sampled.items()
+                if entry.name in by_model.whole
+            },
             null_threshold=thresholds[entry.name],
             visits=timing.visits,
             kind=entry.kind,
             budget=entry.budget,
         )
         compared.append(Compared(entry, row, model))
-    rows = [item.row for item in compared]
-    return [replace(item, row=replace(item.row, gains=_gains(item.row, rows, sampled))) for item in compared]
+    rows, of_metric = [item.row for item in compared], sampled[texts.metric]
+    return [replace(item, row=replace(item.row, gains=_gains(item.row, rows, of_metric))) for item in compared]
 
 
 def _gains(row: ComparisonRow, rows: Sequence[ComparisonRow], sampled: SampledScores) -> dict[str, Interval]:
@@ -151,25 +157,28 @@ def report_scores(
     models: Mapping[str, bytes],
     thresholds: Mapping[str, float | None],
     foreign: Collection[str] = (),
-) -> tuple[dict[str, dict[str, float]], SampledScores]:
-    """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and the
-    run's metric on samples of the first of them.
+) -> tuple[dict[str, dict[str, float]], dict[str, SampledScores]]:
+    """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and by
+    metric, for the run's and those of judged pairs, the models' scores on samples of the texts.
 
     ``thresholds`` are those of ``null_thresholds``. Models that are ``foreign`` make embeddings in a space of their
     own: they have no score of metrics that compare single embeddings with the teacher's.
     """
     head = configuration.head
     scores: dict[str, dict[str, float]] = {name: {} for name in models}
+    sampled: dict[str, SampledScores] = {}
     for part_name in run_models.data.report_parts:
-        part, suffix = run_models.part(part_name), part_name.removeprefix("report")
+        part = run_models.part(part_name)
+        suffix = part_name.removeprefix("report") if part.judgements is None else ""
         outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
         for name, rows in outputs.items():
             own = replace(part, null_threshold=thresholds[name])
             computed = all_scores(head, rows, own, shares_space=name not in foreign)
             scores[name] |= {f"{metric}{suffix}": value for metric, value in computed.items()}
-        if not suffix:
-            comparable = {name: rows for name, rows in outputs.items() if texts.metric in scores[name]}
-            sampled = sample_scores(texts.metric, comparable, part, configuration.seed, thresholds)
+        certain = judged_metrics(part.judgements) if part.judgements else [] if suffix else [texts.text_metric]
+        for metric in certain:
+            comparable = {name: rows for name, rows in outputs.items() if metric in scores[name]}
+            sampled[metric] = sample_scores(metric, comparable, part, configuration.seed, thresholds)
     return scores, sampled
 
 
@@ -184,11 +193,13 @@ def show(
     names = list(rows[0].scores)
     if not HEADS[configuration.head].compares_all_metrics:
         names = [name for name in names if name.startswith(texts.metric)]
+    judgements = run_models.data.judgements.get(pairs_of("report"))
+    judged = "" if judgements is None else f" and {judgements}"
     host = "this machine" if run_target.host.name == "local" else run_target.host.name
     requests = ", ".join(workload.describe() for workload in run_models.target.workloads)
     console.table(
         f"Latency on {host} ({run_models.target.setup.threads} thread(s), batch {requests}); "
-        f"scores on {run_models.data.counts['report']} report texts",
+        f"scores on {run_models.data.counts['report']} report texts{judged}",
         (
             "model",
             "measured ms",
@@ -211,6 +222,11 @@ def show(
             for row in rows
         ],
     )
+    if run_models.data.mixture is not None:
+        full = run_models.teacher.dimensions.full_subnet
+        subnets = [row for row in rows if row.subnet != full and row.kind != "ready_made"]
+        for sentence in kept_by_source(subnets, run_models.data.mixture):
+            console.say(sentence)
     show_rivals(console, texts, rows)
 
 

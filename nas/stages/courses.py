@@ -61,6 +61,7 @@ def make_batches(
         training.accumulation,
         accelerator.process_index,
         accelerator.num_processes,
+        data.mixture,
     )
 
 

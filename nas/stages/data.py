@@ -9,7 +9,7 @@ import numpy as np
 from ortnas.export.tags import describe_scheme
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
-from ortnas.nas.data import PackedCorpus
+from ortnas.nas.data import Mixture, PackedCorpus
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
@@ -62,11 +62,31 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
             )
         )
     columns = ("part", "rows", "median tokens", "longest", f"at {longest} or cut", "labels")
-    console.table("Parts (no text is in two of them)", columns, rows)
+    console.table(f"Parts ({content.apart})", columns, rows)
+    sources = _show_sources(console, content.mixture)
     if isinstance(content.content, PackedCorpus):
         console.say("rows are packed sequences of the corpus")
     run_folder.event("data", digest=content.digest, counts=content.counts)
-    return {"parts": facts, "labels": list(content.labels), "metric": metric, "notes": list(content.content.notes)}
+    return {
+        "parts": facts,
+        "labels": list(content.labels),
+        "metric": metric,
+        "notes": list(content.content.notes),
+        "sources": sources,
+    }
+
+
+def _show_sources(console: Console, mixture: Mixture | None) -> dict[str, dict[str, float]]:
+    """Training rows of each of several sources, and its share of the batches."""
+    if mixture is None:
+        return {}
+    facts: dict[str, dict[str, float]] = {
+        name: {"rows": rows, "share": share}
+        for name, rows, share in zip(mixture.names, mixture.counts, mixture.shares, strict=True)
+    }
+    rows = [(name, f"{own['rows']}", f"{own['share']:.1%}") for name, own in facts.items()]
+    console.table("Sources of training", ("source", "rows", "share of the batches"), rows)
+    return facts
 
 
 def _words_cut_off(content: TaskData, part: str) -> int:

@@ -53,7 +53,7 @@ def scored_on_report(
     configuration: Configuration, texts: Texts, run_models: Models, finalists: Sequence[Finalist]
 ) -> tuple[Finalist, ...]:
     """Finalists with their scores on the report part, which chose nothing, and how far they lie from the full model."""
-    precision, head, part = configuration.precision, configuration.head, run_models.part("report")
+    precision, head, part = configuration.precision, configuration.head, run_models.part("report", texts.metric)
     models = {_FULL: run_models.anchor}
     for finalist in finalists:
         models[finalist.subnet.key] = run_models.exporter.build(finalist.subnet, precision)

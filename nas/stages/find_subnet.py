@@ -77,7 +77,7 @@ def _subnets(run_folder: RunFolder, run_models: Models) -> Iterator[Subnet]:
     yield from (space.largest, space.smallest)
     for path in sorted(run_folder.path.glob(f"search/*/{LOG_FILE}")):
         yield from logged_subnets(path)
-    for path in sorted(run_folder.path.glob(f"refined/*/{DESCRIPTION_FILE}")):
+    for path in sorted(run_folder.path.glob(f"refined/**/{DESCRIPTION_FILE}")):
         yield Subnet.from_json(json.loads(path.read_text())["provenance"]["subnet"])
     if run_folder.store_file.is_file():
         with Store(run_folder.store_file) as store:

@@ -99,7 +99,7 @@ def score_trained(
 ) -> float:
     """What the search ranks by, on its part, of the model that would be shipped of these weights."""
     exporter = Exporter(trained, run_models.recipe, run_models.calibration)
-    part = run_models.part("search")
+    part = run_models.part("search", texts.search_metric)
     outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
     return METRICS[texts.search_metric](outputs, part)
 
@@ -137,6 +137,7 @@ def train_alone(
 ) -> None:
     """Trains one subnet by the run's losses and teacher, from the weights of the supernet folder ``start``.
 
+    A slice of the run's supernet is fitted to the teacher first, which is worth a hundred steps or more.
     ``folder``, which may be the same, becomes a supernet folder whose slice the subnet is. ``inputs`` names all that
     this depends on. Raises TrainingError.
     """
@@ -146,21 +147,25 @@ def train_alone(
     from ortnas.nas.training.fake_quantization import FakeQuantization
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import held_out_probe
+    from ortnas.nas.training.refitting import record_signals, refit, texts_to_fit
     from ortnas.nas.training.supernet import save_supernet
 
     training = configuration.training
     data = run_models.data
     accelerator = choose_accelerator(training.mixed_precision)
     network, teacher = load_network(start), load_network(run_folder.teacher)
+    if start == run_folder.supernet:
+        sample = texts_to_fit(data.encoded("training"), configuration.seed)
+        network = refit(network, record_signals(teacher, sample), subnet)
     quantization = None
     if settings.quantization_aware:
-        sample = data.held_out("calibration")
-        batches = [to_tensors(sample, rows) for rows, _ in sample.batches(settings.batch_size)]
+        calibration = data.held_out("calibration")
+        batches = [to_tensors(calibration, rows) for rows, _ in calibration.batches(settings.batch_size)]
         quantization = FakeQuantization(run_models.recipe, batches, subnet, training.checkpoint_every)
     objective = Objective(_losses(configuration, run_models), network.dimensions)
     states = StateFiles(run_folder.training, "subnet", inputs)
     part = texts.part("search")
-    probe = held_out_probe(network, part, texts.metric, training.probe_texts, {"subnet": subnet})
+    probe = held_out_probe(network, part, texts.text_metric, training.probe_texts, {"subnet": subnet})
     course_batches = make_batches(
         configuration, data, accelerator, settings.steps, settings.batch_size, settings.learning_rate
     )

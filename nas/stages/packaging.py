@@ -25,6 +25,7 @@ from ortnas.export.package.sample import Sample
 from ortnas.nas.console import Console
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
+from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
@@ -111,7 +112,8 @@ def package(
     Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
     entry, row, model = compared.entry, compared.row, compared.model
-    source = configuration.data
+    source, *further = (weighted.source for weighted in configuration.data.sources)
+    task = configuration.data.task
     write_package(
         run_folder.packages / name,
         PackageContent(
@@ -135,14 +137,20 @@ def package(
                 null_threshold=row.null_threshold,
                 report=row.scores,
                 report_size=run_models.data.counts["report"],
+                judged=_judged(run_models),
                 intervals=row.intervals,
                 drift=_drift(entry, model),
                 coverage=coverage(configuration, run_models, model, entry.precision),
-                data=TrainingData(source.source, source.task, run_models.data.counts["training"]),
+                data=TrainingData(source, task, run_models.data.counts["training"], further),
                 origin=read_origin(texts.checkpoint),
             ),
         ),
     )
+
+
+def _judged(run_models: Models) -> str | None:
+    judgements = run_models.data.judgements.get(pairs_of("report"))
+    return None if judgements is None else str(judgements)
 
 
 def _latency(row: ComparisonRow) -> Latency:
@@ -187,16 +195,17 @@ def _drift(entry: Entry, model: bytes) -> Drift:
 def _sample(
     configuration: Configuration, texts: Texts, run_models: Models, model: bytes, null_threshold: float | None
 ) -> Sample:
-    """The first inputs of the report part, with what their outputs are compared with."""
-    head, part = configuration.head, run_models.part("report")
+    """The first inputs of the report part, with what their outputs are compared with. Where the run's metric is of
+    judged pairs, of which a few say nothing, they are compared with the teacher's."""
+    head, part, metric = configuration.head, run_models.part("report"), texts.text_metric
     encoded = take(part.encoded, _SAMPLE_TEXTS)
     teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
     examples = part.examples[:_SAMPLE_TEXTS]
     part = replace(part, encoded=encoded, examples=examples, teacher=teacher, null_threshold=null_threshold)
     labels = encoded.labels or ()
     return Sample(
-        metric=texts.metric,
-        score=METRICS[texts.metric](model_outputs(model, encoded, head), part),
+        metric=metric,
+        score=METRICS[metric](model_outputs(model, encoded, head), part),
         examples=part.examples,
         # A corpus has no texts to encode again, only tokens.
         tokens=[] if part.examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.inference import model_outputs
-from ortnas.export.metrics import Outputs
+from ortnas.export.metrics import Outputs, Part
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.files import digest, write_json
 from ortnas.nas.run.configuration import Configuration
@@ -32,17 +32,18 @@ def score_resolution(
     report part it is smaller by the square root of how many more texts there are. ``scored_with`` names what scores
     are of: computed once, it is not computed again.
     """
-    counts = run_models.data.counts
+    searched, reported = texts.size("search", texts.search_metric), texts.size("report", texts.metric)
     middle = _middle_subnet(configuration, run_models)
-    inputs = digest(scored_with, middle.key, texts.metric, texts.search_metric, counts["search"], counts["report"])
+    inputs = digest(scored_with, middle.key, texts.metric, texts.search_metric, searched, reported)
     file = run_folder.path / "search" / "resolution.json"
     recorded: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     if recorded.get("inputs") != inputs:
-        part, both = run_models.part("search"), _outputs(configuration, run_models, middle)
-        smaller = math.sqrt(counts["search"] / counts["report"])
+        part = run_models.part("search", texts.metric)
+        both = _outputs(configuration, run_models, middle, part)
+        smaller = math.sqrt(texts.size("search", texts.metric) / reported)
         resolution = ScoreResolution(
-            PartResolution(texts.search_metric, counts["search"], half_width(texts.search_metric, *both, part)),
-            PartResolution(texts.metric, counts["report"], half_width(texts.metric, *both, part) * smaller),
+            PartResolution(texts.search_metric, searched, half_width(texts.search_metric, *both, part)),
+            PartResolution(texts.metric, reported, half_width(texts.metric, *both, part) * smaller),
         )
         write_json(file, {"inputs": inputs, **resolution.to_json()})
         return resolution
@@ -56,9 +57,9 @@ def _middle_subnet(configuration: Configuration, run_models: Models) -> Subnet:
     return space.decode(genomes[order[len(order) // 2]])
 
 
-def _outputs(configuration: Configuration, run_models: Models, middle: Subnet) -> tuple[Outputs, Outputs]:
-    """Of the full model and the mid-size subnet, on the search part."""
+def _outputs(configuration: Configuration, run_models: Models, middle: Subnet, part: Part) -> tuple[Outputs, Outputs]:
+    """Of the full model and the mid-size subnet."""
     exporter, precision = run_models.exporter, configuration.precision
     model = exporter.sliced(middle) if precision == "int8" else exporter.build(middle, precision)
-    encoded, head = run_models.part("search").encoded, configuration.head
+    encoded, head = part.encoded, configuration.head
     return model_outputs(run_models.anchor, encoded, head), model_outputs(model, encoded, head)

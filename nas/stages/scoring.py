@@ -29,7 +29,7 @@ def make_scorer(
     settings = configuration.search
     shipped = (
         run_models.exporter,
-        run_models.part("search"),
+        run_models.part("search", texts.search_metric),
         configuration.precision,
         texts.search_metric,
         run_folder.scores_file,

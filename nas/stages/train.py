@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ortnas.export.build import check_size
+from ortnas.export.metrics import all_scores
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
@@ -17,6 +18,7 @@ from ortnas.nas.architecture.presets import check_fits, preset
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.console import Console
 from ortnas.nas.files import aside, digest
+from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.plan import Steps
@@ -145,7 +147,7 @@ def _train(
 
     training, seed = configuration.training, configuration.seed
     # Before hours are spent: whether the metric suits the labels, and whether what winners will be compared with fits.
-    metric = texts.metric
+    metric = texts.text_metric
     if accelerator.is_main_process:
         open_ready_made(configuration, console, run_folder, texts)
     checkpoint = open_run_checkpoint(configuration, console, texts, data)
@@ -169,7 +171,7 @@ def _train(
     }
     main = accelerator.is_main_process
     counts = ", ".join(f"{count} {part.replace('_', ' ')}" for part, count in data.counts.items())
-    console.say(f"texts: {counts}; no text is in two parts")
+    console.say(f"texts: {counts}; {data.apart}")
     batches = make_batches(
         configuration, data, accelerator, steps.supernet, training.batch_size, training.learning_rate
     )
@@ -188,6 +190,7 @@ def _train(
         described = provenance | {"teacher": teacher_inputs}
         save_supernet(run_folder.teacher, teacher, space, checkpoint.labels, texts.tokenizer_folder, described)
         _save_outputs(run_folder, teacher, data)
+        _say_judged(configuration, console, texts)
     accelerator.wait_for_everyone()
 
     supernet = copy.deepcopy(teacher)
@@ -324,7 +327,8 @@ def choose_space(configuration: Configuration, dimensions: Dimensions) -> Search
 
 
 def _save_outputs(run_folder: RunFolder, teacher: Supernet, data: TaskData) -> None:
-    """The teacher's embeddings on the search and report parts: what subnets are compared with, without labels."""
+    """The teacher's embeddings on the search and report parts, and on those of judged pairs: what subnets are compared
+    with, without labels."""
     from safetensors.numpy import save_file
 
     from ortnas.nas.training.steps import network_outputs
@@ -336,7 +340,19 @@ def _save_outputs(run_folder: RunFolder, teacher: Supernet, data: TaskData) -> N
         save_file(
             {
                 name: np.stack(network_outputs(teacher, data.held_out(name), full))
-                for name in ("search", *data.report_parts)
+                for name in dict.fromkeys(("search", *data.report_parts, *data.judgements))
             },
             temporary,
         )
+
+
+def _say_judged(configuration: Configuration, console: Console, texts: Texts) -> None:
+    """The teacher's scores on the judged pairs that the search may use."""
+    name = pairs_of("search")
+    if (judgements := texts.data.judgements.get(name)) is None:
+        return
+    part = texts.part(name)
+    assert part.teacher is not None
+    scores = all_scores(configuration.head, list(part.teacher), part)
+    figures = ", ".join(f"{metric.replace('_', ' ')} {score:.4f}" for metric, score in scores.items())
+    console.say(f"the full model on the search part's pairs ({judgements}): {figures}")

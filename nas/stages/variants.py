@@ -78,7 +78,7 @@ class Variants:
         self.configuration, self.console = configuration, console
         self.run_target, self.run_models = run_target, run_models
         self.metric, self.exporter, self.subnet = metric, exporter, subnet
-        self.part = run_models.part("search")
+        self.part = run_models.part("search", metric)
         self.protocol = TimingProtocol.fixed(_ROUNDS)
         self.file = run_folder.path / "sensitivity" / "evaluations.jsonl"
         self.context = digest(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ortnas.nas.data.masking import Masking
+from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.text import Feeds
 
 Batch = dict[str, Tensor]
@@ -49,7 +50,7 @@ class Schedule:
 
 
 class Batches:
-    """Batches of texts of similar length: less padding, the same mix over an epoch.
+    """Batches of texts of similar length: less padding, the same mix over an epoch, or the shares of the ``mixture``.
 
     ``accumulation`` splits a batch into as many parts, computed one after the other; ``rank`` of ``world_size``
     processes gets its share of the rows.
@@ -63,8 +64,9 @@ class Batches:
         accumulation: int = 1,
         rank: int = 0,
         world_size: int = 1,
+        mixture: Mixture | None = None,
     ) -> None:
-        self.examples, self.schedule, self.masking = examples, schedule, masking
+        self.examples, self.schedule, self.masking, self.mixture = examples, schedule, masking, mixture
         self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
         self.per_epoch = max(1, len(examples) // schedule.batch_size)
         self._epoch, self._batches = -1, list[list[int]]()
@@ -88,7 +90,10 @@ class Batches:
     def _plan(self, epoch: int) -> list[list[int]]:
         rng = np.random.default_rng([self.schedule.seed, epoch])
         lengths = self.examples.lengths
-        order = rng.permutation(len(self.examples))
+        if self.mixture is None:
+            order = rng.permutation(len(self.examples))
+        else:
+            order = self.mixture.order(epoch, self.schedule.seed)
         size = self.schedule.batch_size
         batches = []
         for start in range(0, len(order), size * _BUCKET_BATCHES):

@@ -56,7 +56,7 @@ class KeptSignals:
         if all(file.was_whole for file in self._files.values()):
             for path in own.glob("seen-*.npy"):
                 self._seen |= _read_marks(path, len(examples))
-        self._bytes = sum(file.row_bytes for file in self._files.values())
+        self._bytes: npt.NDArray[np.int64] = np.sum([file.row_bytes for file in self._files.values()], axis=0)
         free = _SHARE_OF_DISK * shutil.disk_usage(own).free
         self._room = min(limit_bytes - self.kept_bytes, int(free))
 
@@ -130,18 +130,21 @@ class _SignalFile:
 
     def write(self, row: int, values: npt.NDArray[Any]) -> None:
         self._file.seek(int(self._starts[row]))
-        content = memoryview(self._of_row(row, values)).cast("B")
+        content = self._of_row(row, values).tobytes()
         while content:
             content = content[self._file.write(content) :]
 
     def read(self, row: int, values: npt.NDArray[Any]) -> None:
         """Into ``values``, [width] or [sequence, width]."""
         self._file.seek(int(self._starts[row]))
-        content = memoryview(self._of_row(row, values)).cast("B")
-        if self._file.readinto(content) != len(content):
+        content = self._file.read(int(self.row_bytes[row]))
+        if len(content) != self.row_bytes[row]:
             raise OSError(f"{self._file.name} was cut while it was in use")
+        place = self._of_row(row, values)
+        place[...] = np.frombuffer(content, self._dtype).reshape(place.shape)
 
     def _of_row(self, row: int, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The part of an array that a text's tokens fill."""
         return values[: self._vectors[row]] if self._is_of_tokens else values
 
     def flush(self) -> None:

@@ -39,9 +39,10 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
             "search_size": 80,
         },
         "training": {"steps": 25, "teacher_steps": 40, "teacher_learning_rate": 0.0005, "importance_texts": 32},
+        "refinement": {"steps": 40, "batch_size": 32},
         "target": {"sequence": 32},
         "bench": {"subnets": 12, "cap_s": 0.05},
-        "search": {"budgets": ["1.2x"], "candidates": 6, "population": 3, "finalists": 2, "score_by": "log_likelihood"},
+        "search": {"budgets": ["1.2x"], "candidates": 6, "population": 3, "finalists": 2},
     }
     configuration = tmp_path / "run.yaml"
     configuration.write_text(yaml.safe_dump(document))

@@ -146,9 +146,9 @@ def test_every_head_goes_from_data_to_a_verified_package(
     layers = [{"source": 1, "num_heads": 2, "head_size": 8, "ffn_size": 32}]
     subnet = tmp_path / "subnet.json"
     subnet.write_text(json.dumps({"hidden_size": 16, "layers": layers}))
-    refined = ortnas("train", run, "--subnet", str(subnet), "--quantization-aware")
+    refined = ortnas("refine", run, "--subnet", str(subnet), "--quantization-aware")
     assert Path(refined["packages"][0], "model.onnx").is_file()
-    ortnas("train", run, "--subnet", str(subnet))
+    ortnas("refine", run, "--subnet", str(subnet))
     extracted = ortnas("extract", run, "--subnet", refined["subnet_key"], "--out", str(tmp_path / "extracted"))
     assert extracted["source"].endswith(refined["subnet_key"])
     config = transformers.AutoConfig.from_pretrained(tmp_path / "extracted")

@@ -43,6 +43,7 @@ def configuration(folder: Path, bert_tiny: Path) -> Path:
         },
         "space": {"hidden_size": [64, 96, 128], "ffn_size": [128, 256, 384, 512]},
         "training": {"steps": 12, "batch_size": 16, "importance_texts": 32, "checkpoint_every": 4},
+        "refinement": {"steps": 10},
         "target": {"sequence": 64},
         "bench": {"subnets": 14, "cap_s": 0.05},
         "search": {"budgets": ["1.5x"], "candidates": 10, "population": 5, "finalists": 2},
@@ -120,6 +121,8 @@ def test_the_loop_survives_kills_and_ends_with_a_package(folder: Path, configura
     keys = [(entry["context"], entry["subnet_key"]) for entry in map(json.loads, after)]
     assert len(set(keys)) == len(keys) == 18, "a subnet was scored twice"
 
+    refined = ortnas("refine", configuration)["1.5x"]
+    assert refined["after"] is None or refined["weights"] is None or refined["after"] >= refined["before"]
     exported = ortnas("export", configuration)
     assert [row["name"] for row in exported["rows"]] == ["full model, FP32", "full model, INT8", "winner 1.5x, INT8"]
     assert exported["rows"][0]["scores"]["mean_cosine"] == pytest.approx(1, abs=1e-4)

@@ -52,6 +52,7 @@ def write_run(folder: Path, bert: Path, corpus: Path) -> Path:
             "report_size": 32,
         },
         "training": {"steps": 25, "batch_size": 8, "importance_texts": 16, "checkpoint_every": 5, "probe_every": 10},
+        "refinement": {"steps": 20, "batch_size": 8, "learning_rate": 0.001},
         "target": {"sequence": 16, "host": "simulated"},
         "bench": {"subnets": 14, "cap_s": 0.01},
         "search": {"budgets": ["1.05x"], "candidates": 8, "population": 4, "finalists": 2},
@@ -89,6 +90,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, sentenc
     kill(killed, "ortnas.search.cache", "ScoreCache.put", 5)
     # Between measuring and what is made of it.
     kill(killed, "ortnas.nas.stages.finalists", "time_finally", 1)
+    # In the first finalist's training, after the second's, and in the last one's.
+    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 2)
+    kill(killed, "ortnas.nas.stages.refine", "train_alone", 2)
+    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 12)
     kill(killed, "ortnas.nas.stages.comparison", "time_finally", 1)
     kill(killed, "ortnas.nas.stages.packaging", "write_package", 1, "before")
     finish(killed)
@@ -100,6 +105,16 @@ def test_the_same_winner_was_measured_the_same(folders: tuple[Path, Path]) -> No
     assert killed["winner"] == alone["winner"]
     assert killed["finalists"] == alone["finalists"]
     assert killed["candidates"] == alone["candidates"]
+
+
+def test_the_same_winner_was_trained_alone(folders: tuple[Path, Path]) -> None:
+    file = Path("search", "int8-1.05x", "refinement.json")
+    alone, killed = (json.loads((folder / file).read_text()) for folder in folders)
+    assert alone["after"] >= alone["before"]
+    for document in (alone, killed):
+        for rung in document["rungs"]:
+            rung.pop("seconds")
+    assert killed == alone
 
 
 def test_the_same_package_was_made(folders: tuple[Path, Path]) -> None:

@@ -207,12 +207,6 @@ def test_a_predictor_is_fitted_to_a_run_or_to_a_latency_file(tmp_path: Path) -> 
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
 
 
-def test_options_of_further_training_need_a_subnet(tmp_path: Path, bert_folder: Path) -> None:
-    done = ortnas("train", write_run(tmp_path, bert_folder, "x"), "--quantization-aware")
-    assert done.returncode == 2
-    assert "--subnet" in done.stderr
-
-
 def test_a_key_is_given_once(tmp_path: Path, bert_folder: Path) -> None:
     path = write_run(tmp_path, bert_folder, "texts.txt")
     for arguments, message in (

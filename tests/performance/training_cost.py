@@ -1,9 +1,15 @@
-"""What a sandwich step costs: ``python tests/performance/training_cost.py [--quick] [--json]``.
+"""What training costs: ``python tests/performance/training_cost.py [--quick] [--json]``.
 
 One optimizer step that trains four subnets of MiniLM-L6 (largest, smallest, two random) with a teacher, against one
 plain fine-tuning step of the full model on the same batch, and against the naive form: four extracted copies trained in
-turn. Steps of the three are interleaved; peak memory is that of a process of its own for each. The last line of
-``--json`` holds ``step_ratio`` and ``memory_ratio`` (sandwich / plain: smaller is better) and ``naive_step_ratio``.
+turn. Then a subnet of half the multiply-adds trained alone. A *subnet step* is the forward and backward pass of one
+subnet on one batch; a sandwich step has four. All are trained as a run does by default (precision of the machine's
+choice, the teacher's signals on disk, which holds from the second epoch on, a subnet alone cut out); *before* is what
+version 0.1.0 did: everything in float32, the teacher computed at every step, a subnet alone as slices of the supernet,
+a gradient of the whole word table in fresh memory. Steps of all kinds are interleaved; peak memory is that of a process
+of its own for each. The last line of ``--json`` holds ``step_ratio`` and ``memory_ratio`` (sandwich / plain: smaller is
+better), ``naive_step_ratio``, ``subnet_steps_per_minute`` of the sandwich and of a subnet alone
+(``alone_steps_per_minute``), and the same with ``_before``.
 """
 
 from __future__ import annotations
@@ -25,23 +31,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import Tensor
 
 from ortnas.nas.architecture.layout import cut, tensor_axes
 from ortnas.nas.architecture.presets import default_space
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.text import EncodedExamples
+from ortnas.nas.training.alone import train_subnet
 from ortnas.nas.training.batches import Batch, Batches, Schedule
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from ortnas.nas.training.engine import StateFiles, choose_accelerator
+from ortnas.nas.training.kept_signals import KeptSignals
 from ortnas.nas.training.loss_names import choose_losses
-from ortnas.nas.training.objective import Objective
+from ortnas.nas.training.losses import hidden_loss
+from ortnas.nas.training.objective import Objective, Signals
+from ortnas.nas.training.probes import choose_probes
 from ortnas.nas.training.step_subnets import Sampler, multiply_adds
 from ortnas.nas.training.steps import Course, fine_tune, train_supernet
 from ortnas.nas.training.supernet import Supernet
 
-BATCH, SEQUENCE, SEED = 32, 64, 0
-KINDS = ("plain", "sandwich", "naive")
+BATCH, SEQUENCE, STEPS, SEED = 32, 64, 5, 0
+KINDS = ("plain", "sandwich", "naive", "sandwich before", "alone", "alone before")
+SUBNETS = 4
 
 
 def load() -> Supernet:
@@ -53,13 +66,10 @@ def load() -> Supernet:
     return Supernet(checkpoint.tensors, checkpoint.dimensions)
 
 
-def make_course(steps: int, folder: Path, times: list[float]) -> Course:
+def make_examples(steps: int) -> EncodedExamples:
     rng = np.random.default_rng(SEED)
     ids = rng.integers(1000, 30000, (BATCH * steps, SEQUENCE)).tolist()
-    examples = EncodedExamples(ids, [[0] * SEQUENCE] * len(ids), rng.integers(0, 2, len(ids)).tolist())
-    batches = Batches(examples, Schedule(steps, BATCH, 1e-5, SEED, checkpoint_every=10**6))
-    states = StateFiles(folder, "cost", "x")
-    return Course(choose_accelerator("no"), batches, states, lambda _step, _losses: times.append(time.perf_counter()))
+    return EncodedExamples(ids, [[0] * SEQUENCE] * len(ids), rng.integers(0, 2, len(ids)).tolist())
 
 
 def extracted(supernet: Supernet, subnet: Subnet) -> Supernet:
@@ -92,43 +102,73 @@ def extracted(supernet: Supernet, subnet: Subnet) -> Supernet:
     return Supernet(tensors, dimensions)
 
 
+class DenseSupernet(Supernet):
+    """Whose word table gets a dense gradient in fresh memory."""
+
+    def look_up(self, input_ids: Tensor, token_type_ids: Tensor, sparse_gradient: bool = False) -> Tensor:  # noqa: ARG002
+        return super().look_up(input_ids, token_type_ids)
+
+
 class Bench:
-    """The three ways to train, each on networks of its own."""
+    """The ways to train, each on networks of its own; ``steps`` at a time."""
 
-    def __init__(self, kinds: tuple[str, ...]) -> None:
+    def __init__(self, kinds: tuple[str, ...], steps: int, folder: Path) -> None:
+        self.steps, self.folder = steps, folder
         self.full = load()
-        self.space = default_space(self.full.dimensions)
-        self.networks = {kind: copy.deepcopy(self.full) for kind in kinds if kind != "naive"}
+        dimensions = self.full.dimensions
+        self.space = default_space(dimensions)
+        self.networks: dict[str, Supernet] = {}
+        for kind in kinds:
+            network_class = DenseSupernet if kind.endswith("before") else Supernet
+            self.networks[kind] = network_class({name: t.detach() for name, t in self.full.tensors.items()}, dimensions)
         self.losses = choose_losses("classification", None)
+        self.objective = Objective(self.losses, dimensions)
+        self.examples = make_examples(steps)
         self.sampler = Sampler(self.space, "sandwich", 2, 10**6, SEED, multiply_adds(self.space))
+        self.half = choose_probes(self.space, SEED)["half"]
+        self.kept = KeptSignals(folder / "signals", "cost", self.objective, self.examples, 10**10)
 
-    def run(self, kind: str, steps: int, offset: int) -> list[float]:
+    def run(self, kind: str, offset: int) -> list[float]:
         """Seconds of every step but the first and the last, which pays for saving the state."""
         times: list[float] = []
-        with tempfile.TemporaryDirectory() as folder:
-            course = make_course(steps, Path(folder), times)
-            {"plain": self._plain, "sandwich": self._sandwich, "naive": self._naive}[kind](
-                course, [self.sampler[offset + step] for step in range(steps)]
-            )
+        is_before = kind.endswith("before")
+        accelerator = choose_accelerator("no" if is_before else "auto")
+        batches = Batches(self.examples, Schedule(self.steps, BATCH, 1e-5, SEED, checkpoint_every=10**6))
+        states = StateFiles(self.folder, f"{kind}-{offset}", "x")
+        course = Course(
+            accelerator,
+            batches,
+            states,
+            lambda _step, _losses: times.append(time.perf_counter()),
+            None if is_before else self.kept,
+        )
+        self._train(kind, course, [self.sampler[offset + step] for step in range(self.steps)])
+        states.clear()
         return [later - earlier for earlier, later in pairwise(times[:-1])]
 
-    def _plain(self, course: Course, _subnets: Sequence[Sequence[Subnet]]) -> None:
-        fine_tune(self.networks["plain"], course)
+    def _train(self, kind: str, course: Course, subnets: Sequence[Sequence[Subnet]]) -> None:
+        network, objective = self.networks[kind], copy.deepcopy(self.objective)
+        if kind == "plain":
+            fine_tune(network, course)
+        elif kind == "naive":
+            self._naive(course, subnets[0])
+        elif kind == "alone":
+            train_subnet(network, self.half, self.full, objective, course)
+        elif kind == "alone before":
+            train_supernet(network, self.full, objective, [[self.half]] * self.steps, course)
+        else:
+            train_supernet(network, self.full, objective, subnets, course)
 
-    def _sandwich(self, course: Course, subnets: Sequence[Sequence[Subnet]]) -> None:
-        objective = Objective(self.losses, self.full.dimensions)
-        train_supernet(self.networks["sandwich"], self.full, objective, subnets, course)
-
-    def _naive(self, course: Course, subnets: Sequence[Sequence[Subnet]]) -> None:
+    def _naive(self, course: Course, subnets: Sequence[Subnet]) -> None:
         """Every subnet is copied out and takes a step of its own; nothing is shared but the batch."""
-        copies = [self._copy(extracted(self.full, subnet)) for subnet in subnets[0]]
-        for step in range(len(subnets)):
+        copies = [self._copy(extracted(self.full, subnet), course.accelerator) for subnet in subnets]
+        for step in range(self.steps):
             batch = course.batches[step][0]
             for train in copies:
                 train(batch)
             course.after_step(step + 1, [])
 
-    def _copy(self, network: Supernet) -> Callable[[Batch], None]:
+    def _copy(self, network: Supernet, accelerator: Accelerator) -> Callable[[Batch], None]:
         own, whole = network.dimensions.full_subnet, self.full.dimensions.full_subnet
         losses = {name: weight for name, weight in self.losses.items() if name != "hidden"}
         objective = Objective(losses, network.dimensions)
@@ -137,14 +177,18 @@ class Bench:
 
         def train(batch: Batch) -> None:
             optimizer.zero_grad()
-            with torch.no_grad():
+            mask = batch["attention_mask"]
+            with torch.no_grad(), accelerator.autocast():
                 embedded = self.full.look_up(batch["input_ids"], batch["token_type_ids"])
-                target = objective.signals(self.full, embedded, batch, whole, is_teacher=True)
-            embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
-            student = objective.signals(network, embedded, batch, own)
-            hidden = torch.nn.functional.linear(student.encoded.hidden, widen)
-            loss = objective(student, target, batch) + (hidden - target.encoded.hidden).square().mean()
-            loss.backward()
+                target = self.objective.signals(self.full, embedded, batch, whole, is_teacher=True)
+            with accelerator.autocast():
+                embedded = network.look_up(batch["input_ids"], batch["token_type_ids"])
+                encoded = network.encode(embedded, mask, own)
+                output = network.apply_head(encoded.hidden, mask, own)
+                hidden = torch.nn.functional.linear(encoded.hidden, widen)
+            assert target.projected is not None
+            loss = objective(Signals(output, None, None), target, batch)
+            (loss + hidden_loss(hidden.float(), target.projected.float(), mask)).backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
 
@@ -164,36 +208,61 @@ def main() -> None:
     parser.add_argument("--peak", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, default=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peak:
-        Bench((arguments.peak,)).run(arguments.peak, arguments.steps, 0)
-        unit = 1 if sys.platform == "darwin" else 1024
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-        return
-    console = Console(to_stderr=arguments.json)
-    rounds = 3 if arguments.quick else 8
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.peak:
+            print_peak(arguments.peak, arguments.steps, Path(folder))
+        else:
+            compare(2 if arguments.quick else 8, 6 if arguments.quick else 12, Path(folder), arguments.json)
+
+
+def print_peak(kind: str, steps: int, folder: Path) -> None:
+    Bench((kind,), steps, folder).run(kind, 0)
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def compare(rounds: int, memory_steps: int, folder: Path, is_json: bool) -> None:
+    console = Console(to_stderr=is_json)
     # First, while this process is small: on Linux a child's peak counts what its parent held when it was forked.
-    memory = {kind: peak_bytes(kind, 6 if arguments.quick else 12) for kind in ("plain", "sandwich")}
-    bench = Bench(KINDS)
+    memory = {kind: peak_bytes(kind, memory_steps) for kind in ("plain", "sandwich", "sandwich before")}
+    bench = Bench(KINDS, STEPS, folder)
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    # The first round, in which memory is reserved and signals are computed, does not count.
     with console.progress("rounds") as report:
-        for number in range(rounds):
+        for number in range(rounds + 1):
             for kind in KINDS:
-                seconds[kind] += bench.run(kind, 5, 5 * number)
-            report(number + 1, rounds, "")
+                times = bench.run(kind, STEPS * number)
+                seconds[kind] += times if number else []
+            report(number + 1, rounds + 1, "")
     means = {kind: statistics.mean(values) for kind, values in seconds.items()}
-    rows = []
-    for kind in KINDS:
-        size = f"{memory[kind] / 1e6:.0f}" if kind in memory else ""
-        ratio = f"{means[kind] / means['plain']:.2f}x"
-        rows.append((kind, f"{means[kind]:.3f}", f"{statistics.stdev(seconds[kind]):.3f}", ratio, size))
-    title = f"One step on a batch of {BATCH} x {SEQUENCE} tokens, {torch.get_num_threads()} threads"
-    console.table(title, ("training", "seconds", "spread", "of plain", "peak MB"), rows)
-    if arguments.json:
+    subnets = {kind: SUBNETS if kind.startswith(("sandwich", "naive")) else 1 for kind in KINDS}
+    per_minute = {kind: 60 * subnets[kind] / means[kind] for kind in KINDS}
+    rows = [
+        (
+            kind,
+            f"{means[kind]:.3f}",
+            f"{statistics.stdev(seconds[kind]):.3f}",
+            f"{means[kind] / means['plain']:.2f}x",
+            f"{per_minute[kind]:.0f}",
+            f"{memory[kind] / 1e6:.0f}" if kind in memory else "",
+        )
+        for kind in KINDS
+    ]
+    title = (
+        f"One step on a batch of {BATCH} x {SEQUENCE} tokens, {torch.get_num_threads()} threads, "
+        f"precision {choose_accelerator('auto').mixed_precision}"
+    )
+    console.table(title, ("training", "seconds", "spread", "of plain", "subnet steps a minute", "peak MB"), rows)
+    if is_json:
         figures = {
             "step_ratio": means["sandwich"] / means["plain"],
             "naive_step_ratio": means["naive"] / means["plain"],
             "memory_ratio": memory["sandwich"] / memory["plain"],
             "seconds_per_step": means["sandwich"],
+            "subnet_steps_per_minute": per_minute["sandwich"],
+            "subnet_steps_per_minute_before": per_minute["sandwich before"],
+            "alone_steps_per_minute": per_minute["alone"],
+            "alone_steps_per_minute_before": per_minute["alone before"],
         }
         print(json.dumps(figures))
 

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from ortnas.export.metrics import METRICS, Part
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples, Example, Window
 from ortnas.search.intervals import sample_scores, score_intervals
 
@@ -91,3 +92,44 @@ def test_the_difference_of_any_two_models_is_paired_over_the_same_samples() -> N
     assert forth.value == pytest.approx(rights[0].mean() - rights[1].mean())
     assert (forth.low, forth.high) == (-back.high, -back.low)
     assert sampled.intervals("first", "second").difference == forth
+
+
+def near(rows: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    noisy = rows + noise * rng.standard_normal(rows.shape)
+    return (noisy / np.linalg.norm(noisy, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["recall_at_1", "mrr_at_10", "ndcg_at_10"])
+def test_queries_are_drawn_and_look_among_all_documents(metric: str) -> None:
+    rng = np.random.default_rng(5)
+    numbers = tuple(range(400))
+    documents = tuple(number + 400 for number in numbers)
+    part = replace(part_of([0] * 800), judgements=Judgements(numbers, documents, (1.0,) * 400, documents))
+    queries = near(rng.standard_normal((400, 16)), 0.0, rng)
+    outputs = {
+        name: [*queries, *near(queries, noise, rng)] for name, noise in (("good", 0.2), ("bad", 0.4), ("worse", 0.5))
+    }
+    intervals = score_intervals(metric, outputs, part, "good")
+    score, difference = intervals["bad"].score, intervals["bad"].difference
+    assert score.value == METRICS[metric](outputs["bad"], part)
+    assert score.low < score.value < score.high
+    assert intervals["worse"].difference.high < difference.high < 0
+    if metric == "recall_at_1":
+        error = np.sqrt(score.value * (1 - score.value) / 400)
+        assert score.high - score.low == pytest.approx(2 * 1.96 * error, rel=0.15)
+
+
+def test_intervals_of_scored_pairs_are_as_wide_as_theory_says() -> None:
+    rng = np.random.default_rng(6)
+    n, latent = 600, rng.standard_normal(600)
+    gold = latent + 0.5 * rng.standard_normal(n)
+    angles = np.pi / 4 + 0.1 * latent
+    first, second = np.tile([1.0, 0.0], (n, 1)), np.stack([np.sin(angles), np.cos(angles)], 1)
+    judgements = Judgements(tuple(range(n)), tuple(range(n, 2 * n)), tuple(gold.tolist()))
+    part = replace(part_of([0] * 2 * n), judgements=judgements)
+    outputs = [*first.astype(np.float32), *second.astype(np.float32)]
+    score = score_intervals("spearman", {"one": outputs}, part, "one")["one"].score
+    assert score.value == pytest.approx(spearmanr(np.sin(angles), gold).statistic, abs=1e-6)
+    # Fisher's transformation, with the variance of Bonett & Wright (2000).
+    error = np.sqrt((1 + score.value**2 / 2) / (n - 3)) * (1 - score.value**2)
+    assert score.high - score.low == pytest.approx(2 * 1.96 * error, rel=0.2)

@@ -56,8 +56,10 @@ def test_every_kind_of_labels_is_some_heads() -> None:
 
 
 def test_every_metric_is_some_heads() -> None:
-    assert {name for head in HEADS.values() for name in head.metrics} == set(METRICS)
+    of_heads = {name for head in HEADS.values() for name in (*head.metrics, *head.judged_metrics, head.ranking) if name}
+    assert of_heads == set(METRICS)
     assert all(len(set(head.metrics)) == len(head.metrics) > 0 for head in HEADS.values())
+    assert all(set(head.metrics).isdisjoint(head.judged_metrics) for head in HEADS.values())
 
 
 def test_every_loss_has_its_function() -> None:

@@ -185,7 +185,7 @@ def test_integers_of_thousands_of_digits_are_refused_or_names(tmp_path: Path) ->
     if hasattr(sys, "get_int_max_str_digits"):
         with pytest.raises(DataError, match="line 1: no JSON: an integer has too many digits"):
             read(write_pair_of_files(tmp_path, "jsonl", record))
-    with pytest.raises(DataError, match="is no number, and regression needs one") as failure:
+    with pytest.raises(DataError, match="is no number, and one is needed") as failure:
         read(write_pair_of_files(tmp_path, "jsonl", record.replace("7" * 5000, "7" * 4000)), "regression")
     assert len(str(failure.value)) < 1000
 

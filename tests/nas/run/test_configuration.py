@@ -33,14 +33,44 @@ def test_defaults_fill_a_minimal_document() -> None:
         ({"search": {"budgets": ["fast"]}}, "'fast' is no budget; write ms as 6.5 or a speed-up as 2x"),
         ({"search": {"budgets": ["0x"]}}, "is no budget"),
         ({"search": {"budgets": []}}, "at least one budget"),
-        ({"search": {"score_by": "log_likelihood"}}, "score_by 'log_likelihood' is for head 'classification'"),
+        (
+            {"head": "span", "search": {"score_by": "likelihood"}},
+            "score_by 'likelihood' is for head 'embedding', 'classification', 'masked-lm', not 'span'",
+        ),
         ({"space": {"preset": "tiny"}}, "allowed are default, autotinybert-kd"),
         ({"data": {}}, "the key 'data.source' is missing"),
+        ({"data": {"source": []}}, "the list has 0 sources"),
+        ({"data": {"source": ["a", {"source": "a", "weight": 2}]}}, "'a' is named twice; name it once"),
+        (
+            {"data": {"source": ["a", {"source": "b", "weight": 0}]}},
+            "data.source.1.weight = 0: input should be greater",
+        ),
+        ({"data": {"source": ["a", {"source": "b", "weight": -1}]}}, "data.source.1.weight = -1: input should be"),
+        ({"data": {"source": ["a", {"source": "b", "weight": "x"}]}}, "data.source.1.weight = 'x': .* a valid number"),
+        (
+            {"data": {"source": ["a", {"source": "b", "wieght": 1}]}},
+            "key 'data.source.1.wieght'; did you mean 'weight'",
+        ),
+        ({"data": {"source": ["a", {"weight": 1}]}}, "the key 'data.source.1.source' is missing"),
+        ({"data": {"source": ["a", " "]}}, "empty text"),
+        ({"data": {"source": [{"source": "a", "text": "t"}, "b"]}}, "the first source's column is named by data.text"),
+        ({"data": {"source": 5}}, "data.source = 5: input should be a valid string"),
+        ({"head": "regression", "data": {"source": ["a", "b"]}}, "head 'regression' has labels, .* name one source"),
+        ({"head": "masked-lm", "data": {"source": ["a", "b"]}}, "head 'masked-lm' reads one corpus; name one source"),
     ],
 )
 def test_wrong_keys_get_a_sentence(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         check_configuration(MINIMAL | change, "run.yaml")
+
+
+def test_several_sources_have_weights_and_read_back() -> None:
+    sources = ["a.txt", {"source": "b.tsv", "weight": 2, "text": "review"}]
+    configuration = check_configuration(MINIMAL | {"data": {"source": sources}}, "run.yaml")
+    assert [(source.source, source.weight) for source in configuration.data.sources] == [("a.txt", 1), ("b.tsv", 2)]
+    assert check_configuration(configuration.model_dump(mode="json"), "resolved.yaml") == configuration
+    (only,) = check_configuration(MINIMAL, "run.yaml").data.sources
+    assert (only.source, only.weight) == ("texts.txt", 1)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,22 @@ def test_a_starter_has_the_head_and_the_columns_of_the_data(tmp_path: Path) -> N
         write_starter(tmp_path / "other.yaml", "", str(tmp_path), NOTHING, ("2x",), force=False)
 
 
+def test_several_sources_become_a_list_with_weights(tmp_path: Path) -> None:
+    (tmp_path / "a, b.txt").write_text("a text\n")
+    (tmp_path / "c.tsv").write_text("id\treview: x\n" + "".join(f"{row}\tthe text {row}\n" for row in range(9)))
+    path, names = tmp_path / "run.yaml", [str(tmp_path / "a, b.txt"), str(tmp_path / "c.tsv"), "python-packages"]
+    assumed = write_starter(path, "x", names[0], NOTHING, ("2x",), force=False, further=names[1:])
+    assert "text is taken from column 'review: x'" in assumed
+    data = read_configuration(path, {}).data
+    assert [(source.source, source.weight, source.text) for source in data.sources] == [
+        (names[0], 1, None),
+        (names[1], 1, "review: x"),
+        (names[2], 1, None),
+    ]
+    with pytest.raises(ConfigurationError, match="named twice"):
+        write_starter(path, "x", names[0], NOTHING, ("2x",), force=True, further=names[:1])
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ortnas.export.package.record import read_record
+from ortnas.export.weights import read_supernet
 from ortnas.nas.failures import NotFiniteError
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import refine as refine_stage
 from ortnas.nas.stages.commands import export, refine, search
+from ortnas.nas.stages.further_training import Alone, train_alone
 from ortnas.search.refinement import RefinementError, read_refinement
 from tests.nas.stages.small_runs import open_run
 
@@ -100,6 +103,24 @@ def test_a_training_that_was_interrupted_ends_with_what_an_uninterrupted_one_giv
         for rung in document["rungs"]:
             rung.pop("seconds")
     assert again == whole
+
+
+def test_training_begins_at_a_slice_that_is_fitted_to_the_teacher(opened: Callable[..., Run], tmp_path: Path) -> None:
+    run = opened()
+    supernet = run.models.supernet
+    subnet = supernet.space.smallest
+    fitted, continued = tmp_path / "fitted", tmp_path / "continued"
+    parts = (run.configuration, run.console, run.folder, run.texts, run.models)
+    # A rate that moves nothing.
+    settings = Alone(1, 8, 1e-9)
+    train_alone(*parts, subnet, run.folder.supernet, fitted, "first", settings)
+    train_alone(*parts, subnet, fitted, continued, "second", settings)
+    name = f"layers.{subnet.layers[0].source}.ffn_out.bias"
+    before, first, second = (
+        each.tensors[name][: subnet.hidden_size] for each in (supernet, read_supernet(fitted), read_supernet(continued))
+    )
+    assert np.abs(first - before).max() > 1e-4
+    assert np.abs(second - first).max() < 1e-6
 
 
 def test_where_training_fails_the_network_before_is_shipped(

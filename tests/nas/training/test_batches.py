@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ortnas.nas.data.masking import Masking
+from ortnas.nas.data.mixture import Mixture, interleave
 from ortnas.nas.text import IGNORED, EncodedExamples
 from ortnas.nas.training.batches import Batches, Schedule
 
@@ -29,6 +30,19 @@ def test_an_epoch_shows_every_text_once() -> None:
     batches = Batches(make_examples(), make_schedule())
     seen = torch.cat([batches[step][0]["labels"] for step in range(batches.per_epoch)])
     assert sorted(seen.tolist()) == list(range(40))
+
+
+def test_batches_have_the_shares_of_a_mixture_and_texts_of_similar_length() -> None:
+    origins = tuple(interleave([10, 390], [1, 1]))
+    mixture = Mixture(("a", "b"), (1.0, 1.0), ("report", "report_b"), origins)
+    first, second = (Batches(make_examples(400), make_schedule(), mixture=mixture) for _ in range(2))
+    drawn = np.concatenate([first[step][0]["labels"].numpy() for step in range(100)])
+    assert (np.array(origins)[drawn] == 0).sum() == 400
+    assert len(set(drawn.tolist())) == 400
+    padding = [1 - first[step][0]["attention_mask"].double().mean().item() for step in range(50)]
+    assert np.mean(padding) < 0.1
+    for step in (70, 3, 99):
+        torch.testing.assert_close(first[step][0]["input_ids"], second[step][0]["input_ids"])
 
 
 @pytest.mark.parametrize(("world_size", "accumulation"), [(1, 4), (2, 1), (2, 2), (4, 2)])

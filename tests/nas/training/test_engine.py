@@ -4,13 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
+from torch import Tensor
 
 from ortnas.nas.failures import TrainingError
+from ortnas.nas.training import engine
 from ortnas.nas.training.engine import StateFiles
+from ortnas.nas.training.loss_names import choose_losses
 from ortnas.nas.training.objective import Objective
 from ortnas.nas.training.step_subnets import Sampler, multiply_adds
 from ortnas.nas.training.steps import fine_tune, train_supernet
@@ -184,6 +188,47 @@ def test_bf16_trains_and_keeps_float32_weights(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in network.tensors.values()} == {torch.float32}
     differences = [(network.tensors[name] - tensor).abs().max().item() for name, tensor in exact.tensors.items()]
     assert 0 < max(differences) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("isa", "expected"),
+    [(["avx2"], "no"), (["avx512f", "avx512_vnni"], "no"), (["avx512_bf16"], "bf16"), (["amx_bf16"], "bf16")],
+)
+def test_bfloat16_is_chosen_where_the_processor_has_it(
+    monkeypatch: pytest.MonkeyPatch, isa: list[str], expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(engine, "fingerprint", lambda: {"isa": isa})
+    assert engine.fast_precision() == expected
+    assert engine.choose_accelerator("auto").mixed_precision == expected
+    assert engine.choose_accelerator("no").mixed_precision == "no"
+
+
+def test_sparse_gradients_train_as_dense_ones_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over several batches of other rows, each in parts."""
+    sparse = train(tmp_path / "a", accumulation=2)
+    look_up = Supernet.look_up
+    monkeypatch.setattr(Supernet, "look_up", lambda self, ids, types, sparse_gradient=False: look_up(self, ids, types))
+    dense = train(tmp_path / "b", accumulation=2)
+    for name, tensor in dense.tensors.items():
+        torch.testing.assert_close(sparse.tensors[name], tensor, atol=1e-6, rtol=0, msg=name)
+
+
+def test_losses_are_computed_in_float32(tmp_path: Path) -> None:
+    losses: list[Tensor] = []
+
+    class Listening(Objective):
+        def forward(self, *signals: Any) -> Tensor:
+            assert not torch.is_autocast_enabled("cpu")
+            losses.append(super().forward(*signals))
+            return losses[-1]
+
+    network, space = make_network(seed=1), make_space()
+    objective = Listening(choose_losses("embedding", None), network.dimensions)
+    course = make_course(tmp_path, 2, mixed_precision="bf16")
+    train_supernet(network, make_network(), objective, [[space.largest]] * 2, course)
+    assert [loss.dtype for loss in losses] == [torch.float32] * 2
+    assert all(loss.item() != loss.bfloat16().item() for loss in losses)
 
 
 def test_fp16_needs_a_gpu(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""Ranks of figures, and Spearman's correlation of them, as SciPy has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ortnas.nas.arrays import Vector
+
+
+def rank_correlation(predicted: npt.NDArray[Any], gold: npt.NDArray[Any]) -> float:
+    """Spearman's, of [n] with [n]; 0 where either are all equal."""
+    if not (np.ptp(predicted) > 0 and np.ptp(gold) > 0):
+        return 0.0
+    # Above and below the diagonal the last digit may differ; SciPy takes the one below.
+    return float(np.corrcoef(ranks(predicted), ranks(gold))[1, 0])
+
+
+def ranks(values: npt.NDArray[Any]) -> Vector:
+    """Ranks from 1 on, [n]; equal values share their mean rank, and a NaN leaves no rank to any."""
+    if np.isnan(values).any():
+        return np.full(len(values), np.nan)
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places.reshape(-1)]

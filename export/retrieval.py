@@ -1,0 +1,83 @@
+"""What is measured of embeddings on judged pairs: cosines of the pairs, and how well queries find their documents.
+
+By the definitions of trec_eval, query by query; in numpy alone, as export/metrics.py.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ortnas.nas.arrays import Array, Matrix, Vector
+from ortnas.nas.judgements import Judgements
+
+_DEPTH = 10
+_QUERIES_AT_ONCE = 256
+
+
+def pair_cosines(outputs: Sequence[Array], judgements: Judgements) -> Vector:
+    """Cosine of the two texts of each pair, [pairs]; the outputs are unit embeddings, one for each text."""
+    embeddings = np.stack(outputs).astype(np.float64)
+    return np.asarray((embeddings[list(judgements.first)] * embeddings[list(judgements.second)]).sum(1))
+
+
+def recalls_at_1(outputs: Sequence[Array], judgements: Judgements) -> Vector:
+    """Share of each query's relevant documents that rank first, [queries]: 1 over their number where one does."""
+    relevant = np.array([len(grades) for grades in _relevant(judgements).values()])
+    return np.asarray((_top_grades(outputs, judgements)[:, 0] > 0) / relevant)
+
+
+def reciprocal_ranks_at_10(outputs: Sequence[Array], judgements: Judgements) -> Vector:
+    """One over the rank of each query's first relevant document, [queries]; 0 where none is among the first ten."""
+    is_relevant = _top_grades(outputs, judgements) > 0
+    return np.asarray(is_relevant.any(1) / (is_relevant.argmax(1) + 1))
+
+
+def gains_at_10(outputs: Sequence[Array], judgements: Judgements) -> Vector:
+    """Discounted gain of each query's first ten documents over the best that there is, [queries].
+
+    The gain is the grade itself, discounted by the logarithm of the rank (Järvelin & Kekäläinen 2002), as in
+    trec_eval's ``ndcg_cut_10`` and BEIR.
+    """
+    best = np.zeros((judgements.size, _DEPTH))
+    for number, grades in enumerate(_relevant(judgements).values()):
+        top = sorted(grades.values(), reverse=True)[:_DEPTH]
+        best[number, : len(top)] = top
+    discounts = 1 / np.log2(np.arange(_DEPTH) + 2)
+    return np.asarray(_top_grades(outputs, judgements) @ discounts / (best @ discounts))
+
+
+# What each query adds to a metric that is a mean over queries.
+QUERY_VALUES: dict[str, Callable[[Sequence[Array], Judgements], Vector]] = {
+    "recall_at_1": recalls_at_1,
+    "mrr_at_10": reciprocal_ranks_at_10,
+    "ndcg_at_10": gains_at_10,
+}
+
+
+def _relevant(judgements: Judgements) -> dict[int, dict[int, float]]:
+    """By query the grades of its relevant documents, both by their rows."""
+    grades: defaultdict[int, dict[int, float]] = defaultdict(dict)
+    for query, document, grade in zip(judgements.first, judgements.second, judgements.grades, strict=True):
+        grades[query][document] = grade
+    return grades
+
+
+def _top_grades(outputs: Sequence[Array], judgements: Judgements) -> Matrix:
+    """Grades of the ten documents nearest to each query, the nearest first, [queries, 10]; 0 where one is not relevant.
+
+    A query that is a document too does not find itself.
+    """
+    embeddings, queries = np.stack(outputs), np.array(judgements.queries)
+    documents, relevant = np.array(judgements.documents), _relevant(judgements)
+    top = np.zeros((len(queries), _DEPTH))
+    for start in range(0, len(queries), _QUERIES_AT_ONCE):
+        rows = queries[start : start + _QUERIES_AT_ONCE]
+        cosines = embeddings[rows] @ embeddings[documents].T
+        cosines[documents[None] == rows[:, None]] = -np.inf
+        nearest = documents[np.argsort(-cosines, axis=1, kind="stable")[:, :_DEPTH]]
+        for number, (query, ranked) in enumerate(zip(rows.tolist(), nearest.tolist(), strict=True), start=start):
+            top[number, : len(ranked)] = [relevant[query].get(document, 0.0) for document in ranked]
+    return top

@@ -1,0 +1,55 @@
+"""The key ``data.source``: one source, or several with weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+
+from ortnas.nas.run.configuration_values import Section
+from ortnas.nas.wording import shown
+
+_MOST_SOURCES = 100
+
+
+class WeightedSource(Section):
+    """One of several sources. ``weight``: its share of the training batches, to the others' weights. ``text`` names the
+    column of a further source's table."""
+
+    source: str
+    weight: float = Field(1.0, gt=0, le=1e6)
+    text: str | None = None
+
+
+def _with_weights(value: Any) -> Any:
+    """A name in a list stands for a source of weight 1."""
+    if not isinstance(value, list | tuple):
+        return value
+    if not 1 <= len(value) <= _MOST_SOURCES:
+        raise ValueError(f"the list has {len(value)} sources; 1 to {_MOST_SOURCES} are possible")
+    return [{"source": entry} if isinstance(entry, str) else entry for entry in value]
+
+
+def _each_once(source: str | tuple[WeightedSource, ...]) -> str | tuple[WeightedSource, ...]:
+    if isinstance(source, str):
+        return source
+    names = [weighted.source for weighted in source]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{shown(repeated[0])} is named twice; name it once, with a larger weight")
+    if source[0].text is not None:
+        raise ValueError("the first source's column is named by data.text, not in the list")
+    return source
+
+
+def _kind(value: Any) -> str:
+    return _SEVERAL if isinstance(value, list | tuple) else _ONE
+
+
+# Messages leave out what looks like a type with parameters.
+_ONE, _SEVERAL = "source[one]", "source[several]"
+Source = Annotated[
+    Annotated[str, Tag(_ONE)] | Annotated[tuple[WeightedSource, ...], Tag(_SEVERAL)],
+    Discriminator(_kind),
+    BeforeValidator(_with_weights),
+    AfterValidator(_each_once),
+]

@@ -1,0 +1,62 @@
+"""The operations of networks carried out by torch on all tokens of several batches at once, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.training.batches import Batch
+from ortnas.nas.training.torch_ops import TorchOps
+
+
+class TokenOps(TorchOps):
+    """Activations are [tokens, width], those of texts [texts, width]; outputs of heads are one axis."""
+
+    def __init__(self, batches: Sequence[Batch]) -> None:
+        super().__init__({})
+        self._batches = batches
+        self._masks = [batch["attention_mask"].bool() for batch in batches]
+        self._counts = [int(mask.sum()) for mask in self._masks]
+
+    def look_up(self, word: Weight[Tensor], position: Weight[Tensor], token_type: Weight[Tensor]) -> Tensor:
+        embedded = (TorchOps(batch).look_up(word, position, token_type) for batch in self._batches)
+        return torch.cat([values[mask] for values, mask in zip(embedded, self._masks, strict=True)])
+
+    def mask(self) -> Tensor:
+        """Nobody's: each batch has its own."""
+        return torch.empty(0)
+
+    def linear(
+        self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], output: str | None = None
+    ) -> Tensor:
+        return F.linear(x, weight.values.reshape(-1, x.shape[-1]), bias.values.flatten())
+
+    def heads(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], part: HeadPart) -> Tensor:
+        """[tokens, heads, head_size]."""
+        return self.linear(name, x, weight, bias).unflatten(-1, bias.values.shape)
+
+    def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        padded = zip(*(self._pad(part) for part in (query, key, value)), strict=True)
+        mixed = [
+            F.scaled_dot_product_attention(*parts, attn_mask=shown[:, None, None]).transpose(1, 2)[shown]
+            for parts, shown in zip(padded, self._masks, strict=True)
+        ]
+        return torch.cat(mixed).flatten(1)
+
+    def first_token(self, name: str, x: Tensor) -> Tensor:
+        return torch.cat([padded[:, 0, 0] for padded in self._pad(x[:, None])])
+
+    def mean(self, name: str, x: Tensor) -> Tensor:
+        padded = zip(self._pad(x[:, None]), self._masks, strict=True)
+        return torch.cat([values[:, 0].sum(1) / mask.sum(1, keepdim=True) for values, mask in padded])
+
+    def _pad(self, x: Tensor) -> Iterator[Tensor]:
+        """[batch, heads, sequence, head_size] of [tokens, heads, head_size], zeros at padding, batch by batch."""
+        for values, mask in zip(x.split(self._counts), self._masks, strict=True):
+            padded = x.new_zeros(*mask.shape, *x.shape[1:])
+            padded[mask] = values
+            yield padded.transpose(1, 2)
