@@ -54,7 +54,8 @@ def export(
     )
     results = finished_searches(configuration, console, run_folder, texts, run_target, run_models)
     winners = [winner_of(run_folder, run_models, result) for result in results]
-    ready_made = ready_made_entries(configuration, console, run_folder, texts, run_models, winners)
+    trained_steps = max(winner.trained_steps for winner in winners)
+    ready_made = ready_made_entries(configuration, console, run_folder, texts, run_models, trained_steps)
     parts = [part_digest(run_models.part(name)) for name in run_models.data.report_parts]
     made_of = [[winner.result.inputs, winner.subnet.key, winner.exporter.supernet.digest] for winner in winners]
     compared = [[entry.name, entry.exporter.supernet.digest] for entry in ready_made]

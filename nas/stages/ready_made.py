@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry
 from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.ready_made_training import train_ready_made
-from ortnas.nas.stages.winners import Winner
 from ortnas.nas.text import encode, load_tokenizer
 from ortnas.search.comparison import RIVALS
 
@@ -78,16 +76,16 @@ def ready_made_entries(
     run_folder: RunFolder,
     texts: Texts,
     run_models: Models,
-    winners: Sequence[Winner],
+    trained_steps: int,
 ) -> list[Entry]:
     """The checkpoints of ``compare``, quantized by the run's recipe and calibration texts, as entries of a comparison.
 
-    One without a head for the run's labels is fine-tuned first, for as many steps as the winner that was trained
-    longest, or where none was, as the run's own checkpoint would be. Raises what ``open_ready_made`` raises, and
-    TrainingError.
+    One without a head for the run's labels is fine-tuned first, for ``trained_steps``, which are those of the winner
+    that was trained longest, or where that is 0, for as many as the run's own checkpoint would be. Raises what
+    ``open_ready_made`` raises, and TrainingError.
     """
     precision = configuration.precision
-    steps = max((winner.trained_steps for winner in winners), default=0) or usual_steps(configuration).teacher
+    steps = trained_steps or usual_steps(configuration).teacher
     entries = []
     for item in open_ready_made(configuration, console, run_folder, texts):
         network = item.network

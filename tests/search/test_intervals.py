@@ -90,7 +90,7 @@ def test_the_difference_of_any_two_models_is_paired_over_the_same_samples() -> N
     sampled = sample_scores("accuracy", outputs, part_of([0] * 500))
     forth, back = sampled.difference("first", "second"), sampled.difference("second", "first")
     assert forth.value == pytest.approx(rights[0].mean() - rights[1].mean())
-    assert (forth.low, forth.high) == (-back.high, -back.low)
+    assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
     assert sampled.intervals("first", "second").difference == forth
 
 

@@ -100,7 +100,7 @@ def test_a_rival_without_a_head_is_fine_tuned_on_labels_and_the_teachers_soft_la
     stamp = (trained.path / "supernet.json").stat().st_mtime_ns
     assert (train_ready_made(*parts, *settings).path / "supernet.json").stat().st_mtime_ns == stamp
     # Beside winners that were not trained alone it is trained as the run's own checkpoint was.
-    (entry,) = ready_made_entries(*parts, run.models, [])
+    (entry,) = ready_made_entries(*parts, run.models, 0)
     assert (entry.name, entry.kind) == ("ready-made rival, INT8", "ready_made")
     assert entry.exporter.supernet.provenance["steps"] == 2
     run.close()
