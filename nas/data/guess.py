@@ -14,6 +14,7 @@ from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.hub import HUB_PREFIX
 from ortnas.nas.data.lines import kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
+from ortnas.nas.data.pairs import own_pair_columns
 from ortnas.nas.data.rows import Columns
 from ortnas.nas.data.source import training_file
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
@@ -92,6 +93,10 @@ def _guess_table(table: Table, asked: Asked) -> Guess:
     if head is not None and HEADS[head].marks_pieces:
         choose_columns(table, head, None, asked.text, asked.pair, asked.label)
         return Guess(head, asked.columns)
+    if head is not None and HEADS[head].judged_metrics and not asked.columns and (own := own_pair_columns(table)):
+        return Guess(
+            head, {}, (f"texts are those of {own[0]!r} and {own[1]!r}, and as pairs they judge the embeddings",)
+        )
     columns, assumed = _guess_columns(table, records, head or "classification", asked)
     if head is None:
         head = "regression" if _are_scores([record.get(columns.label) for record in records]) else "classification"

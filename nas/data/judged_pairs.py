@@ -11,14 +11,7 @@ from ortnas.nas.data.beir import read_beir
 from ortnas.nas.data.docstrings import PYTHON_DOCSTRINGS, docstring_pairs
 from ortnas.nas.data.judged_parts import DOCUMENTS_PER_QUERY, LEAST_JUDGED, JudgedParts, cut_pairs, scored_parts
 from ortnas.nas.data.packages import PYTHON_TEXTS
-from ortnas.nas.data.pairs import (
-    TextPair,
-    TextPairs,
-    own_pair_columns,
-    plain_pairs,
-    read_pair_table,
-    scored_pair,
-)
+from ortnas.nas.data.pairs import TextPair, TextPairs, own_pair_columns, plain_pairs, read_pair_table, scored_pair
 from ortnas.nas.data.rows import Columns, table_rows
 from ortnas.nas.data.source import DataSource, read_source, table_of_pairs
 from ortnas.nas.data.tasks import find_task
@@ -40,9 +33,8 @@ def judged_parts(
     """The pairs cut into parts of so many; None where there are none, or the head has no use for them.
 
     ``pairs`` names a file or a folder; ``none`` wants none, and None those of the first source's task, or those of the
-    first source that brings some. ``report_size``
-    None stands for a task's whole dev set, else for as many as for the search. Raises DataError for pairs of a task,
-    or that are named, which cannot be used.
+    first source that brings some. ``report_size`` None stands for a task's whole dev set, else for as many as for the
+    search. Raises DataError for pairs that cannot be used.
     """
     if pairs == NO_PAIRS or not HEADS[head].judged_metrics:
         return None
@@ -85,8 +77,8 @@ def find_pairs(source: DataSource) -> TextPairs | None:
     """What a source without labels holds of pairs: docstrings, and tables with columns for both texts."""
     if source.source in PYTHON_TEXTS:
         is_narrow = source.source == PYTHON_DOCSTRINGS
-        pairs = docstring_pairs(Path(sysconfig.get_path("stdlib")) if is_narrow else None)
-        return plain_pairs("docstrings, a summary and what follows it", (TextPair(*pair) for pair in pairs), [])
+        summaries = docstring_pairs(Path(sysconfig.get_path("stdlib")) if is_narrow else None)
+        return plain_pairs("docstrings, a summary and what follows it", (TextPair(*pair) for pair in summaries), [])
     table = table_of_pairs(source)
     columns = None if table is None else own_pair_columns(table)
     if table is None or columns is None:

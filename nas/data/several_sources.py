@@ -15,6 +15,7 @@ from ortnas.nas.data.mixture import Mixture, apportion, interleave
 from ortnas.nas.data.source import DataSource, SourceRows, read_source
 from ortnas.nas.data.splits import LEAST_TRAINING, Sizes, Splits, add_judged, fresh_rows
 from ortnas.nas.failures import DataError
+from ortnas.nas.judgements import pairs_of
 from ortnas.nas.text import Example
 from ortnas.nas.wording import shown
 
@@ -50,7 +51,7 @@ def mix_sources(
     left, report_parts = [], []
     for number, own in enumerate(_distinct_texts(read, names, held_out, notes)):
         wanted = {"calibration": calibration[number], "search": search[number]}
-        report_parts.append(_report_part(names[number], parts) if number else "report")
+        report_parts.append(_report_part(names[number], {*parts, pairs_of("report")}) if number else "report")
         if number or not read[0].reports:
             wanted[report_parts[-1]] = report_size
         _check_enough(names[number], len(own), sum(wanted.values()))

@@ -86,9 +86,9 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
         return SourceRows([Row(Example(sentence)) for sentence in PYTHON_TEXTS[source.source]()], {})
     hub = source.source.startswith(HUB_PREFIX)
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
-    if not has_labels:
-        tables = _with_both_texts(tables, source, task)
     named = (source.text, source.pair, source.label)
+    if not has_labels and (both := _both_texts(tables.training, source, task)):
+        tables, named = _stacked_tables(tables, both), (None, None, None)
     columns = choose_columns(tables.training, head, task, *named)
     has_unanswerable = task is not None and task.has_unanswerable
     training = _rows(tables.training, columns, head, notes, has_unanswerable)
@@ -103,20 +103,21 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
     return SourceRows(training, reports, tables.training.label_names.get(columns.label, ()))
 
 
-def _with_both_texts(tables: _Tables, source: DataSource, task: Task | None) -> _Tables:
-    """Tables whose texts are pairs, with the texts of both columns as one column; others as they are."""
+def _both_texts(table: Table, source: DataSource, task: Task | None) -> Columns | None:
+    """The columns of a table whose texts are pairs; None for others, and where one column is named."""
     if task is not None and task.judges_embeddings:
-        columns = choose_columns(tables.training, task.head, task, source.text, source.pair, source.label)
-    elif source.text is None and source.pair is None and (names := own_pair_columns(tables.training)):
-        columns = Columns(*names)
-    else:
-        return tables
-    pair = columns._replace(label="")
+        columns = choose_columns(table, task.head, task, source.text, source.pair, source.label)
+        return columns._replace(label="")
+    names = own_pair_columns(table) if (source.text, source.pair) == (None, None) else None
+    return None if names is None else Columns(*names)
+
+
+def _stacked_tables(tables: _Tables, columns: Columns) -> _Tables:
+    """With the texts of both columns as one."""
     for table in tables.reports.values():
-        _check_same_columns(table, tables.training, pair)
-    return _Tables(
-        _stacked(tables.training, pair), {part: _stacked(table, pair) for part, table in tables.reports.items()}
-    )
+        _check_same_columns(table, tables.training, columns)
+    reports = {part: _stacked(table, columns) for part, table in tables.reports.items()}
+    return _Tables(_stacked(tables.training, columns), reports)
 
 
 def _stacked(table: Table, columns: Columns) -> Table:

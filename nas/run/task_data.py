@@ -75,7 +75,7 @@ class TaskData:
     def apart(self) -> str:
         """What is said of texts that parts have in common."""
         shares = any(not judgements.are_scored for judgements in self.judgements.values())
-        return f"no text is in two {'parts, but documents to look among' if shares else 'parts'}"
+        return f"no text is in two parts{', except documents to look among' if shares else ''}"
 
     @property
     def report_parts(self) -> list[str]:

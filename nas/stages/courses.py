@@ -80,14 +80,16 @@ def keep_signals(
     if not limit_gb or not can_be_kept(objective):
         return None
     examples = data.encoded("training")
-    if (size_gb := signal_bytes(objective, examples) / 1e9) > limit_gb:
+    inputs = digest(recorded(run_folder.teacher, "teacher"), data.digest, data.max_length)
+    limit_bytes = int(limit_gb * 1e9) // accelerator.num_processes
+    kept = KeptSignals(run_folder.signals, inputs, objective, examples, limit_bytes, accelerator.process_index)
+    size_gb = signal_bytes(objective, examples) / 1e9
+    if size_gb > limit_gb and not kept.kept_bytes:
         console.say(
             f"the teacher's signals of {len(examples)} texts take {size_gb:.1f} GB: {limit_gb:g} GB are kept "
             f"(training.signals_gb), the others are computed at every step"
         )
-    limit_bytes = int(limit_gb * 1e9) // accelerator.num_processes
-    inputs = digest(recorded(run_folder.teacher, "teacher"), data.digest, data.max_length)
-    return KeptSignals(run_folder.signals, inputs, objective, examples, limit_bytes, accelerator.process_index)
+    return kept
 
 
 @contextmanager
@@ -140,9 +142,10 @@ def mean_step_seconds(
     accelerator: Accelerator,
     batch_size: int,
     train: Callable[[Course], None],
+    kept_signals: KeptSignals | None = None,
 ) -> float:
-    """How long a step of ``train`` takes, from a few that nothing is kept of; the first one, in which memory is
-    reserved, is left out."""
+    """How long a step of ``train`` takes, from a few that leave no state; the first one, in which memory is reserved,
+    is left out."""
     from ortnas.nas.training.engine import StateFiles
     from ortnas.nas.training.steps import Course
 
@@ -150,7 +153,9 @@ def mean_step_seconds(
     batches = make_batches(configuration, data, accelerator, MEASURED_STEPS, batch_size, _MEASURED_RATE)
     with tempfile.TemporaryDirectory() as folder:
         states = StateFiles(Path(folder), "measured", "")
-        train(Course(accelerator, batches, states, lambda _step, _losses: times.append(time.perf_counter())))
+        train(
+            Course(accelerator, batches, states, lambda _step, _losses: times.append(time.perf_counter()), kept_signals)
+        )
     return (times[-1] - times[0]) / (len(times) - 1)
 
 

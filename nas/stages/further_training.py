@@ -24,7 +24,6 @@ from ortnas.nas.stages.courses import (
     keep_signals,
     load_network,
     make_batches,
-    mean_step_seconds,
     prove_equal,
 )
 from ortnas.nas.stages.train import losses_under
@@ -102,25 +101,6 @@ def score_trained(
     part = run_models.part("search", texts.search_metric)
     outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
     return METRICS[texts.search_metric](outputs, part)
-
-
-def step_seconds_alone(
-    configuration: Configuration, run_folder: RunFolder, run_models: Models, subnet: Subnet
-) -> float:
-    """How long a step of training this subnet alone takes here, from a few that nothing is kept of."""
-    from ortnas.nas.training.alone import train_subnet
-    from ortnas.nas.training.engine import choose_accelerator
-    from ortnas.nas.training.objective import Objective
-    from ortnas.nas.training.steps import Course
-
-    network, teacher = load_network(run_folder.supernet), load_network(run_folder.teacher)
-    objective = Objective(_losses(configuration, run_models), network.dimensions)
-
-    def train(path: Course) -> None:
-        train_subnet(network, subnet, teacher, objective, path)
-
-    accelerator = choose_accelerator(configuration.training.mixed_precision)
-    return mean_step_seconds(configuration, run_models.data, accelerator, configuration.refinement.batch_size, train)
 
 
 def train_alone(

@@ -21,8 +21,9 @@ from ortnas.nas.run.models import Models
 from ortnas.nas.run.plan import usual_steps
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
+from ortnas.nas.stages.affordable_steps import affordable_steps
 from ortnas.nas.stages.courses import recorded
-from ortnas.nas.stages.further_training import Alone, score_trained, step_seconds_alone, train_alone, training_identity
+from ortnas.nas.stages.further_training import Alone, score_trained, train_alone, training_identity
 from ortnas.nas.stages.plan import EXPORT_S
 from ortnas.nas.stages.winners import finished_searches
 from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors
@@ -164,15 +165,9 @@ class _Halving:
             steps = usual_steps(self.configuration).refinement
             assert steps is not None
             return max(1, round(steps * share))
-        steps = int(allowed_s / sum(self._step_seconds(key) for key in self.alive))
+        alive = [self.subnets[key] for key in self.alive]
+        steps = affordable_steps(self.configuration, self.console, self.run_folder, self.run_models, alive, allowed_s)
         return steps if steps >= _LEAST_STEPS else 0
-
-    def _step_seconds(self, key: str) -> float:
-        """Of one step of training this subnet, from its trainings so far, or from a few steps that are thrown away."""
-        steps = sum(rung.steps.get(key, 0) for rung in self.rungs)
-        if steps >= _LEAST_STEPS:
-            return sum(rung.seconds.get(key, 0.0) for rung in self.rungs) / steps
-        return step_seconds_alone(self.configuration, self.run_folder, self.run_models, self.subnets[key])
 
     def _log(self, kind: str) -> list[Mapping[str, Any]]:
         lines = read_lines(self.folder / _LOG_FILE)

@@ -73,10 +73,7 @@ class Batches:
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The parts of the step's batch that this process computes; ``rows`` numbers the texts, int64 [batch]."""
-        epoch, position = divmod(step, self.per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._batches = epoch, self._plan(epoch)
-        rows = self._batches[position]
+        rows = self.rows(step)
         feeds = self.examples.feeds(rows)
         if self.masking is None:
             labels = self.examples.label_array(rows)
@@ -86,6 +83,13 @@ class Batches:
         own = torch.arange(self.rank, len(rows), self.world_size)
         parts = [part for part in own.chunk(self.accumulation) if len(part)]
         return [{name: tensor[part] for name, tensor in tensors.items()} for part in parts]
+
+    def rows(self, step: int) -> list[int]:
+        """The numbers of the step's texts, those of all processes."""
+        epoch, position = divmod(step, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._plan(epoch)
+        return self._batches[position]
 
     def _plan(self, epoch: int) -> list[list[int]]:
         rng = np.random.default_rng([self.schedule.seed, epoch])

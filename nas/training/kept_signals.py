@@ -30,8 +30,9 @@ class KeptSignals:
 
     ``inputs`` names teacher, texts and how they are encoded; signals of other inputs in ``folder`` are removed. Once
     ``limit_bytes`` are taken, or half of the free disk, the other texts are computed every time. Processes of one
-    training, told apart by ``rank``, share the files. What a text's signals are does not depend on where they come
-    from: what is computed is rounded as what is kept. Raises OSError where the folder cannot be written to.
+    training, told apart by ``rank``, share the files. ``seen`` marks the texts that are kept. What a
+    text's signals are does not depend on where they come from: what is computed is rounded as what is kept. Raises
+    OSError where the folder cannot be written to.
     """
 
     def __init__(
@@ -49,25 +50,35 @@ class KeptSignals:
             for other in set(folder.iterdir()) - {own}:
                 shutil.rmtree(other, ignore_errors=True)
         own.mkdir(parents=True, exist_ok=True)
-        self._lengths = examples.lengths
-        self._files = {name: _SignalFile(own / name, self._lengths, *shape) for name, shape in tables.items()}
+        self._files = {name: _SignalFile(own / name, examples.lengths, *shape) for name, shape in tables.items()}
         self._marks = own / f"seen-{rank}.npy"
-        self._seen = np.zeros(len(examples), bool)
-        if all(file.was_whole for file in self._files.values()):
-            for path in own.glob("seen-*.npy"):
-                self._seen |= _read_marks(path, len(examples))
+        self.seen = np.zeros(len(examples), bool)
+        for path in own.glob("seen-*.npy"):
+            if all(file.is_whole for file in self._files.values()):
+                self.seen |= _read_marks(path, len(examples))
+            else:
+                path.unlink(missing_ok=True)
+        # Only now, so that no process takes up marks of what was lost.
+        for file in self._files.values():
+            file.make_whole()
         self._bytes: npt.NDArray[np.int64] = np.sum([file.row_bytes for file in self._files.values()], axis=0)
+        self.limit_bytes = limit_bytes
         free = _SHARE_OF_DISK * shutil.disk_usage(own).free
         self._room = min(limit_bytes - self.kept_bytes, int(free))
 
     @property
+    def has_room(self) -> bool:
+        """For the signals of all texts."""
+        return int(self._bytes[~self.seen].sum()) <= self._room
+
+    @property
     def kept_bytes(self) -> int:
-        return int(self._bytes[self._seen].sum())
+        return int(self._bytes[self.seen].sum())
 
     def signals(self, batch: Batch, compute: Callable[[Batch], Signals]) -> Signals:
         """The signals of a batch with ``rows``; ``compute`` is called for the texts that are not kept, if any."""
         rows = batch["rows"].tolist()
-        unseen = [place for place, row in enumerate(rows) if not self._seen[row]]
+        unseen = [place for place, row in enumerate(rows) if not self.seen[row]]
         arrays = {name: file.empty(len(rows), batch["input_ids"].shape[1]) for name, file in self._files.items()}
         if unseen:
             part = {name: tensor[unseen] for name, tensor in batch.items()}
@@ -75,7 +86,7 @@ class KeptSignals:
             for name, file in self._files.items():
                 arrays[name][unseen] = file.rounded(getattr(computed, name), part["attention_mask"])
         for place, row in enumerate(rows):
-            if self._seen[row]:
+            if self.seen[row]:
                 for name, file in self._files.items():
                     file.read(row, arrays[name][place])
         self._keep([(place, rows[place]) for place in unseen], arrays)
@@ -85,18 +96,18 @@ class KeptSignals:
 
     def _keep(self, places: Sequence[tuple[int, int]], arrays: dict[str, npt.NDArray[Any]]) -> None:
         for place, row in places:
-            if self._bytes[row] <= self._room:
+            if not self.seen[row] and self._bytes[row] <= self._room:
                 for name, file in self._files.items():
                     file.write(row, arrays[name][place])
                 self._room -= int(self._bytes[row])
-                self._seen[row] = True
+                self.seen[row] = True
 
     def flush(self) -> None:
         """Sees what is kept to the disk. The marks come last: a text that has one is there whole."""
         for file in self._files.values():
             file.flush()
         with aside(self._marks) as temporary, temporary.open("wb") as stream:
-            np.save(stream, self._seen, allow_pickle=False)
+            np.save(stream, self.seen, allow_pickle=False)
 
 
 class _SignalFile:
@@ -110,13 +121,16 @@ class _SignalFile:
         self._vectors = lengths if is_of_tokens else np.ones_like(lengths)
         self.row_bytes = self._vectors * width * self._dtype.itemsize
         self._starts = np.cumsum(self.row_bytes) - self.row_bytes
-        size_bytes = int(self.row_bytes.sum())
         path.touch()
-        self.was_whole = path.stat().st_size == size_bytes
         # Without a buffer, so that processes see what others have written.
         self._file = FileIO(path, "r+")
-        if not self.was_whole:
-            self._file.truncate(size_bytes)
+
+    @property
+    def is_whole(self) -> bool:
+        return os.fstat(self._file.fileno()).st_size == int(self.row_bytes.sum())
+
+    def make_whole(self) -> None:
+        self._file.truncate(int(self.row_bytes.sum()))
 
     def empty(self, batch: int, sequence: int) -> npt.NDArray[Any]:
         """[batch, width] or [batch, sequence, width], zeros."""

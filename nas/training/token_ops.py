@@ -37,13 +37,13 @@ class TokenOps(TorchOps):
 
     def heads(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], part: HeadPart) -> Tensor:
         """[tokens, heads, head_size]."""
-        return self.linear(name, x, weight, bias).unflatten(-1, bias.values.shape)
+        return self.linear(name, x, weight, bias).view(-1, *bias.values.shape)
 
     def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        padded = zip(*(self._pad(part) for part in (query, key, value)), strict=True)
+        padded = zip(self._pad(query), self._pad(key), self._pad(value), self._masks, strict=True)
         mixed = [
-            F.scaled_dot_product_attention(*parts, attn_mask=shown[:, None, None]).transpose(1, 2)[shown]
-            for parts, shown in zip(padded, self._masks, strict=True)
+            F.scaled_dot_product_attention(q, k, v, attn_mask=shown[:, None, None]).transpose(1, 2)[shown]
+            for q, k, v, shown in padded
         ]
         return torch.cat(mixed).flatten(1)
 
@@ -56,7 +56,7 @@ class TokenOps(TorchOps):
 
     def _pad(self, x: Tensor) -> Iterator[Tensor]:
         """[batch, heads, sequence, head_size] of [tokens, heads, head_size], zeros at padding, batch by batch."""
-        for values, mask in zip(x.split(self._counts), self._masks, strict=True):
+        for values, mask in zip(torch.split(x, self._counts), self._masks, strict=True):
             padded = x.new_zeros(*mask.shape, *x.shape[1:])
             padded[mask] = values
             yield padded.transpose(1, 2)

@@ -157,3 +157,15 @@ def test_an_unknown_head_is_refused_with_those_that_there_are(tmp_path: Path) ->
     for source in (str(tmp_path), "hub:imdb"):
         with pytest.raises(DataError, match="no head 'ranking'; heads are embedding, classification, "):
             guess_source(source, Asked("ranking"))
+
+
+def test_a_table_of_pairs_is_read_whole_and_judges_embeddings(tmp_path: Path) -> None:
+    rows = "".join(f"what is number {row}\tnumber {row} is that\n" for row in range(40))
+    (tmp_path / "faq.tsv").write_text(f"question\tanswer\n{rows}")
+    guess = guess_source(str(tmp_path / "faq.tsv"), Asked("embedding"))
+    assert guess == (
+        "embedding",
+        {},
+        ("texts are those of 'question' and 'answer', and as pairs they judge the embeddings",),
+    )
+    assert guess_source(str(tmp_path / "faq.tsv"), Asked("embedding", text="answer")).columns == {"text": "answer"}

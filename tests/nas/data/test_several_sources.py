@@ -84,6 +84,12 @@ def test_kinds_of_sources_mix_and_names_tell_them_apart(tmp_path: Path) -> None:
     assert splits.mixture.report_parts == ("report", "report_texts", "report_texts_2")
 
 
+def test_no_report_part_takes_the_name_of_the_judged_pairs(tmp_path: Path) -> None:
+    sources = [write_texts(tmp_path / "own.txt", "own", 200), write_texts(tmp_path / "pairs.txt", "other", 200)]
+    splits = mix_sources(sources, [1, 1], "embedding", SIZES, seed=0)
+    assert list(splits.parts)[-1] == "report_pairs_2"
+
+
 def test_too_few_texts_and_missing_files_get_a_sentence(tmp_path: Path) -> None:
     own = write_texts(tmp_path / "own.txt", "own", 200)
     few = write_texts(tmp_path / "few.txt", "few", 79, ["own 3"])

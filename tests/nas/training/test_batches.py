@@ -57,6 +57,11 @@ def test_processes_and_parts_together_see_the_whole_batch(world_size: int, accum
     assert sorted(torch.cat(parts).tolist()) == sorted(whole.tolist())
 
 
+def test_rows_number_the_texts_of_every_part() -> None:
+    for part in Batches(make_examples(), make_schedule(), None, accumulation=2, rank=1, world_size=2)[7]:
+        assert torch.equal(part["rows"], part["labels"])
+
+
 def test_masks_hide_a_share_of_the_tokens_and_tell_what_was_there() -> None:
     rng = np.random.default_rng(0)
     masking = Masking(4, (0, 1, 2, 3, 4), 120)

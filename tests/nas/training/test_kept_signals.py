@@ -130,6 +130,17 @@ def test_damaged_files_are_filled_anew(tmp_path: Path, damage: str) -> None:
     assert torch.equal(read.projected, expected.projected)
 
 
+def test_marks_of_lost_signals_are_lost_too(tmp_path: Path) -> None:
+    teaching = Teaching("embedding")
+    kept = teaching.keep(tmp_path, rank=1)
+    kept.signals(teaching.batches[0][0], teaching.compute)
+    kept.flush()
+    (folder,) = tmp_path.iterdir()
+    (folder / "projected").unlink()
+    for _ in range(2):
+        assert teaching.keep(tmp_path).kept_bytes == 0
+
+
 def test_beyond_the_limit_texts_are_computed_every_time(tmp_path: Path) -> None:
     teaching = Teaching("embedding")
     whole = signal_bytes(teaching.objective, teaching.examples)
