@@ -339,6 +339,8 @@ def _query_mean(metric: str, outputs: Outputs, part: Part) -> float:
     return float(QUERY_VALUES[metric](outputs, part.judgements).mean())
 
 
+# Metrics of embeddings that lie in the teacher's space.
+OF_ONE_SPACE = (mean_cosine.__name__,)
 Metric = Callable[[Outputs, Part], float]
 METRICS: dict[str, Metric] = {
     metric.__name__: metric
@@ -379,11 +381,15 @@ def judged_metrics(judgements: Judgements) -> list[str]:
     return [spearman.__name__] if judgements.are_scored else list(QUERY_VALUES)
 
 
-def all_scores(head: str, outputs: Outputs, part: Part) -> dict[str, float]:
+def all_scores(head: str, outputs: Outputs, part: Part, shares_space: bool = True) -> dict[str, float]:
     """Every suitable metric of the head, by name; of a part of judged pairs those of its judgements alone. Where
-    questions without an answer are among others, of either kind too."""
+    questions without an answer are among others, of either kind too.
+
+    Without ``shares_space`` embeddings lie in another space than the teacher's, maybe of another size: how near they
+    are one by one means nothing, and is left out.
+    """
     names = suitable_metrics(head, part.label_names) if part.judgements is None else judged_metrics(part.judgements)
-    metrics = [METRICS[name] for name in names]
+    metrics = [METRICS[name] for name in names if shares_space or name not in OF_ONE_SPACE]
     if len({example.is_unanswerable for example in part.examples}) == 2:
         metrics += [answerable_f1, no_answer_accuracy]
     return {metric.__name__: metric(outputs, part) for metric in metrics}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -63,6 +63,10 @@ class Predictor:
         """``latency_ms`` and ``upper_ms``, each (n,), for genomes (n, genes)."""
         latency_ms, deviation = self._predict(genomes)
         return latency_ms, latency_ms * np.exp(self.factor * deviation)
+
+    def for_space(self, space: SearchSpace) -> Predictor:
+        """The same law for another space of the same supernet; what is vouched for is vouched for in the own space."""
+        return replace(self, space=space)
 
     def uncertainty(self, genomes: Genomes) -> Vector:
         """Standard deviation of a measurement around the prediction, as a share of it, (n,)."""

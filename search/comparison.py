@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from ortnas.bench.timing import Samples
-from ortnas.export.intervals import ScoreIntervals
+from ortnas.export.intervals import Interval, ScoreIntervals
 from ortnas.nas.architecture.subnet import Subnet
+
+Kind = Literal["full", "winner", "ready_made", "fewer_layers", "shrunk", "random", "other"]
+# What a winner has to beat, the simplest first: checkpoints that the user named, and subnets that nobody searched.
+RIVALS: dict[Kind, str] = {
+    "ready_made": "ready-made",
+    "fewer_layers": "fewer layers",
+    "shrunk": "evenly shrunk",
+    "random": "best of random",
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,8 @@ class ComparisonRow:
     ``size_bytes`` and ``model_digest`` (SHA-256) are of the bytes that were timed and scored. ``speed_up`` is over the
     full model at the run's precision. ``scores`` are by metric; ``intervals`` are of the run's metric alone, their
     difference to the full model. ``null_threshold``: when it gives no answer to a question; None where every question
-    has one.
+    has one. ``budget`` is what a model won, or is a rival under; None for those of every budget or of none. ``gains``,
+    of a winner: by the name of each of its rivals, how far its score of the run's metric lies above the rival's.
     """
 
     name: str
@@ -35,10 +45,15 @@ class ComparisonRow:
     intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict)
     null_threshold: float | None = None
     visits: tuple[Samples, ...] = ()
+    kind: Kind = "other"
+    budget: str | None = None
+    gains: Mapping[str, Interval] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
+            "kind": self.kind,
+            "budget": self.budget,
             "subnet": self.subnet.to_json(),
             "precision": self.precision,
             "measured_ms": self.measured_ms,
@@ -50,13 +65,18 @@ class ComparisonRow:
             "model_digest": self.model_digest,
             "scores": dict(self.scores),
             "intervals": {metric: both.to_json() for metric, both in self.intervals.items()},
+            "gains": {name: interval.to_json() for name, interval in self.gains.items()},
             "null_threshold": self.null_threshold,
             "visits": [samples.to_json() for samples in self.visits],
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> ComparisonRow:
+        """Raises ValueError for an unknown kind, and what odd documents raise."""
         predicted_ms, null_threshold = document["predicted_ms"], document["null_threshold"]
+        kind, budget = document["kind"], document["budget"]
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind {kind!r} is none of {', '.join(get_args(Kind))}")
         return cls(
             str(document["name"]),
             Subnet.from_json(document["subnet"]),
@@ -72,7 +92,20 @@ class ComparisonRow:
             {str(metric): ScoreIntervals.from_json(both) for metric, both in document["intervals"].items()},
             None if null_threshold is None else float(null_threshold),
             tuple(map(Samples.from_json, document["visits"])),
+            kind,
+            None if budget is None else str(budget),
+            {str(name): Interval.from_json(interval) for name, interval in document["gains"].items()},
         )
+
+
+def rivals_of(winner: ComparisonRow, rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+    """The rivals under its budget and those under every budget, at its precision, the simplest kind first."""
+    rivals = [
+        row
+        for row in rows
+        if row.kind in RIVALS and row.budget in (None, winner.budget) and row.precision == winner.precision
+    ]
+    return sorted(rivals, key=lambda row: list(RIVALS).index(row.kind))
 
 
 @dataclass(frozen=True)

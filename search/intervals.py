@@ -4,7 +4,7 @@ pairs (Efron & Tibshirani 1993)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,39 @@ _OF_PAIRS = ("similarity_spearman", "neighbour_likelihood")
 _COSTLY_SAMPLES = 200
 
 
+@dataclass(frozen=True)
+class SampledScores:
+    """By model: its score on the whole part, and on samples of the texts, which are the same for all models, so that
+    what makes texts hard falls on all alike."""
+
+    whole: Mapping[str, float]
+    samples: Mapping[str, Vector]
+
+    def score(self, name: str) -> Interval:
+        return _interval(self.whole[name], self.samples[name])
+
+    def difference(self, name: str, against: str) -> Interval:
+        """How far a model's score lies above that of another."""
+        return _interval(self.whole[name] - self.whole[against], self.samples[name] - self.samples[against])
+
+    def intervals(self, name: str, against: str) -> ScoreIntervals:
+        return ScoreIntervals(self.score(name), self.difference(name, against))
+
+
+def sample_scores(
+    metric: str,
+    outputs: Mapping[str, Outputs],
+    part: Part,
+    seed: int = 0,
+    null_thresholds: Mapping[str, float | None] | None = None,
+) -> SampledScores:
+    """``null_thresholds``: each model's own for questions without an answer, on any sample; the part's by default."""
+    thresholds = null_thresholds or dict.fromkeys(outputs, part.null_threshold)
+    parts = {name: replace(part, null_threshold=thresholds[name]) for name in outputs}
+    whole = {name: METRICS[metric](rows, parts[name]) for name, rows in outputs.items()}
+    return SampledScores(whole, _sampled(metric, outputs, parts, np.random.default_rng(seed)))
+
+
 def score_intervals(
     metric: str,
     outputs: Mapping[str, Outputs],
@@ -33,22 +66,9 @@ def score_intervals(
     seed: int = 0,
     null_thresholds: Mapping[str, float | None] | None = None,
 ) -> dict[str, ScoreIntervals]:
-    """For each named model its score, and the difference to the one called ``against``.
-
-    All models are judged on the same samples of texts, so that what makes texts hard falls on all alike.
-    ``null_thresholds``: each model's own for questions without an answer, on any sample; the part's by default.
-    """
-    thresholds = null_thresholds or dict.fromkeys(outputs, part.null_threshold)
-    parts = {name: replace(part, null_threshold=thresholds[name]) for name in outputs}
-    whole = {name: METRICS[metric](rows, parts[name]) for name, rows in outputs.items()}
-    sampled = _sampled(metric, outputs, parts, np.random.default_rng(seed))
-    return {
-        name: ScoreIntervals(
-            _interval(whole[name], sampled[name]),
-            _interval(whole[name] - whole[against], sampled[name] - sampled[against]),
-        )
-        for name in outputs
-    }
+    """For each named model its score, and the difference to the one called ``against``, as of ``sample_scores``."""
+    sampled = sample_scores(metric, outputs, part, seed, null_thresholds)
+    return {name: sampled.intervals(name, against) for name in outputs}
 
 
 def _interval(value: float, samples: Vector) -> Interval:

@@ -101,6 +101,9 @@ class SizePredictor:
         self.space = space
         self.asked = 0
 
+    def for_space(self, space: SearchSpace) -> SizePredictor:
+        return SizePredictor(space)
+
     def predict(self, genomes: Genomes) -> tuple[np.ndarray, np.ndarray]:
         self.asked += len(genomes)
         population = self.space.expand(genomes)

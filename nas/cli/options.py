@@ -19,6 +19,9 @@ CheckpointOption = Annotated[str | None, typer.Option(help="Local folder or hub 
 DataOption = Annotated[str | None, typer.Option(help="Data source in place of the configured one.")]
 FolderOption = Annotated[str | None, typer.Option(help="Run folder in place of the configured one.")]
 BudgetOption = Annotated[list[str] | None, typer.Option(help="Latency budget: ms as 6.5, or a speed-up as 2x.")]
+CompareOption = Annotated[
+    list[str] | None, typer.Option(help="A ready-made checkpoint to compare the winners with; several times.")
+]
 PrecisionOption = Annotated[str | None, typer.Option(help="int8 or fp32.")]
 HostOption = Annotated[
     str | None, typer.Option(help="local, simulated, stored:NAME, or what ssh connects to, such as user@pi.")

@@ -13,6 +13,7 @@ from ortnas.nas.cli.options import (
     SUBNET_HELP,
     BudgetOption,
     CheckpointOption,
+    CompareOption,
     ConfigurationArgument,
     DataOption,
     FolderOption,
@@ -71,6 +72,7 @@ def run(
     folder: FolderOption = None,
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
+    compare: CompareOption = None,
     minutes: Annotated[
         float | None, typer.Option(help="What all stages together may take; the plan is shown first.")
     ] = None,
@@ -84,6 +86,7 @@ def run(
         "folder": folder,
         "search.budgets": budget,
         "precision": precision,
+        "compare": compare,
         "training.minutes": minutes,
     }
     execute("run", configuration, overrides, assignments, as_json)
@@ -200,6 +203,7 @@ def export(
     budget: BudgetOption = None,
     precision: PrecisionOption = None,
     host: HostOption = None,
+    compare: CompareOption = None,
     subnet: Annotated[
         list[str] | None, typer.Option(help=f"Package this one instead of the winners; several times. {SUBNET_HELP}")
     ] = None,
@@ -216,7 +220,13 @@ def export(
     """Package the winners, or any other subnets, and compare them with the full model."""
     if subnet and budget:
         raise typer.BadParameter("not both: a budget can be named as --subnet", param_hint="--subnet, --budget")
-    overrides = {"folder": folder, "search.budgets": budget, "precision": precision, "target.host": host}
+    overrides = {
+        "folder": folder,
+        "search.budgets": budget,
+        "precision": precision,
+        "target.host": host,
+        "compare": compare,
+    }
 
     def make(run: Run) -> dict[str, Any]:
         from ortnas.nas.stages.commands import deliver

@@ -10,15 +10,27 @@ from ortnas.nas.files import write_aside
 from ortnas.nas.report.charts import label_rows, words
 from ortnas.nas.report.front_charts import label_of, metric_of, pareto, shown_searches
 from ortnas.nas.report.record import ReportError, RunRecord, read_run
+from ortnas.nas.report.results import has_rivals, metric_of_results, result_rows
+from ortnas.search.comparison import RIVALS, Kind
 
 # The page's light colours and marks, in its order.
 _COLOURS = ("#1f5fbf", "#c4500b", "#0b7a55", "#8a3ab9", "#a8730b", "#b3254c")
 _MARKS = ("o", "s", "D", "^", "v", "p")
 _TEXT, _MUTED, _GRID = "#1c2430", "#5b6675", "#e8ebf0"
+# Label, colour and mark of each kind of model, in the order of drawing.
+_KINDS: dict[Kind, tuple[str, str, str]] = {
+    "random": (RIVALS["random"], _COLOURS[5], "x"),
+    "shrunk": (RIVALS["shrunk"], _COLOURS[4], "^"),
+    "fewer_layers": (RIVALS["fewer_layers"], _COLOURS[3], "v"),
+    "ready_made": (RIVALS["ready_made"], _COLOURS[2], "p"),
+    "full": ("full model", _TEXT, "D"),
+    "winner": ("winners", _COLOURS[0], "*"),
+}
 
 
 def write_front_png(folder: Path, out: Path) -> Path:
-    """Draws the scored candidates of a run folder's searches, 1600 × 900 pixels; gives back ``out``.
+    """Draws the scored candidates of a run folder's searches, 1600 × 900 pixels, and beside them, where winners have
+    rivals, both as they were measured and scored on the report part; gives back ``out``.
 
     Raises ReportError where there is nothing to draw or matplotlib is not installed, and OSError.
     """
@@ -30,7 +42,12 @@ def write_front_png(folder: Path, out: Path) -> Path:
     except ImportError:
         raise ReportError("--png needs matplotlib; install it with: pip install 'ortnas[png]'") from None
     figure = Figure(figsize=(8, 4.5), dpi=200, layout="constrained", facecolor="white")
-    _draw(figure.add_subplot(), record)
+    if has_rivals(record):
+        candidates, results = figure.subplots(1, 2, width_ratios=(3, 2))
+        _draw_results(results, record)
+    else:
+        candidates = figure.add_subplot()
+    _draw(candidates, record)
     content = BytesIO()
     figure.savefig(content, format="png")
     write_aside(out, content.getvalue())
@@ -97,6 +114,41 @@ def _draw(axes: Any, record: RunRecord) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=9, facecolor="white", edgecolor="white", framealpha=0.9)
+
+
+def _draw_results(axes: Any, record: RunRecord) -> None:
+    """Winners, their rivals and the full model: measured latency against the score on the report part."""
+    metric = metric_of_results(record)
+    rows = [row for row in result_rows(record) if row.precision == record.precision and metric in row.scores]
+    for kind, (label, colour, mark) in _KINDS.items():
+        chosen = [row for row in rows if row.kind == kind]
+        if not chosen:
+            continue
+        scores = [row.scores[metric] for row in chosen]
+        intervals = [row.intervals[metric].score if metric in row.intervals else None for row in chosen]
+        ends = [
+            (score, score) if span is None else (span.low, span.high)
+            for score, span in zip(scores, intervals, strict=True)
+        ]
+        axes.errorbar(
+            [row.measured_ms for row in chosen],
+            scores,
+            yerr=[
+                [score - low for score, (low, _) in zip(scores, ends, strict=True)],
+                [high - score for score, (_, high) in zip(scores, ends, strict=True)],
+            ],
+            fmt=mark,
+            markersize=11 if kind == "winner" else 6,
+            color=colour,
+            elinewidth=0.8,
+            label=label,
+        )
+    axes.set_xlabel("measured latency, ms")
+    axes.set_ylabel(_literal(f"{words(metric)}, report part"))
+    axes.grid(color=_GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, facecolor="white", edgecolor="white", framealpha=0.9)
 
 
 def _literal(text: str) -> str:

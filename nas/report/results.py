@@ -18,7 +18,18 @@ from ortnas.nas.report.charts import (
     words,
 )
 from ortnas.nas.report.record import RunRecord
-from ortnas.search.comparison import ComparisonRow
+from ortnas.search.comparison import RIVALS, ComparisonRow, Kind
+
+# Label, colour and symbol of each kind of model, in the order of drawing.
+_MARKS: dict[Kind, tuple[str, str, str]] = {
+    "other": ("other models", COLOURS[1], "square"),
+    "random": (RIVALS["random"], COLOURS[5], "x"),
+    "shrunk": (RIVALS["shrunk"], COLOURS[4], "triangle-up"),
+    "fewer_layers": (RIVALS["fewer_layers"], COLOURS[3], "triangle-down"),
+    "ready_made": (RIVALS["ready_made"], COLOURS[2], "pentagon"),
+    "full": ("full model", STRONG, "diamond"),
+    "winner": ("winners", COLOURS[0], "circle"),
+}
 
 
 def result_rows(record: RunRecord) -> list[ComparisonRow]:
@@ -34,6 +45,10 @@ def result_rows(record: RunRecord) -> list[ComparisonRow]:
 def metric_of_results(record: RunRecord) -> str:
     """What the first comparison is of; there has to be one."""
     return record.comparisons[_comparison_names(record)[0]].metric
+
+
+def has_rivals(record: RunRecord) -> bool:
+    return any(row.kind in RIVALS for row in result_rows(record))
 
 
 def _comparison_names(record: RunRecord) -> list[str]:
@@ -54,20 +69,16 @@ def results_chart(record: RunRecord) -> Chart | None:
     count = record.data.get("counts", {}).get("report")
     slowest_ms = max((row.measured_ms for row in rows), default=0.0)
     traces = []
-    for kind, label, colour, symbol in (
-        ("other", "other models", COLOURS[1], "square"),
-        ("full", "full model", STRONG, "diamond"),
-        ("winner", "winners", COLOURS[0], "circle"),
-    ):
-        chosen = [row for row in rows if _kind(row, record) == kind]
+    for kind, (label, colour, symbol) in _MARKS.items():
+        chosen = [row for row in rows if row.kind == kind]
         if not chosen:
             continue
         intervals = [interval_of(row, metric, count) for row in chosen]
         scores = [row.scores[metric] for row in chosen]
         trace: dict[str, Any] = {
             "type": "scatter",
-            # The names of others are long; hover and table have them.
-            "mode": "markers" if kind == "other" else "markers+text",
+            # Other names are long; hover and table have them.
+            "mode": "markers+text" if kind in ("full", "winner") else "markers",
             "name": label,
             "x": [row.measured_ms for row in chosen],
             "y": scores,
@@ -88,7 +99,7 @@ def results_chart(record: RunRecord) -> Chart | None:
             lows = [score - low for score, (low, _) in zip(scores, filter(None, intervals), strict=True)]
             trace["error_y"] = {"array": highs, "arrayminus": lows, "color": colour, "thickness": 1, "width": 3}
         traces.append(trace)
-    winners = [row for row in rows if _kind(row, record) == "winner"]
+    winners = [row for row in rows if row.kind == "winner"]
     return Chart(
         key="results",
         title="Latency and score of the finished models",
@@ -115,12 +126,6 @@ def interval_of(row: ComparisonRow, metric: str, count: int | None) -> tuple[flo
     if recorded is not None:
         return recorded.score.low, recorded.score.high
     return accuracy_interval(metric, row.scores[metric], count)
-
-
-def _kind(row: ComparisonRow, record: RunRecord) -> str:
-    if record.dimensions is not None and row.subnet == record.dimensions.full_subnet:
-        return "full"
-    return "winner" if row.name.startswith("winner") else "other"
 
 
 def _short(name: str) -> str:

@@ -22,6 +22,7 @@ from ortnas.nas.report.record import RunRecord
 from ortnas.nas.report.results import interval_of, metric_of_results, result_rows, results_chart
 from ortnas.nas.report.timing_charts import dataset_chart, noise_charts, training_charts
 from ortnas.search.comparison import ComparisonRow
+from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
 
 _SOFTWARE = ("ortnas", "onnxruntime", "onnx", "numpy", "xgboost", "torch", "transformers", "tokenizers")
 _HOST_FACTS = {
@@ -99,7 +100,7 @@ def _result(record: RunRecord) -> Section:
     tiles = []
     for row in rows:
         is_anchor = row.name == f"full model, {record.precision.upper()}"
-        if not is_anchor and not row.name.startswith("winner"):
+        if not is_anchor and row.kind != "winner":
             continue
         score = row.scores.get(metric)
         detail = "" if score is None else f"{words(metric)} {score:.4f}"
@@ -125,7 +126,18 @@ def _result(record: RunRecord) -> Section:
     )
     chart = results_chart(record)
     lead = "What the run hands over, beside the full model that it was cut from."
-    return Section("result", "Result", lead, tiles, [chart] if chart else [], (), [table])
+    if sentence := verdict(rows):
+        lead = f"{sentence} {lead}"
+    return Section("result", "Result", lead, tiles, [chart] if chart else [], (), [table, *_rivals(rows, metric)])
+
+
+def _rivals(rows: Sequence[ComparisonRow], metric: str) -> list[Table]:
+    """How far winners lie above networks that nobody searched; nothing where none was compared."""
+    lines = [lead.cells for lead in leads(rows)]
+    note = (
+        f"{words(metric)} on the report part; in brackets the 95 % interval of the difference, paired over the texts."
+    )
+    return [Table("Winners and their rivals", LEAD_COLUMNS, lines, note)] if lines else []
 
 
 def _milliseconds(value: float | None) -> str:

@@ -250,16 +250,32 @@ def _budget(value: Any) -> Budget:
         raise ValueError(f"{shown(str(value))} is no budget; {error}") from None
 
 
+def _place(name: str) -> str:
+    """The name of a checkpoint. Raises ValueError for a folder of a package that cannot be one."""
+    if not name.startswith("package:"):
+        return name
+    package, _, inside = name.removeprefix("package:").partition("/")
+    if not _PACKAGE.fullmatch(package):
+        raise ValueError("write package:NAME/FOLDER, where NAME is what Python imports, such as a_package.models")
+    if inside.startswith("/") or ".." in PurePosixPath(inside.replace("\\", "/")).parts:
+        raise ValueError("the folder has to be inside the package; leave out '..' and a leading '/'")
+    return name
+
+
 class Configuration(Section):
     """Everything a run needs. ``checkpoint``: a folder, a hub name, or ``package:NAME/FOLDER`` (installed package).
 
-    ``pooling`` makes one vector of a text; by default as a sentence-transformers checkpoint says, else the mean.
+    ``compare`` names more of them, which winners are compared with as they come. ``rivals`` compares every winner with
+    subnets of its latency that nobody had to search, trained as long. ``pooling`` makes one vector of a text; by
+    default as a sentence-transformers checkpoint says, else the mean.
     """
 
     checkpoint: str
     head: HeadName = "embedding"
     pooling: Literal["mean", "cls"] | None = None
     data: Data
+    compare: Texts = ()
+    rivals: bool = False
     folder: str = "runs/default"
     seed: int = Field(0, ge=0, lt=SEEDS)
     precision: Literal["int8", "fp32"] = "int8"
@@ -282,14 +298,19 @@ class Configuration(Section):
     @field_validator("checkpoint")
     @classmethod
     def _is_place(cls, name: str) -> str:
-        if not name.startswith("package:"):
-            return name
-        package, _, inside = name.removeprefix("package:").partition("/")
-        if not _PACKAGE.fullmatch(package):
-            raise ValueError("write package:NAME/FOLDER, where NAME is what Python imports, such as a_package.models")
-        if inside.startswith("/") or ".." in PurePosixPath(inside.replace("\\", "/")).parts:
-            raise ValueError("the folder has to be inside the package; leave out '..' and a leading '/'")
-        return name
+        return _place(name)
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("compare")
+    @classmethod
+    def _are_places(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("the same checkpoint twice; name each once")
+        return tuple(map(_place, names))
 
     @model_validator(mode="before")
     @classmethod

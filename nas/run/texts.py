@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import json
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +15,7 @@ from ortnas.nas.console import Console
 from ortnas.nas.data import find_task
 from ortnas.nas.files import write_json
 from ortnas.nas.judgements import pairs_of
+from ortnas.nas.run.checkpoints import checkpoint_folder, content_digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData, prepare
@@ -31,33 +30,12 @@ class Texts:
     @property
     def checkpoint(self) -> str:
         """The checkpoint's folder or hub name, with ``package:`` names resolved to the installed package."""
-        name = self._configuration.checkpoint
-        if not name.startswith("package:"):
-            return name
-        package, _, inside = name.removeprefix("package:").partition("/")
-        try:
-            spec = importlib.util.find_spec(package)
-        except (ImportError, AttributeError, ValueError):  # of a package in a package that is not there
-            spec = None
-        if spec is None or not spec.submodule_search_locations:
-            raise ConfigurationError(f"checkpoint = {name!r}: the Python package {package} is not installed")
-        return str(Path(next(iter(spec.submodule_search_locations))) / inside)
+        return checkpoint_folder(self._configuration.checkpoint)
 
     @cached_property
     def checkpoint_digest(self) -> str:
         """Content of a local checkpoint's files; a hub name stands for itself."""
-        folder = Path(self.checkpoint).expanduser()
-        if not folder.is_dir():
-            return self.checkpoint
-        content = hashlib.sha256()
-        # Modules of sentence-transformers have folders of their own.
-        for path in sorted((*folder.iterdir(), *folder.glob("*/config.json"))):
-            if path.is_file() and path.suffix in (".json", ".safetensors", ".bin", ".txt", ".model"):
-                content.update(path.relative_to(folder).as_posix().encode())
-                with path.open("rb") as stream:
-                    while block := stream.read(1 << 20):
-                        content.update(block)
-        return content.hexdigest()[:16]
+        return content_digest(self.checkpoint)
 
     @property
     def tokenizer_folder(self) -> Path:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ortnas.bench.estimates import AnchorLatency, Timing
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
-from ortnas.export.intervals import ScoreIntervals
+from ortnas.export.intervals import Interval
 from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable, judged_metrics
 from ortnas.export.package.package import packaged_model
 from ortnas.nas.architecture.heads import HEADS
@@ -22,21 +22,29 @@ from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.narrow_texts import kept_by_source
-from ortnas.search.comparison import ComparisonRow
-from ortnas.search.intervals import score_intervals
+from ortnas.search.comparison import ComparisonRow, Kind, rivals_of
+from ortnas.search.intervals import SampledScores, sample_scores
+from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A subnet with the weights that it is built from."""
+    """A subnet with the weights that it is built from. ``kind`` and ``budget`` are those of its row."""
 
     name: str
     exporter: Exporter
     subnet: Subnet
     precision: Precision
     predicted_ms: float | None = None
+    kind: Kind = "other"
+    budget: str | None = None
+
+    @property
+    def shares_space(self) -> bool:
+        """Whether its embeddings are in the teacher's space, so that the two can be compared one by one."""
+        return self.kind != "ready_made"
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,8 @@ def full_models(configuration: Configuration, console: Console, run_models: Mode
                 raise
             console.say(f"the full model in {precision.upper()} is left out: {error}")
             continue
-        entries.append(Entry(f"full model, {precision.upper()}", run_models.teacher_exporter, full, precision))
+        name = f"full model, {precision.upper()}"
+        entries.append(Entry(name, run_models.teacher_exporter, full, precision, kind="full"))
     return entries
 
 
@@ -89,7 +98,8 @@ def compare(
     timings = time_finally(console, run_target, run_models, models, reference)
     thresholds = null_thresholds(configuration, run_models, models)
     full = f"full model, {configuration.precision.upper()}"
-    scores, intervals = report_scores(configuration, texts, run_models, models, full, thresholds)
+    foreign = frozenset(entry.name for entry in entries if not entry.shares_space)
+    scores, sampled = report_scores(configuration, texts, run_models, models, thresholds, foreign)
     compared = []
     for entry in entries:
         timing, model = timings[entry.name], models[entry.name]
@@ -105,12 +115,27 @@ def compare(
             size_bytes=len(model),
             model_digest=hashlib.sha256(model).hexdigest(),
             scores=scores[entry.name],
-            intervals=intervals[entry.name],
+            intervals={
+                metric: by_model.intervals(entry.name, full)
+                for metric, by_model in sampled.items()
+                if entry.name in by_model.whole
+            },
             null_threshold=thresholds[entry.name],
             visits=timing.visits,
+            kind=entry.kind,
+            budget=entry.budget,
         )
         compared.append(Compared(entry, row, model))
-    return compared
+    rows, of_metric = [item.row for item in compared], sampled[texts.metric]
+    return [replace(item, row=replace(item.row, gains=_gains(item.row, rows, of_metric))) for item in compared]
+
+
+def _gains(row: ComparisonRow, rows: Sequence[ComparisonRow], sampled: SampledScores) -> dict[str, Interval]:
+    """How far a winner's score lies above those of its rivals that have one."""
+    if row.kind != "winner":
+        return {}
+    rivals = [rival.name for rival in rivals_of(row, rows) if rival.name in sampled.whole]
+    return {name: sampled.difference(row.name, name) for name in rivals}
 
 
 def null_thresholds(
@@ -130,30 +155,31 @@ def report_scores(
     texts: Texts,
     run_models: Models,
     models: Mapping[str, bytes],
-    against: str,
     thresholds: Mapping[str, float | None],
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, ScoreIntervals]]]:
-    """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and 95 %
-    intervals of the run's metric, and of judged pairs, of the score and its difference to ``against``, by metric.
+    foreign: Collection[str] = (),
+) -> tuple[dict[str, dict[str, float]], dict[str, SampledScores]]:
+    """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and by
+    metric, for the run's and those of judged pairs, the models' scores on samples of the texts.
 
-    ``thresholds`` are those of ``null_thresholds``.
+    ``thresholds`` are those of ``null_thresholds``. Models that are ``foreign`` make embeddings in a space of their
+    own: they have no score of metrics that compare single embeddings with the teacher's.
     """
     head = configuration.head
     scores: dict[str, dict[str, float]] = {name: {} for name in models}
-    intervals: dict[str, dict[str, ScoreIntervals]] = {name: {} for name in models}
+    sampled: dict[str, SampledScores] = {}
     for part_name in run_models.data.report_parts:
         part = run_models.part(part_name)
         suffix = part_name.removeprefix("report") if part.judgements is None else ""
         outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
         for name, rows in outputs.items():
             own = replace(part, null_threshold=thresholds[name])
-            scores[name] |= {f"{metric}{suffix}": value for metric, value in all_scores(head, rows, own).items()}
+            computed = all_scores(head, rows, own, shares_space=name not in foreign)
+            scores[name] |= {f"{metric}{suffix}": value for metric, value in computed.items()}
         certain = judged_metrics(part.judgements) if part.judgements else [] if suffix else [texts.text_metric]
         for metric in certain:
-            both = score_intervals(metric, outputs, part, against, configuration.seed, thresholds)
-            for name in models:
-                intervals[name][metric] = both[name]
-    return scores, intervals
+            comparable = {name: rows for name, rows in outputs.items() if metric in scores[name]}
+            sampled[metric] = sample_scores(metric, comparable, part, configuration.seed, thresholds)
+    return scores, sampled
 
 
 def show(
@@ -190,16 +216,32 @@ def show(
                 f"{row.speed_up:.2f}x",
                 "" if row.predicted_ms is None else f"{row.predicted_ms:.2f}",
                 f"{row.size_bytes / 1e6:.1f}",
-                *(f"{row.scores[name]:.4f}" for name in names),
-                row.intervals[texts.metric].difference.signed,
+                *(f"{row.scores[name]:.4f}" if name in row.scores else "" for name in names),
+                row.intervals[texts.metric].difference.signed if texts.metric in row.intervals else "",
             )
             for row in rows
         ],
     )
     if run_models.data.mixture is not None:
-        subnets = [row for row in rows if row.subnet != run_models.teacher.dimensions.full_subnet]
+        full = run_models.teacher.dimensions.full_subnet
+        subnets = [row for row in rows if row.subnet != full and row.kind != "ready_made"]
         for sentence in kept_by_source(subnets, run_models.data.mixture):
             console.say(sentence)
+    show_rivals(console, texts, rows)
+
+
+def show_rivals(console: Console, texts: Texts, rows: Sequence[ComparisonRow]) -> None:
+    """How far every winner lies above its rivals, and whether it was worth its search; nothing without rivals."""
+    lines = [lead.cells for lead in leads(rows)]
+    if lines:
+        metric = texts.metric.replace("_", " ")
+        console.table(
+            f"Winners and their rivals by {metric} on the report part",
+            LEAD_COLUMNS,
+            lines,
+        )
+    if sentence := verdict(rows):
+        console.say(f"\n{sentence}")
 
 
 # What is shipped is timed longer than what a predictor is fitted to.

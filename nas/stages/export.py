@@ -27,6 +27,8 @@ from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
 from ortnas.nas.stages.further_training import refined_folder
 from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_name
+from ortnas.nas.stages.ready_made import ready_made_entries
+from ortnas.nas.stages.rivals import rival_entries
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.winners import Winner, finished_search, finished_searches, winner_of
 from ortnas.predictors.fitting import PredictorError
@@ -52,9 +54,12 @@ def export(
     )
     results = finished_searches(configuration, console, run_folder, texts, run_target, run_models)
     winners = [winner_of(run_folder, run_models, result) for result in results]
+    trained_steps = max(winner.trained_steps for winner in winners)
+    ready_made = ready_made_entries(configuration, console, run_folder, texts, run_models, trained_steps)
     parts = [part_digest(run_models.part(name)) for name in run_models.data.report_parts]
     made_of = [[winner.result.inputs, winner.subnet.key, winner.exporter.supernet.digest] for winner in winners]
-    inputs = digest(made_of, parts, run_models.target.hash)
+    compared = [[entry.name, entry.exporter.supernet.digest] for entry in ready_made]
+    inputs = digest(made_of, parts, run_models.target.hash, configuration.rivals, compared)
     packages = [run_folder.packages / package_name(configuration, winner.result.budget) for winner in winners]
     return conclude(
         configuration,
@@ -66,7 +71,9 @@ def export(
         configuration.precision,
         inputs,
         packages,
-        lambda: _compare_winners(configuration, console, run_folder, texts, run_target, run_models, winners),
+        lambda: _compare_winners(
+            configuration, console, run_folder, texts, run_target, run_models, winners, ready_made
+        ),
     )
 
 
@@ -78,8 +85,9 @@ def _compare_winners(
     run_target: RunTarget,
     run_models: Models,
     winners: Sequence[Winner],
+    ready_made: Sequence[Entry],
 ) -> Comparison:
-    """Full model at both precisions and every winner, compared; winners packaged."""
+    """Full model at both precisions, every winner and its rivals, compared; winners packaged."""
     precision = configuration.precision
     entries = [
         Entry(
@@ -88,12 +96,19 @@ def _compare_winners(
             winner.subnet,
             precision,
             winner.predicted_ms,
+            "winner",
+            winner.result.budget.name,
         )
         for winner in winners
     ]
+    if configuration.rivals:
+        scorer = make_scorer(configuration, console, run_folder, texts, run_target, run_models)
+        entries += rival_entries(configuration, console, run_folder, texts, run_models, scorer, winners)
+    entries += ready_made
     _, _, reference = usable_timings(run_folder, run_models)
     compared = compare(configuration, console, texts, run_target, run_models, entries, reference)
-    for winner, made in zip(winners, compared[-len(winners) :], strict=True):
+    packaged = [item for item in compared if item.row.kind == "winner"]
+    for winner, made in zip(winners, packaged, strict=True):
         result = winner.result
         facts = SearchFacts(result.budget.name, result.budget_ms, winner.score)
         package(

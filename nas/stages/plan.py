@@ -200,7 +200,7 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     sampler = Sampler(
         space, training.sampling, training.random_subnets, MEASURED_STEPS, configuration.seed, multiply_adds(space)
     )
-    half = choose_probes(space, configuration.seed).get("half", dimensions.full_subnet)
+    half = choose_probes(space).get("half", dimensions.full_subnet)
 
     def step_seconds(train: Callable[[Course], None], batch_size: int) -> float:
         return mean_step_seconds(configuration, data, accelerator, batch_size, train)

@@ -137,6 +137,7 @@ def _train(
     inputs: str,
 ) -> None:
     # torch and transformers take seconds to load; finished work needs neither.
+    from ortnas.nas.stages.ready_made import open_ready_made
     from ortnas.nas.training.engine import StateFiles
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import choose_probes, held_out_probe
@@ -145,7 +146,10 @@ def _train(
     from ortnas.nas.training.supernet import save_supernet
 
     training, seed = configuration.training, configuration.seed
-    metric = texts.text_metric  # before hours are spent, whether the metric suits the labels
+    # Before hours are spent: whether the metric suits the labels, and whether what winners will be compared with fits.
+    metric = texts.text_metric
+    if accelerator.is_main_process:
+        open_ready_made(configuration, console, run_folder, texts)
     checkpoint = open_run_checkpoint(configuration, console, texts, data)
     dimensions = checkpoint.dimensions
     if texts.max_length > dimensions.max_positions:
@@ -204,7 +208,7 @@ def _train(
     if training.compile:
         # The teacher computes one network; subnets change with every step and would be compiled anew each time.
         compile_encoder(teacher)
-    probes = choose_probes(space, seed)
+    probes = choose_probes(space)
     probe = held_out_probe(supernet, texts.part("search"), metric, training.probe_texts, probes)
     kept = None
     if training.teacher == "checkpoint":

@@ -35,6 +35,17 @@ class Winner:
     score: float
     refinement: Refinement | None
 
+    @property
+    def measured_ms(self) -> float:
+        """What its subnet was measured at as a finalist; of the percentile that the budget is about."""
+        return next(item.measured_ms for item in self.result.finalists if item.subnet == self.subnet)
+
+    @property
+    def trained_steps(self) -> int:
+        """How long a finalist was trained alone to the end, even if what came of it is not shipped."""
+        rungs = self.refinement.rungs if self.refinement else ()
+        return sum(max(rung.steps.values(), default=0) for rung in rungs)
+
 
 def winner_of(run_folder: RunFolder, run_models: Models, result: SearchResult) -> Winner:
     """The winner of a search that has one."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ortnas.export.metrics import METRICS, Part
+from ortnas.nas.architecture.shrinking import shrunk_evenly
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.text import take
@@ -15,7 +16,8 @@ from ortnas.nas.training.step_subnets import multiply_adds
 from ortnas.nas.training.steps import network_outputs
 from ortnas.nas.training.supernet import Supernet
 
-_POOL = 5_000
+# How far from half and a quarter a probe may be, as a share of them.
+_NEAR = 0.05
 
 
 def held_out_probe(
@@ -34,29 +36,14 @@ def held_out_probe(
     return scores
 
 
-def choose_probes(space: SearchSpace, seed: int) -> dict[str, Subnet]:
-    """The largest, the smallest, and the subnets of half and a quarter of the multiply-adds that are shaped most like
-    the largest: each dimension shrunk about as much as the others."""
-    rng = np.random.default_rng([seed, 4])
-    pool = np.unique(space.sample(_POOL, rng), axis=0)
-    population = space.expand(pool)
-    costs = multiply_adds(space)(pool)
-    full = space.largest.multiply_adds
-    shares = np.stack(
-        [
-            population.hidden_size / space.hidden_size[-1],
-            population.depth / space.depth[-1],
-            (population.num_heads * population.head_size).sum(1) / np.maximum(population.depth, 1),
-            population.ffn_size.sum(1) / np.maximum(population.depth, 1),
-        ],
-        axis=1,
-    )
-    shares /= shares.max(0)
-    spread = shares.max(1) / shares.min(1)
+def choose_probes(space: SearchSpace) -> dict[str, Subnet]:
+    """The largest, the smallest, and of the subnets shrunk evenly those of half and a quarter of the multiply-adds."""
+    genomes = shrunk_evenly(space)
+    shares = multiply_adds(space)(genomes) / space.largest.multiply_adds
     probes = {"largest": space.largest}
     for name, share in (("half", 0.5), ("quarter", 0.25)):
-        near = np.flatnonzero(np.abs(costs / full / share - 1) < 0.05)
-        if len(near):
-            probes[name] = space.decode(pool[near[np.argmin(spread[near])]])
+        distance = np.abs(shares / share - 1)
+        if distance.min() < _NEAR:
+            probes[name] = space.decode(genomes[np.argmin(distance)])
     probes["smallest"] = space.smallest
     return probes

@@ -135,6 +135,16 @@ def test_embedding_metrics_agree_with_their_definitions() -> None:
     assert mean_cosine(list(ours), part) == pytest.approx(cosine, abs=1e-6)
 
 
+def test_embeddings_of_another_space_and_size_are_compared_by_their_similarities_alone() -> None:
+    ours, theirs = (
+        matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+        for matrix in (np.stack(rows(9, 5)), np.stack(rows(9, 8)))
+    )
+    part = Part(EncodedExamples([[1]] * 9, [[0]] * 9), teacher=theirs)
+    assert all_scores("embedding", list(ours), part, shares_space=False).keys() == {"similarity_spearman"}
+    assert all_scores("embedding", list(theirs), part).keys() == {"similarity_spearman", "mean_cosine"}
+
+
 def test_every_head_reports_all_its_metrics() -> None:
     scores = all_scores("regression", rows(9, 1), labelled([float(value) for value in range(9)]))
     assert list(scores) == ["pearson_spearman", "pearson", "spearman"]

@@ -1,15 +1,14 @@
 """What a search is worth: ``python tests/performance/result_table.py RUN [--json]``.
 
-RUN is a finished run folder of a task with labels. Beside its INT8 winners, under the same budgets, stand subnets that
-nobody had to search:
+RUN is a finished run folder of a task with labels. Beside its INT8 winners stand subnets of the same supernet that
+nobody had to search, nearest below what each winner was measured at (``search.rivals``):
 
-* *shrunk evenly*: every dimension, the depth too, at the same share of its range, rounded so as to use the budget;
+* *shrunk evenly*: every dimension, the depth too, at the same share of its range;
 * *fewer layers*: full widths;
 
 and, where the run was also searched with ``--precision fp32``, *fp32-searched*: of the Pareto front of its fp32 search
-the best score whose INT8 latency is predicted within the budget, quantized like the others. All have to keep the budget
-by the predictor's bound; all are timed in turn with the full model and scored on the report part, which chose none of
-them.
+the best score whose INT8 latency is predicted within the budget by the predictor's bound, quantized like the others.
+All are timed in turn with the full model and scored on the report part, which chose none of them.
 
 The last line of ``--json`` holds ``rows``, and by budget ``gain_shrunk``, ``gain_fewer_layers`` and ``gain_fp32`` (the
 winner's score less theirs) with the ends of their 95 % intervals (``..._low``, ``..._high``; paired bootstrap over the
@@ -22,7 +21,6 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ import numpy as np
 
 from ortnas.export.inference import model_outputs
 from ortnas.export.intervals import Interval
-from ortnas.nas.architecture.space import Genomes, SearchSpace
+from ortnas.nas.architecture.space import Genomes
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import read_configuration
 from ortnas.nas.run.run import Run
@@ -41,28 +39,9 @@ from ortnas.search.front import pareto_rows
 from ortnas.search.intervals import SAMPLES, score_intervals
 from ortnas.search.racing import text_values
 from ortnas.search.result import read_result
+from ortnas.search.rivals import evenly_shrunk, fewer_layers
 
 RIVALS = {"shrunk evenly": "shrunk", "fewer layers": "fewer_layers", "fp32-searched": "fp32"}
-
-
-def shrunk_evenly(space: SearchSpace) -> Genomes:
-    """Layers alike, and every dimension at the same share of its range but for rounding up or down."""
-    shares = np.linspace(0, 1, 201)[:, None] * (space.bounds - 1)
-    groups = [[0], [1], *(list(range(columns.start, columns.stop)) for columns in space.columns.values())]
-    variants = []
-    for ways in product((np.floor, np.ceil), repeat=len(groups)):
-        genomes = shares.copy()
-        for way, genes in zip(ways, groups, strict=True):
-            genomes[:, genes] = way(genomes[:, genes].round(9))
-        variants.append(space.repair(genomes))
-    return np.unique(np.vstack(variants), axis=0)
-
-
-def fewer_layers(space: SearchSpace) -> Genomes:
-    """Full widths at every depth, from the deepest."""
-    genomes = np.repeat(space.bounds[None] - 1, len(space.depth), axis=0)
-    genomes[:, 1] = np.arange(len(space.depth))[::-1]
-    return space.repair(genomes)
 
 
 def searched_in_fp32(run: Run) -> Genomes | None:
@@ -82,10 +61,6 @@ def searched_in_fp32(run: Run) -> Genomes | None:
     return genomes[rows[np.argsort(-scores[rows], kind="stable")]]
 
 
-def slowest_first(predictor: Predictor, genomes: Genomes) -> Genomes:
-    return genomes[np.argsort(-predictor.predict(genomes)[0], kind="stable")]
-
-
 def first_within(predictor: Predictor, genomes: Genomes, budget_ms: float) -> tuple[Genomes, float] | None:
     """The first row whose bound keeps the budget, and its predicted latency in ms."""
     latency_ms, upper_ms = predictor.predict(genomes)
@@ -97,10 +72,7 @@ def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
     """Budget and entry, winners first under each budget."""
     space, predictor = run.models.supernet.space, checked_predictor(run.configuration, run.folder, run.models)
     _, _, reference = usable_timings(run.folder, run.models)
-    lists = {"shrunk evenly": slowest_first(predictor, shrunk_evenly(space)), "fewer layers": fewer_layers(space)}
     searched = searched_in_fp32(run)
-    if searched is not None:
-        lists["fp32-searched"] = searched
     for budget in run.configuration.search.budgets:
         result = read_result(run.folder.search(budget.name))
         if result is None or result.winner is None:
@@ -108,13 +80,19 @@ def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
         winner, name = result.winner, budget.name
         predicted_ms = winner.candidate.latency_ms
         yield name, Entry(f"winner {name}", run.models.exporter, winner.subnet, "int8", predicted_ms)
-        for rival, genomes in lists.items():
-            fitting = first_within(predictor, genomes, budget.limit_ms(reference.latency_ms))
-            if fitting:
-                yield (
-                    name,
-                    Entry(f"{rival}, {name}", run.models.exporter, space.decode(fitting[0]), "int8", fitting[1]),
-                )
+        unsearched = {
+            "shrunk evenly": evenly_shrunk(predictor, winner.measured_ms),
+            "fewer layers": fewer_layers(predictor, winner.measured_ms),
+        }
+        for title, rival in unsearched.items():
+            if rival is not None:
+                entry = Entry(f"{title}, {name}", run.models.exporter, rival.subnet, "int8", rival.predicted_ms)
+                yield name, entry
+        limit_ms = budget.limit_ms(reference.latency_ms)
+        fitting = None if searched is None else first_within(predictor, searched, limit_ms)
+        if fitting is not None:
+            subnet, latency_ms = space.decode(fitting[0]), fitting[1]
+            yield name, Entry(f"fp32-searched, {name}", run.models.exporter, subnet, "int8", latency_ms)
 
 
 def gains(run: Run, entries: list[tuple[str, Entry]]) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from ortnas.export.metrics import METRICS, Part
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples, Example, Window
-from ortnas.search.intervals import score_intervals
+from ortnas.search.intervals import sample_scores, score_intervals
 
 
 def part_of(labels: list[float] | list[int]) -> Part:
@@ -81,6 +81,17 @@ def test_similarities_between_texts_are_not_flattered_by_texts_drawn_twice() -> 
     score = score_intervals("similarity_spearman", {"one": list(noisy)}, part, "one")["one"].score
     assert score.low < score.value < score.high
     assert (score.low + score.high) / 2 == pytest.approx(score.value, abs=0.02)
+
+
+def test_the_difference_of_any_two_models_is_paired_over_the_same_samples() -> None:
+    rng = np.random.default_rng(4)
+    rights = [(rng.random(500) < share).astype(float) for share in (0.9, 0.8)]
+    outputs = {name: logits(values) for name, values in zip(("first", "second"), rights, strict=True)}
+    sampled = sample_scores("accuracy", outputs, part_of([0] * 500))
+    forth, back = sampled.difference("first", "second"), sampled.difference("second", "first")
+    assert forth.value == pytest.approx(rights[0].mean() - rights[1].mean())
+    assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
+    assert sampled.intervals("first", "second").difference == forth
 
 
 def near(rows: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:

@@ -37,6 +37,11 @@ class CheckpointConfig:
         return self.family.read_setting(self.values, key)
 
     @property
+    def architectures(self) -> tuple[str, ...]:
+        """The classes of transformers that the file names."""
+        return tuple(map(str, self.document.get("architectures") or ()))
+
+    @property
     def first_position(self) -> int:
         """The row of the position table that the first token takes."""
         return self.values.pad_token_id + 1 if self.family.positions_follow_padding else 0

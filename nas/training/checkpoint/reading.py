@@ -41,7 +41,8 @@ class Checkpoint:
 
     ``labels`` are the classifier's rows by name. ``order_is_open`` where nothing tells which row is which label: then
     the classifier has all rows of the checkpoint, in its order, and ``pick_labels`` takes those that were found out.
-    ``activation`` is what a cross-encoder puts over its number; ``notes`` are sentences for the user.
+    ``activation`` is what a cross-encoder puts over its number; ``architectures`` are the classes of transformers that
+    its configuration names; ``notes`` are sentences for the user.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Checkpoint:
     order_is_open: bool = False
     activation: str | None = None
     notes: tuple[str, ...] = ()
+    architectures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def read_checkpoint(
         choice.order_is_open,
         read_activation(config, folder, head) if choice.is_trained else None,
         tuple(notes),
+        config.architectures,
     )
 
 
@@ -230,7 +233,7 @@ def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimension
     head, family = dimensions.head, config.family
     if not all(theirs in state for theirs in _head_names(dimensions).values()):
         return False
-    if architectures := config.document.get("architectures"):
+    if architectures := config.architectures:
         brought = family.also_trained.get(head, ())
         return any(kind.endswith(HEADS[head].class_suffix) or kind in brought for kind in architectures)
     own = set(_head_names(dimensions).values())

@@ -13,7 +13,7 @@ import yaml
 from ortnas.nas.report import ReportError, write_report
 from ortnas.nas.report.front_charts import front_chart, shown_searches
 from ortnas.nas.report.record import read_run
-from ortnas.nas.report.sections import Section
+from ortnas.nas.report.sections import Section, all_sections
 from tests.nas.report.runs import CHARTS, LABELS
 
 HEADINGS = (
@@ -72,6 +72,21 @@ def test_figures_are_what_plotly_draws(sections: list[Section]) -> None:
             figure = plotly.graph_objects.Figure(json.loads(re.sub(r"var\(--[a-z0-9-]+\)", "#123456", document)))
             assert len(figure.data) == len(chart.traces) > 0
             assert all(len(row) == len(chart.columns) for row in chart.rows)
+
+
+def test_the_page_begins_with_the_rival_that_is_as_good_and_draws_every_kind(run_folder: Path) -> None:
+    record = read_run(run_folder)
+    result = all_sections(record)[0]
+    assert result.lead.startswith("Under 2x, ready-made <b>L3</b>, INT8 is as good as the winner and takes no search")
+    assert [table.title for table in result.tables] == ["All models", "Winners and their rivals"]
+    assert result.tables[1].rows[0] == (
+        "winner 2x, INT8",
+        "ready-made <b>L3</b>, INT8",
+        "99.3%",
+        "+0.0050 (-0.0200 to +0.0300)",
+    )
+    names = [trace["name"] for trace in result.charts[0].traces]
+    assert names == ["evenly shrunk", "ready-made", "full model", "winners"]
 
 
 @pytest.mark.slow

@@ -106,6 +106,9 @@ def test_several_sources_have_weights_and_read_back() -> None:
         ({"checkpoint": "package:a/../../b"}, "the folder has to be inside the package"),
         ({"checkpoint": "package:a//b"}, "the folder has to be inside the package"),
         ({"checkpoint": ""}, "checkpoint = '': empty text"),
+        ({"compare": ["package:a/../../b"]}, "the folder has to be inside the package"),
+        ({"compare": ["a", "a"]}, "the same checkpoint twice"),
+        ({"compare": [""]}, "compare = ['']: empty text"),
         ({"folder": ""}, "folder = '': empty text"),
         ({"folder": "a\0b"}, r"folder = 'a\x00b': holds a character that is no text"),
         ({"folder": "a\udc00b"}, r"folder = 'a\udc00b': holds a character that is no text"),
@@ -134,6 +137,8 @@ def test_values_that_nothing_could_use_get_a_sentence(change: dict[Any, Any], me
         {"data": {"source": "x", "lower": True}},
         {"checkpoint": "package:a_package.models/the/folder"},
         {"checkpoint": "package:a_package"},
+        {"compare": "package:a_package/model"},
+        {"compare": ["a", "b/a"], "rivals": True},
     ],
 )
 def test_values_at_the_limits_are_taken(change: dict[str, Any]) -> None:

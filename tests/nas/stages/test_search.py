@@ -17,13 +17,15 @@ from ortnas.export.size import subnet_bytes
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import comparison
-from ortnas.nas.stages.commands import export, list_within_budget, search
+from ortnas.nas.stages.commands import export, list_within_budget, refine, search
 from ortnas.nas.stages.fit import folder_of
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.search import SearchError
 from ortnas.predictors.fitting import PredictorError
+from ortnas.search.comparison import ComparisonRow
 from ortnas.search.resolution import ScoreResolution
 from tests.nas.stages.small_runs import open_run
+from tests.networks import write_bert
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +43,49 @@ def searched(folder: Path, **settings: Any) -> tuple[dict[str, Any], Run]:
         return search(run), run
     finally:
         run.close()
+
+
+def test_winners_are_compared_with_subnets_that_nobody_searched_and_with_a_checkpoint_of_another_size(
+    folder: Path, tmp_path: Path
+) -> None:
+    searched(folder)
+    rival = write_bert(tmp_path / "tiny", hidden_size=48, intermediate_size=32, num_hidden_layers=1)
+    run = open_run(folder, compare=[str(rival)], rivals=True, refinement={"steps": 2, "batch_size": 8})
+    refine(run)
+    rows = [ComparisonRow.from_json(row) for row in export(run)["rows"]]
+    assert [row.kind for row in rows[:3]] == ["full", "full", "winner"]
+    winner, ready_made = rows[2], rows[-1]
+    assert {row.kind for row in rows[3:-1]} <= {"fewer_layers", "shrunk", "random"}
+    for row in rows[3:-1]:
+        assert row.budget == "1.1x"
+        assert row.predicted_ms is not None
+        assert row.predicted_ms <= 1.02 * winner.measured_ms
+        assert row.subnet != winner.subnet
+    assert (ready_made.name, ready_made.kind, ready_made.budget) == ("ready-made tiny, INT8", "ready_made", None)
+    assert (ready_made.subnet.hidden_size, len(ready_made.subnet.layers)) == (48, 1)
+    assert ready_made.scores.keys() == {"similarity_spearman"}
+    assert winner.scores.keys() == {"similarity_spearman", "mean_cosine"}
+    assert winner.gains.keys() == {row.name for row in rows[3:]}
+    for row in rows[3:]:
+        gain = winner.gains[row.name]
+        metric = "similarity_spearman"
+        assert gain.value == pytest.approx(winner.scores[metric] - row.scores[metric])
+        assert gain.low <= gain.value <= gain.high
+    files = {
+        path: path.stat().st_mtime_ns
+        for kind in ("ready-made", "rivals")
+        for path in (folder / "run" / kind).rglob("supernet.json")
+    }
+    # Every rival was trained as long as the winner.
+    trained_rivals = [path for path in files if path.parent.parent.name == "rivals"]
+    assert len(trained_rivals) == len({row.subnet.key for row in rows[3:-1]})
+    # The same again finds all made; without rivals the comparison is another.
+    assert [row["name"] for row in export(run)["rows"]] == [row.name for row in rows]
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    run.close()
+    alone = open_run(folder, refinement={"steps": 2, "batch_size": 8})
+    assert [row["kind"] for row in export(alone)["rows"]] == ["full", "full", "winner"]
+    alone.close()
 
 
 @pytest.mark.parametrize("method", ["evolution", "random", "fast", "evolved"])

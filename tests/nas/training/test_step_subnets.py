@@ -85,7 +85,7 @@ def test_an_unknown_strategy_is_refused() -> None:
 
 def test_probes_stand_at_half_and_a_quarter() -> None:
     space = make_wide_space()
-    probes = choose_probes(space, 0)
+    probes = choose_probes(space)
     assert list(probes) == ["largest", "half", "quarter", "smallest"]
     full = space.largest.multiply_adds
     assert probes["half"].multiply_adds / full == pytest.approx(0.5, rel=0.06)
