@@ -89,7 +89,7 @@ def _train(
     batches = make_batches(
         configuration, data, accelerator, steps, configuration.refinement.batch_size, training.teacher_learning_rate
     )
-    probe = held_out_probe(rival, texts.part("search"), texts.metric, training.probe_texts, {"full": full})
+    probe = held_out_probe(rival, texts.part("search"), texts.text_metric, training.probe_texts, {"full": full})
     with course(configuration, console, run_folder, name, accelerator, batches, states, probe, ("full",)) as path:
         train_supernet(rival, teacher, objective, [[full]] * steps, path)
     rival.cpu()
