@@ -24,6 +24,7 @@ from ortnas.search.candidate import Candidate
 from ortnas.search.comparison import Comparison
 from ortnas.search.finalists import Finalist
 from ortnas.search.loop import LOG_FILE, read_log
+from ortnas.search.refinement import Refinement, read_refinement
 from ortnas.search.result import SearchResult, read_result
 
 Document = TypeVar("Document")
@@ -54,7 +55,8 @@ class Search:
     """One search, finished or not. ``result`` is None while it is not.
 
     ``candidates`` are those of the result, or scored so far. ``failures`` are the key and the reason of each candidate
-    that could not be scored, ``full_score`` is the full network's, where that was scored.
+    that could not be scored, ``full_score`` is the full network's, where that was scored. ``refinement`` is what
+    training the finalists alone ended with, where that was done since.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Search:
     failures: tuple[tuple[str, str], ...]
     result: SearchResult | None
     full_score: float | None
+    refinement: Refinement | None = None
 
     @property
     def winner(self) -> Finalist | None:
@@ -272,7 +275,9 @@ def _is_shared(folder: Path) -> bool:
 
 def _search(record: RunRecord, folder: Path, scores: Sequence[dict[str, Any]]) -> Search:
     precision, _, budget = folder.name.partition("-")
-    result, logged = read_result(folder), read_log(folder / LOG_FILE)
+    result, logged, refinement = read_result(folder), read_log(folder / LOG_FILE), read_refinement(folder)
+    if result is None or refinement is None or refinement.search_inputs != result.inputs:
+        refinement = None
     return Search(
         name=folder.name,
         precision=precision,
@@ -281,6 +286,7 @@ def _search(record: RunRecord, folder: Path, scores: Sequence[dict[str, Any]]) -
         failures=tuple(logged.failures.items()),
         result=result,
         full_score=None if result is None else _full_score(record, result.scored_with, scores),
+        refinement=refinement,
     )
 
 

@@ -19,6 +19,7 @@ from ortnas.nas.report.front_charts import front_chart, label_of
 from ortnas.nas.report.predictor_charts import predictor_charts
 from ortnas.nas.report.progress import best_chart, progress_chart
 from ortnas.nas.report.record import RunRecord
+from ortnas.nas.report.refinements import REFINEMENT_COLUMNS, refinement_rows
 from ortnas.nas.report.results import interval_of, metric_of_results, result_rows, results_chart
 from ortnas.nas.report.timing_charts import dataset_chart, noise_charts, training_charts
 from ortnas.search.comparison import ComparisonRow
@@ -209,7 +210,10 @@ def _search(record: RunRecord) -> Section:
     failed = [(label_of(search, record), key, reason) for search in record.searches for key, reason in search.failures]
     if failed:
         tables.append(Table("Candidates that could not be scored", ("budget", "subnet", "reason"), failed))
-    lead = "The search proposed subnets within each budget and scored them by the metric of the task."
+    if trained := refinement_rows(record):
+        note = "Scores are those that the search ranked by, of INT8 models on the search part."
+        tables.append(Table("Finalists trained alone", REFINEMENT_COLUMNS, trained, note))
+    lead = "The search proposed subnets within each budget and scored them."
     if resolution := next((search.result.resolution for search in record.searches if search.result), None):
         sentence = resolution.sentence
         lead += f" {sentence[0].upper()}{sentence[1:]}."

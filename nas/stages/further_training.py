@@ -135,7 +135,7 @@ def train_alone(
     accelerator = choose_accelerator(training.mixed_precision)
     network, teacher = load_network(start), load_network(run_folder.teacher)
     if start == run_folder.supernet:
-        sample = texts_to_fit(data.encoded("training"), configuration.seed)
+        sample = texts_to_fit(data.encoded("training"), configuration.seed, data.mixture)
         network = refit(network, record_signals(teacher, sample), subnet)
     quantization = None
     if settings.quantization_aware:

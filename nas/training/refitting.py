@@ -21,6 +21,7 @@ from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
 from ortnas.nas.architecture.ops import Weight
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.training.batches import Batch, EncodedSource, to_tensors
 from ortnas.nas.training.supernet import Supernet
 from ortnas.nas.training.token_ops import TokenOps
@@ -45,9 +46,10 @@ class FullSignals:
     normed: dict[str, Tensor] = field(default_factory=dict)
 
 
-def texts_to_fit(examples: EncodedSource, seed: int) -> list[Batch]:
-    """Texts in random order, without their labels, until they have 16,384 tokens; those of similar length together."""
-    rows = np.random.default_rng([seed, 7]).permutation(len(examples))
+def texts_to_fit(examples: EncodedSource, seed: int, mixture: Mixture | None = None) -> list[Batch]:
+    """Texts in random order or by the shares of the ``mixture``, without their labels, until they have 16,384 tokens;
+    those of similar length together."""
+    rows = mixture.order(0, seed) if mixture else np.random.default_rng([seed, 7]).permutation(len(examples))
     lengths = examples.lengths[rows]
     enough = int(np.searchsorted(lengths.cumsum(), _TOKENS)) + 1
     rows = rows[:enough][np.argsort(lengths[:enough], kind="stable")]

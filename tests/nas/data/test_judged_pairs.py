@@ -12,6 +12,7 @@ from ortnas.nas.data import DataError, DataSource, Sizes, Splits, make_splits, m
 from ortnas.nas.data.beir import read_beir
 from ortnas.nas.data.judged_parts import cut_pairs
 from ortnas.nas.data.pairs import TextPair, plain_pairs, read_pair_table
+from ortnas.nas.data.prose import SENTENCE_END
 from tests.nas.data.test_splits import write_tsv
 
 SIZES = Sizes(calibration=10, search=30, report=40)
@@ -264,3 +265,17 @@ def test_sts_b_trains_embeddings_on_its_sentences_and_judges_them_by_its_scores(
     assert all(text.startswith("train") for text in [*training, *texts_of(splits, "search_pairs")])
     # As a regression it is as ever.
     assert make_splits(source, "regression", Sizes(10, 30, None), 0).judgements == {}
+
+
+@pytest.mark.slow
+def test_docstrings_bring_summaries_that_look_for_what_follows_them() -> None:
+    splits = make_splits(DataSource("python-docstrings"), "embedding", SIZES, 0)
+    for part, size in (("search_pairs", 30), ("report_pairs", 40)):
+        assert splits.judgements[part].size == size
+        assert len(splits.judgements[part].documents) == 160
+    trained = set(texts_of(splits, "training"))
+    for part in splits.judgements:
+        for query, documents in looked_for(splits, part).items():
+            assert query not in trained
+            assert trained.isdisjoint(SENTENCE_END.split(next(iter(documents))))
+    assert any(note.startswith("pairs found in docstrings, a summary and what follows it") for note in splits.notes)

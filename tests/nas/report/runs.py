@@ -21,6 +21,7 @@ from ortnas.search.candidate import Candidate
 from ortnas.search.comparison import Comparison, ComparisonRow
 from ortnas.search.finalists import Finalist
 from ortnas.search.loop import LOG_FILE
+from ortnas.search.refinement import Refinement, Rung
 from ortnas.search.resolution import PartResolution, ScoreResolution
 from ortnas.search.result import SearchResult, read_result
 from tests.networks import make_dimensions, make_space
@@ -145,6 +146,22 @@ def _write_search(folder: Path, space: SearchSpace, budget: str, budget_ms: floa
         candidates=tuple(candidates),
         finalists=finalists,
         winner=finalists[1],
+    ).write(search)
+    keys = [finalist.subnet.key for finalist in finalists[1:]]
+    Refinement(
+        "inputs",
+        "inputs",
+        Budget.parse(budget),
+        "accuracy",
+        finalists[1].subnet,
+        f"refined/int8-{budget}/{keys[0]}",
+        finalists[1].score,
+        finalists[1].score + 0.01,
+        "",
+        (
+            Rung(dict.fromkeys(keys, 100), dict.fromkeys(keys, 30.0), dict.fromkeys(keys, 0.9)),
+            Rung({keys[0]: 800}, {keys[0]: 240.0}, {keys[0]: 0.91}),
+        ),
     ).write(search)
     full = space.largest.key
     append_line(folder / "search" / "scores.jsonl", {"context": "context", "subnet_key": full, "score": 0.95})

@@ -89,6 +89,15 @@ def test_the_page_begins_with_the_rival_that_is_as_good_and_draws_every_kind(run
     assert names == ["evenly shrunk", "ready-made", "full model", "winners"]
 
 
+def test_the_page_tells_how_winners_were_trained_alone(run_folder: Path) -> None:
+    search = next(section for section in all_sections(read_run(run_folder)) if section.key == "search")
+    table = next(table for table in search.tables if table.title == "Finalists trained alone")
+    assert len(table.rows) == 2
+    _, rungs, minutes, before, alone, shipped = table.rows[0]
+    assert (rungs, minutes, shipped) == ("2 × 100 steps, 1 × 800 steps", "5.0", "trained for 900 steps")
+    assert float(alone) == pytest.approx(float(before) + 0.01, abs=2e-4)
+
+
 @pytest.mark.slow
 def test_the_page_asks_for_nothing_and_holds_plotly_once(page: Path) -> None:
     content = page.read_text(encoding="utf-8")

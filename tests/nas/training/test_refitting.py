@@ -6,6 +6,7 @@ import torch
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Layer, Subnet
+from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.text import EncodedExamples
 from ortnas.nas.training.refitting import record_signals, refit, texts_to_fit
 from ortnas.nas.training.supernet import Supernet
@@ -131,3 +132,11 @@ def test_texts_are_taken_until_there_are_enough_tokens() -> None:
     assert not torch.equal(first, other)
     few = EncodedExamples(ids[:3], [[0] * len(row) for row in ids[:3]], [0] * 3)
     assert sum(int(batch["attention_mask"].sum()) for batch in texts_to_fit(few, 0)) == lengths[:3].sum()
+
+
+def test_texts_are_taken_by_the_shares_of_several_sources() -> None:
+    ids = [[number] * 10 for number in range(2) for _ in range(3000)]
+    examples = EncodedExamples(ids, [[0] * 10] * len(ids))
+    mixture = Mixture(("a", "b"), (3.0, 1.0), ("report", "report_b"), tuple(row[0] for row in ids))
+    tokens = torch.cat([batch["input_ids"].flatten() for batch in texts_to_fit(examples, 0, mixture)])
+    assert tokens.float().mean() == pytest.approx(0.25, abs=0.03)
