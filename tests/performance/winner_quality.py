@@ -8,8 +8,8 @@ full model, all at the run's precision, timed in turn and scored on the report p
 
 The last line of ``--json`` is one object: by budget ``ours``, ``shrunk``, ``fewer_layers``, ``random``, ``ready_made``
 and ``full``, each with ``score``, ``low``, ``high`` (95 % interval), ``measured_ms`` and, for rivals, ``gain``,
-``gain_low``, ``gain_high`` (the winner's score less theirs, paired); ``minutes`` are those that the configuration gives
-the run (``training.minutes``), null where it counts steps.
+``gain_low``, ``gain_high`` (the winner's score less theirs, paired); ``minutes`` are what the stages before the export
+took, which trains the rivals.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import yaml
 
 from ortnas.nas.console import Console
 from ortnas.nas.files import RESOLVED_FILE
+from ortnas.nas.run.clock import Clock
 from ortnas.nas.run.naming import folder_of
 from ortnas.nas.stages.pipeline import run
 from ortnas.search.comparison import RIVALS, Comparison, ComparisonRow, rivals_of
@@ -88,7 +89,9 @@ def main() -> None:
     console.table("Winners and their rivals", LEAD_COLUMNS, [lead.cells for lead in leads(comparison.rows)])
     console.say(verdict(comparison.rows) or "no rival was compared")
     if arguments.json:
-        print(json.dumps({**by_budget, "minutes": configuration["training"].get("minutes")}))
+        seconds = Clock(folder / "clock.json").seconds()
+        minutes = sum(value for stage, value in seconds.items() if stage != "export") / 60
+        print(json.dumps({**by_budget, "minutes": minutes}))
 
 
 if __name__ == "__main__":
