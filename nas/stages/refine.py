@@ -34,6 +34,8 @@ from ortnas.search.result import SearchResult
 _LOG_FILE = "log.jsonl"
 # Fewer are not worth a training's start.
 _LEAST_STEPS = 10
+# What a training takes beside its steps: to fit a slice to the teacher first, and to save and score it.
+_FITTED_S, _SAVED_S = 25.0, 10.0
 
 
 class RefinementError(OrtnasError):
@@ -143,8 +145,10 @@ class _Halving:
         for rung, (size, share) in enumerate(zip(sizes[:-1], shares[:-1], strict=True)):
             rung_s = allowed_s * size * share / relative_cost(len(self.subnets))
             steps = self._steps(rung, share, None if time_left is None else rung_s)
+            if not steps:
+                return
             self._train_rung(rung, steps)
-            if not steps or not self.alive:
+            if not self.alive:
                 return
 
     def finish(self, time_left: TimeLeft | None, sharing: int) -> None:
@@ -153,8 +157,13 @@ class _Halving:
             return
         share = rung_shares(len(self.subnets))[-1]
         allowed_s = None if time_left is None else time_left() / sharing
+        self.alive = self.alive[:1]
         steps = self._steps(len(self.rungs), share, allowed_s)
-        self._train_rung(len(self.rungs), steps, is_last=True)
+        if not steps:
+            self.console.say(f"budget {self.result.budget.name}: no time is left to train its winner further")
+        # What costs no steps, the fit to the teacher, is worth its seconds in any case.
+        if steps or not self.rungs:
+            self._train_rung(len(self.rungs), steps, is_last=True)
 
     def _steps(self, rung: int, share: float, allowed_s: float | None) -> int:
         """As were chosen before a kill, as configured, or as many as all that are alive can take in the time."""
@@ -166,6 +175,7 @@ class _Halving:
             assert steps is not None
             return max(1, round(steps * share))
         alive = [self.subnets[key] for key in self.alive]
+        allowed_s -= len(alive) * (_SAVED_S if rung else _FITTED_S)
         steps = affordable_steps(self.configuration, self.console, self.run_folder, self.run_models, alive, allowed_s)
         return steps if steps >= _LEAST_STEPS else 0
 
@@ -174,9 +184,6 @@ class _Halving:
         return [line for line in lines if line.get("inputs") == self.inputs and line.get("kind") == kind]
 
     def _train_rung(self, rung: int, steps: int, is_last: bool = False) -> None:
-        if not steps:
-            self.console.say(f"budget {self.result.budget.name}: no time is left to train its winner further")
-            return
         done = {line["key"]: line for line in self._log("end") if line["rung"] == rung}
         seconds: dict[str, float] = {}
         scores: dict[str, float] = {}

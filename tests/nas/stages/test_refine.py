@@ -146,6 +146,17 @@ def test_training_that_makes_it_worse_is_not_shipped(opened: Callable[..., Run])
     assert "training alone left" in document["reason"]
 
 
+def test_without_time_a_winner_is_still_fitted_to_the_teacher(opened: Callable[..., Run]) -> None:
+    run = opened(steps=None)
+    run.configuration = run.configuration.model_copy(
+        update={"training": run.configuration.training.model_copy(update={"minutes": 0.01})}
+    )
+    document = refine(run)["1.1x"]
+    (rung,) = document["rungs"]
+    assert list(rung["steps"].values()) == [0]
+    assert document["after"] is not None
+
+
 def test_without_steps_winners_stay_as_they_are(opened: Callable[..., Run]) -> None:
     refine(opened())
     run = opened(steps=0)
