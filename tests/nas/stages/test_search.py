@@ -168,9 +168,15 @@ def test_subnets_within_a_budget_are_listed_without_scores(folder: Path) -> None
 
 def test_scores_after_training_are_those_of_one_way_of_training(folder: Path) -> None:
     contexts = []
-    for training in ({}, {"batch_size": 3}, {"mixed_precision": "bf16"}, {"losses": {"relations": 1.0}}):
+    ways: list[dict[str, Any]] = [
+        {},
+        {"refinement": {"batch_size": 3}},
+        {"training": {"mixed_precision": "bf16"}},
+        {"training": {"losses": {"relations": 1.0}}},
+    ]
+    for changes in ways:
         for steps in (2, 3):
-            run = open_run(folder, training=training, search={"fitness_steps": steps})
+            run = open_run(folder, **changes, search={"fitness_steps": steps})
             contexts.append(
                 make_scorer(run.configuration, run.console, run.folder, run.texts, run.target, run.models).context
             )
@@ -193,7 +199,7 @@ def test_candidates_can_be_trained_before_they_are_scored(folder: Path) -> None:
 def test_what_the_texts_can_show_is_said_first_and_computed_once(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results, run = searched(folder)
+    results, run = searched(folder, score_by="metric")
     resolution = results["1.1x"]["resolution"]
     assert resolution["search"]["metric"] == resolution["report"]["metric"] == run.texts.metric
     assert (resolution["search"]["texts"], resolution["report"]["texts"]) == (32, 32)
@@ -203,8 +209,16 @@ def test_what_the_texts_can_show_is_said_first_and_computed_once(
     assert said.index(ScoreResolution.from_json(resolution).sentence) < said.index("re-measuring")
     file = folder / "run" / "search" / "resolution.json"
     stamp = file.stat().st_mtime_ns
-    assert searched(folder)[0]["1.1x"]["resolution"] == resolution
+    assert searched(folder, score_by="metric")[0]["1.1x"]["resolution"] == resolution
     assert file.stat().st_mtime_ns == stamp
+
+
+def test_candidates_are_ranked_by_a_likelihood_and_reported_by_the_metric(folder: Path) -> None:
+    results, run = searched(folder)
+    result = results["1.1x"]
+    assert (result["metric"], run.texts.metric) == ("neighbour_likelihood", "similarity_spearman")
+    assert all(candidate["score"] <= 0 for candidate in result["candidates"])
+    assert all(finalist["report"]["score"]["value"] > 0 for finalist in result["finalists"])
 
 
 def test_no_model_is_built_twice_and_what_was_timed_is_packaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
