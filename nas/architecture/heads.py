@@ -50,7 +50,8 @@ class Head:
     of its class in transformers. Of ``metrics``, by name, the first that suits the labels decides where nothing else is
     asked for, and all are reported; where ``compares_all_metrics`` is False, tables show the deciding one alone.
     ``ranking`` is what a search ranks candidates by, where it tells them apart better than the metric that is reported.
-    ``judged_metrics`` are of judged pairs of texts, where there are some, and are reported beside the others.
+    ``learning_rate`` is the usual one of a subnet that is trained alone. ``judged_metrics`` are of judged pairs of
+    texts, where there are some, and are reported beside the others.
     ``losses`` is the usual sum of training, name to weight. ``products`` are its weight products that run in integers,
     ``float_products`` those that never do. ``label_rows`` is the number of its classifier's rows where it is not that
     of the labels. ``pipeline`` is the hub's name of the task; model cards say that the network ``purpose``, and
@@ -73,6 +74,7 @@ class Head:
     compares_all_metrics: bool = True
     judged_metrics: tuple[str, ...] = ()
     ranking: str = ""
+    learning_rate: float = 3e-4
 
     def apply(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
         """The outputs of the last hidden state [tokens, hidden]; ``top`` has the weights of embeddings and head.
@@ -168,6 +170,7 @@ HEADS: dict[str, Head] = {
         float_products=("head/projection",),
         judged_metrics=("spearman", "recall_at_1", "mrr_at_10", "ndcg_at_10"),
         ranking="neighbour_likelihood",
+        learning_rate=1e-3,
     ),
     "classification": Head(
         labels="class",

@@ -139,7 +139,7 @@ class Refinement(Section):
     steps: int | None = Field(None, ge=0, le=MOST_STEPS)
     finalists: int = Field(2, ge=1, le=1000)
     batch_size: int = Field(64, ge=2, le=MOST_TOKENS)
-    learning_rate: LearningRate = 3e-4
+    learning_rate: LearningRate | None = None
     quantization_aware: bool = False
 
 

@@ -14,6 +14,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.stages.courses import MEASURED_STEPS, keep_signals, load_network, make_batches, mean_step_seconds
+from ortnas.nas.stages.further_training import alone_for
 from ortnas.nas.stages.train import losses_under
 
 if TYPE_CHECKING:
@@ -53,14 +54,9 @@ def affordable_steps(
     accelerator = choose_accelerator(configuration.training.mixed_precision)
     kept = keep_signals(configuration, console, run_folder, run_models.data, accelerator, objective)
     each = [_measure(configuration, run_folder, run_models, accelerator, objective, kept, subnet) for subnet in subnets]
-    refinement = configuration.refinement
+    settings = alone_for(configuration, MEASURED_STEPS)
     batches = make_batches(
-        configuration,
-        run_models.data,
-        accelerator,
-        MEASURED_STEPS,
-        refinement.batch_size,
-        refinement.learning_rate,
+        configuration, run_models.data, accelerator, settings.steps, settings.batch_size, settings.learning_rate
     )
     cost = StepSeconds(sum(item.reading for item in each), sum(item.computing for item in each) / len(each))
     return count_steps(batches, kept, cost, allowed_s)

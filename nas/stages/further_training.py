@@ -11,6 +11,7 @@ from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import METRICS
 from ortnas.export.weights import SupernetFolder, read_supernet
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import digest
@@ -58,18 +59,23 @@ def training_identity(configuration: Configuration, run_models: Models, settings
     ]
 
 
-def configured_alone(configuration: Configuration) -> Alone:
-    """As ``refinement`` says, or as is usual."""
+def alone_for(configuration: Configuration, steps: int, quantization_aware: bool = False) -> Alone:
+    """So many steps, otherwise as ``refinement`` says, or as is usual for the head."""
     settings = configuration.refinement
+    learning_rate = settings.learning_rate or HEADS[configuration.head].learning_rate
+    return Alone(steps, settings.batch_size, learning_rate, quantization_aware)
+
+
+def configured_alone(configuration: Configuration) -> Alone:
+    """For the steps that are configured or usual."""
     steps = usual_steps(configuration).refinement
     assert steps is not None
-    return Alone(steps, settings.batch_size, settings.learning_rate, settings.quantization_aware)
+    return alone_for(configuration, steps, configuration.refinement.quantization_aware)
 
 
 def fitness_settings(configuration: Configuration) -> Alone:
     """How a candidate is trained before it is scored."""
-    settings = configuration.refinement
-    return Alone(configuration.search.fitness_steps, settings.batch_size, settings.learning_rate)
+    return alone_for(configuration, configuration.search.fitness_steps)
 
 
 def score_after_training(

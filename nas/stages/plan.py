@@ -25,9 +25,10 @@ from ortnas.search.halving import relative_cost
 if TYPE_CHECKING:
     from ortnas.nas.training.steps import Course
 
-# Shares of the time that is left when everything but trainings is paid for: of the teacher where it has to be
-# fine-tuned, then of the supernet; winners get what is left. docs/training.md has the experiment.
-_TEACHER_SHARE, _SUPERNET_SHARE = 0.15, 0.15
+# Share of the time that is left when everything but trainings is paid for: of the teacher where it has to be
+# fine-tuned. Winners get the rest, and the supernet no steps but those that are configured: docs/training.md has the
+# experiment.
+_TEACHER_SHARE = 0.15
 _MOST_TEACHER_STEPS = 3000
 _BENCH_SHARE, _BENCH_MINUTES = 0.1, (1.0, 8.0)
 # What opening a checkpoint, its importance and its files take beside its steps.
@@ -91,7 +92,9 @@ def show_plan(configuration: Configuration, console: Console, plan: Plan) -> Non
     winners = "winner" if budgets == 1 else f"{budgets} winners"
     what = {
         "teacher": f"{plan.steps.teacher} steps of the full network",
-        "supernet": f"{plan.steps.supernet} steps, {configuration.training.sampling} sampling",
+        "supernet": f"{plan.steps.supernet} steps, {configuration.training.sampling} sampling"
+        if plan.steps.supernet
+        else "the checkpoint in order of importance",
         "timing": "as many subnets as fit",
         "search": f"{configuration.search.candidates} candidates for each budget",
         "winners": f"{winners} trained alone"
@@ -122,7 +125,7 @@ def _basis(configuration: Configuration, texts: Texts) -> str:
 
 @dataclass(frozen=True)
 class _StepSeconds:
-    """Of a training step: of the teacher, 0 where it needs none, of the supernet, and of a winner; and of scoring the
+    """Of a training step: of the teacher and the supernet, 0 where they take none, and of a winner; and of scoring the
     full network."""
 
     teacher: float
@@ -148,18 +151,16 @@ def _measured_plan(
     elif teacher_steps is None:
         teacher_steps = min(int(_TEACHER_SHARE * max(left_s, 0.0) / costs.teacher), _MOST_TEACHER_STEPS)
     teacher_s = teacher_steps * costs.teacher
-    supernet_steps = training.steps
-    if supernet_steps is None:
-        supernet_steps = int(_SUPERNET_SHARE * max(left_s - teacher_s, 0.0) / costs.supernet)
+    supernet_steps = usual_steps(configuration).supernet
     supernet_s = supernet_steps * costs.supernet
     winners_s = left_s - teacher_s - supernet_s
     relative = relative_cost(configuration.refinement.finalists) * len(search.budgets)
     refinement = configuration.refinement.steps
     needed_s = (_LEAST_WINNER_STEPS if refinement is None else refinement) * costs.winner * relative
     if winners_s < needed_s:
-        # Of what is added, teacher and supernet take their shares first.
-        shares = (1 - _TEACHER_SHARE * (training.teacher_steps is None)) * (1 - _SUPERNET_SHARE)
-        enough = int(minutes + (needed_s - winners_s) / 60 / shares) + 1
+        # Of what is added, the teacher takes its share first.
+        share = 1 - _TEACHER_SHARE * (training.teacher_steps is None)
+        enough = int(minutes + (needed_s - winners_s) / 60 / share) + 1
         others = bench_minutes + (search_s + EXPORT_S) / 60
         raise TrainingError(
             f"training.minutes = {minutes:g} is too few: timing, search and export take about {others:.1f}, and "
@@ -209,17 +210,19 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     started = time.perf_counter()
     network_outputs(network, take(data.held_out("search"), rows), dimensions.full_subnet)
     scoring_s = (time.perf_counter() - started) * len(data.held_out("search")) / rows
-    teacher_s = 0.0
+    teacher_s = supernet_s = 0.0
     if not checkpoint.head_is_trained:
         teacher_s = step_seconds(lambda course: fine_tune(copy.deepcopy(network), course), training.batch_size)
-    return _StepSeconds(
-        teacher_s,
-        step_seconds(
+    if training.steps:
+        supernet_s = step_seconds(
             lambda course: train_supernet(
                 copy.deepcopy(network), teacher, Objective(losses, dimensions), sampler, course
             ),
             training.batch_size,
-        ),
+        )
+    return _StepSeconds(
+        teacher_s,
+        supernet_s,
         step_seconds(
             lambda course: train_subnet(copy.deepcopy(network), half, teacher, Objective(losses, dimensions), course),
             refinement.batch_size,

@@ -23,7 +23,7 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.affordable_steps import affordable_steps
 from ortnas.nas.stages.courses import recorded
-from ortnas.nas.stages.further_training import Alone, score_trained, train_alone, training_identity
+from ortnas.nas.stages.further_training import Alone, alone_for, score_trained, train_alone, training_identity
 from ortnas.nas.stages.plan import EXPORT_S
 from ortnas.nas.stages.winners import finished_searches
 from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors
@@ -135,8 +135,8 @@ class _Halving:
         self.refinement = recorded_refinement if is_there else None
 
     def _settings(self, steps: int, is_last: bool = False) -> Alone:
-        settings = self.configuration.refinement
-        return Alone(steps, settings.batch_size, settings.learning_rate, settings.quantization_aware and is_last)
+        quantization_aware = self.configuration.refinement.quantization_aware and is_last
+        return alone_for(self.configuration, steps, quantization_aware)
 
     def explore(self, time_left: TimeLeft | None, sharing: int) -> None:
         """All rungs but the last; ``sharing`` halvings have the time left to share."""

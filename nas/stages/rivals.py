@@ -17,7 +17,7 @@ from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry
 from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.fit import checked_predictor
-from ortnas.nas.stages.further_training import Alone, score_trained, train_alone, training_identity
+from ortnas.nas.stages.further_training import alone_for, score_trained, train_alone, training_identity
 from ortnas.nas.stages.winners import Winner
 from ortnas.predictors.fitting import Predictor, PredictorError
 from ortnas.search.comparison import RIVALS
@@ -87,8 +87,7 @@ def _trained(
 ) -> Exporter:
     """Of the subnet's weights after so many steps, or, as for winners, of those in the supernet where they score
     more."""
-    settings = configuration.refinement
-    alone = Alone(steps, settings.batch_size, settings.learning_rate, settings.quantization_aware)
+    alone = alone_for(configuration, steps, configuration.refinement.quantization_aware)
     inputs = digest(run_models.supernet.digest, subnet.key, training_identity(configuration, run_models, alone))
     folder = run_folder.path / "rivals" / inputs
     if recorded(folder, "inputs") != inputs:
