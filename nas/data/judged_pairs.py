@@ -51,17 +51,18 @@ def judged_parts(
         parts = scored_parts(*_task_pairs(sources[0]), search_size, report_size, seed)
         notes.append(f"pairs of {task}: {parts.sentence}")
         return parts
-    found = next(filter(None, map(find_pairs, sources)), None)
-    if found is None:
+    text_pairs = next(filter(None, map(find_pairs, sources)), None)
+    if text_pairs is None:
         return None
-    most = len(found.pairs) // _SHARE
+    most = len(text_pairs.pairs) // _SHARE
     if min(most, search_size, most_reported) < LEAST_JUDGED:
         notes.append(
-            f"{found.origin}: {len(found.pairs):,} pairs of texts, too few to judge by and train on the others"
+            f"{text_pairs.origin}: {len(text_pairs.pairs):,} pairs of texts, too few to judge by and train on "
+            f"the others"
         )
         return None
-    parts = cut_pairs(found, min(most, search_size), min(most, most_reported), seed)
-    notes.append(f"pairs found in {found.origin}: {parts.sentence} (data.pairs: {NO_PAIRS} does without)")
+    parts = cut_pairs(text_pairs, min(most, search_size), min(most, most_reported), seed)
+    notes.append(f"pairs found in {text_pairs.origin}: {parts.sentence} (data.pairs: {NO_PAIRS} does without)")
     return parts
 
 

@@ -26,6 +26,7 @@ from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.further_training import Alone, alone_for, score_trained, train_alone, training_identity
 from ortnas.nas.stages.plan import EXPORT_S
 from ortnas.nas.stages.winners import finished_searches
+from ortnas.search.finalists import Finalist
 from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors
 from ortnas.search.refinement import REFINEMENT_FILE, Refinement, Rung, read_refinement
 from ortnas.search.result import SearchResult
@@ -97,6 +98,19 @@ def _folder(configuration: Configuration, run_folder: RunFolder, result: SearchR
     return run_folder.path / "refined" / f"{configuration.precision}-{result.budget.name}"
 
 
+def different_first(result: SearchResult) -> list[Finalist]:
+    """Finalists within the budget: the best of every hidden size and depth, then the others, best first each.
+
+    Between finalists of one shape the score decides well enough; trainings are for what it may be wrong about.
+    """
+    within = [finalist for finalist in result.finalists if finalist.meets_budget]
+    best: dict[tuple[int, int], Finalist] = {}
+    for finalist in within:
+        best.setdefault((finalist.subnet.hidden_size, len(finalist.subnet.layers)), finalist)
+    first = list(best.values())
+    return [*first, *(finalist for finalist in within if finalist not in first)]
+
+
 @dataclass
 class _Halving:
     """The finalists of one search, on their way to a winner."""
@@ -113,9 +127,8 @@ class _Halving:
     def __post_init__(self) -> None:
         settings, winner = self.configuration.refinement, self.result.winner
         assert winner is not None
-        within = [item for item in self.result.finalists if item.meets_budget]
         # Rules other than the best score chose their winner by its latency too.
-        chosen = within[: settings.finalists] if self.result.rule == "best" else [winner]
+        chosen = different_first(self.result)[: settings.finalists] if self.result.rule == "best" else [winner]
         self.winner = winner
         self.subnets = {item.subnet.key: item.subnet for item in chosen}
         self.before = {item.subnet.key: item.score for item in chosen}

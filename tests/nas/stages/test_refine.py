@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 
 from ortnas.export.package.record import read_record
 from ortnas.export.weights import read_supernet
+from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import NotFiniteError
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import refine as refine_stage
 from ortnas.nas.stages.commands import export, refine, search
 from ortnas.nas.stages.further_training import Alone, train_alone
 from ortnas.search.refinement import RefinementError, read_refinement
+from ortnas.search.result import read_result
 from tests.nas.stages.small_runs import open_run
 
 pytestmark = pytest.mark.slow
@@ -137,6 +140,25 @@ def test_where_training_fails_the_network_before_is_shipped(
     assert "stays as it was" in capsys.readouterr().err
     (package,) = map(Path, export(run)["packages"])
     assert read_record(package).search_score == document["before"]
+
+
+def test_finalists_of_other_shapes_are_tried_before_near_copies_of_the_best(opened: Callable[..., Run]) -> None:
+    run = opened()
+    result = read_result(run.folder.search("1.1x"))
+    assert result is not None
+    layers = result.finalists[0].subnet.layers
+    subnets = [Subnet(16, layers), Subnet(16, (replace(layers[0], ffn_size=8), *layers[1:])), Subnet(8, layers)]
+    finalists = [
+        replace(
+            result.finalists[0],
+            candidate=replace(result.finalists[0].candidate, subnet=subnet),
+            meets_budget=True,
+        )
+        for subnet in subnets
+    ]
+    over_budget = replace(finalists[2], meets_budget=False)
+    order = refine_stage.different_first(replace(result, finalists=(*finalists, over_budget)))
+    assert [finalist.subnet for finalist in order] == [subnets[0], subnets[2], subnets[1]]
 
 
 def test_training_that_makes_it_worse_is_not_shipped(opened: Callable[..., Run]) -> None:
