@@ -146,11 +146,10 @@ def test_a_subnet_of_the_supernet_is_searched_on_its_own(run: Run, folder: Path)
     space = run.models.supernet.space
     subnet = space.decode(space.repair(space.bounds[None] - 1 - np.eye(space.genes, dtype=np.int16)[:1])[0])
     (folder / "subnet.json").write_text(json.dumps(subnet.to_json()))
-    result = sensitivity(run, str(folder / "subnet.json"), tolerance=0.0, limit=1, budget=None)
+    # What the other products cost depends on the host's rounding.
+    result = sensitivity(run, str(folder / "subnet.json"), tolerance=0.002, limit=1, budget=None)
     assert result["subnet_key"] == subnet.key != run.models.teacher.dimensions.full_subnet.key
-    # Whether one product is enough depends on the host's rounding.
-    last, fp32 = result["path"][-1]["evaluation"]["score"], result["baseline"]["fp32"]["score"]
-    assert result["ending"] == ("goal" if last >= fp32 else "limit")
+    assert result["ending"] == "goal"
     assert len(result["keep_float"]) == 1
     assert result["baseline"]["full_ms"] > 0
     assert [row["name"] for row in result["rows"]][2:4] == [f"{subnet.key}, FP32", f"{subnet.key}, INT8"]
