@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def run_all(run: Run) -> dict[str, Any]:
             if not error.successful:
                 raise
             problem = error
+    if run.folder.rank == 0:
+        # Gigabytes that trainings to come would make again.
+        shutil.rmtree(run.folder.signals, ignore_errors=True)
     if problem is not None:
         raise problem
     return results

@@ -69,7 +69,7 @@ def refine(
     console.heading(
         "refine: winners trained alone",
         "Finalists learn alone what they could not while they shared their weights: all of them briefly, the better "
-        "half further, the last one to the end. What is shipped scores no less than what went in.",
+        "half further, the last one to the end. What scores less than chance explains is not shipped.",
     )
     halvings = [_Halving(configuration, console, run_folder, texts, run_models, result) for result in results]
     time_left = _time_left(configuration, clock)
@@ -236,7 +236,7 @@ class _Halving:
         return line
 
     def concluded(self) -> Refinement:
-        """What is shipped: the survivor, or what went in where that scores more; weights of no use are removed."""
+        """What is shipped: the survivor, or what went in where that scores clearly more. Other weights are removed."""
         if self.refinement is not None:
             return self.refinement
         before, winner = self.winner.score, self.winner.subnet
@@ -248,7 +248,8 @@ class _Halving:
         if key is None or after is None:
             subnet, weights = winner, None
             reason = reason or "there was no time to train it"
-        elif after < before:
+        # What went in is the best of many on these very texts, and so in part the luckiest.
+        elif after < before - self.result.resolution.search.half_width:
             subnet, weights = winner, None
             reason = reason or f"training alone left {after:.4f} of {before:.4f}"
         else:

@@ -56,9 +56,7 @@ def rival_entries(
             exporter = run_models.exporter
             if winner.trained_steps:
                 console.say(f"{name}: trained alone for {winner.trained_steps} steps, as the winner was")
-                exporter = _trained(
-                    configuration, console, run_folder, texts, run_models, scorer, rival.subnet, winner.trained_steps
-                )
+                exporter = _trained(configuration, console, run_folder, texts, run_models, scorer, rival.subnet, winner)
             entries.append(Entry(name, exporter, rival.subnet, precision, rival.predicted_ms, rival.kind, budget))
     return entries
 
@@ -83,11 +81,11 @@ def _trained(
     run_models: Models,
     scorer: Scorer | FitnessScorer,
     subnet: Subnet,
-    steps: int,
+    winner: Winner,
 ) -> Exporter:
-    """Of the subnet's weights after so many steps, or, as for winners, of those in the supernet where they score
-    more."""
-    alone = alone_for(configuration, steps, configuration.refinement.quantization_aware)
+    """Of the subnet's weights after as many steps as the winner took, or, as for winners, of those in the supernet
+    where they score clearly more."""
+    alone = alone_for(configuration, winner.trained_steps, configuration.refinement.quantization_aware)
     inputs = digest(run_models.supernet.digest, subnet.key, training_identity(configuration, run_models, alone))
     folder = run_folder.path / "rivals" / inputs
     if recorded(folder, "inputs") != inputs:
@@ -100,6 +98,6 @@ def _trained(
     trained = read_supernet(folder)
     before = next(iter(scorer.outcomes([subnet], [None]))).score
     after = score_trained(configuration, texts, run_models, trained, subnet)
-    if before is not None and not after >= before:
+    if before is not None and not after >= before - winner.result.resolution.search.half_width:
         return run_models.exporter
     return Exporter(trained, run_models.recipe, run_models.calibration)
