@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -193,8 +194,15 @@ class _Halving:
         return steps if steps >= _LEAST_STEPS else 0
 
     def _log(self, kind: str) -> list[Mapping[str, Any]]:
-        lines = read_lines(self.folder / _LOG_FILE)
-        return [line for line in lines if line.get("inputs") == self.inputs and line.get("kind") == kind]
+        return [line for line in self._lines if line["kind"] == kind]
+
+    @cached_property
+    def _lines(self) -> list[Mapping[str, Any]]:
+        """What an earlier start noted; nothing where the weights that it noted the scores of are gone."""
+        lines = [line for line in read_lines(self.folder / _LOG_FILE) if line.get("inputs") == self.inputs]
+        trained = {line["key"] for line in lines if line["kind"] == "end" and line["score"] is not None}
+        is_whole = all(recorded(self.folder / key, "inputs") is not None for key in trained)
+        return lines if is_whole else []
 
     def _train_rung(self, rung: int, steps: int, is_last: bool = False) -> None:
         done = {line["key"]: line for line in self._log("end") if line["rung"] == rung}
@@ -266,10 +274,10 @@ class _Halving:
             reason,
             tuple(self.rungs),
         )
+        refinement.write(self.run_folder.search(self.result.budget.name))
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             if folder.is_dir() and (weights is None or folder.name != subnet.key):
                 shutil.rmtree(folder)
-        refinement.write(self.run_folder.search(self.result.budget.name))
         self.run_folder.event(
             "refined", budget=refinement.budget.name, subnet_key=subnet.key, before=before, after=after
         )

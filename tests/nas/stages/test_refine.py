@@ -126,6 +126,18 @@ def test_training_begins_at_a_slice_that_is_fitted_to_the_teacher(opened: Callab
     assert np.abs(second - first).max() < 1e-6
 
 
+def test_what_was_deleted_is_made_again(opened: Callable[..., Run]) -> None:
+    run = opened()
+    whole = refine(run)["1.1x"]
+    (run.folder.search("1.1x") / "refinement.json").unlink()
+    again = refine(opened())["1.1x"]
+    for document in (whole, again):
+        for rung in document["rungs"]:
+            rung.pop("seconds")
+    assert again == whole
+    assert (run.folder.path / str(again["weights"]) / "supernet.json").is_file()
+
+
 def test_where_training_fails_the_network_before_is_shipped(
     opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
