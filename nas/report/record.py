@@ -70,7 +70,11 @@ class Search:
 
     @property
     def winner(self) -> Finalist | None:
-        return None if self.result is None else self.result.winner
+        """The finalist that is shipped: after training alone it may be another one than the search's."""
+        if self.result is None or self.result.winner is None:
+            return None
+        shipped = self.result.winner.subnet if self.refinement is None else self.refinement.subnet
+        return next((item for item in self.finalists if item.subnet == shipped), None)
 
     @property
     def finalists(self) -> tuple[Finalist, ...]:

@@ -36,7 +36,6 @@ class Plan:
     minutes: float
     basis: str
     steps: Steps
-    bench_minutes: float
     seconds: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
@@ -51,7 +50,6 @@ class Plan:
             float(document["minutes"]),
             str(document["basis"]),
             Steps(int(steps["teacher"]), int(steps["supernet"]), None if refinement is None else int(refinement)),
-            float(document["bench_minutes"]),
             {str(stage): float(seconds) for stage, seconds in document["seconds"].items()},
         )
 

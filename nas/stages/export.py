@@ -22,10 +22,9 @@ from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare
-from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
-from ortnas.nas.stages.further_training import refined_folder
+from ortnas.nas.stages.further_training import trained_weights
 from ortnas.nas.stages.packaging import SearchFacts, conclude, package, package_name
 from ortnas.nas.stages.ready_made import ready_made_entries
 from ortnas.nas.stages.rivals import rival_entries
@@ -232,14 +231,11 @@ def _choose(
 ) -> _Choice:
     subnet = find_subnet(configuration, run_folder, run_models, name)
     run_models.supernet.dimensions.check(subnet)
-    folder = refined_folder(run_folder, subnet, quantization_aware=False)
-    is_refined = recorded(folder, "inputs") is not None
-    exporter = (
-        Exporter(read_supernet(folder), run_models.recipe, run_models.calibration)
-        if is_refined
-        else run_models.exporter
-    )
-    return _Choice(subnet, exporter, is_refined, _search_of(run_folder, name, context))
+    folder = trained_weights(run_folder, subnet)
+    exporter = run_models.exporter
+    if folder is not None:
+        exporter = Exporter(read_supernet(folder), run_models.recipe, run_models.calibration)
+    return _Choice(subnet, exporter, folder is not None, _search_of(run_folder, name, context))
 
 
 def _search_of(run_folder: RunFolder, name: str, context: str) -> SearchResult | None:

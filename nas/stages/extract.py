@@ -13,9 +13,8 @@ from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.find_subnet import find_subnet
-from ortnas.nas.stages.further_training import refined_folder
+from ortnas.nas.stages.further_training import trained_weights
 
 
 def extract_subnet(
@@ -32,8 +31,7 @@ def extract_subnet(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigurationError(f"--out {folder}: exists and is not empty")
     # Training with the quantizer's rounding makes weights for the quantized network, not for a float checkpoint.
-    candidates = [refined_folder(run_folder, subnet, False), run_folder.supernet]
-    source = next(path for path in candidates if path == run_folder.supernet or recorded(path, "inputs"))
+    source = trained_weights(run_folder, subnet) or run_folder.supernet
     supernet = read_supernet(source)
     staging = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(staging, ignore_errors=True)

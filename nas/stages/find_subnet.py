@@ -16,6 +16,7 @@ from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.search.budget import Budget
 from ortnas.search.loop import LOG_FILE, logged_subnets
+from ortnas.search.refinement import read_refinement
 from ortnas.search.result import read_result
 
 
@@ -55,6 +56,9 @@ def _winner(run_folder: RunFolder, name: str) -> Subnet | None:
         return None
     if result.winner is None:
         raise ConfigurationError(f"--subnet {name}: the search for that budget ended without a winner")
+    refinement = read_refinement(run_folder.search(budget.name))
+    if refinement is not None and refinement.search_inputs == result.inputs:
+        return refinement.subnet
     return result.winner.subnet
 
 

@@ -26,6 +26,7 @@ from ortnas.nas.stages.courses import (
     load_network,
     make_batches,
     prove_equal,
+    recorded,
 )
 from ortnas.nas.stages.train import losses_under
 
@@ -42,6 +43,21 @@ class Alone:
 
 def refined_folder(run_folder: RunFolder, subnet: Subnet, quantization_aware: bool) -> Path:
     return run_folder.path / "refined" / f"{subnet.key}{'-quantization-aware' * quantization_aware}"
+
+
+def trained_weights(run_folder: RunFolder, subnet: Subnet) -> Path | None:
+    """Where a subnet's weights lie after training alone, by itself or as a winner; None where it was not trained so.
+
+    Those made for the quantizer's rounding are left out.
+    """
+    folders = [refined_folder(run_folder, subnet, False), *sorted(run_folder.path.glob(f"refined/*/{subnet.key}"))]
+    for folder in folders:
+        if recorded(folder, "inputs") is None:
+            continue
+        settings = read_supernet(folder).provenance.get("refinement", {})
+        if not settings.get("quantization_aware", False):
+            return folder
+    return None
 
 
 def _losses(configuration: Configuration, run_models: Models) -> dict[str, float]:

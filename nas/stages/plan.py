@@ -58,7 +58,7 @@ def planned_bench_seconds(
 ) -> float | None:
     """What is left of the time for timings; None where there is no plan."""
     plan = make_plan(configuration, console, run_folder, texts, clock)
-    return None if plan is None else plan.bench_minutes * 60 - clock.seconds().get("bench", 0.0)
+    return None if plan is None else plan.seconds["timing"] - clock.seconds().get("bench", 0.0)
 
 
 def make_plan(
@@ -81,6 +81,11 @@ def make_plan(
             plan.write(run_folder.path)
             console.say(f"the plan is now for {minutes:g} minutes; teacher and supernet stay as they were trained")
             return plan
+    if run_folder.processes > 1:
+        raise TrainingError(
+            f"training.minutes = {minutes:g}: each of several processes would measure other steps; plan in one process "
+            f"first (`ortnas train`), or set training.minutes=null and steps"
+        )
     plan = _measured_plan(configuration, console, texts, minutes, basis, clock.total_seconds)
     plan.write(run_folder.path)
     show_plan(configuration, console, plan)
@@ -177,7 +182,7 @@ def _measured_plan(
         "winners": winners_s,
         "export": EXPORT_S,
     }
-    return Plan(minutes, basis, Steps(teacher_steps, supernet_steps, refinement), bench_minutes, seconds)
+    return Plan(minutes, basis, Steps(teacher_steps, supernet_steps, refinement), seconds)
 
 
 def _measure(configuration: Configuration, console: Console, texts: Texts) -> _StepSeconds:

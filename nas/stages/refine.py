@@ -13,7 +13,7 @@ from typing import Any
 
 from ortnas.export.weights import read_supernet
 from ortnas.nas.console import Console
-from ortnas.nas.failures import NotFiniteError, OrtnasError
+from ortnas.nas.failures import NotFiniteError, TrainingError
 from ortnas.nas.files import append_line, digest, read_lines
 from ortnas.nas.run.clock import Clock
 from ortnas.nas.run.configuration import Configuration
@@ -40,10 +40,6 @@ _LEAST_STEPS = 10
 _FITTED_S, _SAVED_S = 25.0, 10.0
 
 
-class RefinementError(OrtnasError):
-    """Finalists that cannot be trained; the message says why."""
-
-
 def refine(
     configuration: Configuration,
     console: Console,
@@ -59,7 +55,7 @@ def refine(
     where no search has a winner.
     """
     if run_folder.processes > 1:
-        raise RefinementError("finalists are trained in one process; `ortnas refine --subnet` trains one in several")
+        raise TrainingError("finalists are trained in one process; `ortnas refine --subnet` trains one in several")
     results = finished_searches(configuration, console, run_folder, texts, run_target, run_models)
     if usual_steps(configuration).refinement == 0:
         for result in results:
@@ -70,7 +66,7 @@ def refine(
     console.heading(
         "refine: winners trained alone",
         "Finalists learn alone what they could not while they shared their weights: all of them briefly, the better "
-        "half further, the last one to the end. What scores less than chance explains is not shipped.",
+        "half further, the last one to the end. One that is clearly worse than what went in is not shipped.",
     )
     halvings = [_Halving(configuration, console, run_folder, texts, run_models, result) for result in results]
     time_left = _time_left(configuration, clock)
@@ -132,7 +128,6 @@ class _Halving:
         chosen = different_first(self.result)[: settings.finalists] if self.result.rule == "best" else [winner]
         self.winner = winner
         self.subnets = {item.subnet.key: item.subnet for item in chosen}
-        self.before = {item.subnet.key: item.score for item in chosen}
         self.folder = _folder(self.configuration, self.run_folder, self.result)
         self.inputs = digest(
             self.run_models.supernet.digest,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def test_the_page_begins_with_the_rival_that_is_as_good_and_draws_every_kind(run
     )
     names = [trace["name"] for trace in result.charts[0].traces]
     assert names == ["evenly shrunk", "ready-made", "full model", "winners"]
+
+
+def test_the_finalist_that_is_shipped_is_the_winner(run_folder: Path) -> None:
+    search = read_run(run_folder).searches[0]
+    assert search.refinement is not None
+    assert search.winner == search.finalists[1]
+    other = replace(search, refinement=replace(search.refinement, subnet=search.finalists[2].subnet))
+    assert other.winner == search.finalists[2]
 
 
 def test_the_page_tells_how_winners_were_trained_alone(run_folder: Path) -> None:

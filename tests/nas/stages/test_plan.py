@@ -95,6 +95,13 @@ def test_too_few_minutes_are_refused_with_how_many_are_needed(opened: Callable[.
         steps_of(opened(0.5))
 
 
+def test_several_processes_do_not_measure_apart(opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = opened(20)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="plan in one process first"):
+        steps_of(run)
+
+
 def test_a_damaged_plan_is_made_again(opened: Callable[..., Run]) -> None:
     run = opened(20)
     steps_of(run)

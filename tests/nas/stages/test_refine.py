@@ -18,8 +18,8 @@ from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import NotFiniteError
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import refine as refine_stage
-from ortnas.nas.stages.commands import export, refine, search
-from ortnas.nas.stages.further_training import Alone, train_alone
+from ortnas.nas.stages.commands import deliver, export, refine, search
+from ortnas.nas.stages.further_training import Alone, train_alone, trained_weights
 from ortnas.search.refinement import RefinementError, read_refinement
 from ortnas.search.result import read_result
 from tests.nas.stages.small_runs import open_run
@@ -75,6 +75,10 @@ def test_the_winner_is_trained_alone_and_shipped_with_its_weights(opened: Callab
     assert record.search_score == document["after"]
     assert record.provenance["subnet"] == refinement.subnet.to_json()
     assert record.provenance["refinement"]["steps"] == 8
+    # By its budget's name it comes with the same weights.
+    (named,) = map(Path, deliver(run, ["1.1x"])["packages"])
+    assert (named / "model.onnx").read_bytes() == (package / "model.onnx").read_bytes()
+    assert trained_weights(run.folder, refinement.subnet) == run.folder.path / str(refinement.weights)
     # Done is done.
     stamp = (run.folder.path / "events.jsonl").stat().st_mtime_ns
     assert refine(run)["1.1x"] == document
