@@ -12,16 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.timing import PROVIDERS, Setup
-from ortnas.export.build import Precision
-from ortnas.export.graph.heads import FLOAT_PRODUCTS
+from ortnas.export.build import Exporter, Precision
 from ortnas.export.inference import Drift, drift, load, model_outputs
 from ortnas.export.inference import run as run_model
-from ortnas.export.inspect.audit import audit, check_coverage
 from ortnas.export.metrics import METRICS
+from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
 from ortnas.export.package.sample import Sample
+from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
@@ -31,7 +30,7 @@ from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.comparison import Compared, Entry, show
+from ortnas.nas.stages.comparison import Compared, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
 from ortnas.search.budget import Budget
@@ -139,7 +138,7 @@ def package(
                 report_size=run_models.data.counts["report"],
                 judged=_judged(run_models),
                 intervals=row.intervals,
-                drift=_drift(entry, model),
+                drift=drift_from_float(entry.exporter, entry.subnet, model),
                 coverage=coverage(configuration, run_models, model, entry.precision),
                 data=TrainingData(source, task, run_models.data.counts["training"], further),
                 origin=read_origin(texts.checkpoint),
@@ -166,29 +165,15 @@ def _latency(row: ComparisonRow) -> Latency:
 
 
 def coverage(configuration: Configuration, run_models: Models, model: bytes, precision: Precision) -> Coverage:
-    """What of a model runs in integers, and what is demanded of INT8 models (``threshold``, None where nothing is).
-
-    Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
-    """
-    setup = run_models.target.setup
-    audited = audit(model, run_models.main_workload, Setup(threads=setup.threads))
-    threshold = None
-    if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
-        threshold = configuration.quantization.coverage
-        check_coverage(audited, threshold, (*run_models.recipe.keep_float, *FLOAT_PRODUCTS))
-    return Coverage(
-        threshold=threshold,
-        integer_share=audited.integer_share,
-        weight_integer_share=audited.weight_integer_share,
-        operators=audited.operators,
-        float_weight_products=[item.name for item in audited.weight_products if item.kernel == "float"],
-    )
+    """As ``measure_coverage``, of what the run demands. Raises CoverageError."""
+    demanded = configuration.quantization.coverage
+    return measure_coverage(model, precision, run_models.target, run_models.recipe, demanded)
 
 
-def _drift(entry: Entry, model: bytes) -> Drift:
+def drift_from_float(exporter: Exporter, subnet: Subnet, model: bytes) -> Drift:
     """How far the packaged model's outputs lie from the float export's, on calibration texts."""
-    feeds = entry.exporter.calibration[0]
-    float_output = run_model(load(entry.exporter.build(entry.subnet, "fp32")), feeds)
+    feeds = exporter.calibration[0]
+    float_output = run_model(load(exporter.build(subnet, "fp32")), feeds)
     return drift(run_model(load(model), feeds), float_output)
 
 

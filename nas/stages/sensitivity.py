@@ -20,7 +20,7 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare, show
 from ortnas.nas.stages.find_subnet import find_subnet
-from ortnas.nas.stages.variants import _GROUP, Baseline, Variants
+from ortnas.nas.stages.variants import GROUP_SIZE, Baseline, Variants
 from ortnas.search.budget import Budget
 from ortnas.search.comparison import ComparisonRow
 from ortnas.search.mixed_precision import (
@@ -66,11 +66,21 @@ def sensitivity(
         f"{subnet.describe()}. Each weight product is left in float alone, then together those that return most score "
         f"({texts.metric}, search part) for their time.",
     )
-    variants = Variants(configuration, console, run_folder, run_target, run_models, texts.metric, exporter, subnet)
+    variants = Variants(
+        console,
+        run_target.host,
+        run_models.target,
+        run_models.anchor,
+        run_models.part("search", texts.metric),
+        texts.metric,
+        exporter,
+        subnet,
+        run_folder.path / "sensitivity" / "evaluations.jsonl",
+    )
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()
     budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
-    search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
+    search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, GROUP_SIZE)
     _show_alone(console, search, multiply_adds)
     _show_path(console, texts, search, baseline)
     patterns = (*exporter.recipe.keep_float, *search.chosen.kept)
