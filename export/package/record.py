@@ -135,7 +135,8 @@ class Facts:
     where ``judged`` says what those are. ``budget`` is as it was asked for (``2x``), ``budget_ms`` what it came to;
     ``search_score`` the winner's while it was searched. ``null_threshold``: by how much the score of no answer has to
     exceed the best answer's, None where there always is one. ``provenance`` is the supernet's. ``activation`` is what a
-    cross-encoder's library makes of its logit.
+    cross-encoder's library makes of its logit. ``calibration`` says, of a checkpoint that was quantized as it is, what
+    ranges were measured on.
     """
 
     precision: str
@@ -150,6 +151,7 @@ class Facts:
     metric: str | None = None
     null_threshold: float | None = None
     activation: str | None = None
+    calibration: str | None = None
     report: Mapping[str, float] = field(default_factory=dict)
     report_size: int | None = None
     judged: str | None = None
@@ -218,6 +220,7 @@ class PackageRecord(Facts):
             metric=_entry(document, "metric", _TEXT_OR_NONE, None),
             null_threshold=_entry(document, "null_threshold", _NUMBER_OR_NONE, None),
             activation=_entry(document, "activation", _TEXT_OR_NONE, None),
+            calibration=_entry(document, "calibration", _TEXT_OR_NONE, None),
             report=_numbers(document, "report"),
             report_size=_entry(document, "report_size", (int, type(None)), None),
             judged=_entry(document, "judged", _TEXT_OR_NONE, None),

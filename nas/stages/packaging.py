@@ -15,7 +15,7 @@ import numpy as np
 from ortnas.export.build import Exporter, Precision
 from ortnas.export.inference import Drift, drift, load, model_outputs
 from ortnas.export.inference import run as run_model
-from ortnas.export.metrics import METRICS
+from ortnas.export.metrics import METRICS, Part
 from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
@@ -180,19 +180,23 @@ def drift_from_float(exporter: Exporter, subnet: Subnet, model: bytes) -> Drift:
 def _sample(
     configuration: Configuration, texts: Texts, run_models: Models, model: bytes, null_threshold: float | None
 ) -> Sample:
-    """The first inputs of the report part, with what their outputs are compared with. Where the run's metric is of
-    judged pairs, of which a few say nothing, they are compared with the teacher's."""
-    head, part, metric = configuration.head, run_models.part("report"), texts.text_metric
-    encoded = take(part.encoded, _SAMPLE_TEXTS)
+    """Of the report part. Where the run's metric is of judged pairs, inputs are compared with the teacher's."""
+    part = replace(run_models.part("report"), null_threshold=null_threshold)
+    return make_sample(model, part, configuration.head, texts.text_metric)
+
+
+def make_sample(model: bytes, part: Part, head: str, metric: str) -> Sample:
+    """The first inputs of a part, with what a package's outputs are compared with."""
+    encoded, examples = take(part.encoded, _SAMPLE_TEXTS), part.examples[:_SAMPLE_TEXTS]
     teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
-    examples = part.examples[:_SAMPLE_TEXTS]
-    part = replace(part, encoded=encoded, examples=examples, teacher=teacher, null_threshold=null_threshold)
+    # A few judged pairs say nothing.
+    first = replace(part, encoded=encoded, examples=examples, teacher=teacher, judgements=None)
     labels = encoded.labels or ()
     return Sample(
         metric=metric,
-        score=METRICS[metric](model_outputs(model, encoded, head), part),
-        examples=part.examples,
+        score=METRICS[metric](model_outputs(model, encoded, head), first),
+        examples=examples,
         # A corpus has no texts to encode again, only tokens.
-        tokens=[] if part.examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],
+        tokens=[] if examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],
         teacher=None if teacher is None else np.asarray(teacher, np.float64).round(4).tolist(),
     )

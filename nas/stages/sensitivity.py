@@ -81,8 +81,8 @@ def sensitivity(
     budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
     search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, GROUP_SIZE)
-    _show_alone(console, search, multiply_adds)
-    _show_path(console, texts, search, baseline)
+    show_alone(console, search, multiply_adds)
+    show_path(console, texts.metric, search, baseline)
     patterns = (*exporter.recipe.keep_float, *search.chosen.kept)
     _conclude(console, search, baseline, tolerance, patterns)
     rows = _compare(
@@ -123,7 +123,7 @@ def _budget(budget: str) -> Budget:
         ) from None
 
 
-def _show_alone(console: Console, search: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
+def show_alone(console: Console, search: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
     total, base = sum(multiply_adds.values()), search.path[0].evaluation
     drift = base.drift or 1.0
     console.table(
@@ -142,7 +142,7 @@ def _show_alone(console: Console, search: PrecisionSearch, multiply_adds: Mappin
     )
 
 
-def _show_path(console: Console, texts: Texts, search: PrecisionSearch, baseline: Baseline) -> None:
+def show_path(console: Console, metric: str, search: PrecisionSearch, baseline: Baseline) -> None:
     def row(name: str, evaluation: Evaluation, note: str = "") -> tuple[str, ...]:
         figures = f"{evaluation.score:.4f}", f"{evaluation.drift:.4f}", f"{evaluation.latency_ms:.2f}"
         return (name, *figures, note)
@@ -153,12 +153,12 @@ def _show_path(console: Console, texts: Texts, search: PrecisionSearch, baseline
     ]
     console.table(
         "Left in float one after the other",
-        ("model", texts.metric.replace("_", " "), "drift from fp32", "ms", ""),
+        ("model", metric.replace("_", " "), "drift from fp32", "ms", ""),
         [row("fp32", baseline.fp32), *steps],
     )
 
 
-_ENDINGS: dict[Ending, str] = {
+ENDINGS: dict[Ending, str] = {
     "goal": "",
     "limit": "--limit allows no more products",
     "budget": "what would help exceeds the budget",
@@ -178,7 +178,7 @@ def _conclude(
         )
         return
     if search.ending != "goal":
-        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {_ENDINGS[search.ending]}")
+        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {ENDINGS[search.ending]}")
     if not chosen.kept:
         say(
             f"no set beats INT8's {int8:.4f} by more than chance ({baseline.resolution.score:.4f}); nothing is worth it"
