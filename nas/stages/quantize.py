@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ortnas.bench.estimates import Timing
-from ortnas.bench.host import Host
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.bench.worker_host import LocalHost
@@ -26,7 +26,7 @@ from ortnas.nas.run.checkpoints import checkpoint_folder
 from ortnas.nas.run.configuration import ConfigurationError, Quantization
 from ortnas.nas.run.models import recipe_for
 from ortnas.nas.stages.origin import read_origin
-from ortnas.nas.stages.packaging import announce, drift_from_float, make_sample
+from ortnas.nas.stages.packaging import announce, make_sample
 from ortnas.nas.stages.quantize_gate import check_loss
 from ortnas.nas.stages.quantize_texts import QuantizeTexts, TextChoice, choose_head, read_texts
 from ortnas.nas.stages.quantized_models import (
@@ -91,11 +91,16 @@ def quantize(order: Order, console: Console) -> dict[str, Any]:
         "with what ONNX Runtime's quantizer makes of it by default.",
     )
     place = checkpoint_folder(order.checkpoint)
-    head, source = choose_head(place, order.texts, console)
-    with tempfile.TemporaryDirectory(prefix="ortnas-") as scratch, LocalHost() as host:
-        folder = Path(scratch)
+    with (
+        tempfile.TemporaryDirectory(prefix="ortnas-") as scratch,
+        LocalHost() as host,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        # The worker starts while libraries are imported here.
+        greeting, folder = pool.submit(host.hello), Path(scratch)
+        head, source = choose_head(place, order.texts, console)
         checkpoint, supernet, max_length = _open_network(order, place, head, folder)
-        target = _target(order, host, supernet)
+        target = _target(order, greeting.result()["fingerprint"], supernet)
         settings = Quantization(recipe=order.recipe, keep_float=order.keep_float)
         isa, options = target.fingerprint["isa"], ("--recipe", "--keep-float")
         recipe = recipe_for(settings, supernet.dimensions, isa, options)
@@ -108,7 +113,7 @@ def quantize(order: Order, console: Console) -> dict[str, Any]:
             kind: measure_coverage(models.content[kind], kind, target, recipe, settings.coverage)
             for kind in order.packages
         }
-        drift = drift_from_float(models.exporter, models.subnet, models.content[INT8])
+        drift = models.drift
         timings = time_in_turn(models, host, target, console)
         rows = table_rows(models, timings)
         _say_proofs(console, texts, coverage["int8"], drift)
@@ -159,10 +164,10 @@ def _open_network(order: Order, place: str, head: str, folder: Path) -> tuple[Ch
     return checkpoint, network_as_it_is(checkpoint, folder), max_length
 
 
-def _target(order: Order, host: Host, supernet: SupernetFolder) -> Target:
+def _target(order: Order, fingerprint: dict[str, Any], supernet: SupernetFolder) -> Target:
     sequence = order.sequence or min(_USUAL_SEQUENCE, supernet.dimensions.max_positions)
     workload = Workload(1, sequence, supernet.dimensions.vocab_size)
-    return Target(host.hello()["fingerprint"], Setup(threads=order.threads), (workload,))
+    return Target(fingerprint, Setup(threads=order.threads), (workload,))
 
 
 def _say_proofs(console: Console, texts: QuantizeTexts, coverage: Coverage, drift: Drift) -> None:

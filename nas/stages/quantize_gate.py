@@ -13,8 +13,8 @@ from ortnas.bench.target import Target
 from ortnas.export.build import Exporter
 from ortnas.export.intervals import Interval
 from ortnas.nas.console import Console
+from ortnas.nas.stages.precision_tables import ENDINGS, show_alone, show_path
 from ortnas.nas.stages.quantize_texts import QuantizeTexts
-from ortnas.nas.stages.sensitivity import ENDINGS, show_alone, show_path
 from ortnas.nas.stages.variants import GROUP_SIZE, Variants
 from ortnas.search.mixed_precision import Goal, PrecisionSearch, search_precision
 

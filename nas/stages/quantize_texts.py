@@ -143,12 +143,18 @@ def read_texts(
     max_length: int,
     console: Console,
 ) -> QuantizeTexts:
-    """At most ``size`` texts to score on. Raises DataError, TokenizerError and CheckpointError."""
+    """At most ``size`` texts to score on, half as many where they have no labels.
+
+    Raises DataError, TokenizerError and CheckpointError.
+    """
     head, notes = checkpoint.dimensions.head, list[str]()
     sizes = Sizes(CALIBRATION_TEXTS, size, size)
     texts = stand_in_texts(head) if source is None else read_source_texts(source, head, sizes, _SEED, notes)
     _say_notes(console, notes)
     tokenizer = load_tokenizer(tokenizer_folder)
+    if not texts.are_labelled:
+        # How far models agree is known well from fewer texts than how often they are right.
+        texts = texts._replace(scored=texts.scored[: max(1, size // 2)])
     rows = [*texts.calibration, *(() if texts.are_shared else texts.scored)]
     if HEADS[head].has_label_names and texts.are_labelled:
         ids = _rows_of_labels(checkpoint, texts, tokenizer_folder, max_length, console)

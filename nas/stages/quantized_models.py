@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ortnas.bench.estimates import Timing
 from ortnas.bench.host import Host
 from ortnas.bench.request import Request
@@ -14,19 +16,21 @@ from ortnas.bench.target import Target
 from ortnas.bench.timing import TimingProtocol
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter
-from ortnas.export.inference import model_outputs
+from ortnas.export.inference import Drift, drift, model_outputs
 from ortnas.export.int8.static_defaults import StaticDefaultsError, quantize_by_defaults
 from ortnas.export.metrics import Outputs, Part, all_scores
 from ortnas.export.package.package import packaged_model
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
+from ortnas.nas.stages.packaging import drift_from_float
 from ortnas.nas.stages.quantize_texts import QuantizeTexts
 from ortnas.search.intervals import SampledScores, sample_scores
 
 FP32, DEFAULTS, INT8 = "fp32", "quantize_static", "int8"
 _TITLES = {FP32: "FP32", DEFAULTS: "INT8 by quantize_static's defaults", INT8: "INT8 by ortnas"}
 # They differ by half and more: what a package is known by elsewhere takes longer.
-_PROTOCOL, _VISITS = TimingProtocol(cap_s=0.5), 2
+_PROTOCOL, _VISITS = TimingProtocol(min_rounds=16, cap_s=0.5), 2
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,17 @@ class QuantizedModels:
     def scores(self, kind: str) -> dict[str, float]:
         """By metric."""
         return all_scores(self.head, self.outputs[kind], self.scored_part(kind))
+
+    @cached_property
+    def drift(self) -> Drift:
+        """Of INT8 outputs from the float model's: on the scored texts; of logits over a vocabulary, which are not kept,
+        on the first calibration texts."""
+        if HEADS[self.head].fills_masks:
+            return drift_from_float(self.exporter, self.subnet, self.content[INT8])
+        int8, fp32 = (
+            np.concatenate([row.reshape(-1, row.shape[-1]) for row in self.outputs[kind]]) for kind in (INT8, FP32)
+        )
+        return drift(int8, fp32)
 
     @cached_property
     def sampled(self) -> SampledScores:

@@ -26,8 +26,9 @@ def stated_heads(name: str) -> tuple[str, ...]:
     if not fitting and (folder / MODULES_FILE).is_file():
         return tuple(head for head, row in HEADS.items() if row.makes_embeddings)
     size = _num_labels(config)
-    of_size = tuple(head for head, row in fitting.items() if row.label_rows == size)
-    return of_size or tuple(head for head, row in fitting.items() if not row.label_rows)
+    of_size = [head for head, row in fitting.items() if row.label_rows == size]
+    of_any_size = [head for head, row in fitting.items() if not row.label_rows]
+    return tuple(of_size or of_any_size or fitting)
 
 
 def _num_labels(config: CheckpointConfig) -> int | None:
