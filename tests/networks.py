@@ -50,6 +50,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "roberta": {"family": "roberta", "token_types": 1, "padding_id": 1},
     "distilbert": {"family": "distilbert", "token_types": 1, "head_activation": "relu"},
     "electra": {"family": "electra", "table_size": 20, "head_activation": "gelu"},
+    "mpnet": {"family": "mpnet", "token_types": 1, "padding_id": 1},
 }
 
 

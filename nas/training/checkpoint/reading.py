@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,6 +13,7 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
+from ortnas.nas.architecture.ops import group_axes
 from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
@@ -289,12 +291,9 @@ def _head_names(dimensions: Dimensions) -> dict[str, str]:
 
 def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
     """The shape of a canonical tensor as transformers has it: heads and their entries on one axis."""
-    sizes = {
-        **dimensions.sizes,
-        "position": config.values.max_position_embeddings,
-        "head": dimensions.num_heads * dimensions.head_size,
-    }
-    return tuple(sizes[label] for label in tensor_axes(dimensions)[name] if label != "heads")
+    sizes = {**dimensions.sizes, "position": config.values.max_position_embeddings}
+    groups = group_axes(tensor_axes(dimensions)[name])
+    return tuple(math.prod(sizes[label] for label in group) for group in groups)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
