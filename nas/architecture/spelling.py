@@ -48,6 +48,9 @@ def checkpoint_config(
     if names:
         config["id2label"] = dict(enumerate(names))
         config["label2id"] = {label: index for index, label in enumerate(names)}
+    # What pipelines put over logits follows it: a cross-encoder's sigmoid is what they put over one logit without it.
+    if head.problem_type and activation != "sigmoid":
+        config["problem_type"] = head.problem_type
     if head.gives_number:
         # Without it the CrossEncoder of sentence-transformers takes a sigmoid.
         config["sentence_transformers"] = {"activation_fn": _ACTIVATION_PATHS[activation or "identity"]}
@@ -75,7 +78,7 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
                 continue
             module, kind = name.rsplit(".", 1)
             names[f"layers.{index}.{name}"] = f"{base}{family.layers}.{index}.{family.layer[module]}.{kind}"
-    for ours, theirs in family.heads.get(dimensions.head, {}).items():
+    for ours, theirs in family.heads.get(HEADS[dimensions.head].spelled_as or dimensions.head, {}).items():
         names.update(_tensors(ours, theirs))
     return names
 
