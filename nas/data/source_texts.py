@@ -5,17 +5,17 @@ No parts for training are cut, so that a few texts, one file of them, and texts 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ortnas.nas.architecture.heads import HEADS, Labels
-from ortnas.nas.data.annotations import CONTEXT_COLUMN, QUESTION_COLUMN, open_squad
+from ortnas.nas.data.annotations import CONTEXT_COLUMN, QUESTION_COLUMN
 from ortnas.nas.data.columns import PAIRS, choose_columns
-from ortnas.nas.data.conll import is_tagged, open_conll
+from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.guess import Asked, guess_file
 from ortnas.nas.data.hub import HUB_PREFIX
 from ortnas.nas.data.judged_pairs import judged_parts
@@ -24,11 +24,10 @@ from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import OWN_PAIR_COLUMNS
 from ortnas.nas.data.rows import Columns, Row, table_rows
 from ortnas.nas.data.sentences import open_sentences
-from ortnas.nas.data.source import DataSource, read_source
+from ortnas.nas.data.source import FORMATS, DataSource, SourceRows, read_file, read_source
 from ortnas.nas.data.splits import Sizes, fresh_rows
 from ortnas.nas.data.stand_in_texts import STAND_IN_TEXTS
 from ortnas.nas.data.tables import TABLE_KINDS, open_table
-from ortnas.nas.data.tasks import find_task
 from ortnas.nas.failures import DataError
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import Example
@@ -77,10 +76,16 @@ def read_source_texts(source: DataSource, head: str, sizes: Sizes, seed: int, no
     if source.source in PYTHON_TEXTS:
         plain = read_source(source, _PLAIN, notes).training
         return _cut(_unlabelled(plain, head, source.source), False, sizes, seed)
-    rows = _labelled_rows(path, source, head, notes)
-    if rows is not None:
-        return _cut(rows, True, sizes, seed)
+    labelled = _labelled_rows(path, source, head, notes)
+    if labelled is not None:
+        return _cut(labelled.training, True, sizes, seed)._replace(declared=labelled.labels)
     return _cut(_unlabelled(_plain_rows(path, source, notes), head, path.name), False, sizes, seed)
+
+
+def with_columns(source: DataSource, columns: Mapping[str, Any]) -> DataSource:
+    """The source with columns as a guess names them; several of labels are a list there."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in columns.items()}
+    return replace(source, **values)
 
 
 def stand_in_texts(head: str) -> SourceTexts:
@@ -119,30 +124,23 @@ def _cut(rows: Sequence[Row], are_labelled: bool, sizes: Sizes, seed: int) -> So
     return SourceTexts(shuffled[:first], shuffled[first:most], are_labelled)
 
 
-def _labelled_rows(path: Path, source: DataSource, head: str, notes: list[str]) -> list[Row] | None:
+def _labelled_rows(path: Path, source: DataSource, head: str, notes: list[str]) -> SourceRows | None:
     """The rows of one file; None where it has no labels. Raises DataError for labels that are in doubt or wrong."""
-    labels, kind = HEADS[head].labels, kind_of(path)
-    task = None if source.task is None else find_task(source.task)
-    if kind in TABLE_KINDS:
-        if task is None:
-            try:
-                guess = guess_file(path, Asked(head, source.text, source.pair, source.label))
-            except DataError as error:
-                if source.label is not None:
-                    raise
-                notes.append(f"{path.name} is read as texts without labels, since {error}")
-                return None
-            notes += guess.assumed
-            source = replace(source, **guess.columns)
-        table = open_table(path, notes, task.columns if task and kind == "tsv" else None)
-    elif labels == "tags" and (kind in ("conll", "conllu") or (kind == "txt" and is_tagged(path))):
-        table = open_conll(path, notes)
-    elif labels == "answer" and kind == "json":
-        table = open_squad(path)
-    else:
+    kind = kind_of(path)
+    if kind not in FORMATS[HEADS[head].labels] or (kind == "txt" and not is_tagged(path)):
         return None
-    columns = choose_columns(table, head, task, source.text, source.pair, source.label)
-    return _usable(table_rows(table, columns, head, notes, task is not None and task.has_unanswerable), path, notes)
+    if kind in TABLE_KINDS and source.task is None:
+        label = source.label if isinstance(source.label, str) else None
+        try:
+            guess = guess_file(path, Asked(head, source.text, source.pair, label))
+        except DataError as error:
+            if source.label is not None:
+                raise
+            notes.append(f"{path.name} is read as texts without labels, since {error}")
+            return None
+        notes += guess.assumed
+        source = with_columns(source, guess.columns)
+    return read_file(path, source, head, notes)
 
 
 def _plain_rows(path: Path, source: DataSource, notes: list[str]) -> list[Row]:
@@ -197,9 +195,14 @@ def _without_answer(example: Example) -> Example:
     return replace(example, answers=((0, ""),))
 
 
+def _without_classes(example: Example) -> Example:
+    return replace(example, classes=())
+
+
 UNLABELLED: dict[Labels, Callable[[Example], Example]] = {
     "none": _as_it_is,
     "class": _as_it_is,
+    "classes": _without_classes,
     "number": _as_it_is,
     "tags": _in_words,
     "answer": _without_answer,

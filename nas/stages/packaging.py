@@ -15,11 +15,12 @@ import numpy as np
 from ortnas.export.build import Exporter, Precision
 from ortnas.export.inference import Drift, drift, load, model_outputs
 from ortnas.export.inference import run as run_model
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
 from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
 from ortnas.export.package.sample import Sample
+from ortnas.export.part import Part, Thresholds
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.failures import OrtnasError
@@ -111,6 +112,7 @@ def package(
     Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
     entry, row, model = compared.entry, compared.row, compared.model
+    thresholds = Thresholds(row.null_threshold, row.label_thresholds)
     source, *further = (weighted.source for weighted in configuration.data.sources)
     task = configuration.data.task
     write_package(
@@ -121,7 +123,7 @@ def package(
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
             max_length=texts.max_length,
-            sample=_sample(configuration, texts, run_models, model, row.null_threshold),
+            sample=_sample(configuration, texts, run_models, model, thresholds),
             facts=Facts(
                 precision=entry.precision,
                 recipe=run_models.recipe,
@@ -133,7 +135,7 @@ def package(
                 budget_ms=search.budget_ms,
                 search_score=search.score,
                 metric=texts.metric,
-                null_threshold=row.null_threshold,
+                **thresholds._asdict(),
                 report=row.scores,
                 report_size=run_models.data.counts["report"],
                 judged=_judged(run_models),
@@ -178,10 +180,10 @@ def drift_from_float(exporter: Exporter, subnet: Subnet, model: bytes) -> Drift:
 
 
 def _sample(
-    configuration: Configuration, texts: Texts, run_models: Models, model: bytes, null_threshold: float | None
+    configuration: Configuration, texts: Texts, run_models: Models, model: bytes, thresholds: Thresholds
 ) -> Sample:
     """Of the report part. Where the run's metric is of judged pairs, inputs are compared with the teacher's."""
-    part = replace(run_models.part("report"), null_threshold=null_threshold)
+    part = replace(run_models.part("report"), **thresholds._asdict())
     return make_sample(model, part, configuration.head, texts.text_metric)
 
 

@@ -201,7 +201,7 @@ def _facts(
         checkpoint=order.checkpoint,
         provenance={**models.exporter.supernet.provenance, "checkpoint": order.checkpoint, "command": COMMAND},
         metric=texts.metric,
-        null_threshold=models.null_thresholds[precision],
+        **models.thresholds[precision]._asdict(),
         calibration=_calibration(order, texts),
         report=models.scores(precision) if is_report else {},
         report_size=texts.part.size if is_report else None,

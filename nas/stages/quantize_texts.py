@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ortnas.export.inference import model_outputs
-from ortnas.export.metrics import Outputs, Part, best_null_threshold, has_unanswerable, judged_metrics, suitable_metrics
+from ortnas.export.metrics import find_thresholds, judged_metrics, needs_thresholds, suitable_metrics
+from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Feeds
 from ortnas.nas.console import Console
 from ortnas.nas.data import Asked, DataSource, Sizes, find_task, guess_source, serves
 from ortnas.nas.data.labels import in_order
 from ortnas.nas.data.rows import Row
-from ortnas.nas.data.source_texts import SourceTexts, read_source_texts, stand_in_texts
+from ortnas.nas.data.source_texts import SourceTexts, read_source_texts, stand_in_texts, with_columns
 from ortnas.nas.data.splits import WITH_IDS
 from ortnas.nas.failures import CheckpointError, DataError
 from ortnas.nas.run.models import CALIBRATION_BATCH
-from ortnas.nas.stages.teacher_labels import labelled_by
+from ortnas.nas.stages.teacher_labels import EVEN, labelled_by
 from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
 from ortnas.nas.wording import listed
 
@@ -75,11 +76,13 @@ class QuantizeTexts:
             return self
         return replace(self, part=labelled_by(head, self.part, outputs))
 
-    def null_threshold(self, head: str, model: bytes) -> float | None:
-        """When a model gives no answer, found on the calibration questions; None where there always is one."""
-        if not has_unanswerable(self.part):
-            return None
-        return best_null_threshold(model_outputs(model, self.calibration.encoded, head), self.calibration)
+    def thresholds(self, head: str, model: bytes) -> Thresholds:
+        """From where on its outputs become answers, found on the calibration texts; even chances without labels."""
+        if not needs_thresholds(head, self.part):
+            return Thresholds()
+        if not self.are_labelled and HEADS[head].takes_label_sets:
+            return Thresholds(label_thresholds=(EVEN,) * len(self.part.label_names))
+        return find_thresholds(head, model_outputs(model, self.calibration.encoded, head), self.calibration)
 
 
 def choose_head(place: str, choice: TextChoice, console: Console) -> tuple[str, DataSource | None]:
@@ -122,9 +125,7 @@ def _source(source: str, choice: TextChoice, head: str, notes: list[str]) -> Dat
         guess = guess_source(source, asked._replace(head=head))
         notes += guess.assumed
         columns = dict(guess.columns)
-    return DataSource(
-        source, choice.task, text=columns.get("text"), pair=columns.get("pair"), label=columns.get("label")
-    )
+    return with_columns(DataSource(source, choice.task), columns)
 
 
 def is_path(source: str) -> bool:

@@ -18,8 +18,9 @@ from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter
 from ortnas.export.inference import Drift, drift, model_outputs
 from ortnas.export.int8.static_defaults import StaticDefaultsError, quantize_by_defaults
-from ortnas.export.metrics import Outputs, Part, all_scores
+from ortnas.export.metrics import all_scores
 from ortnas.export.package.package import packaged_model
+from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
@@ -42,14 +43,14 @@ class QuantizedModels:
     texts: QuantizeTexts
     content: Mapping[str, bytes]
     outputs: Mapping[str, Outputs]
-    null_thresholds: Mapping[str, float | None]
+    thresholds: Mapping[str, Thresholds]
 
     @property
     def head(self) -> str:
         return self.exporter.supernet.dimensions.head
 
     def scored_part(self, kind: str) -> Part:
-        return replace(self.texts.part, null_threshold=self.null_thresholds[kind])
+        return replace(self.texts.part, **self.thresholds[kind]._asdict())
 
     def scores(self, kind: str) -> dict[str, float]:
         """By metric."""
@@ -69,7 +70,7 @@ class QuantizedModels:
     @cached_property
     def sampled(self) -> SampledScores:
         """By kind, of the metric that decides."""
-        return sample_scores(self.texts.metric, self.outputs, self.texts.part, 0, self.null_thresholds)
+        return sample_scores(self.texts.metric, self.outputs, self.texts.part, 0, self.thresholds)
 
 
 def make_models(exporter: Exporter, texts: QuantizeTexts, console: Console) -> QuantizedModels:
@@ -85,7 +86,7 @@ def make_models(exporter: Exporter, texts: QuantizeTexts, console: Console) -> Q
     content[INT8] = packaged_model(int8, head)
     outputs = {kind: model_outputs(model, texts.part.encoded, head) for kind, model in content.items()}
     texts = texts.answered_by(head, outputs[FP32])
-    thresholds = {kind: texts.null_threshold(head, model) for kind, model in content.items()}
+    thresholds = {kind: texts.thresholds(head, model) for kind, model in content.items()}
     return QuantizedModels(exporter, subnet, texts, content, outputs, thresholds)
 
 

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.export.metrics import Outputs, Part, best_spans
+from ortnas.export.answers import best_spans
+from ortnas.export.label_sets import probabilities
+from ortnas.export.part import Outputs, Part
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.text import IGNORED, Example
+
+# A text has a label whose probability reaches this, where nobody said which texts have it.
+EVEN = 0.5
 
 
 def labelled_by(head: str, part: Part, outputs: Outputs) -> Part:
@@ -24,6 +29,12 @@ def _by_embedding(part: Part, outputs: Outputs) -> Part:
 
 def _by_class(part: Part, outputs: Outputs) -> Part:
     return _relabelled(part, [int(logits.argmax()) for logits in outputs])
+
+
+def _by_classes(part: Part, outputs: Outputs) -> Part:
+    given = [np.flatnonzero(row >= EVEN).tolist() for row in probabilities(outputs)]
+    examples = [replace(example, classes=tuple(row)) for example, row in zip(part.examples, given, strict=True)]
+    return replace(part, encoded=replace(part.encoded, labels=given), examples=examples)
 
 
 def _by_number(part: Part, outputs: Outputs) -> Part:
@@ -67,6 +78,7 @@ def _as_they_are(part: Part, outputs: Outputs) -> Part:  # noqa: ARG001 one of s
 BY_ANSWERS: dict[Labels, Callable[[Part, Outputs], Part]] = {
     "none": _by_embedding,
     "class": _by_class,
+    "classes": _by_classes,
     "number": _by_number,
     "tags": _by_tags,
     "answer": _by_span,

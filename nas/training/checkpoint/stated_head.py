@@ -23,6 +23,9 @@ def stated_heads(name: str) -> tuple[str, ...]:
         and not row.fills_masks
         and any(kind.endswith(row.class_suffix) for kind in config.architectures)
     }
+    own = config.document.get("problem_type")
+    of_kind = {head: row for head, row in fitting.items() if row.problem_type and row.problem_type == own}
+    fitting = of_kind or {head: row for head, row in fitting.items() if not row.takes_label_sets}
     if not fitting and (folder / MODULES_FILE).is_file():
         return tuple(head for head, row in HEADS.items() if row.makes_embeddings)
     size = _num_labels(config)

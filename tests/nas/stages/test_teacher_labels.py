@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ortnas.export.metrics import METRICS, Part, suitable_metrics
+from ortnas.export.metrics import METRICS, suitable_metrics
+from ortnas.export.part import Part
 from ortnas.nas.architecture.heads import HEADS, LABEL_KINDS
 from ortnas.nas.data.source_texts import stand_in_texts
 from ortnas.nas.stages.teacher_labels import BY_ANSWERS, labelled_by
