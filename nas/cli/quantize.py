@@ -122,28 +122,37 @@ def _following(order: Order, result: Mapping[str, Any]) -> str:
     if gate is None or gate["is_passed"]:
         return _make_smaller(order, str(result["head"]), bool(result["texts"]["are_labelled"]))
     if not gate["keep_float"]:
-        return "a model that was trained for it: ortnas refine --quantization-aware, after ortnas run"
-    words = ["ortnas", "quantize", order.checkpoint, *_data_words(order), "--max-loss", f"{order.max_loss:g}"]
+        return "`ortnas run`, then `ortnas refine --quantization-aware`, trains a model that INT8 costs less"
+    options = _text_options(order) | {
+        "--max-loss": order.max_loss,
+        "--max-length": order.max_length,
+        "--sequence": order.sequence,
+        "--threads": order.threads,
+        "--recipe": order.recipe,
+        "--out": order.out,
+    }
+    words = ["ortnas", "quantize", order.checkpoint, *_words(options)]
     words += [word for product in gate["keep_float"] for word in ("--keep-float", product)]
-    return " ".join(map(quoted, [*words, "--out", str(order.out)]))
+    return " ".join(map(quoted, [*words, *(["--with-fp32"] if order.with_fp32 else [])]))
 
 
 def _make_smaller(order: Order, head: str, are_labelled: bool) -> str:
     """``ortnas init`` and ``run`` for the same checkpoint and texts; where a run needs other texts, they are named."""
     from ortnas.nas.architecture.heads import HEADS
 
-    run = quoted(f"{order.out.resolve().name}.yaml")
-    init = ["ortnas", "init", run, "--checkpoint", quoted(order.checkpoint)]
+    run = f"{order.out.resolve().name}.yaml"
     needs_folder = HEADS[head].has_labels and not HEADS[head].fills_masks
     source = order.texts.source
+    options: dict[str, Any] = {"--checkpoint": order.checkpoint}
     if source is None or (needs_folder and (not are_labelled or Path(source).expanduser().is_file())):
-        init += ["--head", head, "--data", "FOLDER" if needs_folder else "TEXTS"]
+        options |= {"--head": head, "--data": "FOLDER" if needs_folder else "TEXTS"}
     else:
-        init += [*map(quoted, _data_words(order)), *([] if order.texts.asked.head else ["--head", head])]
-    return f"{' '.join(init)} && ortnas run {run} --minutes 60 makes it smaller as well"
+        options |= {"--head": head} | _text_options(order)
+    init = " ".join(map(quoted, ["ortnas", "init", run, *_words(options)]))
+    return f"{init} && ortnas run {quoted(run)} --minutes 60 makes it smaller as well"
 
 
-def _data_words(order: Order) -> list[str]:
+def _text_options(order: Order) -> dict[str, Any]:
     asked = order.texts.asked
     options = {
         "--data": order.texts.source,
@@ -153,4 +162,8 @@ def _data_words(order: Order) -> list[str]:
         "--pair": asked.pair,
         "--label": asked.label,
     }
-    return [word for option, value in options.items() if value is not None for word in (option, value)]
+    return {option: value for option, value in options.items() if value is not None}
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    return [word for option, value in options.items() if value is not None for word in (option, str(value))]

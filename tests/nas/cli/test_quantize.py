@@ -100,6 +100,13 @@ def labelled_file(folder: Path, head: str, sentences: list[str]) -> Path:
         paragraphs = [{"context": f"{WORDS[0]} {text}", "qas": qas} for text in texts]
         (folder / "dev.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
         return folder / "dev.json"
+    if head == "multi-label":
+        rows = [
+            json.dumps({"text": text, "labels": [["LABEL_0"], ["LABEL_1", "LABEL_2"], []][n % 3]})
+            for n, text in enumerate(texts)
+        ]
+        (folder / "dev.jsonl").write_text("\n".join(rows))
+        return folder / "dev.jsonl"
     values = [n % 3 for n in range(80)] if head == "classification" else [n / 80 for n in range(80)]
     rows = [f"{text}\t{value}" for text, value in zip(texts, values, strict=True)]
     (folder / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]))
@@ -110,6 +117,7 @@ def labelled_file(folder: Path, head: str, sentences: list[str]) -> Path:
     ("head", "family", "metric"),
     [
         ("classification", "bert", "accuracy"),
+        ("multi-label", "bert", "micro_f1"),
         ("regression", "roberta", "pearson_spearman"),
         ("token-classification", "distilbert", "entity_f1"),
         ("span", "electra", "span_f1"),

@@ -17,6 +17,7 @@ from tests.networks import write_checkpoint
         ("embedding", ()),
         ("masked-lm", ()),
         ("classification", ("classification",)),
+        ("multi-label", ("multi-label",)),
         ("regression", ("regression",)),
         ("token-classification", ("token-classification",)),
         ("span", ("span",)),
