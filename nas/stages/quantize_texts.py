@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ortnas.nas.training.checkpoint.reading import Checkpoint
 
 CALIBRATION_TEXTS = 64
+# Similarities of all pairs of more texts take longer than the models.
+_MOST_UNLABELLED = 256
 _SEED = 0
 
 
@@ -144,7 +146,7 @@ def read_texts(
     max_length: int,
     console: Console,
 ) -> QuantizeTexts:
-    """At most ``size`` texts to score on, half as many where they have no labels.
+    """At most ``size`` texts to score on, half as many and at most 256 where they have no labels.
 
     Raises DataError, TokenizerError and CheckpointError.
     """
@@ -155,7 +157,7 @@ def read_texts(
     tokenizer = load_tokenizer(tokenizer_folder)
     if not texts.are_labelled:
         # How far models agree is known well from fewer texts than how often they are right.
-        texts = texts._replace(scored=texts.scored[: max(1, size // 2)])
+        texts = texts._replace(scored=texts.scored[: min(size // 2, _MOST_UNLABELLED)])
     rows = [*texts.calibration, *(() if texts.are_shared else texts.scored)]
     if HEADS[head].has_label_names and texts.are_labelled:
         ids = _rows_of_labels(checkpoint, texts, tokenizer_folder, max_length, console)
