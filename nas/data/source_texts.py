@@ -84,7 +84,7 @@ def read_source_texts(source: DataSource, head: str, sizes: Sizes, seed: int, no
 
 def with_columns(source: DataSource, columns: Mapping[str, Any]) -> DataSource:
     """The source with columns as a guess names them; several of labels are a list there."""
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in columns.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in columns.items()}
     return replace(source, **values)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +104,6 @@ def _blame(
     return Gate(gate.max_loss, gate.loss, blamed, (*exporter.recipe.keep_float, *search.path[-1].kept))
 
 
-def _to_blame(search: PrecisionSearch) -> Sequence[str]:
+def _to_blame(search: PrecisionSearch) -> tuple[str, ...]:
     """Those that the search left in float, in that order; where it left none, the one that returns most alone."""
     return tuple(step.added for step in search.path[1:]) or tuple(search.alone)[:1]
