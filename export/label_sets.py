@@ -90,7 +90,7 @@ def find_thresholds(outputs: Sequence[Array], label_sets: LabelSets) -> tuple[fl
     if not flags.any():
         return (_EVEN,) * logits.shape[1]
     shared = _best_threshold(logits.ravel(), flags.ravel())
-    thresholds = []
+    thresholds: list[float] = []
     for own, has_label in zip(logits.T, flags.T, strict=True):
         texts = int(has_label.sum())
         best = _best_threshold(own, has_label) if texts else shared
