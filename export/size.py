@@ -27,7 +27,8 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     sizes: dict[str, Vector] = {name: np.array(float(size)) for name, size in dimensions.sizes.items()}
     hidden = population.hidden_size.astype(np.float64)
     sizes |= {"hidden": hidden, "pooled": hidden}
-    fixed, per_layer = _FLOAT_NODES if recipe is None else _INTEGER_NODES
+    nodes = _FLOAT_NODES if recipe is None else _INTEGER_NODES
+    fixed, per_layer = np.add(nodes, network_of(dimensions).node_bytes)
     total: Vector = np.full(hidden.shape, float(fixed))
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)

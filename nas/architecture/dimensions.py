@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from ortnas.nas.architecture.positions import BUCKETS
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.wording import shown
 
@@ -58,6 +59,7 @@ class Dimensions:
         return {
             "vocab": self.vocab_size,
             "position": self.max_positions,
+            "bucket": BUCKETS,
             "token_type": self.token_types,
             "table": self.table_size,
             "hidden": self.hidden_size,

@@ -51,17 +51,32 @@ def _encode(
     layers: Iterable[tuple[Layer, Mapping[str, Weight[W]]]],
     dimensions: Dimensions,
 ) -> T:
-    epsilon = dimensions.layer_norm_epsilon
-    x = ops.layer_norm("embeddings/norm", embedded, top["embeddings.norm.weight"], top["embeddings.norm.bias"], epsilon)
+    x = enter(ops, embedded, top, dimensions)
+    mask = ops.mask()
+    for layer, weights in layers:
+        x = post_norm_layer(ops, layer, x, weights, mask, dimensions)
+    return x
+
+
+def enter(ops: Ops[T, W], embedded: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+    """The start of the residual stream, of the summed embeddings."""
+    norm = top["embeddings.norm.weight"], top["embeddings.norm.bias"]
+    x = ops.layer_norm("embeddings/norm", embedded, *norm, dimensions.layer_norm_epsilon)
     if dimensions.table_size:
         weight, bias = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
         x = ops.enter("embeddings/projection", x, weight, bias, "embeddings/projected")
-    mask = ops.mask()
-    for layer, weights in layers:
-        if layer.num_heads:
-            x = _attention(ops, f"layers/{layer.source}", x, weights, mask, epsilon)
-        if layer.ffn_size:
-            x = _ffn(ops, f"layers/{layer.source}", x, weights, dimensions)
+    return x
+
+
+def post_norm_layer(
+    ops: Ops[T, W], layer: Layer, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions
+) -> T:
+    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores."""
+    name = f"layers/{layer.source}"
+    if layer.num_heads:
+        x = _attention(ops, name, x, weights, mask, dimensions.layer_norm_epsilon)
+    if layer.ffn_size:
+        x = _ffn(ops, name, x, weights, dimensions)
     return x
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,15 +13,16 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
+from ortnas.nas.architecture.ops import group_axes
 from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
-from ortnas.nas.training.checkpoint.folder import find_folder
+from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, find_folder
 from ortnas.nas.training.checkpoint.labels import match_labels
 from ortnas.nas.training.checkpoint.modules import read_activation, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
-from ortnas.nas.wording import listed
+from ortnas.nas.wording import listed, shown
 
 __all__ = [
     "Checkpoint",
@@ -33,6 +35,8 @@ __all__ = [
 _DEFAULT_POOLING = "mean"
 # Tokens of a text, where the checkpoint has room for them and says nothing else.
 _MAX_LENGTH = 128
+# What transformers calls classifiers of several labels a text, and of one.
+_LABEL_SETS, _ONE_LABEL = "multi_label_classification", "single_label_classification"
 
 
 @dataclass(frozen=True)
@@ -198,12 +202,6 @@ def _choose_head(
     if new_head or not _holds_head(config, state, dimensions):
         return fresh
     own_rows = len(state[_names(dimensions)["head.classifier.weight"]])
-    if head.labels == "class" and config.document.get("problem_type") == "multi_label_classification":
-        raise CheckpointError(
-            f"checkpoint {config.name}: its head gives several labels to a text (problem_type: "
-            f"multi_label_classification), which is not supported yet; training.new_head: true trains one of its own, "
-            f"with one label a text"
-        )
     if head.label_rows:
         if own_rows == size:
             return replace(fresh, is_trained=True)
@@ -216,12 +214,35 @@ def _choose_head(
             f"checkpoint {config.name}: config.json names {len(own)} labels, its classifier has {own_rows} rows"
         )
     if not labels:
+        _check_problem_type(config, dimensions.head)
         return _Head(own, True, own_rows)
     matched = match_labels(config.name, own, labels, label_names)
     if matched is None:
         other = f"the checkpoint's head is for other labels: {listed(own)}"
         return replace(fresh, notes=(other,))
+    _check_problem_type(config, dimensions.head)
     return _Head(matched.names, True, own_rows, matched.rows, matched.rows is None, matched.notes)
+
+
+def _check_problem_type(config: CheckpointConfig, head: str) -> None:
+    """Raises CheckpointError where the checkpoint's classifier gives several labels to a text and the head one, or the
+    other way round. A file that says nothing is of one label a text: training for several writes it down."""
+    own = config.document.get("problem_type")
+    gives_several = own == _LABEL_SETS
+    if HEADS[head].problem_type not in (_LABEL_SETS, _ONE_LABEL) or HEADS[head].takes_label_sets == gives_several:
+        return
+    stated = f"problem_type: {shown(own)}" if own else "it states no problem_type"
+    if gives_several:
+        of_sets = next(name for name, row in HEADS.items() if row.takes_label_sets)
+        raise CheckpointError(
+            f"checkpoint {config.name}: its head gives several labels to a text ({stated}); head: {of_sets} keeps "
+            f"them, training.new_head: true trains a head with one label a text"
+        )
+    raise CheckpointError(
+        f"checkpoint {config.name}: its head gives one label to a text ({stated}), and {head} several; "
+        f"training.new_head: true trains a head for them. A head that does give several says so in {CONFIG_FILE}: "
+        f'"problem_type": "{_LABEL_SETS}"'
+    )
 
 
 def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimensions: Dimensions) -> bool:
@@ -289,12 +310,9 @@ def _head_names(dimensions: Dimensions) -> dict[str, str]:
 
 def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
     """The shape of a canonical tensor as transformers has it: heads and their entries on one axis."""
-    sizes = {
-        **dimensions.sizes,
-        "position": config.values.max_position_embeddings,
-        "head": dimensions.num_heads * dimensions.head_size,
-    }
-    return tuple(sizes[label] for label in tensor_axes(dimensions)[name] if label != "heads")
+    sizes = {**dimensions.sizes, "position": config.values.max_position_embeddings}
+    groups = group_axes(tensor_axes(dimensions)[name])
+    return tuple(math.prod(sizes[label] for label in group) for group in groups)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
