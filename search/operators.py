@@ -74,7 +74,9 @@ def enumerate_space(space: SearchSpace) -> Genomes:
         choices = [range(count) for count in free]
         choices[1] = range(depth, depth + 1)
         rows.append(np.array(list(product(*choices)), np.int16))
-    return np.concatenate(rows)
+    genomes: Genomes = np.concatenate(rows)
+    # Where parts of layers may be absent, not every combination is a genome.
+    return genomes[(space.repair(genomes) == genomes).all(1)]
 
 
 def unseen(genomes: Genomes, seen: set[bytes]) -> Rows:

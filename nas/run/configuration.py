@@ -76,7 +76,7 @@ class Data(Section):
 
 
 class Space(Section):
-    """A preset, with choices that replace the preset's own."""
+    """A preset, with choices that replace the preset's own. ``drop_parts`` lets layers lack attention or FFN."""
 
     preset: str = "default"
     hidden_size: Sizes | None = None
@@ -86,6 +86,7 @@ class Space(Section):
     ffn_size: Sizes | None = None
     uniform: Texts | None = None
     depth_order: Literal["first", "spread"] | None = None
+    drop_parts: bool = False
 
     @field_validator("preset")
     @classmethod
