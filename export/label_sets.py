@@ -88,9 +88,9 @@ def find_thresholds(outputs: Sequence[Array], label_sets: LabelSets) -> tuple[fl
     logits = np.stack(outputs).astype(np.float64)
     flags = label_flags(label_sets, logits.shape[1])
     if not flags.any():
-        return (_EVEN,) * logits.shape[1]
+        return (_EVEN,) * int(logits.shape[1])
     shared = _best_threshold(logits.ravel(), flags.ravel())
-    thresholds: list[float] = []
+    thresholds = []
     for own, has_label in zip(logits.T, flags.T, strict=True):
         texts = int(has_label.sum())
         best = _best_threshold(own, has_label) if texts else shared

@@ -76,7 +76,8 @@ def enumerate_space(space: SearchSpace) -> Genomes:
         rows.append(np.array(list(product(*choices)), np.int16))
     genomes: Genomes = np.concatenate(rows)
     # Where parts of layers may be absent, not every combination is a genome.
-    return genomes[(space.repair(genomes) == genomes).all(1)]
+    canonical: Genomes = genomes[(space.repair(genomes) == genomes).all(1)]
+    return canonical
 
 
 def unseen(genomes: Genomes, seen: set[bytes]) -> Rows:

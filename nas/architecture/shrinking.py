@@ -16,8 +16,7 @@ def shrunk_evenly(space: SearchSpace) -> Genomes:
     same share of its range but for rounding up or down. Layers keep all their parts."""
     whole = space.of_whole_layers
     if whole != space:
-        genomes = [space.encode(whole.decode(genome)) for genome in shrunk_evenly(whole)]
-        return np.array(genomes, np.int16)
+        return np.array([space.encode(whole.decode(genome)) for genome in shrunk_evenly(whole)], np.int16)
     shares = np.linspace(0, 1, _STEPS)[:, None] * (space.bounds - 1)
     groups = [[0], [1], *(list(range(columns.start, columns.stop)) for columns in space.columns.values())]
     variants = []

@@ -150,13 +150,14 @@ class SearchSpace:
     def count(self) -> int:
         """Exact number of distinct subnets."""
         counts = {name: max(1, len([size for size in getattr(self, name) if size])) for name in self.columns}
-        once = len(self.hidden_size) * math.prod(counts[name] for name in self.uniform)
+        once: int = len(self.hidden_size) * math.prod(counts[name] for name in self.uniform)
         per_layer = {name: 1 if name in self.uniform else count for name, count in counts.items()}
         ffn = per_layer["ffn_size"]
         attending = per_layer["num_heads"] * per_layer["head_size"] * (ffn + (self.ffn_size[0] == 0))
         # Of those without attention in any layer there are none.
         idle = ffn if self.num_heads[0] == 0 else 0
-        return once * sum((attending + idle) ** depth - idle**depth for depth in self.depth)
+        layers: int = sum((attending + idle) ** depth - idle**depth for depth in self.depth)
+        return once * layers
 
     def repair(self, genomes: npt.NDArray[Any]) -> Genomes:
         """Clips every gene into its range, zeroes the genes of absent layers, and gives back parts that are needed."""
