@@ -33,7 +33,8 @@ def example_ids(tokenizer: Tokenizer, head: str) -> tuple[str, list[int]]:
     text, question = _EXAMPLE
     tokenizer.no_truncation()
     if HEADS[head].reads_pairs:
-        return f"question {question!r}, context {text!r}", tokenizer.encode(question, text).ids
+        first, second = ("query", "passage") if HEADS[head].ranks else ("question", "context")
+        return f"{first} {question!r}, {second} {text!r}", tokenizer.encode(question, text).ids
     return repr(text), tokenizer.encode(text).ids
 
 

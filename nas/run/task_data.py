@@ -74,6 +74,8 @@ class TaskData:
     @property
     def apart(self) -> str:
         """What is said of texts that parts have in common."""
+        if self.groups("training") is not None:
+            return "no query is in two parts, passages may be"
         shares = any(not judgements.are_scored for judgements in self.judgements.values())
         return f"no text is in two parts{', except documents to look among' if shares else ''}"
 
@@ -93,6 +95,11 @@ class TaskData:
     def examples(self, part: str) -> Sequence[Example]:
         """The texts of a part; empty for a packed corpus."""
         return self.content.parts[part] if isinstance(self.content, Splits) else ()
+
+    def groups(self, part: str) -> list[int] | None:
+        """The number of each text's group, where texts are compared within groups: the passages of a query."""
+        numbers = [example.group for example in self.examples(part)]
+        return None if None in numbers or not numbers else [int(number or 0) for number in numbers]
 
     def encoded(self, part: str) -> EncodedSource:
         """A part as token ids with labels; of a corpus, parts other than training are masked."""
