@@ -19,6 +19,7 @@ from ortnas.export.neighbours import neighbour_divergences
 from ortnas.export.ranks import rank_correlation, ranks
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.export.tags import TagScheme, find_scheme
+from ortnas.export.vectors import unit_rows
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Array, Vector
 from ortnas.nas.judgements import Judgements
@@ -33,7 +34,7 @@ _STARTS_CONSIDERED = 20
 class Part:
     """A part of the data to score on: encoded inputs with their labels, the examples behind them, and label names.
 
-    ``teacher`` holds the teacher's unit embeddings [n, size] where there are no labels. ``examples`` is empty for
+    ``teacher`` holds the teacher's embeddings [n, size] where there are no labels. ``examples`` is empty for
     packed corpora. ``null_threshold`` is a model's own: by how much the score of no answer has to exceed that of the
     best one for there to be none. Without it, questions without an answer are judged by the threshold that suits this
     part best. ``judgements`` are of pairs of the texts, where the part is there for them.
@@ -300,16 +301,17 @@ def masked_log_likelihood(outputs: Outputs, part: Part) -> float:  # noqa: ARG00
 
 
 def mean_cosine(outputs: Outputs, part: Part) -> float:
-    """Mean cosine of unit embeddings with the teacher's."""
+    """Mean cosine of embeddings with the teacher's."""
     assert part.teacher is not None
-    return float((np.stack(outputs) * part.teacher).sum(1).mean())
+    return float((unit_rows(np.stack(outputs)) * unit_rows(part.teacher)).sum(1).mean())
 
 
 def similarity_spearman(outputs: Outputs, part: Part) -> float:
-    """Spearman correlation of all pairwise similarities with the teacher's."""
+    """Spearman correlation of all pairwise cosines with the teacher's."""
     assert part.teacher is not None
     pairs = np.triu_indices(len(outputs), 1)
-    ours, theirs = (ranks((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
+    units = (unit_rows(matrix) for matrix in (np.stack(outputs), part.teacher))
+    ours, theirs = (ranks((unit @ unit.T)[pairs]) for unit in units)
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,12 +14,15 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
+from ortnas.nas.architecture.ops import PoolingMode
+from ortnas.nas.architecture.sentence_modules import module_tensors
 from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
-from ortnas.nas.training.checkpoint.folder import find_folder
+from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cross_encoder
+from ortnas.nas.training.checkpoint.folder import encoder_folder, find_folder
 from ortnas.nas.training.checkpoint.labels import match_labels
-from ortnas.nas.training.checkpoint.modules import read_activation, read_sentence_model
+from ortnas.nas.training.checkpoint.modules import MODULES_FILE, SentenceModel, read_module_tensors, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
 from ortnas.nas.wording import listed
@@ -30,7 +35,6 @@ __all__ = [
     "read_text_settings",
 ]
 
-_DEFAULT_POOLING = "mean"
 # Tokens of a text, where the checkpoint has room for them and says nothing else.
 _MAX_LENGTH = 128
 
@@ -42,7 +46,8 @@ class Checkpoint:
     ``labels`` are the classifier's rows by name. ``order_is_open`` where nothing tells which row is which label: then
     the classifier has all rows of the checkpoint, in its order, and ``pick_labels`` takes those that were found out.
     ``activation`` is what a cross-encoder puts over its number; ``architectures`` are the classes of transformers that
-    its configuration names; ``notes`` are sentences for the user.
+    its configuration names; ``notes`` are sentences for the user. ``prompts``, ``default_prompt`` and ``similarity``
+    are those of ``SentenceTexts``.
     """
 
     name: str
@@ -55,14 +60,34 @@ class Checkpoint:
     activation: str | None = None
     notes: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """What is put before every text where nothing else is asked for."""
+        return "" if self.default_prompt is None else self.prompts[self.default_prompt]
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What users of the network have to know beside its weights, as the provenance of a supernet folder."""
+        return {
+            "activation": self.activation,
+            "prompts": dict(self.prompts),
+            "default_prompt": self.default_prompt,
+            "similarity": self.similarity,
+        }
 
 
 @dataclass(frozen=True)
 class TextSettings:
-    """The tokenizer of a checkpoint, and how many tokens of a text are read where nothing else is asked for."""
+    """The tokenizer of a checkpoint, and where nothing else is asked for, how many tokens of a text are read and what
+    is put before it."""
 
     tokenizer: CheckpointTokenizer
     max_length: int
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,10 +106,20 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     """What texts need of a checkpoint, without its weights. Raises CheckpointError."""
     _quieten()
     folder = find_folder(name)
-    config = read_config(name, folder)
-    sentence = read_sentence_model(config, folder) if HEADS[head].makes_embeddings else None
-    tokenizer = read_tokenizer(config, folder, head, sentence is not None and sentence.lower)
-    return TextSettings(tokenizer, sentence.max_length if sentence else min(_MAX_LENGTH, config.max_positions))
+    inner = encoder_folder(name, folder)
+    config = read_config(name, inner)
+    library = _read_library(config, folder, head)
+    tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
+    if library is None:
+        return TextSettings(tokenizer, min(_MAX_LENGTH, config.max_positions))
+    return TextSettings(tokenizer, library.texts.max_length, library.texts.prompt)
+
+
+def _read_library(config: CheckpointConfig, folder: Path, head: str) -> SentenceModel | CrossEncoder | None:
+    """What sentence-transformers does around such a network; None where the folder is not its."""
+    if HEADS[head].makes_embeddings:
+        return read_sentence_model(config, folder)
+    return read_cross_encoder(config, folder) if HEADS[head].gives_number else None
 
 
 def read_checkpoint(
@@ -92,7 +127,7 @@ def read_checkpoint(
     head: str,
     labels: tuple[str, ...] = (),
     seed: int = 0,
-    pooling: str | None = None,
+    pooling: PoolingMode | None = None,
     label_names: Mapping[str, str] = {},
     new_head: bool = False,
 ) -> Checkpoint:
@@ -100,24 +135,37 @@ def read_checkpoint(
 
     ``labels`` are the task's label names for the classification heads, ``label_names`` says which of the checkpoint's
     they are where that cannot be told. A trained head of the wanted kind is used, unless ``new_head``; otherwise the
-    head is initialised from ``seed``. ``pooling`` ("mean" or "cls") is how the embedding head makes one vector of a
-    text; None takes what a sentence-transformers folder says, and the mean elsewhere. Raises CheckpointError.
+    head is initialised from ``seed``. ``pooling`` is how the embedding head makes one vector of a text; None takes
+    what a sentence-transformers folder says, which nothing else may contradict, and the mean elsewhere. Raises
+    CheckpointError.
     """
     _quieten()
     folder = find_folder(name, weights=True)
-    config = read_config(name, folder)
-    sentence = read_sentence_model(config, folder) if HEADS[head].makes_embeddings else None
-    tokenizer = read_tokenizer(config, folder, head, sentence is not None and sentence.lower)
+    inner = encoder_folder(name, folder)
+    config = read_config(name, inner)
+    library = _read_library(config, folder, head)
+    sentence = library if isinstance(library, SentenceModel) else None
+    tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
     notes = list(tokenizer.notes)
-    if sentence is not None and pooling not in (None, sentence.pooling):
-        notes.append(f"pooling = {pooling!r} as configured, where the checkpoint's own is {sentence.pooling!r}")
-    pooling = pooling or (sentence.pooling if sentence else _DEFAULT_POOLING)
-    state = read_weights(name, folder, config.values.model_type)
-    dimensions = _dimensions(config, head, pooling)
+    if sentence is not None and pooling is not None and sentence.pooling != (pooling,):
+        raise CheckpointError(
+            f"checkpoint {name}: pooling = {pooling!r} as configured, but its {MODULES_FILE} pools by "
+            f"{' and '.join(sentence.pooling)}; leave pooling out, or change the folder"
+        )
+    state = read_weights(name, inner, config.values.model_type)
+    dimensions = _dimensions(config, head)
+    if sentence is not None:
+        size = sentence.size or len(sentence.pooling) * dimensions.hidden_size
+        dimensions = replace(dimensions, pooling=sentence.pooling, modules=sentence.modules, embedding_size=size)
+    elif pooling is not None:
+        dimensions = replace(dimensions, pooling=(pooling,))
     choice = _choose_head(config, state, dimensions, labels, label_names, new_head)
     dimensions = replace(dimensions, num_labels=choice.size)
     _check_weights(config, dimensions, state, choice.is_trained)
     tensors = _canonical(config, state, dimensions, choice, seed)
+    if sentence is not None:
+        tensors |= read_module_tensors(config, sentence)
+    usage = None if library is None else library.texts
     notes += [*choice.notes, *_unused(config, dimensions, state)]
     return Checkpoint(
         name,
@@ -127,9 +175,12 @@ def read_checkpoint(
         choice.is_trained,
         tokenizer,
         choice.order_is_open,
-        read_activation(config, folder, head) if choice.is_trained else None,
+        library.activation if isinstance(library, CrossEncoder) and choice.is_trained else None,
         tuple(notes),
         config.architectures,
+        {} if usage is None else usage.prompts,
+        None if usage is None else usage.default_prompt,
+        None if usage is None else usage.similarity,
     )
 
 
@@ -149,7 +200,7 @@ def _quieten() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions:
+def _dimensions(config: CheckpointConfig, head: str) -> Dimensions:
     """Sizes of the full network, but for the number of labels."""
     values, family = config.values, config.family
     hidden_size, num_heads = (config.setting(key) for key in ("hidden_size", "num_attention_heads"))
@@ -175,7 +226,6 @@ def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions
         embedding_size=hidden_size if HEADS[head].makes_embeddings else 0,
         family=values.model_type,
         table_size=0 if table_size == hidden_size else table_size,
-        pooling=pooling,
         head_activation=family.head_activation,
         padding_id=values.pad_token_id or 0,
     )
@@ -322,11 +372,15 @@ def _unused(config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str
 def _canonical(
     config: CheckpointConfig, state: Mapping[str, Tensor], dimensions: Dimensions, choice: _Head, seed: int
 ) -> dict[str, Tensor]:
-    """All tensors of the network in float32, those of a head that is not trained drawn from the seed."""
+    """All tensors of the network in float32 but those of modules behind it, those of a head that is not trained drawn
+    from the seed."""
     names = _names(dimensions)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
+    of_modules = module_tensors(dimensions.modules)
     for name, axes in tensor_axes(dimensions).items():
+        if name in of_modules:
+            continue
         shape = tensor_shape(axes, dimensions)
         if name == "head.projection.weight":
             tensors[name] = torch.eye(dimensions.hidden_size)
