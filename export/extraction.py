@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, cut_top
+from ortnas.nas.architecture.ops import Weight
 from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.arrays import Array
@@ -52,7 +55,7 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
     """
     dimensions = supernet.dimensions
     dimensions.check(subnet)
-    if reasons := obstacles(dimensions, subnet):
+    if reasons := obstacles(dimensions, subnet) + _differences(supernet, subnet):
         raise SpaceError(f"{subnet.describe()} is no transformers model: {'; '.join(reasons)}")
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_tensors(supernet, subnet), folder / "model.safetensors", metadata={"format": "pt"})
@@ -68,11 +71,26 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
     write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels, activation))
 
 
+def _differences(supernet: SupernetFolder, subnet: Subnet) -> list[str]:
+    """What layers should have in common and do not."""
+    dimensions = supernet.dimensions
+    reasons = []
+    for ours, theirs in FAMILIES[dimensions.family].shared.items():
+        layers = _ordered_layers(supernet, subnet)
+        first = next(layers)[ours].values
+        if not all(np.array_equal(layer[ours].values, first) for layer in layers):
+            reasons.append(
+                f"its layers, whose heads were chosen and trained one by one, have one {theirs} each, transformers has "
+                f"one for all"
+            )
+    return reasons
+
+
 def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
     """The subnet's weights under transformers' names."""
     dimensions = supernet.dimensions
     weights = cut_top(supernet.tensors, subnet, dimensions)
-    for position, (_, of_layer) in enumerate(cut_layers(supernet.tensors, subnet, dimensions)):
+    for position, of_layer in enumerate(_ordered_layers(supernet, subnet)):
         weights.update({f"layers.{position}.{name}": weight for name, weight in of_layer.items()})
     # Heads and their entries are one axis in transformers.
     own = {name: matrix(weight) for name, weight in weights.items()}
@@ -83,3 +101,20 @@ def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
     unused = config["max_position_embeddings"] - dimensions.max_positions
     own["embeddings.position"] = np.pad(own["embeddings.position"], ((unused, 0), (0, 0)))
     return {names[name]: np.array(tensor, np.float32, order="C") for name, tensor in own.items() if name in names}
+
+
+def _ordered_layers(supernet: SupernetFolder, subnet: Subnet) -> Iterator[dict[str, Weight[Array]]]:
+    """The layers' tensors. Where layers share something by heads there, heads are in the order of what they have in it:
+    layers that have the same heads, in whatever order, share it then."""
+    shared = FAMILIES[supernet.dimensions.family].shared
+    for _, weights in cut_layers(supernet.tensors, subnet, supernet.dimensions):
+        if not shared:
+            yield weights
+            continue
+        order = np.lexsort(np.vstack([weights[name].values for name in shared]))
+        yield {
+            name: replace(weight, values=weight.values.take(order, weight.axes.index("heads")))
+            if "heads" in weight.axes
+            else weight
+            for name, weight in weights.items()
+        }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
-from ortnas.export.metrics import Part
+from ortnas.export.part import Part
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import Example, encode, load_tokenizer, with_prompt

@@ -28,7 +28,8 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     hidden = population.hidden_size.astype(np.float64)
     sizes |= {"hidden": hidden, "pooled": hidden}
     present = (population.num_heads > 0).astype(np.float64)
-    fixed, per_layer = _FLOAT_NODES if recipe is None else _INTEGER_NODES
+    nodes = _FLOAT_NODES if recipe is None else _INTEGER_NODES
+    fixed, per_layer = np.add(nodes, network_of(dimensions).node_bytes)
     total: Vector = fixed + per_layer * present.sum(1)
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)

@@ -35,7 +35,8 @@ class Example:
     Token classification has ``words`` with a label id each in ``tags`` (and ``text`` empty). A span has the question
     as ``text``, the context as ``pair`` and ``answers`` as (first character in the context, text): none where the
     context does not hold one, None where the example is no span. Classification and regression have ``label``: an id,
-    or a number. Other fields are empty.
+    or a number. Multi-label classification has ``classes``: ids in order, none where no label applies, None elsewhere.
+    Other fields are empty.
     """
 
     text: str
@@ -44,6 +45,7 @@ class Example:
     words: tuple[str, ...] = ()
     tags: tuple[int, ...] = ()
     answers: tuple[tuple[int, str], ...] | None = None
+    classes: tuple[int, ...] | None = None
 
     @property
     def is_unanswerable(self) -> bool:
@@ -51,16 +53,16 @@ class Example:
         return self.answers == ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without the fields that are empty; the answers of a span are there though there be none."""
+        """Without the fields that are empty; answers of a span, and classes, are there though there be none."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        always = ("text", "answers")
+        always = ("text", "answers", "classes")
         return {name: value for name, value in values.items() if value is not None and (name in always or value != ())}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Example:
         """Raises TypeError for unknown fields."""
         values = dict(document)
-        for name in ("words", "tags"):
+        for name in ("words", "tags", "classes"):
             if name in values:
                 values[name] = tuple(values[name])
         if "answers" in values:
@@ -80,10 +82,10 @@ class Window(NamedTuple):
 class EncodedExamples:
     """Token ids of many inputs, each of its own length.
 
-    ``labels`` holds, per row: a class id, a number, one id per token (IGNORED where there is none) or the first and
-    last token of an answer (0, 0 where the window lacks it, or there is none). ``windows`` is there where rows are
-    pieces of contexts, ``words`` where words have labels: per row the numbers of the words that its labels belong to,
-    in order. Words that were cut off are not among them.
+    ``labels`` holds, per row: a class id, a list of the ids that apply, a number, one id per token (IGNORED where there
+    is none) or the first and last token of an answer (0, 0 where the window lacks it, or there is none). ``windows`` is
+    there where rows are pieces of contexts, ``words`` where words have labels: per row the numbers of the words that
+    its labels belong to, in order. Words that were cut off are not among them.
     """
 
     ids: Sequence[Sequence[int]]
@@ -113,7 +115,8 @@ class EncodedExamples:
         return feeds
 
     def label_array(self, rows: Sequence[int]) -> npt.NDArray[Any] | None:
-        """Labels of the chosen rows: int64 or float32 [batch], int64 [batch, 2], or int64 [batch, sequence]."""
+        """Labels of the chosen rows: int64 or float32 [batch], int64 [batch, 2], or int64 [batch, longest]: lists
+        that are filled up with IGNORED."""
         if self.labels is None:
             return None
         chosen = [self.labels[row] for row in rows]
@@ -163,7 +166,7 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -
     tokenizer.enable_truncation(max_length)
     inputs = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
     encodings = tokenizer.encode_batch(inputs)
-    labels = [example.label for example in examples]
+    labels = [example.label if example.classes is None else list(example.classes) for example in examples]
     return EncodedExamples(
         [encoding.ids for encoding in encodings],
         [encoding.type_ids for encoding in encodings],

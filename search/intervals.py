@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.intervals import Interval, ScoreIntervals
-from ortnas.export.metrics import METRICS, Outputs, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.export.ranks import rank_correlation
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.nas.arrays import Rows, Vector
@@ -49,11 +50,10 @@ def sample_scores(
     outputs: Mapping[str, Outputs],
     part: Part,
     seed: int = 0,
-    null_thresholds: Mapping[str, float | None] | None = None,
+    thresholds: Mapping[str, Thresholds] | None = None,
 ) -> SampledScores:
-    """``null_thresholds``: each model's own for questions without an answer, on any sample; the part's by default."""
-    thresholds = null_thresholds or dict.fromkeys(outputs, part.null_threshold)
-    parts = {name: replace(part, null_threshold=thresholds[name]) for name in outputs}
+    """``thresholds``: each model's own, on any sample; the part's by default."""
+    parts = {name: part if thresholds is None else replace(part, **thresholds[name]._asdict()) for name in outputs}
     whole = {name: METRICS[metric](rows, parts[name]) for name, rows in outputs.items()}
     return SampledScores(whole, _sampled(metric, outputs, parts, np.random.default_rng(seed)))
 
@@ -64,10 +64,10 @@ def score_intervals(
     part: Part,
     against: str,
     seed: int = 0,
-    null_thresholds: Mapping[str, float | None] | None = None,
+    thresholds: Mapping[str, Thresholds] | None = None,
 ) -> dict[str, ScoreIntervals]:
     """For each named model its score, and the difference to the one called ``against``, as of ``sample_scores``."""
-    sampled = sample_scores(metric, outputs, part, seed, null_thresholds)
+    sampled = sample_scores(metric, outputs, part, seed, thresholds)
     return {name: sampled.intervals(name, against) for name in outputs}
 
 
@@ -97,7 +97,8 @@ def _sampled(
         rows = np.concatenate([groups[text] for text in drawn])
         drawn_part = _part_of(part, drawn, groups)
         for name, whole in outputs.items():
-            sample = replace(drawn_part, null_threshold=parts[name].null_threshold)
+            own = parts[name]
+            sample = replace(drawn_part, null_threshold=own.null_threshold, label_thresholds=own.label_thresholds)
             scores[name].append(METRICS[metric]([whole[row] for row in rows], sample))
     return {name: np.array(values) for name, values in scores.items()}
 

@@ -51,6 +51,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "roberta": {"family": "roberta", "token_types": 1, "padding_id": 1},
     "distilbert": {"family": "distilbert", "token_types": 1, "head_activation": "relu"},
     "electra": {"family": "electra", "table_size": 20, "head_activation": "gelu"},
+    "mpnet": {"family": "mpnet", "token_types": 1, "padding_id": 1},
 }
 
 
@@ -162,6 +163,8 @@ def write_checkpoint(
         settings["embedding_size"] = 20
     config = transformers.AutoConfig.for_model(family, **FAMILIES[family].spell_settings(settings | changes))
     torch.manual_seed(1)
+    if HEADS[head].problem_type == "multi_label_classification":
+        config.problem_type = HEADS[head].problem_type
     model = getattr(transformers, f"AutoModel{HEADS[head].class_suffix.removeprefix('Model')}").from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():

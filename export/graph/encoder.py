@@ -26,7 +26,7 @@ def input_names(dimensions: Dimensions) -> tuple[str, ...]:
 def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> Graph:
     """Nodes and initializers of the subnet's float model. Raises SpaceError where it does not fit the supernet."""
     dimensions.check(subnet)
-    ops = GraphOps()
+    ops = GraphOps(dimensions.max_positions)
     network, top = network_of(dimensions), cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
     HEADS[dimensions.head].apply(ops, hidden, top, dimensions)

@@ -17,6 +17,7 @@ from onnx import TensorProto
 from ortnas.export.graph.builder import Axis, Graph
 from ortnas.export.graph.reference import matrix
 from ortnas.nas.architecture.ops import Group, HeadPart, PoolingMode, Weight
+from ortnas.nas.architecture.positions import ring_of_buckets
 from ortnas.nas.arrays import Array
 
 # Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
@@ -46,8 +47,9 @@ class Value(NamedTuple):
 class GraphOps:
     """Adds nodes to ``graph``, which begins with the mask that every network needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_positions: int) -> None:
         self.graph = graph = Graph()
+        self._max_positions = max_positions
         graph.node("Shape", ["input_ids"], _SHAPE)
         graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
         spread = graph.node("Unsqueeze", ["mask", graph.integers(1, 2)], "attention/mask")
@@ -82,6 +84,40 @@ class GraphOps:
 
     def mask(self) -> Value:
         return Value("attention/bias", ("batch", 1, 1, "sequence"))
+
+    def relate(self, name: str, mask: Value, table: Weight[Array]) -> Value:
+        # A row of values by distance, one shorter in every row of pairs than the row before: written once for every
+        # query and read with rows of one value less, they shift by one from query to query. All of that moves whole
+        # rows; looking up every pair takes ten times as long.
+        graph, (buckets, heads) = self.graph, table.groups
+        values = graph.constant(f"{name}.table", table.values.T, (heads, buckets))
+        ring = graph.node("Gather", [values, self._ring_of_buckets()], f"{name}/by_distance", axis=1)
+        tiled = graph.node("Tile", [ring, "distances/repeats"], f"{name}/tiled")
+        zero, one, two = (graph.integers(number) for number in range(3))
+        needed = graph.node("Slice", [tiled, zero, "distances/needed", one], f"{name}/needed")
+        shifted = graph.node("Reshape", [needed, "distances/shifted"], f"{name}/shifted")
+        related = graph.node("Slice", [shifted, zero, "distances/length", two], f"{name}/related")
+        shape = "batch", table.values.shape[1], "sequence", "sequence"
+        return Value(graph.node("Add", [mask.name, related], f"{name}/bias"), shape)
+
+    def _ring_of_buckets(self) -> str:
+        """Buckets of the distances 0 to length - 1 and -length to -1; with it the sizes that ``relate`` needs."""
+        graph, ring = self.graph, "distances/ring"
+        if "distances/buckets" in graph.initializers:
+            return ring
+        table = graph.constant("distances/buckets", ring_of_buckets(self._max_positions).astype(np.int32))
+        zero, one, two = (graph.integers(number) for number in range(3))
+        length = graph.node("Slice", [_SHAPE, one, two], "distances/length")
+        forward = graph.node("Slice", [table, zero, length], "distances/forward")
+        start, end = graph.node("Neg", [length], "distances/start"), graph.integers(2 * self._max_positions)
+        backward = graph.node("Slice", [table, start, end], "distances/backward")
+        graph.node("Concat", [forward, backward], ring, axis=0)
+        graph.node("Concat", [one, length], "distances/repeats", axis=0)
+        shorter = graph.node("Sub", [graph.node("Mul", [length, two], "distances/all"), one], "distances/shorter")
+        graph.node("Mul", [length, shorter], "distances/needed")
+        # The first axis stays as it is.
+        graph.node("Concat", [zero, length, shorter], "distances/shifted", axis=0)
+        return ring
 
     def linear(
         self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], output: str | None = None

@@ -12,6 +12,7 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
 from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
+from ortnas.nas.architecture.positions import bucket_of
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds
 
@@ -30,6 +31,11 @@ class NumpyOps:
 
     def mask(self) -> Array:
         return (1 - self._mask)[:, None, None, :] * np.float32(-1e9)
+
+    def relate(self, name: str, mask: Array, table: Weight[Array]) -> Array:
+        places = np.arange(mask.shape[-1])
+        related: Array = table.values[bucket_of(places - places[:, None])].transpose(2, 0, 1)
+        return mask + related
 
     def linear(
         self, name: str, x: Array, weight: Weight[Array], bias: Weight[Array], output: str | None = None

@@ -15,6 +15,7 @@ import yaml
 
 from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
+from ortnas.export.metrics import RECALL_OF
 from ortnas.export.package.record import Facts, Origin
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
@@ -144,7 +145,8 @@ def _scores(facts: Facts) -> str:
     for name, value in facts.report.items():
         interval = facts.intervals[name].score if name in facts.intervals else None
         bounds = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
-        rows.append((escaped(name.replace("_", " ")), f"{value:.4f}{bounds}"))
+        plain = name if name.startswith(RECALL_OF) else name.replace("_", " ")
+        rows.append((escaped(plain), f"{value:.4f}{bounds}"))
     for name, intervals in facts.intervals.items():
         rows.append((f"{escaped(name.replace('_', ' '))}, to the full model", intervals.difference.signed))
     return "".join(f"\n| {figure} | {value} |" for figure, value in rows) + "\n"
@@ -172,8 +174,12 @@ def _use(
     example: tuple[str, list[int]],
     facts: Facts,
 ) -> str:
-    order = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels))
-    named = f"\nThe labels, in the order of the outputs: {order}.\n" if labels else ""
+    order, of_thresholds = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels)), ""
+    if facts.label_thresholds:
+        numbered = enumerate(zip(labels, facts.label_thresholds, strict=True))
+        order = ", ".join(f"{index} {code(label)} from {threshold:.4f}" for index, (label, threshold) in numbered)
+        of_thresholds = ", with their thresholds"
+    named = f"\nThe labels, in the order of the outputs{of_thresholds}: {order}.\n" if labels else ""
     named += _prompts(facts)
     return f"""## Use
 

@@ -109,7 +109,8 @@ class Model:
     def describe(self, text, prompt=None):
         """The output for one text, or one (question, context) tuple, as plain values.
 
-        An embedding, the probability of each label, a number, [word, label] of every word, the answer's text, or the
+        An embedding, the probability of each label (with the labels that the text has, where it may have several), a
+        number, [word, label] of every word, the answer's text, or the
         five likeliest tokens for every mask.
         """
         return DESCRIPTIONS[self.record["head"]](self, self.prompted(text, prompt))
@@ -126,6 +127,17 @@ class Model:
         logits = self.output(text)[1]
         exponentials = np.exp(logits - logits.max())
         return dict(zip(self.record["labels"], (exponentials / exponentials.sum()).round(4).tolist(), strict=True))
+
+    def label_set(self, text):
+        """The labels whose probabilities reach their thresholds, and all probabilities."""
+        logits = self.output(text)[1].astype(np.float64)
+        probabilities = np.exp(-np.logaddexp(0, -logits))
+        names, thresholds = self.record["labels"], self.record.get("label_thresholds")
+        given = probabilities >= np.array(thresholds or [0.5] * len(names))
+        return {
+            "labels": [name for name, is_given in zip(names, given, strict=True) if is_given],
+            "probabilities": dict(zip(names, probabilities.round(4).tolist(), strict=True)),
+        }
 
     def number(self, text):
         logit = self.output(text)[1][0]
@@ -190,6 +202,7 @@ class Model:
 DESCRIPTIONS = {
     "embedding": Model.embedding,
     "classification": Model.probabilities,
+    "multi-label": Model.label_set,
     "regression": Model.number,
     "token-classification": Model.tagged_words,
     "span": lambda model, pair: model.answer(*pair),

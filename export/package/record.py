@@ -135,7 +135,8 @@ class Facts:
     ``report`` are the scores on the ``report_size`` texts that nothing was chosen on, by metric, and on judged pairs
     where ``judged`` says what those are. ``budget`` is as it was asked for (``2x``), ``budget_ms`` what it came to;
     ``search_score`` the winner's while it was searched. ``null_threshold``: by how much the score of no answer has to
-    exceed the best answer's, None where there always is one. ``provenance`` is the supernet's. ``activation`` is what a
+    exceed the best answer's, None where there always is one. ``label_thresholds``: the probability of each label from
+    which on a text has it, where it may have several. ``provenance`` is the supernet's. ``activation`` is what a
     cross-encoder's library makes of its logit. ``prompts``, ``default_prompt`` and ``similarity`` (how embeddings are
     compared) are those of sentence-transformers.
     """
@@ -151,6 +152,7 @@ class Facts:
     search_score: float | None = None
     metric: str | None = None
     null_threshold: float | None = None
+    label_thresholds: tuple[float, ...] | None = None
     activation: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
@@ -222,6 +224,7 @@ class PackageRecord(Facts):
             search_score=_entry(document, "search_score", _NUMBER_OR_NONE, None),
             metric=_entry(document, "metric", _TEXT_OR_NONE, None),
             null_threshold=_entry(document, "null_threshold", _NUMBER_OR_NONE, None),
+            label_thresholds=_thresholds(document),
             activation=_entry(document, "activation", _TEXT_OR_NONE, None),
             prompts=_prompts(document),
             default_prompt=_entry(document, "default_prompt", _TEXT_OR_NONE, None),
@@ -352,6 +355,16 @@ def _numbers(document: Any, path: str) -> dict[str, float]:
     if not all(isinstance(number, _NUMBER) for number in numbers.values()):
         raise _DamagedError(path)
     return numbers
+
+
+def _thresholds(document: Any) -> tuple[float, ...] | None:
+    """One a label, or none."""
+    thresholds = _entry(document, "label_thresholds", (list, type(None)), None)
+    if thresholds is None:
+        return None
+    if len(thresholds) != len(_texts(document, "labels")) or not all(type(entry) in _NUMBER for entry in thresholds):
+        raise _DamagedError("label_thresholds")
+    return tuple(map(float, thresholds))
 
 
 def _intervals(document: Any) -> dict[str, ScoreIntervals]:

@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 from ortnas.nas.architecture.ops import PoolingMode
+from ortnas.nas.architecture.positions import BUCKETS
 from ortnas.nas.architecture.sentence_modules import (
     NORMALIZE,
     POOLING_MODES,
@@ -83,6 +84,7 @@ class Dimensions:
         return {
             "vocab": self.vocab_size,
             "position": self.max_positions,
+            "bucket": BUCKETS,
             "token_type": self.token_types,
             "table": self.table_size,
             "hidden": self.hidden_size,

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 W = TypeVar("W")
-# What a head is taught beside its teacher's outputs: nothing; a class or a number a text; a tag a word; the first and
-# the last token of an answer; the tokens behind masks.
-Labels = Literal["none", "class", "number", "tags", "answer", "masked"]
+# What a head is taught beside its teacher's outputs: nothing; of a text a class, any number of classes, or a number; a
+# tag a word; the first and the last token of an answer; the tokens behind masks.
+Labels = Literal["none", "class", "classes", "number", "tags", "answer", "masked"]
 LABEL_KINDS: tuple[Labels, ...] = get_args(Labels)
 
 
@@ -56,7 +56,8 @@ class Head:
     ``losses`` is the usual sum of training, name to weight. ``products`` are its weight products that run in integers,
     ``float_products`` those that never do, or patterns of their names. ``label_rows`` is the number of its classifier's
     rows where it is not that of the labels. ``pipeline`` is the hub's name of the task; model cards say that the
-    network ``purpose``, and ``reading`` how its outputs are read.
+    network ``purpose``, and ``reading`` how its outputs are read. ``problem_type`` is what transformers calls the
+    classifier's kind. ``spelled_as`` is the head by whose names families store its tensors, where that is another.
     """
 
     labels: Labels
@@ -76,6 +77,8 @@ class Head:
     judged_metrics: tuple[str, ...] = ()
     ranking: str = ""
     learning_rate: float = 3e-4
+    problem_type: str = ""
+    spelled_as: str = ""
 
     def apply(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
         """The outputs of the last hidden state [tokens, hidden]; ``top`` has the weights of embeddings and head.
@@ -100,7 +103,12 @@ class Head:
 
     @property
     def has_label_names(self) -> bool:
-        return self.labels in ("class", "tags")
+        return self.labels in ("class", "classes", "tags")
+
+    @property
+    def takes_label_sets(self) -> bool:
+        """Whether a text may have no label, one or several."""
+        return self.labels == "classes"
 
     @property
     def marks_pieces(self) -> bool:
@@ -193,6 +201,23 @@ HEADS: dict[str, Head] = {
         # F1 and Matthews correlation mean little where they are not the task's metric.
         compares_all_metrics=False,
         ranking="log_likelihood",
+        problem_type="single_label_classification",
+    ),
+    "multi-label": Head(
+        labels="classes",
+        forward=text_logits,
+        tensors=_POOLED_CLASSIFIER,
+        outputs=(Output("logits", ("batch", "label"), "one for each label"),),
+        class_suffix="ForSequenceClassification",
+        metrics=("micro_f1", "macro_f1", "label_log_likelihood"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="text-classification",
+        purpose="says which of several labels a text, or a pair of texts, has",
+        reading="1 / (1 + exp(-logit)) is a label's probability; the text has those that reach their thresholds",
+        products=("head/pooler", "head/classifier"),
+        ranking="label_log_likelihood",
+        problem_type="multi_label_classification",
+        spelled_as="classification",
     ),
     "regression": Head(
         labels="number",
@@ -207,6 +232,7 @@ HEADS: dict[str, Head] = {
         reading="nothing is left to do",
         products=("head/pooler", "head/classifier"),
         label_rows=1,
+        problem_type="regression",
     ),
     "token-classification": Head(
         labels="tags",

@@ -60,6 +60,10 @@ class Ops(Protocol[T, W_contra]):
     def mask(self) -> T:
         """What is added to attention's scores, so that nothing attends to padding."""
 
+    def relate(self, name: str, mask: T, table: Weight[W_contra]) -> T:
+        """``mask``, and for every pair of tokens the row of ``table`` [bucket, heads] for their distance (see
+        ``positions.bucket_of``)."""
+
     def linear(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], output: str | None = None) -> T:
         """A weight product: ``x @ weight.T + bias``."""
 

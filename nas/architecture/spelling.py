@@ -43,11 +43,14 @@ def checkpoint_config(
     if family.factorises_tables:
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
-    config |= family.spell_settings(settings)
+    config |= family.spell_settings(settings) | dict(family.required)
     names = list(labels) or ["LABEL_0"] * head.gives_number
     if names:
         config["id2label"] = dict(enumerate(names))
         config["label2id"] = {label: index for index, label in enumerate(names)}
+    # What pipelines put over logits follows it: a cross-encoder's sigmoid is what they put over one logit without it.
+    if head.problem_type and activation != "sigmoid":
+        config["problem_type"] = head.problem_type
     if head.gives_number:
         # Without it the CrossEncoder of sentence-transformers takes a sigmoid.
         config["sentence_transformers"] = {"activation_fn": _ACTIVATION_PATHS[activation or "identity"]}
@@ -57,7 +60,8 @@ def checkpoint_config(
 def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     """Canonical tensor name to the name in the state dict of the transformers class of this family and head.
 
-    The embedding head's projection and a family's missing token types have no counterpart; no two names share one.
+    The embedding head's projection and a family's missing token types have no counterpart; no two names share one, but
+    for what all layers share there.
     """
     family = FAMILIES[dimensions.family]
     base = "" if HEADS[dimensions.head].is_bare_encoder else f"{family.base}."
@@ -69,9 +73,12 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     names = {ours: entry[ours] for ours in family.network.entry_of(dimensions).tensors if ours in entry}
     for index in range(dimensions.num_layers):
         for name in family.network.layer.tensors:
+            if name in family.shared:
+                names[f"layers.{index}.{name}"] = f"{base}{family.shared[name]}"
+                continue
             module, kind = name.rsplit(".", 1)
             names[f"layers.{index}.{name}"] = f"{base}{family.layers}.{index}.{family.layer[module]}.{kind}"
-    for ours, theirs in family.heads.get(dimensions.head, {}).items():
+    for ours, theirs in family.heads.get(HEADS[dimensions.head].spelled_as or dimensions.head, {}).items():
         names.update(_tensors(ours, theirs))
     return names
 

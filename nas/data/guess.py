@@ -12,6 +12,7 @@ from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, TAGS_COL
 from ortnas.nas.data.columns import LABEL_COLUMNS, check_header, choose_columns, has_columns, without_header
 from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.hub import HUB_PREFIX
+from ortnas.nas.data.label_set_guess import LabelSets, guess_label_sets
 from ortnas.nas.data.lines import kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import own_pair_columns
@@ -34,17 +35,17 @@ class Asked(NamedTuple):
     label: str | None = None
 
     @property
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, Any]:
         """Those that are named, by key."""
         named = {"text": self.text, "pair": self.pair, "label": self.label}
         return {key: column for key, column in named.items() if column is not None}
 
 
 class Guess(NamedTuple):
-    """Head and columns by key; ``assumed`` are sentences about what the source does not say itself."""
+    """Head, and columns and the like by key; ``assumed`` are sentences about what the source does not say itself."""
 
     head: str
-    columns: Mapping[str, str]
+    columns: Mapping[str, Any]
     assumed: tuple[str, ...] = ()
 
 
@@ -97,12 +98,27 @@ def _guess_table(table: Table, asked: Asked) -> Guess:
         return Guess(
             head, {}, (f"texts are those of {own[0]!r} and {own[1]!r}, and as pairs they judge the embeddings",)
         )
+    if label_sets := guess_label_sets(table, records, head, asked.label):
+        return _with_label_sets(table, records, asked, label_sets)
     columns, assumed = _guess_columns(table, records, head or "classification", asked)
     if head is None:
         head = "regression" if _are_scores([record.get(columns.label) for record in records]) else "classification"
         assumed += (f"the values in column {columns.label!r} make it a {head}",)
     keys = {"text": columns.text, "pair": columns.pair, "label": columns.label}
     return Guess(head, {key: column for key, column in keys.items() if column}, assumed)
+
+
+def _with_label_sets(table: Table, records: Sequence[Mapping[str, Any]], asked: Asked, label_sets: LabelSets) -> Guess:
+    head = asked.head or label_sets.head
+    keys: dict[str, Any] = {"label": list(label_sets.columns)}
+    without = [column for column in table.columns if column not in label_sets.columns]
+    stand_in = " ".join(label_sets.columns)
+    if len(label_sets.columns) == 1:
+        keys = {"label": stand_in} | ({"separator": label_sets.separator} if label_sets.separator else {})
+    of_texts = table._replace(columns=(*without, stand_in))
+    columns, assumed = _guess_columns(of_texts, records, head, asked._replace(label=stand_in))
+    texts = {key: column for key, column in (("text", columns.text), ("pair", columns.pair)) if column}
+    return Guess(head, texts | keys, (*assumed, label_sets.reason))
 
 
 def _check_header(table: Table, records: Sequence[Mapping[str, Any]]) -> None:

@@ -13,11 +13,12 @@ from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import PoolingMode
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.judged_pairs import NO_PAIRS
+from ortnas.nas.data.label_sets import SEPARATOR
 from ortnas.nas.data.tasks import find_task, serves
 from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import LearningRate, Section, Sizes, Texts
 from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS
-from ortnas.nas.run.source_keys import Source, WeightedSource
+from ortnas.nas.run.source_keys import LabelColumns, Source, WeightedSource
 from ortnas.nas.run.target_keys import TargetHost
 from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
@@ -44,8 +45,9 @@ class Data(Section):
 
     ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric. ``pairs`` is a file or
     folder of pairs of texts that embeddings are judged by; ``none`` looks for none in the source. ``label_names`` says
-    which of the checkpoint's labels a label of the data is, where names do not tell. ``max_length`` in tokens is by
-    default that of a sentence-transformers checkpoint, else 128.
+    which of the checkpoint's labels a label of the data is, where names do not tell. Where a text may have several
+    labels, they are a list, or stand in one text with ``separator`` between them, or ``label`` lists one column of 0
+    and 1 for each of them. ``max_length`` in tokens is by default that of a sentence-transformers checkpoint, else 128.
     """
 
     source: Source
@@ -54,7 +56,8 @@ class Data(Section):
     report_file: str | None = None
     text: str | None = None
     pair: str | None = None
-    label: str | None = None
+    label: LabelColumns | None = None
+    separator: str = Field(SEPARATOR, max_length=10)
     pairs: str | None = None
     label_names: dict[str, str] = Field(default={})
     lower: bool = False
@@ -339,6 +342,13 @@ class Configuration(Section):
         if len(self.data.sources) > 1 and HEADS[self.head].labels != "none":
             of_one = "reads one corpus" if HEADS[self.head].fills_masks else "has labels, which are one source's"
             raise ValueError(f"data.source: head {self.head!r} {of_one}; name one source in place of the list")
+        return self
+
+    @model_validator(mode="after")
+    def _label_fits(self) -> Configuration:
+        if isinstance(self.data.label, tuple) and not HEADS[self.head].takes_label_sets:
+            served = [repr(name) for name, head in HEADS.items() if head.takes_label_sets]
+            raise ValueError(f"data.label: several columns are for head {', '.join(served)}, not {self.head!r}")
         return self
 
     @model_validator(mode="after")

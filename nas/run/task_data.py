@@ -192,7 +192,9 @@ def prepare(
 def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:
     """Files and columns by keys are the first source's; further ones have usual ones, or name their text."""
     first, *further = data.sources
-    own = DataSource(first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
+    own = DataSource(
+        first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label, data.separator
+    )
     others = [DataSource(weighted.source, text=weighted.text) for weighted in further]
     weights = [weighted.weight for weighted in data.sources]
 

@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ortnas.export.metrics import Part, judged_metrics, suitable_metrics
+from ortnas.export.metrics import judged_metrics, suitable_metrics
+from ortnas.export.part import Part
 from ortnas.export.tags import describe_scheme
 from ortnas.export.weights import memory_map
 from ortnas.nas.architecture.heads import HEADS

@@ -17,8 +17,9 @@ OUTPUT_LOSSES = frozenset({"labels", "soft_labels", "embedding", "similarity"})
 HIDDEN_LOSSES = frozenset({"hidden", "tokens"})
 ATTENTION_LOSSES = frozenset({"attention", "relations"})
 LOSSES = {
-    "labels": "cross entropy with the labels (masked tokens for masked-lm), squared error for regression",
-    "soft_labels": "KL divergence to the teacher's softened labels",
+    "labels": "cross entropy with the labels (masked tokens for masked-lm, each label alone for multi-label), squared "
+    "error for regression",
+    "soft_labels": "KL divergence to the teacher's softened labels, squared error for regression",
     "hidden": "squared error of last hidden states, projected to the teacher's size",
     "attention": "squared error of the last layer's attention scores before the softmax",
     "relations": "KL divergence of the last layer's query, key and value relations",

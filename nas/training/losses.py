@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,17 +17,19 @@ _TINY = 1e-12
 
 
 def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
-    """Cross entropy with the labels, or squared error for numbers (Devlin et al. 2019, "BERT", section 4).
+    """Cross entropy with the labels, binary where a text may have several, or squared error for numbers (Devlin et al.
+    2019, "BERT", section 4).
 
-    Shapes by kind of labels: class [batch, labels] and [batch]; number [batch, 1] and [batch]; tags [batch, sequence,
-    labels] and [batch, sequence]; answer [batch, sequence, 2] and [batch, 2]; masked [masked tokens, vocabulary] and
-    [batch, sequence]. Entries of IGNORED do not count.
+    Shapes by kind of labels: class [batch, labels] and [batch]; classes [batch, labels] and [batch, most ids]; number
+    [batch, 1] and [batch]; tags [batch, sequence, labels] and [batch, sequence]; answer [batch, sequence, 2] and
+    [batch, 2]; masked [masked tokens, vocabulary] and [batch, sequence]. Entries of IGNORED do not count.
     """
     return LOSSES_OF_LABELS[HEADS[head].labels](output, labels, attention_mask)
 
 
 def soft_label_loss(head: str, output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
-    """KL divergence to the teacher's softened labels, squared error for numbers (Hinton et al. 2015).
+    """KL divergence to the teacher's softened labels, of each label alone where a text may have several, or squared
+    error for numbers (Hinton et al. 2015).
 
     Shapes as in ``label_loss``.
     """
@@ -35,6 +38,18 @@ def soft_label_loss(head: str, output: Tensor, teacher: Tensor, attention_mask: 
 
 def _cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
     return F.cross_entropy(output.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+
+
+def label_targets(output: Tensor, labels: Tensor) -> Tensor:
+    """1 where a label applies, else 0, [batch, labels] as the logits; ``labels`` are ids, filled up with IGNORED."""
+    targets = torch.zeros(len(output), output.shape[1] + 1, dtype=output.dtype, device=output.device)
+    # What fills up goes to a column of its own.
+    columns = torch.where(labels == IGNORED, output.shape[1], labels)
+    return targets.scatter(1, columns, 1.0)[:, :-1]
+
+
+def _binary_cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(output, label_targets(output, labels))
 
 
 def _squared_error(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
@@ -54,6 +69,15 @@ def _divergence(output: Tensor, teacher: Tensor, _: Tensor, temperature: float) 
     return temperature**2 * F.kl_div(student, target, log_target=True, reduction="batchmean")
 
 
+def _binary_divergence(output: Tensor, teacher: Tensor, _: Tensor, temperature: float) -> Tensor:
+    """Of each label's yes and no, as a mean over labels as the cross entropy is."""
+    ours, theirs = (
+        torch.stack([F.logsigmoid(scores / temperature), F.logsigmoid(-scores / temperature)])
+        for scores in (output, teacher)
+    )
+    return temperature**2 * F.kl_div(ours, theirs, log_target=True, reduction="sum") / output.numel()
+
+
 def _squared_difference(output: Tensor, teacher: Tensor, *_: object) -> Tensor:
     return F.mse_loss(output, teacher)
 
@@ -70,6 +94,7 @@ def _answer_divergence(output: Tensor, teacher: Tensor, attention_mask: Tensor, 
 
 LOSSES_OF_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "class": _cross_entropy,
+    "classes": _binary_cross_entropy,
     "number": _squared_error,
     "tags": _cross_entropy,
     "answer": _answer_cross_entropy,
@@ -77,6 +102,7 @@ LOSSES_OF_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 }
 LOSSES_OF_SOFT_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
     "class": _divergence,
+    "classes": _binary_divergence,
     "number": _squared_difference,
     "tags": _token_divergence,
     "answer": _answer_divergence,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
+from ortnas.nas.architecture.positions import bucket_of
 
 # A weight product: its name in the exported graph, x [..., in], weight [out, in] and bias [out].
 Linear = Callable[[str, Tensor, Tensor, Tensor], Tensor]
@@ -42,6 +44,10 @@ class TorchOps:
     def mask(self) -> Tensor:
         """Boolean: what is attended to."""
         return self._batch["attention_mask"].bool()[:, None, None, :]
+
+    def relate(self, name: str, mask: Tensor, table: Weight[Tensor]) -> Tensor:
+        """Float32 [batch, heads, sequence, sequence]."""
+        return related(table.values, mask.shape[-1]).masked_fill(~mask, torch.finfo(torch.float32).min)
 
     def linear(
         self,
@@ -110,6 +116,8 @@ class TorchOps:
         # On CPUs, torch's own attention takes several times as long backward in bfloat16 as these products do.
         is_written_out = query.device.type == "cpu" and query.dtype == torch.bfloat16
         attention = written_out_attention if is_written_out else F.scaled_dot_product_attention
+        if mask.dtype != torch.bool and not is_written_out:
+            mask = mask.to(query.dtype)
         return attention(query, key, value, mask).transpose(1, 2).flatten(2)
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
@@ -147,11 +155,19 @@ class TorchOps:
 
 
 def written_out_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """``F.scaled_dot_product_attention`` with a boolean mask, product by product; the softmax is float32 at any
-    precision."""
+    """``F.scaled_dot_product_attention``, product by product; the softmax is float32 at any precision."""
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3)
-    masked = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
-    return (scores.float() + masked).softmax(-1).to(value.dtype) @ value
+    if mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    return (scores.float() + mask).softmax(-1).to(value.dtype) @ value
+
+
+def related(table: Tensor, length: int) -> Tensor:
+    """Of a table [bucket, heads] the rows of all pairs of so many tokens, float32 [heads, length, length]."""
+    buckets = torch.from_numpy(bucket_of(np.arange(1 - length, length))).to(table.device)
+    by_distance = table.float()[buckets].T
+    # A window of ``length`` distances for every query; the last query's, of nobody behind it, comes first.
+    return by_distance.unfold(1, length, 1).flip(1)
 
 
 def _matrix(weight: Weight[Tensor]) -> Tensor:

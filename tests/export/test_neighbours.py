@@ -5,8 +5,9 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
 from ortnas.export.neighbours import neighbour_divergences
+from ortnas.export.part import Part
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples
 

@@ -51,18 +51,27 @@ def _encode(
     layers: Iterable[tuple[Layer, Mapping[str, Weight[W]]]],
     dimensions: Dimensions,
 ) -> T:
-    epsilon = dimensions.layer_norm_epsilon
-    x = ops.layer_norm("embeddings/norm", embedded, top["embeddings.norm.weight"], top["embeddings.norm.bias"], epsilon)
-    if dimensions.table_size:
-        weight, bias = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
-        x = ops.enter("embeddings/projection", x, weight, bias, "embeddings/projected")
+    x = enter(ops, embedded, top, dimensions)
     mask = ops.mask()
     for layer, weights in layers:
-        x = _layer(ops, f"layers/{layer.source}", x, weights, mask, dimensions)
+        x = post_norm_layer(ops, f"layers/{layer.source}", x, weights, mask, dimensions)
     return x
 
 
-def _layer(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions) -> T:
+def enter(ops: Ops[T, W], embedded: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+    """The start of the residual stream, of the summed embeddings."""
+    norm = top["embeddings.norm.weight"], top["embeddings.norm.bias"]
+    x = ops.layer_norm("embeddings/norm", embedded, *norm, dimensions.layer_norm_epsilon)
+    if dimensions.table_size:
+        weight, bias = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
+        x = ops.enter("embeddings/projection", x, weight, bias, "embeddings/projected")
+    return x
+
+
+def post_norm_layer(
+    ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions
+) -> T:
+    """One layer; ``mask`` is what it adds to attention's scores."""
     epsilon = dimensions.layer_norm_epsilon
     parts: tuple[HeadPart, ...] = ("query", "key", "value")
     query, key, value = (

@@ -7,25 +7,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
 from ortnas.nas.architecture.ops import PoolingMode
-from ortnas.nas.architecture.sentence_modules import module_tensors
-from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
+from ortnas.nas.architecture.spelling import ACTIVATIONS
 from ortnas.nas.failures import CheckpointError
+from ortnas.nas.training.checkpoint.canonical import canonical_tensors, check_weights, unused_weights
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cross_encoder
 from ortnas.nas.training.checkpoint.folder import encoder_folder, find_folder
-from ortnas.nas.training.checkpoint.labels import match_labels
+from ortnas.nas.training.checkpoint.head_choice import choose_head
 from ortnas.nas.training.checkpoint.modules import MODULES_FILE, SentenceModel, read_module_tensors, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
-from ortnas.nas.wording import listed
 
 __all__ = [
     "Checkpoint",
@@ -90,18 +86,6 @@ class TextSettings:
     prompt: str = ""
 
 
-@dataclass(frozen=True)
-class _Head:
-    """What becomes of the checkpoint's head: the rows of its classifier to take (None: all), and their names."""
-
-    labels: tuple[str, ...]
-    is_trained: bool
-    size: int = 0
-    rows: tuple[int, ...] | None = None
-    order_is_open: bool = False
-    notes: tuple[str, ...] = ()
-
-
 def read_text_settings(name: str, head: str) -> TextSettings:
     """What texts need of a checkpoint, without its weights. Raises CheckpointError."""
     _quieten()
@@ -159,14 +143,14 @@ def read_checkpoint(
         dimensions = replace(dimensions, pooling=sentence.pooling, modules=sentence.modules, embedding_size=size)
     elif pooling is not None:
         dimensions = replace(dimensions, pooling=(pooling,))
-    choice = _choose_head(config, state, dimensions, labels, label_names, new_head)
+    choice = choose_head(config, state, dimensions, labels, label_names, new_head)
     dimensions = replace(dimensions, num_labels=choice.size)
-    _check_weights(config, dimensions, state, choice.is_trained)
-    tensors = _canonical(config, state, dimensions, choice, seed)
+    check_weights(config, dimensions, state, choice.is_trained)
+    tensors = canonical_tensors(config, state, dimensions, choice.is_trained, choice.rows, seed)
     if sentence is not None:
         tensors |= read_module_tensors(config, sentence)
     usage = None if library is None else library.texts
-    notes += [*choice.notes, *_unused(config, dimensions, state)]
+    notes += [*choice.notes, *unused_weights(config, dimensions, state)]
     return Checkpoint(
         name,
         dimensions if choice.rows is None else replace(dimensions, num_labels=len(choice.rows)),
@@ -228,179 +212,4 @@ def _dimensions(config: CheckpointConfig, head: str) -> Dimensions:
         table_size=0 if table_size == hidden_size else table_size,
         head_activation=family.head_activation,
         padding_id=values.pad_token_id or 0,
-    )
-
-
-def _choose_head(
-    config: CheckpointConfig,
-    state: Mapping[str, Tensor],
-    dimensions: Dimensions,
-    labels: tuple[str, ...],
-    label_names: Mapping[str, str],
-    new_head: bool,
-) -> _Head:
-    head = HEADS[dimensions.head]
-    if not head.has_classifier:
-        # An embedding has no weights of its own.
-        return _Head((), head.makes_embeddings or _holds_head(config, state, dimensions))
-    size = head.label_rows or len(labels)
-    fresh = _Head(labels, False, size)
-    if new_head or not _holds_head(config, state, dimensions):
-        return fresh
-    own_rows = len(state[_names(dimensions)["head.classifier.weight"]])
-    if head.labels == "class" and config.document.get("problem_type") == "multi_label_classification":
-        raise CheckpointError(
-            f"checkpoint {config.name}: its head gives several labels to a text (problem_type: "
-            f"multi_label_classification), which is not supported yet; training.new_head: true trains one of its own, "
-            f"with one label a text"
-        )
-    if head.label_rows:
-        if own_rows == size:
-            return replace(fresh, is_trained=True)
-        return replace(
-            fresh, notes=(f"the checkpoint's head gives {own_rows} numbers, {dimensions.head} needs {size}",)
-        )
-    own = config.label_names() or tuple(f"LABEL_{row}" for row in range(own_rows))
-    if len(own) != own_rows:
-        raise CheckpointError(
-            f"checkpoint {config.name}: config.json names {len(own)} labels, its classifier has {own_rows} rows"
-        )
-    if not labels:
-        return _Head(own, True, own_rows)
-    matched = match_labels(config.name, own, labels, label_names)
-    if matched is None:
-        other = f"the checkpoint's head is for other labels: {listed(own)}"
-        return replace(fresh, notes=(other,))
-    return _Head(matched.names, True, own_rows, matched.rows, matched.rows is None, matched.notes)
-
-
-def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimensions: Dimensions) -> bool:
-    """Whether all tensors of the head are there, and those of a head of this kind.
-
-    Classifiers of texts and of tokens may have the same name and shape: the architectures tell, and where there are
-    none, whether there is all that another head has beside them.
-    """
-    head, family = dimensions.head, config.family
-    if not all(theirs in state for theirs in _head_names(dimensions).values()):
-        return False
-    if architectures := config.architectures:
-        brought = family.also_trained.get(head, ())
-        return any(kind.endswith(HEADS[head].class_suffix) or kind in brought for kind in architectures)
-    own = set(_head_names(dimensions).values())
-    larger = (set(_head_names(replace(dimensions, head=other)).values()) for other in HEADS)
-    return not any(own < names <= state.keys() for names in larger)
-
-
-def _check_weights(
-    config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor], head_is_trained: bool
-) -> None:
-    names = _names(dimensions)
-    required = {ours: theirs for ours, theirs in names.items() if head_is_trained or not ours.startswith("head.")}
-    if absent := [theirs for theirs in required.values() if theirs not in state]:
-        more = f" and {len(absent) - 1} more" if absent[1:] else ""
-        others = listed(sorted(state.keys() - set(required.values())))
-        # Of a few that are missing, the names of all others would only distract.
-        there = f"; they hold {others}" if others and 2 * len(absent) > len(required) else ""
-        raise CheckpointError(f"checkpoint {config.name}: its weights lack {absent[0]}{more}{there}")
-    for ours, theirs in required.items():
-        tensor, shape = state[theirs], _stored_shape(ours, config, dimensions)
-        if tuple(tensor.shape) != shape:
-            raise CheckpointError(
-                f"checkpoint {config.name}: {theirs} is {_shape(tuple(tensor.shape))} in its weights, but "
-                f"{_shape(shape)} by config.json"
-            )
-        if not tensor.is_floating_point():
-            raise CheckpointError(
-                f"checkpoint {config.name}: {theirs} holds {str(tensor.dtype).removeprefix('torch.')}; give the "
-                f"checkpoint before it was quantized"
-            )
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"checkpoint {config.name}: {theirs} holds values that are not finite")
-    decoder = state.get(config.family.decoder)
-    if HEADS[dimensions.head].has_decoder:
-        is_tied = getattr(config.values, "tie_word_embeddings", True) if decoder is None else None
-        table = state[names["embeddings.word"]]
-        if is_tied is False or (decoder is not None and not torch.equal(decoder, table)):
-            raise CheckpointError(f"checkpoint {config.name}: its masked-LM decoder is not tied to the word embeddings")
-
-
-def _names(dimensions: Dimensions) -> dict[str, str]:
-    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too."""
-    names = checkpoint_names(dimensions)
-    if not HEADS[dimensions.head].is_bare_encoder:
-        return names
-    return {ours: f"{FAMILIES[dimensions.family].base}.{theirs}" for ours, theirs in names.items()}
-
-
-def _head_names(dimensions: Dimensions) -> dict[str, str]:
-    """Those of the head alone."""
-    return {ours: theirs for ours, theirs in _names(dimensions).items() if ours.startswith("head.")}
-
-
-def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
-    """The shape of a canonical tensor as transformers has it: heads and their entries on one axis."""
-    sizes = {
-        **dimensions.sizes,
-        "position": config.values.max_position_embeddings,
-        "head": dimensions.num_heads * dimensions.head_size,
-    }
-    return tuple(sizes[label] for label in tensor_axes(dimensions)[name] if label != "heads")
-
-
-def _shape(sizes: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sizes))
-
-
-def _unused(config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor]) -> list[str]:
-    """Weights that the configuration has no place for. Those of other heads are no loss."""
-    family = config.family
-    used = {theirs for head in HEADS for theirs in _names(replace(dimensions, head=head)).values()}
-    heads = {theirs.partition(".")[0] for theirs in used if not theirs.startswith(f"{family.base}.")}
-    idle = sorted(
-        key
-        for key in state
-        if key not in used
-        and key.partition(".")[0] not in {*heads, *family.other_heads}
-        and not key.startswith((f"{family.base}.pooler.", f"{family.base}.embeddings.position_ids"))
-    )
-    if not idle:
-        return []
-    more = f" and {len(idle) - 1} more" if idle[1:] else ""
-    return [f"config.json has no place for weights of the checkpoint, which are not used: {idle[0]}{more}"]
-
-
-def _canonical(
-    config: CheckpointConfig, state: Mapping[str, Tensor], dimensions: Dimensions, choice: _Head, seed: int
-) -> dict[str, Tensor]:
-    """All tensors of the network in float32 but those of modules behind it, those of a head that is not trained drawn
-    from the seed."""
-    names = _names(dimensions)
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    of_modules = module_tensors(dimensions.modules)
-    for name, axes in tensor_axes(dimensions).items():
-        if name in of_modules:
-            continue
-        shape = tensor_shape(axes, dimensions)
-        if name == "head.projection.weight":
-            tensors[name] = torch.eye(dimensions.hidden_size)
-        elif name not in names:  # token types in a family without them
-            tensors[name] = torch.zeros(shape)
-        elif name.startswith("head.") and not choice.is_trained:
-            tensors[name] = _initial(name, shape, config.values.initializer_range, generator)
-        else:
-            # Rows of the position table before the first position are never used.
-            tensor = state[names[name]][-shape[0] :] if name == "embeddings.position" else state[names[name]]
-            tensors[name] = tensor.reshape(shape).float().clone()
-            if choice.rows is not None and name.startswith("head.classifier."):
-                tensors[name] = tensors[name][list(choice.rows)]
-    return tensors
-
-
-def _initial(name: str, shape: tuple[int, ...], deviation: float, generator: torch.Generator) -> Tensor:
-    """As transformers initialises the parts of a head."""
-    if name.endswith("norm.weight"):
-        return torch.ones(shape)
-    return (
-        torch.zeros(shape) if name.endswith("bias") else torch.empty(shape).normal_(0, deviation, generator=generator)
     )

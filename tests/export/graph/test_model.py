@@ -194,10 +194,11 @@ def test_weight_products_names_every_gemm_of_the_full_network(shape: str, head: 
     assert weight_products(dimensions) == [node.name for node in model.graph.node if node.op_type == "Gemm"]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @given(batch=st.integers(1, 4), sequence=st.integers(2, 40), seed=st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
-def test_batch_and_sequence_are_dynamic(batch: int, sequence: int, seed: int) -> None:
-    dimensions = make_dimensions()
+@settings(max_examples=8, deadline=None)
+def test_batch_and_sequence_are_dynamic(shape: str, batch: int, sequence: int, seed: int) -> None:
+    dimensions = make_dimensions(**SHAPES[shape])
     tensors = random_tensors(dimensions)
     subnet = make_space().smallest
     feeds = random_feeds(dimensions, batch, sequence, seed)

@@ -16,11 +16,12 @@ import pytest
 import transformers
 
 from ortnas.bench.conditions import usable_processors
+from ortnas.export.answers import answer_texts, best_spans
 from ortnas.export.inference import load, model_outputs, run
-from ortnas.export.metrics import Part, answer_texts, best_spans
 from ortnas.export.package.package import write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, PackageError, file_digest, read_record
 from ortnas.export.package.sample import ODD_TEXTS
+from ortnas.export.part import Part
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.spelling import checkpoint_config

@@ -39,7 +39,10 @@ BY_LABELS: dict[str, tuple[Collection[str], Callable[[Head], bool]]] = {
 BY_HEAD: dict[str, tuple[Collection[str], Callable[[Head], bool]]] = {
     "export.package.predict.DESCRIPTIONS": (DESCRIPTIONS, lambda head: True),
     **{
-        f"nas.architecture.families.FAMILIES[{name!r}].heads": (family.heads, lambda head: not head.is_bare_encoder)
+        f"nas.architecture.families.FAMILIES[{name!r}].heads": (
+            family.heads,
+            lambda head: not head.is_bare_encoder and not head.spelled_as,
+        )
         for name, family in FAMILIES.items()
     },
 }

@@ -27,6 +27,20 @@ def hidden(size: int = 6, seed: int = 0) -> torch.Tensor:
     return torch.randn(2, 4, size, generator=torch.Generator().manual_seed(seed))
 
 
+def test_labels_of_which_a_text_has_several_are_learned_one_by_one() -> None:
+    output, teacher = (torch.randn(3, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    labels = torch.tensor([[0, 3], [2, IGNORED], [IGNORED, IGNORED]])
+    flags = torch.tensor([[1.0, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]])
+    expected = F.binary_cross_entropy_with_logits(output, flags)
+    torch.testing.assert_close(label_loss("multi-label", output, labels, MASK), expected)
+    none = label_loss("multi-label", output, torch.empty(3, 0, dtype=torch.int64), MASK)
+    torch.testing.assert_close(none, F.binary_cross_entropy_with_logits(output, torch.zeros(3, 4)))
+    soft = soft_label_loss("multi-label", output, teacher, MASK, 1.0)
+    entropy = F.binary_cross_entropy(teacher.sigmoid(), teacher.sigmoid())
+    torch.testing.assert_close(soft + entropy, F.binary_cross_entropy_with_logits(output, teacher.sigmoid()))
+    assert soft_label_loss("multi-label", teacher, teacher, MASK, 2.0).item() == pytest.approx(0, abs=1e-6)
+
+
 def test_hidden_and_token_losses_do_not_see_padding() -> None:
     student, teacher = hidden(), hidden(seed=1)
     changed = student.clone()
