@@ -37,7 +37,7 @@ def network_of(dimensions: Dimensions) -> Network:
 
 def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of the embeddings and the head, by canonical name."""
-    axes = dict(HEADS[dimensions.head].tensors)
+    axes = HEADS[dimensions.head].tensors_of(dimensions)
     if not dimensions.table_size:
         axes = {
             name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()

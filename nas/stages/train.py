@@ -166,7 +166,7 @@ def _train(
         "seed": seed,
         "splits": data.digest,
         "max_length": texts.max_length,
-        "activation": checkpoint.activation,
+        **checkpoint.usage,
         "inputs": inputs,
     }
     main = accelerator.is_main_process

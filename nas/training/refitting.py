@@ -92,12 +92,22 @@ class _Recorder(TokenOps):
             self._signals.weights[name] = weight.values, bias.values
         return super().linear(name, x, weight, bias, output)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        self._signals.inputs[name] = x
-        self._signals.weights[name] = weight.values, None
-        return super().project(name, x, weight)
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        if _is_cut(weight):
+            self._signals.inputs[name] = x
+            self._signals.weights[name] = weight.values, None
+        return super().project(name, x, weight, bias, output)
 
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
+        if not _is_cut(weight):
+            return super().layer_norm(name, x, weight, bias, epsilon)
         self._signals.sums[name] = x
         self._signals.normed[name] = super().layer_norm(name, x, weight, bias, epsilon)
         return self._signals.normed[name]
@@ -150,10 +160,20 @@ class _Fitter(TokenOps):
             return computed
         return self._fitted(name, product, computed)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        return self._fitted(name, _Product(x, weight.values, None), super().project(name, x, weight))
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        computed = super().project(name, x, weight, bias, output)
+        return self._fitted(name, _Product(x, weight.values, None), computed) if _is_cut(weight) else computed
 
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
+        if not _is_cut(weight):
+            return super().layer_norm(name, x, weight, bias, epsilon)
         width = x.shape[-1]
         name = self._stand_ins.get(name, name)
         if self._last is not None:
@@ -176,6 +196,11 @@ class _Fitter(TokenOps):
         if full_bias is not None:
             target = target + full_bias[rows].flatten()
         return computed + product.correct(target - computed, self._damping)
+
+
+def _is_cut(weight: Weight[Tensor]) -> bool:
+    """Whether it is a part of the full network's, or works on one: not of what follows in the full one's channels."""
+    return not {"hidden", "table"}.isdisjoint(weight.axes)
 
 
 def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
