@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.export import label_sets
+from ortnas.export import label_sets, query_ranks
 from ortnas.export.answers import (
     answerable_f1,
     best_null_threshold,
@@ -25,6 +25,7 @@ from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.export.ranks import rank_correlation, ranks
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.export.tags import TagScheme, find_scheme
+from ortnas.export.vectors import unit_rows
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Vector
 from ortnas.nas.judgements import Judgements
@@ -190,16 +191,17 @@ def masked_log_likelihood(outputs: Outputs, part: Part) -> float:  # noqa: ARG00
 
 
 def mean_cosine(outputs: Outputs, part: Part) -> float:
-    """Mean cosine of unit embeddings with the teacher's."""
+    """Mean cosine of embeddings with the teacher's."""
     assert part.teacher is not None
-    return float((np.stack(outputs) * part.teacher).sum(1).mean())
+    return float((unit_rows(np.stack(outputs)) * unit_rows(part.teacher)).sum(1).mean())
 
 
 def similarity_spearman(outputs: Outputs, part: Part) -> float:
-    """Spearman correlation of all pairwise similarities with the teacher's."""
+    """Spearman correlation of all pairwise cosines with the teacher's."""
     assert part.teacher is not None
     pairs = np.triu_indices(len(outputs), 1)
-    ours, theirs = (ranks((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
+    units = (unit_rows(matrix) for matrix in (np.stack(outputs), part.teacher))
+    ours, theirs = (ranks((unit @ unit.T)[pairs]) for unit in units)
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 
@@ -215,17 +217,23 @@ def recall_at_1(outputs: Outputs, part: Part) -> float:
 
 
 def mrr_at_10(outputs: Outputs, part: Part) -> float:
-    """Mean of one over the rank of a query's first relevant document, of ten."""
+    """Mean of one over the rank of a query's first relevant document, or passage, of ten."""
     return _query_mean("mrr_at_10", outputs, part)
 
 
 def ndcg_at_10(outputs: Outputs, part: Part) -> float:
-    """Mean normalised discounted gain of a query's first ten documents."""
+    """Mean normalised discounted gain of a query's first ten documents, or passages."""
     return _query_mean("ndcg_at_10", outputs, part)
 
 
+def list_log_likelihood(outputs: Outputs, part: Part) -> float:
+    """Mean logarithm of the probability of a query's relevant passages among its passages."""
+    return _query_mean("list_log_likelihood", outputs, part)
+
+
 def _query_mean(metric: str, outputs: Outputs, part: Part) -> float:
-    assert part.judgements is not None
+    if part.judgements is None:
+        return float(query_ranks.QUERY_VALUES[metric](outputs, part.labels).mean())
     return float(QUERY_VALUES[metric](outputs, part.judgements).mean())
 
 
@@ -251,6 +259,7 @@ METRICS: dict[str, Metric] = {
         recall_at_1,
         mrr_at_10,
         ndcg_at_10,
+        list_log_likelihood,
         entity_f1,
         token_accuracy,
         span_f1,

@@ -20,7 +20,7 @@ Outputs = Sequence[Array]
 class Part:
     """A part of the data to score on: encoded inputs with their labels, the examples behind them, and label names.
 
-    ``teacher`` holds the teacher's unit embeddings [n, size] where there are no labels. ``examples`` is empty for
+    ``teacher`` holds the teacher's embeddings [n, size] where there are no labels. ``examples`` is empty for
     packed corpora. ``null_threshold`` is a model's own: by how much the score of no answer has to exceed that of the
     best one for there to be none. Without it, questions without an answer are judged by the threshold that suits this
     part best; so are labels of which a text may have several without ``label_thresholds``, the probability of each from
@@ -38,11 +38,18 @@ class Part:
     @property
     def size(self) -> int:
         """What a score is a figure of: inputs, judged pairs or queries."""
-        return len(self.encoded) if self.judgements is None else self.judgements.size
+        if self.judgements is not None:
+            return self.judgements.size
+        return len(self.encoded) if not self.has_groups else len({query for query, _ in self.encoded.labels or ()})
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether its inputs are a query's passages, with their grades."""
+        return bool(self.examples) and self.examples[0].group is not None
 
     @property
     def labels(self) -> npt.NDArray[Any]:
-        """Class ids or numbers, [n]."""
+        """Class ids or numbers, [n]; of passages [n, 2], with the numbers of their queries before their grades."""
         return np.asarray(self.encoded.labels)
 
     @property

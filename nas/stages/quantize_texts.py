@@ -23,7 +23,7 @@ from ortnas.nas.data.splits import WITH_IDS
 from ortnas.nas.failures import CheckpointError, DataError
 from ortnas.nas.run.models import CALIBRATION_BATCH
 from ortnas.nas.stages.teacher_labels import EVEN, labelled_by
-from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
+from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer, with_prompt
 from ortnas.nas.wording import listed
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def read_texts(
     texts = stand_in_texts(head) if source is None else read_source_texts(source, head, sizes, _SEED, notes)
     _say_notes(console, notes)
     tokenizer = load_tokenizer(tokenizer_folder)
-    if not texts.are_labelled:
+    if not texts.are_labelled and not HEADS[head].ranks:
         # How far models agree is known well from fewer texts than how often they are right.
         texts = texts._replace(scored=texts.scored[: min(size // 2, _MOST_UNLABELLED)])
     rows = [*texts.calibration, *(() if texts.are_shared else texts.scored)]
@@ -165,6 +165,7 @@ def read_texts(
         examples = [with_ids(row.example, [ids[name] for name in row.names]) for row in rows]
     else:
         examples = [row.example for row in rows]
+    examples = [*with_prompt(examples, checkpoint.prompt)]
     first, others = examples[: len(texts.calibration)], examples[len(texts.calibration) :]
     if HEADS[head].fills_masks:
         from ortnas.nas.data.masking import masking_by
