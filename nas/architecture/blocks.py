@@ -1,13 +1,14 @@
 """What a part of a network is made of, as data: all that others count, cut, permute, quantize and name.
 
-A network has an entry, which makes the residual stream of the embeddings, and layers, which are alike.
+A network has an entry, which makes the residual stream of the embeddings, layers, which have the same products, and an
+exit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,7 +61,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Block:
-    """The entry or a layer. An axis that no gate ranks keeps its order.
+    """The entry, a layer or the exit. An axis that no gate ranks keeps its order.
 
     ``tensors`` has the axes of every tensor by its name within the block, ``products`` are in the graph's order.
     ``output`` is the tensor of the exported graph that is the residual stream behind the block.
@@ -85,7 +86,7 @@ class Block:
         return total
 
 
-# The layer of BERT and kin, which all families have: sizes of subnets are those of its axes.
+# The layer of BERT and kin: sizes of subnets are those of its axes.
 POST_NORM = Block(
     tensors={
         "query.weight": ("heads", "head", "hidden"),
@@ -124,3 +125,15 @@ POST_NORM = Block(
     ),
     output="ffn/norm",
 )
+# A layer whose FFN multiplies its inner values by those of another product (Shazeer 2020, "GLU Variants").
+GATED = replace(
+    POST_NORM,
+    tensors={**POST_NORM.tensors, "ffn_gate.weight": ("ffn", "hidden"), "ffn_gate.bias": ("ffn",)},
+    products=(*POST_NORM.products[:-1], Product("ffn/gate", "ffn_gate"), POST_NORM.products[-1]),
+)
+NOTHING = Block(tensors={}, products=(), gates=(), output="")
+
+
+def counted_layer(is_gated: bool) -> Block:
+    """A block with the products of layers, gated or not."""
+    return GATED if is_gated else POST_NORM

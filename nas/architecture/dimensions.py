@@ -18,8 +18,10 @@ class Dimensions:
     ``num_labels`` and ``embedding_size`` are 0 where the head has none. ``table_size`` is the width of the embedding
     tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling``
     ("mean" or "cls") is the embedding head's, ``head_activation`` ("tanh", "relu" or "gelu") that of the dense layer
-    of the classification and regression heads. ``padding_id`` is the padding token's, from which some families count
-    positions.
+    of the classification and regression heads, and ``classifier_pooling`` ("cls" or "mean") what that layer reads.
+    ``padding_id`` is the padding token's, from which some families count positions. ``rotary_theta`` is the base of the
+    angles by which heads are turned, 0 where they are not; ``local_layers`` of the checkpoint look no farther than
+    ``local_reach`` tokens to either side, and have a base of their own.
     """
 
     vocab_size: int
@@ -40,9 +42,19 @@ class Dimensions:
     pooling: str = "mean"
     head_activation: str = "tanh"
     padding_id: int = 0
+    classifier_pooling: str = "cls"
+    rotary_theta: float = 0.0
+    local_theta: float = 0.0
+    local_reach: int = 0
+    local_layers: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what only networks with turned heads have, where this is none."""
+        document = asdict(self) | {"local_layers": list(self.local_layers)}
+        if not self.rotary_theta:
+            for name in ("classifier_pooling", "rotary_theta", "local_theta", "local_reach", "local_layers"):
+                del document[name]
+        return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Dimensions:
@@ -51,7 +63,7 @@ class Dimensions:
         optional = {field.name for field in fields(cls) if field.default is not MISSING}
         if wrong := names.symmetric_difference(document) - optional:
             raise SpaceError(f"dimensions: missing or unknown keys {sorted(wrong)}")
-        return cls(**document)
+        return cls(**document | {"local_layers": tuple(document.get("local_layers", ()))})
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -92,3 +104,8 @@ class Dimensions:
             for name, limit in limits.items():
                 if not 1 <= getattr(layer, name) <= limit:
                     raise SpaceError(f"{name} {getattr(layer, name)} does not fit the supernet's {limit}")
+            if self.rotary_theta and layer.head_size != self.head_size:
+                raise SpaceError(
+                    f"head_size {layer.head_size} cuts heads of {self.head_size}, whose entries are turned by pairs, "
+                    f"the first half with the second; choose fewer heads of the whole size"
+                )

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ortnas.nas.architecture.activations import ACTIVATIONS
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
 from ortnas.nas.architecture.ops import group_axes
-from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
+from ortnas.nas.architecture.spelling import checkpoint_names
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.folder import find_folder
@@ -163,6 +164,7 @@ def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions
             f"{family.transform_activation!r} in its encoder, found {activation!r}"
         )
     return Dimensions(
+        **{"head_activation": family.head_activation} | config.own_dimensions(),
         vocab_size=values.vocab_size,
         max_positions=config.max_positions,
         token_types=config.setting("type_vocab_size"),
@@ -178,7 +180,6 @@ def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions
         family=values.model_type,
         table_size=0 if table_size == hidden_size else table_size,
         pooling=pooling,
-        head_activation=family.head_activation,
         padding_id=values.pad_token_id or 0,
     )
 
@@ -199,7 +200,7 @@ def _choose_head(
     fresh = _Head(labels, False, size)
     if new_head or not _holds_head(config, state, dimensions):
         return fresh
-    own_rows = len(state[_names(dimensions)["head.classifier.weight"]])
+    own_rows = len(state[_names(config, dimensions)["head.classifier.weight"]])
     if head.labels == "class" and config.document.get("problem_type") == "multi_label_classification":
         raise CheckpointError(
             f"checkpoint {config.name}: its head gives several labels to a text (problem_type: "
@@ -233,20 +234,20 @@ def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimension
     none, whether there is all that another head has beside them.
     """
     head, family = dimensions.head, config.family
-    if not all(theirs in state for theirs in _head_names(dimensions).values()):
+    if not all(theirs in state for theirs in _head_names(config, dimensions).values()):
         return False
     if architectures := config.architectures:
         brought = family.also_trained.get(head, ())
         return any(kind.endswith(HEADS[head].class_suffix) or kind in brought for kind in architectures)
-    own = set(_head_names(dimensions).values())
-    larger = (set(_head_names(replace(dimensions, head=other)).values()) for other in HEADS)
+    own = set(_head_names(config, dimensions).values())
+    larger = (set(_head_names(config, replace(dimensions, head=other)).values()) for other in HEADS)
     return not any(own < names <= state.keys() for names in larger)
 
 
 def _check_weights(
     config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor], head_is_trained: bool
 ) -> None:
-    names = _names(dimensions)
+    names = _names(config, dimensions)
     required = {ours: theirs for ours, theirs in names.items() if head_is_trained or not ours.startswith("head.")}
     if absent := [theirs for theirs in required.values() if theirs not in state]:
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
@@ -276,17 +277,18 @@ def _check_weights(
             raise CheckpointError(f"checkpoint {config.name}: its masked-LM decoder is not tied to the word embeddings")
 
 
-def _names(dimensions: Dimensions) -> dict[str, str]:
-    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too."""
-    names = checkpoint_names(dimensions)
+def _names(config: CheckpointConfig, dimensions: Dimensions) -> dict[str, str]:
+    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too; without
+    biases that the checkpoint does not have."""
+    names = {ours: theirs for ours, theirs in checkpoint_names(dimensions).items() if config.has_tensor(ours)}
     if not HEADS[dimensions.head].is_bare_encoder:
         return names
     return {ours: f"{FAMILIES[dimensions.family].base}.{theirs}" for ours, theirs in names.items()}
 
 
-def _head_names(dimensions: Dimensions) -> dict[str, str]:
+def _head_names(config: CheckpointConfig, dimensions: Dimensions) -> dict[str, str]:
     """Those of the head alone."""
-    return {ours: theirs for ours, theirs in _names(dimensions).items() if ours.startswith("head.")}
+    return {ours: theirs for ours, theirs in _names(config, dimensions).items() if ours.startswith("head.")}
 
 
 def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
@@ -303,7 +305,7 @@ def _shape(sizes: tuple[int, ...]) -> str:
 def _unused(config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor]) -> list[str]:
     """Weights that the configuration has no place for. Those of other heads are no loss."""
     family = config.family
-    used = {theirs for head in HEADS for theirs in _names(replace(dimensions, head=head)).values()}
+    used = {theirs for head in HEADS for theirs in _names(config, replace(dimensions, head=head)).values()}
     heads = {theirs.partition(".")[0] for theirs in used if not theirs.startswith(f"{family.base}.")}
     idle = sorted(
         key
@@ -322,14 +324,14 @@ def _canonical(
     config: CheckpointConfig, state: Mapping[str, Tensor], dimensions: Dimensions, choice: _Head, seed: int
 ) -> dict[str, Tensor]:
     """All tensors of the network in float32, those of a head that is not trained drawn from the seed."""
-    names = _names(dimensions)
+    names = _names(config, dimensions)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for name, axes in tensor_axes(dimensions).items():
         shape = tensor_shape(axes, dimensions)
         if name == "head.projection.weight":
             tensors[name] = torch.eye(dimensions.hidden_size)
-        elif name not in names:  # token types in a family without them
+        elif name not in names:  # token types in a family without them, biases in a checkpoint without them
             tensors[name] = torch.zeros(shape)
         elif name.startswith("head.") and not choice.is_trained:
             tensors[name] = _initial(name, shape, config.values.initializer_range, generator)
