@@ -63,7 +63,7 @@ class Dimensions:
         optional = {field.name for field in fields(cls) if field.default is not MISSING}
         if wrong := names.symmetric_difference(document) - optional:
             raise SpaceError(f"dimensions: missing or unknown keys {sorted(wrong)}")
-        return cls(**document | {"local_layers": tuple(document.get("local_layers", ()))})
+        return cls(**{**document, "local_layers": tuple(document.get("local_layers", ()))})
 
     @property
     def sizes(self) -> dict[str, int]:
