@@ -5,56 +5,34 @@ In numpy alone: hosts that check packages have neither library.
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.export import label_sets, query_ranks
+from ortnas.export.answers import (
+    answerable_f1,
+    best_null_threshold,
+    exact_match,
+    has_unanswerable,
+    no_answer_accuracy,
+    span_f1,
+)
 from ortnas.export.neighbours import neighbour_divergences
+from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.export.ranks import rank_correlation, ranks
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.export.tags import TagScheme, find_scheme
+from ortnas.export.vectors import unit_rows
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.arrays import Array, Vector
+from ortnas.nas.arrays import Vector
 from ortnas.nas.judgements import Judgements
-from ortnas.nas.text import IGNORED, EncodedExamples, Example
+from ortnas.nas.text import IGNORED
 
-Outputs = Sequence[Array]
-_LONGEST_ANSWER = 30
-_STARTS_CONSIDERED = 20
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the data to score on: encoded inputs with their labels, the examples behind them, and label names.
-
-    ``teacher`` holds the teacher's unit embeddings [n, size] where there are no labels. ``examples`` is empty for
-    packed corpora. ``null_threshold`` is a model's own: by how much the score of no answer has to exceed that of the
-    best one for there to be none. Without it, questions without an answer are judged by the threshold that suits this
-    part best. ``judgements`` are of pairs of the texts, where the part is there for them.
-    """
-
-    encoded: EncodedExamples
-    examples: Sequence[Example] = ()
-    label_names: tuple[str, ...] = ()
-    teacher: Array | None = None
-    null_threshold: float | None = None
-    judgements: Judgements | None = None
-
-    @property
-    def size(self) -> int:
-        """What a score is a figure of: inputs, judged pairs or queries."""
-        return len(self.encoded) if self.judgements is None else self.judgements.size
-
-    @property
-    def labels(self) -> npt.NDArray[Any]:
-        """Class ids or numbers, [n]."""
-        return np.asarray(self.encoded.labels)
+# Figures of single labels are called so, followed by the label.
+RECALL_OF = "recall of "
 
 
 def accuracy(outputs: Outputs, part: Part) -> float:
@@ -102,6 +80,32 @@ def log_likelihoods(outputs: Outputs, labels: npt.NDArray[Any]) -> Vector:
 def log_likelihood(outputs: Outputs, part: Part) -> float:
     """Mean logarithm of the label's probability: minus the cross entropy."""
     return float(log_likelihoods(outputs, part.labels).mean())
+
+
+def micro_f1(outputs: Outputs, part: Part) -> float:
+    """F1 of all decisions whether a text has a label."""
+    return label_sets.micro_f1(_label_set_counts(outputs, part))
+
+
+def macro_f1(outputs: Outputs, part: Part) -> float:
+    """Mean F1 of the labels, where a text may have several."""
+    return label_sets.macro_f1(_label_set_counts(outputs, part))
+
+
+def label_log_likelihood(outputs: Outputs, part: Part) -> float:
+    """Mean logarithm of the probability that a label is there or not as it is: minus the binary cross entropy."""
+    return float(label_sets.mean_log_likelihoods(outputs, part.label_sets).mean())
+
+
+def label_recalls(outputs: Outputs, part: Part) -> dict[str, float]:
+    """By label, how many of the texts that have it are given it; without labels that no text has."""
+    recalls = label_sets.recalls(_label_set_counts(outputs, part))
+    named = zip(part.label_names, recalls, strict=True)
+    return {f"{RECALL_OF}{name}": recall for name, recall in named if recall is not None}
+
+
+def _label_set_counts(outputs: Outputs, part: Part) -> label_sets.Counts:
+    return label_sets.count_labels(outputs, part.label_sets, part.label_thresholds)
 
 
 def pearson(outputs: Outputs, part: Part) -> float:
@@ -163,130 +167,17 @@ def _tagged_words(outputs: Outputs, part: Part) -> Iterator[tuple[list[int | Non
         yield predicted, right
 
 
-def exact_match(outputs: Outputs, part: Part) -> float:
-    """Share of questions whose answer equals one of the right ones after normalisation (SQuAD)."""
-    return float(np.mean(_compared(answer_texts(outputs, part), part, _equal)))
+def find_thresholds(head: str, outputs: Outputs, part: Part) -> Thresholds:
+    """Those that give these outputs the best F1 on this part: for no answer as SQuAD 2.0's ``find_best_thresh`` finds
+    it, for labels as ``label_sets.find_thresholds``."""
+    if HEADS[head].takes_label_sets:
+        return Thresholds(label_thresholds=label_sets.find_thresholds(outputs, part.label_sets))
+    return Thresholds(best_null_threshold(outputs, part))
 
 
-def span_f1(outputs: Outputs, part: Part) -> float:
-    """Mean overlap of words with the best of the right answers (SQuAD); where there is none, no answer is right."""
-    return float(np.mean(_compared(answer_texts(outputs, part), part, _overlap)))
-
-
-def answerable_f1(outputs: Outputs, part: Part) -> float:
-    """``span_f1`` over the questions that have an answer (SQuAD 2.0's HasAns)."""
-    return _mean_where(outputs, part, [not example.is_unanswerable for example in part.examples])
-
-
-def no_answer_accuracy(outputs: Outputs, part: Part) -> float:
-    """Share of the questions without an answer that are given none (SQuAD 2.0's NoAns)."""
-    return _mean_where(outputs, part, [example.is_unanswerable for example in part.examples])
-
-
-def _mean_where(outputs: Outputs, part: Part, counted: Sequence[bool]) -> float:
-    return float(_compared(answer_texts(outputs, part), part, _overlap)[np.array(counted)].mean())
-
-
-def _compared(answers: Sequence[str], part: Part, compare: Callable[[str, str], float]) -> Vector:
-    """How well each answer agrees with the best of the right ones, [questions]."""
-    right = [_right_answers(example, has_unanswerable(part)) for example in part.examples]
-    return np.array(
-        [max(compare(answer, text) for text in texts) for answer, texts in zip(answers, right, strict=True)]
-    )
-
-
-def has_unanswerable(part: Part) -> bool:
-    """Whether a part is scored as SQuAD 2.0: it has questions without an answer, or a threshold for giving none."""
-    return part.null_threshold is not None or any(example.is_unanswerable for example in part.examples)
-
-
-def _right_answers(example: Example, version_2: bool) -> list[str]:
-    """SQuAD 2.0 leaves out answers of which normalisation leaves nothing."""
-    texts = [text for _, text in example.answers or ()]
-    return [text for text in texts if not version_2 or _words(text)] or [""]
-
-
-def _words(text: str) -> list[str]:
-    """Lower case, without punctuation and articles, as SQuAD's scorer compares."""
-    plain = "".join(character for character in text.lower() if character not in string.punctuation)
-    return re.sub(r"\b(a|an|the)\b", " ", plain).split()
-
-
-def _equal(answer: str, right: str) -> float:
-    return float(_words(answer) == _words(right))
-
-
-def _overlap(answer: str, right: str) -> float:
-    ours, theirs = _words(answer), _words(right)
-    common = sum((Counter(ours) & Counter(theirs)).values())
-    if not ours or not theirs:
-        return float(ours == theirs)
-    return 2 * common / (len(ours) + len(theirs))
-
-
-class Span(NamedTuple):
-    """The likeliest answer to a question, and by how much the score of no answer exceeds its score."""
-
-    text: str
-    null_margin: float
-
-
-def best_spans(outputs: Outputs, part: Part) -> list[Span]:
-    """For every question the likeliest span of at most 30 tokens over all windows of its context.
-
-    The score of no answer is the least that a window gives its first token, as in transformers'
-    ``compute_predictions_logits`` with ``version_2_with_negative``.
-    """
-    assert part.encoded.windows is not None
-    best: dict[int, tuple[float, str]] = {}
-    nulls: dict[int, float] = {}
-    for output, window in zip(outputs, part.encoded.windows, strict=True):
-        number, context = window.example, part.examples[window.example].pair or ""
-        nulls[number] = min(nulls.get(number, np.inf), float(output[0, 0] + output[0, 1]))
-        tokens = [token for token, characters in enumerate(window.characters) if characters is not None]
-        starts = sorted(tokens, key=lambda token: -output[token, 0])[:_STARTS_CONSIDERED]
-        for start in starts:
-            ends = [token for token in tokens if start <= token < start + _LONGEST_ANSWER]
-            end = max(ends, key=lambda token: output[token, 1])
-            score = float(output[start, 0] + output[end, 1])
-            if score > best.get(number, (-np.inf, ""))[0]:
-                first, last = window.characters[start], window.characters[end]
-                assert first is not None
-                assert last is not None
-                best[number] = score, context[first[0] : last[1]].strip()
-    # A context of which the tokenizer leaves nothing has no answer.
-    spans = {number: Span(text, nulls[number] - score) for number, (score, text) in best.items()}
-    return [spans.get(number, Span("", 0.0)) for number in range(len(part.examples))]
-
-
-def answer_texts(outputs: Outputs, part: Part) -> list[str]:
-    """The answer to every question; empty for none, which there is in data of SQuAD 2.0 only."""
-    spans = best_spans(outputs, part)
-    if not has_unanswerable(part):
-        return [span.text for span in spans]
-    threshold = part.null_threshold
-    if threshold is None:
-        threshold = _best_threshold(spans, part)
-    return ["" if span.null_margin > threshold else span.text for span in spans]
-
-
-def best_null_threshold(outputs: Outputs, part: Part) -> float | None:
-    """The threshold that gives these outputs the best F1 on this part, as SQuAD 2.0's ``find_best_thresh`` finds it;
-    None for a part without unanswerable questions."""
-    return _best_threshold(best_spans(outputs, part), part) if has_unanswerable(part) else None
-
-
-def _best_threshold(spans: Sequence[Span], part: Part) -> float:
-    """Questions are answered in the order of their margins for as long as it pays; equal margins share their fate."""
-    answered = _compared([span.text for span in spans], part, _overlap)
-    gains = answered - _compared([""] * len(spans), part, _overlap)
-    margins = np.array([span.null_margin for span in spans])
-    order = np.argsort(margins, kind="stable")
-    margins, totals = margins[order], np.cumsum(gains[order])
-    totals[:-1][margins[:-1] == margins[1:]] = -np.inf
-    best = int(totals.argmax())
-    # Where no answer is worth giving, none is given: the official script's 0 would give some.
-    return float(margins[best]) if totals[best] > 0 else float(margins[0]) - 1.0
+def needs_thresholds(head: str, part: Part) -> bool:
+    """Whether there is anything for ``find_thresholds`` to find."""
+    return HEADS[head].takes_label_sets or has_unanswerable(part)
 
 
 def masked_accuracy(outputs: Outputs, part: Part) -> float:  # noqa: ARG001 one of many metrics
@@ -300,16 +191,17 @@ def masked_log_likelihood(outputs: Outputs, part: Part) -> float:  # noqa: ARG00
 
 
 def mean_cosine(outputs: Outputs, part: Part) -> float:
-    """Mean cosine of unit embeddings with the teacher's."""
+    """Mean cosine of embeddings with the teacher's."""
     assert part.teacher is not None
-    return float((np.stack(outputs) * part.teacher).sum(1).mean())
+    return float((unit_rows(np.stack(outputs)) * unit_rows(part.teacher)).sum(1).mean())
 
 
 def similarity_spearman(outputs: Outputs, part: Part) -> float:
-    """Spearman correlation of all pairwise similarities with the teacher's."""
+    """Spearman correlation of all pairwise cosines with the teacher's."""
     assert part.teacher is not None
     pairs = np.triu_indices(len(outputs), 1)
-    ours, theirs = (ranks((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
+    units = (unit_rows(matrix) for matrix in (np.stack(outputs), part.teacher))
+    ours, theirs = (ranks((unit @ unit.T)[pairs]) for unit in units)
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 
@@ -325,17 +217,23 @@ def recall_at_1(outputs: Outputs, part: Part) -> float:
 
 
 def mrr_at_10(outputs: Outputs, part: Part) -> float:
-    """Mean of one over the rank of a query's first relevant document, of ten."""
+    """Mean of one over the rank of a query's first relevant document, or passage, of ten."""
     return _query_mean("mrr_at_10", outputs, part)
 
 
 def ndcg_at_10(outputs: Outputs, part: Part) -> float:
-    """Mean normalised discounted gain of a query's first ten documents."""
+    """Mean normalised discounted gain of a query's first ten documents, or passages."""
     return _query_mean("ndcg_at_10", outputs, part)
 
 
+def list_log_likelihood(outputs: Outputs, part: Part) -> float:
+    """Mean logarithm of the probability of a query's relevant passages among its passages."""
+    return _query_mean("list_log_likelihood", outputs, part)
+
+
 def _query_mean(metric: str, outputs: Outputs, part: Part) -> float:
-    assert part.judgements is not None
+    if part.judgements is None:
+        return float(query_ranks.QUERY_VALUES[metric](outputs, part.labels).mean())
     return float(QUERY_VALUES[metric](outputs, part.judgements).mean())
 
 
@@ -352,12 +250,16 @@ METRICS: dict[str, Metric] = {
         f1,
         matthews,
         log_likelihood,
+        micro_f1,
+        macro_f1,
+        label_log_likelihood,
         pearson_spearman,
         pearson,
         spearman,
         recall_at_1,
         mrr_at_10,
         ndcg_at_10,
+        list_log_likelihood,
         entity_f1,
         token_accuracy,
         span_f1,
@@ -392,4 +294,5 @@ def all_scores(head: str, outputs: Outputs, part: Part, shares_space: bool = Tru
     metrics = [METRICS[name] for name in names if shares_space or name not in OF_ONE_SPACE]
     if len({example.is_unanswerable for example in part.examples}) == 2:
         metrics += [answerable_f1, no_answer_accuracy]
-    return {metric.__name__: metric(outputs, part) for metric in metrics}
+    scores = {metric.__name__: metric(outputs, part) for metric in metrics}
+    return scores | label_recalls(outputs, part) if HEADS[head].takes_label_sets else scores

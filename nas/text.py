@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,7 +35,9 @@ class Example:
     Token classification has ``words`` with a label id each in ``tags`` (and ``text`` empty). A span has the question
     as ``text``, the context as ``pair`` and ``answers`` as (first character in the context, text): none where the
     context does not hold one, None where the example is no span. Classification and regression have ``label``: an id,
-    or a number. Other fields are empty.
+    or a number. Multi-label classification has ``classes``: ids in order, none where no label applies, None elsewhere.
+    Pairs of a query and a passage have the passage's grade as ``label``, NaN where nobody says, and the query's number
+    in ``group``. Other fields are empty.
     """
 
     text: str
@@ -44,6 +46,8 @@ class Example:
     words: tuple[str, ...] = ()
     tags: tuple[int, ...] = ()
     answers: tuple[tuple[int, str], ...] | None = None
+    classes: tuple[int, ...] | None = None
+    group: int | None = None
 
     @property
     def is_unanswerable(self) -> bool:
@@ -51,16 +55,16 @@ class Example:
         return self.answers == ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without the fields that are empty; the answers of a span are there though there be none."""
+        """Without the fields that are empty; answers of a span, and classes, are there though there be none."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        always = ("text", "answers")
+        always = ("text", "answers", "classes")
         return {name: value for name, value in values.items() if value is not None and (name in always or value != ())}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Example:
         """Raises TypeError for unknown fields."""
         values = dict(document)
-        for name in ("words", "tags"):
+        for name in ("words", "tags", "classes"):
             if name in values:
                 values[name] = tuple(values[name])
         if "answers" in values:
@@ -80,10 +84,10 @@ class Window(NamedTuple):
 class EncodedExamples:
     """Token ids of many inputs, each of its own length.
 
-    ``labels`` holds, per row: a class id, a number, one id per token (IGNORED where there is none) or the first and
-    last token of an answer (0, 0 where the window lacks it, or there is none). ``windows`` is there where rows are
-    pieces of contexts, ``words`` where words have labels: per row the numbers of the words that its labels belong to,
-    in order. Words that were cut off are not among them.
+    ``labels`` holds, per row: a class id, a list of the ids that apply, a number, a query's number and a grade, one id
+    per token (IGNORED where there is none) or the first and last token of an answer (0, 0 where the window lacks it, or
+    there is none). ``windows`` is there where rows are pieces of contexts, ``words`` where words have labels: per row
+    the numbers of the words that its labels belong to, in order. Words that were cut off are not among them.
     """
 
     ids: Sequence[Sequence[int]]
@@ -113,11 +117,12 @@ class EncodedExamples:
         return feeds
 
     def label_array(self, rows: Sequence[int]) -> npt.NDArray[Any] | None:
-        """Labels of the chosen rows: int64 or float32 [batch], int64 [batch, 2], or int64 [batch, sequence]."""
+        """Labels of the chosen rows: int64 or float32 [batch] or [batch, 2], or lists that are filled up with IGNORED,
+        int64 [batch, longest]."""
         if self.labels is None:
             return None
         chosen = [self.labels[row] for row in rows]
-        if isinstance(chosen[0], float):
+        if isinstance(chosen[0], float) or (isinstance(chosen[0], tuple) and isinstance(chosen[0][1], float)):
             return np.array(chosen, np.float32)
         if isinstance(chosen[0], list):
             padded = np.full((len(rows), max(map(len, chosen))), IGNORED, np.int64)
@@ -163,12 +168,23 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -
     tokenizer.enable_truncation(max_length)
     inputs = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
     encodings = tokenizer.encode_batch(inputs)
-    labels = [example.label for example in examples]
+    labels = [_label(example) for example in examples]
     return EncodedExamples(
         [encoding.ids for encoding in encodings],
         [encoding.type_ids for encoding in encodings],
         None if any(label is None for label in labels) else labels,
     )
+
+
+def _label(example: Example) -> Any:
+    if example.group is not None and example.label is not None:
+        return float(example.group), float(example.label)
+    return example.label if example.classes is None else list(example.classes)
+
+
+def with_prompt(examples: Sequence[Example], prompt: str) -> Sequence[Example]:
+    """The examples with a prompt before their texts."""
+    return [replace(example, text=prompt + example.text) for example in examples] if prompt else examples
 
 
 def _encode_words(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:

@@ -27,8 +27,9 @@ class ComparisonRow:
     ``size_bytes`` and ``model_digest`` (SHA-256) are of the bytes that were timed and scored. ``speed_up`` is over the
     full model at the run's precision. ``scores`` are by metric; ``intervals`` are of the run's metric alone, their
     difference to the full model. ``null_threshold``: when it gives no answer to a question; None where every question
-    has one. ``budget`` is what a model won, or is a rival under; None for those of every budget or of none. ``gains``,
-    of a winner: by the name of each of its rivals, how far its score of the run's metric lies above the rival's.
+    has one. ``label_thresholds``: from which probability on a text has each label, where it may have several.
+    ``budget`` is what a model won, or is a rival under; None for those of every budget or of none. ``gains``, of a
+    winner: by the name of each of its rivals, how far its score of the run's metric lies above the rival's.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ComparisonRow:
     scores: Mapping[str, float]
     intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict)
     null_threshold: float | None = None
+    label_thresholds: tuple[float, ...] | None = None
     visits: tuple[Samples, ...] = ()
     kind: Kind = "other"
     budget: str | None = None
@@ -67,6 +69,7 @@ class ComparisonRow:
             "intervals": {metric: both.to_json() for metric, both in self.intervals.items()},
             "gains": {name: interval.to_json() for name, interval in self.gains.items()},
             "null_threshold": self.null_threshold,
+            "label_thresholds": self.label_thresholds,
             "visits": [samples.to_json() for samples in self.visits],
         }
 
@@ -74,6 +77,7 @@ class ComparisonRow:
     def from_json(cls, document: Mapping[str, Any]) -> ComparisonRow:
         """Raises ValueError for an unknown kind, and what odd documents raise."""
         predicted_ms, null_threshold = document["predicted_ms"], document["null_threshold"]
+        label_thresholds = document.get("label_thresholds")
         kind, budget = document["kind"], document["budget"]
         if kind not in get_args(Kind):
             raise ValueError(f"kind {kind!r} is none of {', '.join(get_args(Kind))}")
@@ -91,6 +95,7 @@ class ComparisonRow:
             {str(name): float(score) for name, score in document["scores"].items()},
             {str(metric): ScoreIntervals.from_json(both) for metric, both in document["intervals"].items()},
             None if null_threshold is None else float(null_threshold),
+            None if label_thresholds is None else tuple(map(float, label_thresholds)),
             tuple(map(Samples.from_json, document["visits"])),
             kind,
             None if budget is None else str(budget),

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ortnas.export import query_ranks
 from ortnas.export.intervals import Interval, ScoreIntervals
-from ortnas.export.metrics import METRICS, Outputs, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.export.ranks import rank_correlation
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.nas.arrays import Rows, Vector
@@ -49,11 +51,10 @@ def sample_scores(
     outputs: Mapping[str, Outputs],
     part: Part,
     seed: int = 0,
-    null_thresholds: Mapping[str, float | None] | None = None,
+    thresholds: Mapping[str, Thresholds] | None = None,
 ) -> SampledScores:
-    """``null_thresholds``: each model's own for questions without an answer, on any sample; the part's by default."""
-    thresholds = null_thresholds or dict.fromkeys(outputs, part.null_threshold)
-    parts = {name: replace(part, null_threshold=thresholds[name]) for name in outputs}
+    """``thresholds``: each model's own, on any sample; the part's by default."""
+    parts = {name: part if thresholds is None else replace(part, **thresholds[name]._asdict()) for name in outputs}
     whole = {name: METRICS[metric](rows, parts[name]) for name, rows in outputs.items()}
     return SampledScores(whole, _sampled(metric, outputs, parts, np.random.default_rng(seed)))
 
@@ -64,10 +65,10 @@ def score_intervals(
     part: Part,
     against: str,
     seed: int = 0,
-    null_thresholds: Mapping[str, float | None] | None = None,
+    thresholds: Mapping[str, Thresholds] | None = None,
 ) -> dict[str, ScoreIntervals]:
     """For each named model its score, and the difference to the one called ``against``, as of ``sample_scores``."""
-    sampled = sample_scores(metric, outputs, part, seed, null_thresholds)
+    sampled = sample_scores(metric, outputs, part, seed, thresholds)
     return {name: sampled.intervals(name, against) for name in outputs}
 
 
@@ -83,6 +84,9 @@ def _sampled(
     part = next(iter(parts.values()))
     if part.judgements is not None:
         return _sampled_judgements(metric, outputs, part.judgements, rng)
+    if metric in query_ranks.QUERY_VALUES and part.has_groups:
+        by_query = query_ranks.QUERY_VALUES[metric]
+        return _sampled_means({name: by_query(rows, part.labels) for name, rows in outputs.items()}, rng)
     everything = np.arange(len(part.encoded))
     values = {name: text_values(metric, rows, part, everything) for name, rows in outputs.items()}
     if all(rows is not None for rows in values.values()):
@@ -97,7 +101,8 @@ def _sampled(
         rows = np.concatenate([groups[text] for text in drawn])
         drawn_part = _part_of(part, drawn, groups)
         for name, whole in outputs.items():
-            sample = replace(drawn_part, null_threshold=parts[name].null_threshold)
+            own = parts[name]
+            sample = replace(drawn_part, null_threshold=own.null_threshold, label_thresholds=own.label_thresholds)
             scores[name].append(METRICS[metric]([whole[row] for row in rows], sample))
     return {name: np.array(values) for name, values in scores.items()}
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from ortnas.export.metrics import Metric, Outputs, Part
+from ortnas.export.metrics import Metric
+from ortnas.export.part import Outputs, Part
 
 Products = tuple[str, ...]
 Ending = Literal["goal", "limit", "budget", "nothing helps"]

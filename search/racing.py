@@ -12,7 +12,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ortnas.export.metrics import Outputs, Part, log_likelihoods
+from ortnas.export.label_sets import mean_log_likelihoods
+from ortnas.export.metrics import log_likelihoods
+from ortnas.export.part import Outputs, Part
 from ortnas.nas.arrays import Rows, Vector
 
 # With fewer texts the differences are too few to be told from chance.
@@ -28,6 +30,8 @@ def text_values(metric: str, outputs: Outputs, part: Part, rows: Rows) -> Vector
         return np.asarray(np.stack(outputs).argmax(1) == part.labels[rows], np.float64)
     if metric == "log_likelihood":
         return log_likelihoods(outputs, part.labels[rows])
+    if metric == "label_log_likelihood":
+        return mean_log_likelihoods(outputs, [part.label_sets[row] for row in rows])
     if metric == "mean_cosine":
         assert part.teacher is not None
         return np.asarray((np.stack(outputs) * part.teacher[rows]).sum(1), np.float64)

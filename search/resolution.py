@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ortnas.export.metrics import Outputs, Part
+from ortnas.export.part import Outputs, Part
 from ortnas.search.intervals import score_intervals
 
 

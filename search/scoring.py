@@ -19,7 +19,8 @@ from ortnas.bench.conditions import usable_processors
 from ortnas.export.build import Exporter, Precision
 from ortnas.export.graph.model import LAYOUT_VERSION
 from ortnas.export.inference import open_model, outputs_of
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Part
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds, Rows, Vector
 from ortnas.nas.failures import OrtnasError

@@ -14,6 +14,7 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import network_of, tensor_axes, tensor_shape
+from ortnas.nas.architecture.sentence_modules import SentenceModule
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -60,6 +61,19 @@ SHAPES: dict[str, dict[str, Any]] = {
         "local_reach": 3,
         "local_layers": (1, 2),
     },
+}
+
+
+# Two poolings, and every kind of module behind them.
+CHAIN: dict[str, Any] = {
+    "pooling": ("mean", "max"),
+    "modules": (
+        SentenceModule("layer_norm"),
+        SentenceModule("dense", 24, "tanh", has_bias=True),
+        SentenceModule("normalize"),
+        SentenceModule("truncate", 10),
+    ),
+    "embedding_size": 10,
 }
 
 
@@ -165,6 +179,8 @@ def write_checkpoint(
         settings["embedding_size"] = 20
     config = transformers.AutoConfig.for_model(family, **FAMILIES[family].spell_settings(settings | changes))
     torch.manual_seed(1)
+    if HEADS[head].problem_type == "multi_label_classification":
+        config.problem_type = HEADS[head].problem_type
     model = getattr(transformers, f"AutoModel{HEADS[head].class_suffix.removeprefix('Model')}").from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -15,6 +15,7 @@ import yaml
 
 from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
+from ortnas.export.metrics import RECALL_OF
 from ortnas.export.package.record import Facts, Origin
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
@@ -32,7 +33,8 @@ def example_ids(tokenizer: Tokenizer, head: str) -> tuple[str, list[int]]:
     text, question = _EXAMPLE
     tokenizer.no_truncation()
     if HEADS[head].reads_pairs:
-        return f"question {question!r}, context {text!r}", tokenizer.encode(question, text).ids
+        first, second = ("query", "passage") if HEADS[head].ranks else ("question", "context")
+        return f"{first} {question!r}, {second} {text!r}", tokenizer.encode(question, text).ids
     return repr(text), tokenizer.encode(text).ids
 
 
@@ -144,7 +146,8 @@ def _scores(facts: Facts) -> str:
     for name, value in facts.report.items():
         interval = facts.intervals[name].score if name in facts.intervals else None
         bounds = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
-        rows.append((escaped(name.replace("_", " ")), f"{value:.4f}{bounds}"))
+        plain = name if name.startswith(RECALL_OF) else name.replace("_", " ")
+        rows.append((escaped(plain), f"{value:.4f}{bounds}"))
     for name, intervals in facts.intervals.items():
         rows.append((f"{escaped(name.replace('_', ' '))}, to the full model", intervals.difference.signed))
     return "".join(f"\n| {figure} | {value} |" for figure, value in rows) + "\n"
@@ -172,8 +175,13 @@ def _use(
     example: tuple[str, list[int]],
     facts: Facts,
 ) -> str:
-    order = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels))
-    named = f"\nThe labels, in the order of the outputs: {order}.\n" if labels else ""
+    order, of_thresholds = ", ".join(f"{index} {code(label)}" for index, label in enumerate(labels)), ""
+    if facts.label_thresholds:
+        numbered = enumerate(zip(labels, facts.label_thresholds, strict=True))
+        order = ", ".join(f"{index} {code(label)} from {threshold:.4f}" for index, (label, threshold) in numbered)
+        of_thresholds = ", with their thresholds"
+    named = f"\nThe labels, in the order of the outputs{of_thresholds}: {order}.\n" if labels else ""
+    named += _prompts(facts)
     return f"""## Use
 
 `python predict.py "a text"` holds the whole path from text to output with onnxruntime and tokenizers alone.
@@ -184,6 +192,17 @@ JavaScript, Python):
 {_interface(dimensions, max_length, example, facts)}
 ```
 {named}"""
+
+
+def _prompts(facts: Facts) -> str:
+    listed = [f"{code(name)} ({code(text)})" for name, text in facts.prompts.items() if text]
+    if not listed:
+        return ""
+    usual = "none is" if facts.default_prompt is None else f"{code(facts.default_prompt)} is"
+    return (
+        f"\nPrompts that `predict.py --prompt NAME` puts before a text: {', '.join(listed)}. Where nothing is asked "
+        f"for, {usual}.\n"
+    )
 
 
 def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], facts: Facts) -> str:
@@ -209,7 +228,8 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
 def _outputs(dimensions: Dimensions) -> list[tuple[str, str, str]]:
     """Names, shapes and meanings; all are float32."""
     head = HEADS[dimensions.head]
-    rows = [(output.name, _shape(output_shape(output, dimensions)), output.meaning) for output in head.outputs]
+    length = ", of length one" if head.makes_embeddings and dimensions.makes_unit_vectors else ""
+    rows = [(output.name, _shape(output_shape(output, dimensions)), output.meaning + length) for output in head.outputs]
     if head.makes_embeddings:
         again = _shape(("batch", 1, dimensions.embedding_size))
         rows.append((ALIAS, again, "the same once more, for loaders that ask for it"))

@@ -31,6 +31,7 @@ _TELLING_NONES = (
     "budget",
     "budget_ms",
     "activation",
+    "default_prompt",
     "null_threshold",
     "predicted_ms",
     "threshold",
@@ -134,8 +135,10 @@ class Facts:
     ``report`` are the scores on the ``report_size`` texts that nothing was chosen on, by metric, and on judged pairs
     where ``judged`` says what those are. ``budget`` is as it was asked for (``2x``), ``budget_ms`` what it came to;
     ``search_score`` the winner's while it was searched. ``null_threshold``: by how much the score of no answer has to
-    exceed the best answer's, None where there always is one. ``provenance`` is the supernet's. ``activation`` is what a
-    cross-encoder's library makes of its logit.
+    exceed the best answer's, None where there always is one. ``label_thresholds``: the probability of each label from
+    which on a text has it, where it may have several. ``provenance`` is the supernet's. ``activation`` is what a
+    cross-encoder's library makes of its logit. ``prompts``, ``default_prompt`` and ``similarity`` (how embeddings are
+    compared) are those of sentence-transformers.
     """
 
     precision: str
@@ -149,7 +152,11 @@ class Facts:
     search_score: float | None = None
     metric: str | None = None
     null_threshold: float | None = None
+    label_thresholds: tuple[float, ...] | None = None
     activation: str | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str | None = None
     report: Mapping[str, float] = field(default_factory=dict)
     report_size: int | None = None
     judged: str | None = None
@@ -217,7 +224,11 @@ class PackageRecord(Facts):
             search_score=_entry(document, "search_score", _NUMBER_OR_NONE, None),
             metric=_entry(document, "metric", _TEXT_OR_NONE, None),
             null_threshold=_entry(document, "null_threshold", _NUMBER_OR_NONE, None),
+            label_thresholds=_thresholds(document),
             activation=_entry(document, "activation", _TEXT_OR_NONE, None),
+            prompts=_prompts(document),
+            default_prompt=_entry(document, "default_prompt", _TEXT_OR_NONE, None),
+            similarity=_entry(document, "similarity", _TEXT_OR_NONE, None),
             report=_numbers(document, "report"),
             report_size=_entry(document, "report_size", (int, type(None)), None),
             judged=_entry(document, "judged", _TEXT_OR_NONE, None),
@@ -332,11 +343,28 @@ def _texts(document: Any, path: str) -> list[str]:
     return texts
 
 
+def _prompts(document: Any) -> dict[str, str]:
+    prompts: dict[str, str] = _entry(document, "prompts", dict, {})
+    if not all(isinstance(text, str) for text in prompts.values()):
+        raise _DamagedError("prompts")
+    return prompts
+
+
 def _numbers(document: Any, path: str) -> dict[str, float]:
     numbers: dict[str, float] = _entry(document, path, dict, {})
     if not all(isinstance(number, _NUMBER) for number in numbers.values()):
         raise _DamagedError(path)
     return numbers
+
+
+def _thresholds(document: Any) -> tuple[float, ...] | None:
+    """One a label, or none."""
+    thresholds = _entry(document, "label_thresholds", (list, type(None)), None)
+    if thresholds is None:
+        return None
+    if len(thresholds) != len(_texts(document, "labels")) or not all(type(entry) in _NUMBER for entry in thresholds):
+        raise _DamagedError("label_thresholds")
+    return tuple(map(float, thresholds))
 
 
 def _intervals(document: Any) -> dict[str, ScoreIntervals]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ortnas.export.metrics import Part
 from ortnas.export.package.record import PackageError
+from ortnas.export.part import Part
 from ortnas.nas.files import digest, parse_json, write_json
 from ortnas.nas.text import EncodedExamples, Example, encode
 from ortnas.nas.wording import said
@@ -36,7 +36,7 @@ ODD_TEXTS = (
 @dataclass(frozen=True)
 class Sample:
     """``examples`` have their labels; where a corpus has no texts, ``tokens`` holds (ids, labels) per row instead.
-    ``teacher`` holds the teacher's unit embeddings where there are no labels. ``score`` is the package's own.
+    ``teacher`` holds the teacher's embeddings where there are no labels. ``score`` is the package's own.
     """
 
     metric: str
@@ -67,7 +67,12 @@ class Sample:
         return cls(metric, score, examples, tokens, document["teacher"])
 
     def part(
-        self, tokenizer: Tokenizer, max_length: int, labels: Sequence[str], null_threshold: float | None = None
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        labels: Sequence[str],
+        null_threshold: float | None = None,
+        label_thresholds: tuple[float, ...] | None = None,
     ) -> Part:
         """The inputs as a model takes them; ``labels`` are the names of its classes."""
         if self.examples:
@@ -76,7 +81,7 @@ class Sample:
             ids, targets = ([entry[column] for entry in self.tokens] for column in (0, 1))
             encoded = EncodedExamples(ids, [[0] * len(row) for row in ids], targets)
         teacher = None if self.teacher is None else np.asarray(self.teacher, np.float32)
-        return Part(encoded, self.examples, tuple(labels), teacher, null_threshold)
+        return Part(encoded, self.examples, tuple(labels), teacher, null_threshold, label_thresholds)
 
 
 def write_sample(folder: Path, sample: Sample) -> None:

@@ -240,7 +240,8 @@ def _guarded(name: str, checks: Callable[[], Iterable[Check]]) -> Iterator[Check
 
 
 def _score(folder: Path, sample: Sample, model: bytes, record: PackageRecord) -> Check:
-    part = sample.part(load_tokenizer(folder), record.max_length, record.labels, record.null_threshold)
+    thresholds = record.null_threshold, record.label_thresholds
+    part = sample.part(load_tokenizer(folder), record.max_length, record.labels, *thresholds)
     score = METRICS[sample.metric](model_outputs(model, part.encoded, record.head), part)
     detail = f"{sample.metric} {score:.4f} on {len(part.encoded)} bundled inputs, {sample.score:.4f} when exported"
     return Check("score", "pass" if abs(score - sample.score) <= SCORE_TOLERANCE else "fail", detail)

@@ -20,6 +20,7 @@ from ortnas.nas.architecture.head_passes import (
     vocabulary_logits,
 )
 from ortnas.nas.architecture.ops import Axes, Ops
+from ortnas.nas.architecture.sentence_modules import module_tensors
 
 # Numpy, which sizes need, has no part in telling the heads' names.
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 W = TypeVar("W")
-# What a head is taught beside its teacher's outputs: nothing; a class or a number a text; a tag a word; the first and
-# the last token of an answer; the tokens behind masks.
-Labels = Literal["none", "class", "number", "tags", "answer", "masked"]
+# What a head is taught beside its teacher's outputs: nothing; of a text a class, any number of classes, or a number; a
+# tag a word; the first and the last token of an answer; the tokens behind masks; how relevant each passage of a query
+# is.
+Labels = Literal["none", "class", "classes", "number", "tags", "answer", "masked", "grades"]
 LABEL_KINDS: tuple[Labels, ...] = get_args(Labels)
 
 
@@ -53,9 +55,10 @@ class Head:
     ``learning_rate`` is the usual one of a subnet that is trained alone. ``judged_metrics`` are of judged pairs of
     texts, where there are some, and are reported beside the others.
     ``losses`` is the usual sum of training, name to weight. ``products`` are its weight products that run in integers,
-    ``float_products`` those that never do. ``label_rows`` is the number of its classifier's rows where it is not that
-    of the labels. ``pipeline`` is the hub's name of the task; model cards say that the network ``purpose``, and
-    ``reading`` how its outputs are read.
+    ``float_products`` those that never do, or patterns of their names. ``label_rows`` is the number of its classifier's
+    rows where it is not that of the labels. ``pipeline`` is the hub's name of the task; model cards say that the
+    network ``purpose``, and ``reading`` how its outputs are read. ``problem_type`` is what transformers calls the
+    classifier's kind. ``spelled_as`` is the head by whose names families store its tensors, where that is another.
     """
 
     labels: Labels
@@ -75,14 +78,20 @@ class Head:
     judged_metrics: tuple[str, ...] = ()
     ranking: str = ""
     learning_rate: float = 3e-4
+    problem_type: str = ""
+    spelled_as: str = ""
 
     def apply(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
         """The outputs of the last hidden state [tokens, hidden]; ``top`` has the weights of embeddings and head.
 
-        Unit embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
+        Embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
         [batch, sequence, 2] (span: start, end) or [batch, sequence, vocab]; for a graph, the name of a tensor.
         """
         return self.forward(ops, x, top, dimensions, self.output_names)
+
+    def tensors_of(self, dimensions: Dimensions) -> dict[str, Axes]:
+        """``tensors``, and those of the modules that make embeddings of pooled tokens."""
+        return {**self.tensors, **(module_tensors(dimensions.modules) if self.makes_embeddings else {})}
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -95,7 +104,12 @@ class Head:
 
     @property
     def has_label_names(self) -> bool:
-        return self.labels in ("class", "tags")
+        return self.labels in ("class", "classes", "tags")
+
+    @property
+    def takes_label_sets(self) -> bool:
+        """Whether a text may have no label, one or several."""
+        return self.labels == "classes"
 
     @property
     def marks_pieces(self) -> bool:
@@ -104,12 +118,17 @@ class Head:
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether every input is a pair of texts, question and context."""
-        return self.labels == "answer"
+        """Whether every input is a pair of texts: question and context, or query and passage."""
+        return self.labels in ("answer", "grades")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether outputs are compared within groups: those of the passages of one query."""
+        return self.labels == "grades"
 
     @property
     def gives_number(self) -> bool:
-        return self.labels == "number"
+        return self.labels in ("number", "grades")
 
     @property
     def fills_masks(self) -> bool:
@@ -133,7 +152,7 @@ class Head:
     @property
     def makes_embeddings(self) -> bool:
         """Whether its output is a vector of the text, as models of sentence-transformers give it."""
-        return any("embedding" in axes for axes in self.tensors.values())
+        return "embedding" in self.outputs[0].axes
 
     @property
     def is_bare_encoder(self) -> bool:
@@ -158,16 +177,17 @@ HEADS: dict[str, Head] = {
     "embedding": Head(
         labels="none",
         forward=sentence_embedding,
-        tensors={"head.projection.weight": ("embedding", "hidden")},
-        outputs=(Output("sentence_embedding", ("batch", "embedding"), "of unit length"),),
+        # Modules behind it have tensors of their own: see tensors_of.
+        tensors={"head.projection.weight": ("channel", "hidden")},
+        outputs=(Output("sentence_embedding", ("batch", "embedding"), "one for each text"),),
         class_suffix="Model",
         metrics=("similarity_spearman", "mean_cosine"),
         losses={"embedding": 1.0, "similarity": 1.0, "tokens": 1.0},
         pipeline="sentence-similarity",
         purpose="makes an embedding of a text",
-        reading="the inner product of two embeddings is their cosine similarity",
+        reading="texts are as similar as the cosine of their embeddings says",
         # One row a text is not worth integers.
-        float_products=("head/projection",),
+        float_products=("head/projection", "head/modules/*"),
         judged_metrics=("spearman", "recall_at_1", "mrr_at_10", "ndcg_at_10"),
         ranking="neighbour_likelihood",
         learning_rate=1e-3,
@@ -187,6 +207,23 @@ HEADS: dict[str, Head] = {
         # F1 and Matthews correlation mean little where they are not the task's metric.
         compares_all_metrics=False,
         ranking="log_likelihood",
+        problem_type="single_label_classification",
+    ),
+    "multi-label": Head(
+        labels="classes",
+        forward=text_logits,
+        tensors=_POOLED_CLASSIFIER,
+        outputs=(Output("logits", ("batch", "label"), "one for each label"),),
+        class_suffix="ForSequenceClassification",
+        metrics=("micro_f1", "macro_f1", "label_log_likelihood"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="text-classification",
+        purpose="says which of several labels a text, or a pair of texts, has",
+        reading="1 / (1 + exp(-logit)) is a label's probability; the text has those that reach their thresholds",
+        products=("head/pooler", "head/classifier"),
+        ranking="label_log_likelihood",
+        problem_type="multi_label_classification",
+        spelled_as="classification",
     ),
     "regression": Head(
         labels="number",
@@ -201,6 +238,24 @@ HEADS: dict[str, Head] = {
         reading="nothing is left to do",
         products=("head/pooler", "head/classifier"),
         label_rows=1,
+        problem_type="regression",
+    ),
+    "reranking": Head(
+        labels="grades",
+        forward=text_logits,
+        tensors=_POOLED_CLASSIFIER,
+        outputs=(Output("logits", ("batch", "label"), "how relevant the passage is to the query"),),
+        class_suffix="ForSequenceClassification",
+        metrics=("ndcg_at_10", "mrr_at_10", "list_log_likelihood"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="text-ranking",
+        purpose="scores how relevant a passage is to a query",
+        reading="the larger, the more relevant: sort a query's passages by it",
+        products=("head/pooler", "head/classifier"),
+        label_rows=1,
+        ranking="list_log_likelihood",
+        problem_type="regression",
+        spelled_as="regression",
     ),
     "token-classification": Head(
         labels="tags",

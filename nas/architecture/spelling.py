@@ -35,7 +35,8 @@ def checkpoint_config(
 ) -> dict[str, Any]:
     """The transformers configuration of a subnet; ``activation`` is a cross-encoder's.
 
-    Where layers differ in width, it states the widest: transformers itself has one width for all.
+    Where layers differ in width, it states the widest: transformers itself has one width for all, and every layer has
+    attention and FFN there.
     """
     family, head = FAMILIES[dimensions.family], HEADS[dimensions.head]
     first_position = dimensions.padding_id + 1 if family.positions_follow_padding else 0
@@ -44,7 +45,7 @@ def checkpoint_config(
         "hidden_size": subnet.hidden_size,
         "num_hidden_layers": len(subnet.layers),
         "num_attention_heads": max(layer.num_heads for layer in subnet.layers),
-        "intermediate_size": max(layer.ffn_size for layer in subnet.layers),
+        "intermediate_size": max(layer.ffn_size for layer in subnet.layers) or dimensions.ffn_size,
         "max_position_embeddings": dimensions.max_positions + first_position,
         "pad_token_id": dimensions.padding_id,
         "type_vocab_size": dimensions.token_types,
@@ -59,6 +60,9 @@ def checkpoint_config(
     if names:
         config["id2label"] = dict(enumerate(names))
         config["label2id"] = {label: index for index, label in enumerate(names)}
+    # What pipelines put over logits follows it: a cross-encoder's sigmoid is what they put over one logit without it.
+    if head.problem_type and activation != "sigmoid":
+        config["problem_type"] = head.problem_type
     if head.gives_number:
         # Without it the CrossEncoder of sentence-transformers takes a sigmoid.
         config["sentence_transformers"] = {"activation_fn": _ACTIVATION_PATHS[activation or "identity"]}
@@ -87,7 +91,7 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
                 continue
             module, kind = name.rsplit(".", 1)
             names[f"layers.{index}.{name}"] = f"{base}{family.layers}.{index}.{family.layer[module]}.{kind}"
-    for ours, theirs in family.heads.get(dimensions.head, {}).items():
+    for ours, theirs in family.heads.get(HEADS[dimensions.head].spelled_as or dimensions.head, {}).items():
         names.update(_tensors(ours, theirs))
     return names
 

@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
+from ortnas.nas.data.beir_groups import is_beir
 from ortnas.nas.data.columns import LABEL_COLUMNS, check_header, choose_columns, has_columns, without_header
 from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.hub import HUB_PREFIX
+from ortnas.nas.data.label_set_guess import LabelSets, guess_label_sets
 from ortnas.nas.data.lines import kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import own_pair_columns
+from ortnas.nas.data.query_groups import has_candidates, is_grouped
 from ortnas.nas.data.rows import Columns
 from ortnas.nas.data.source import training_file
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
@@ -34,17 +37,17 @@ class Asked(NamedTuple):
     label: str | None = None
 
     @property
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> dict[str, Any]:
         """Those that are named, by key."""
         named = {"text": self.text, "pair": self.pair, "label": self.label}
         return {key: column for key, column in named.items() if column is not None}
 
 
 class Guess(NamedTuple):
-    """Head and columns by key; ``assumed`` are sentences about what the source does not say itself."""
+    """Head, and columns and the like by key; ``assumed`` are sentences about what the source does not say itself."""
 
     head: str
-    columns: Mapping[str, str]
+    columns: Mapping[str, Any]
     assumed: tuple[str, ...] = ()
 
 
@@ -64,6 +67,8 @@ def guess_source(source: str, asked: Asked) -> Guess:
         return Guess(head, asked.columns, (f"{source} is not there yet; head {head} is assumed",))
     if asked.head is not None and HEADS[asked.head].fills_masks:
         return Guess(asked.head, asked.columns)
+    if asked.head is not None and HEADS[asked.head].ranks and is_beir(path):
+        return Guess(asked.head, {}, (f"{source} has documents, queries and judgements in the layout of BEIR",))
     if path.is_dir():
         return _guess_file(training_file(path, asked.head), asked)
     if asked.head is not None and HEADS[asked.head].has_labels:
@@ -90,6 +95,11 @@ def _guess_table(table: Table, asked: Asked) -> Guess:
     if not set(asked.columns.values()) & set(table.columns):
         _check_header(table, records)
     head = asked.head or _head_by_columns(table)
+    if head is not None and HEADS[head].ranks:
+        if is_grouped(table.columns):
+            return Guess(head, {}, (f"every row is a query with its passages, which make it a {head} task",))
+        own = choose_columns(table, head, None, asked.text, asked.pair, asked.label)
+        return Guess(head, {"text": own.text, "pair": own.pair, "label": own.label})
     if head is not None and HEADS[head].marks_pieces:
         choose_columns(table, head, None, asked.text, asked.pair, asked.label)
         return Guess(head, asked.columns)
@@ -97,12 +107,27 @@ def _guess_table(table: Table, asked: Asked) -> Guess:
         return Guess(
             head, {}, (f"texts are those of {own[0]!r} and {own[1]!r}, and as pairs they judge the embeddings",)
         )
+    if label_sets := guess_label_sets(table, records, head, asked.label):
+        return _with_label_sets(table, records, asked, label_sets)
     columns, assumed = _guess_columns(table, records, head or "classification", asked)
     if head is None:
         head = "regression" if _are_scores([record.get(columns.label) for record in records]) else "classification"
         assumed += (f"the values in column {columns.label!r} make it a {head}",)
     keys = {"text": columns.text, "pair": columns.pair, "label": columns.label}
     return Guess(head, {key: column for key, column in keys.items() if column}, assumed)
+
+
+def _with_label_sets(table: Table, records: Sequence[Mapping[str, Any]], asked: Asked, label_sets: LabelSets) -> Guess:
+    head = asked.head or label_sets.head
+    keys: dict[str, Any] = {"label": list(label_sets.columns)}
+    without = [column for column in table.columns if column not in label_sets.columns]
+    stand_in = " ".join(label_sets.columns)
+    if len(label_sets.columns) == 1:
+        keys = {"label": stand_in} | ({"separator": label_sets.separator} if label_sets.separator else {})
+    of_texts = table._replace(columns=(*without, stand_in))
+    columns, assumed = _guess_columns(of_texts, records, head, asked._replace(label=stand_in))
+    texts = {key: column for key, column in (("text", columns.text), ("pair", columns.pair)) if column}
+    return Guess(head, texts | keys, (*assumed, label_sets.reason))
 
 
 def _check_header(table: Table, records: Sequence[Mapping[str, Any]]) -> None:
@@ -120,6 +145,8 @@ def _head_by_columns(table: Table) -> str | None:
     names = set(table.columns)
     if names & set(WORDS_COLUMNS) and names & set(TAGS_COLUMNS):
         return "token-classification"
+    if has_candidates(names):
+        return next(name for name, head in HEADS.items() if head.ranks)
     return "span" if {CONTEXT_COLUMN, ANSWERS_COLUMN} <= names else None
 
 

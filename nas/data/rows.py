@@ -18,7 +18,8 @@ from ortnas.nas.wording import shown
 
 
 class Row(NamedTuple):
-    """An example whose label ids are still names: one for classification, one a word for token classification."""
+    """An example whose label ids are still names: one for classification, those that apply for multi-label
+    classification, one a word for token classification."""
 
     example: Example
     names: tuple[str, ...] = ()
@@ -82,6 +83,16 @@ def _class_row(record: Mapping[str, Any], columns: Columns) -> Row:
     return Row(_plain_row(record, columns).example, (_label(record, columns.label),))
 
 
+def _classes_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    """An empty list says that no label applies; nothing at all says nothing."""
+    example, labels = _plain_row(record, columns).example, record[columns.label]
+    if labels is None:
+        raise _UnusableRowError(f"has nothing in column {columns.label!r}")
+    if not isinstance(labels, list):
+        raise DataError(f"column {columns.label!r} holds {shown(labels)}, and a list of labels is needed")
+    return Row(example, tuple(_name(label, columns.label) for label in labels))
+
+
 def _number_row(record: Mapping[str, Any], columns: Columns) -> Row:
     example, value = _plain_row(record, columns).example, _label(record, columns.label)
     try:
@@ -91,6 +102,25 @@ def _number_row(record: Mapping[str, Any], columns: Columns) -> Row:
     if not math.isfinite(number) or "_" in value:
         raise DataError(f"{shown(value)} in column {columns.label!r} is no number, and one is needed")
     return Row(Example(example.text, example.pair, number))
+
+
+def _grade_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    """A query and a passage; without a grade the teacher alone says how relevant it is."""
+    grade = read_grade(record[columns.label], columns.label)
+    return Row(Example(_text(record, columns.text), _text(record, columns.pair), grade))
+
+
+def read_grade(value: Any, column: str) -> float:
+    """How relevant a passage is, NaN where nobody says. Raises DataError for what is no number of at least 0."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return math.nan
+    try:
+        grade = float(value)
+    except (TypeError, ValueError):
+        grade = -1.0
+    if not math.isfinite(grade) or grade < 0 or "_" in str(value):
+        raise DataError(f"{shown(value)} in column {column!r} is no grade, which is a number of 0 or more")
+    return grade
 
 
 def _word_row(record: Mapping[str, Any], columns: Columns) -> Row:
@@ -191,10 +221,10 @@ def _label(record: Mapping[str, Any], column: str) -> str:
 
 def _name(value: Any, column: str) -> str:
     """The name of a label that is a text, a number or a truth value."""
-    if isinstance(value, list | dict) or (isinstance(value, str) and _is_written_list(value)):
+    if isinstance(value, list | dict) or (isinstance(value, str) and written_list(value) is not None):
         raise DataError(
-            f"column {column!r} holds {shown(value)} as a label; several labels for one input are not supported, so "
-            f"write one"
+            f"column {column!r} holds {shown(value)} as a label; write one, or use head: multi-label, which takes "
+            f"several labels for one input"
         )
     if isinstance(value, float) and math.isinf(value):
         raise DataError(f"column {column!r} holds an infinite number, which is no label")
@@ -203,21 +233,24 @@ def _name(value: Any, column: str) -> str:
     return name
 
 
-def _is_written_list(text: str) -> bool:
-    """Whether a text is a list as Python or JSON writes it."""
+def written_list(text: str) -> list[Any] | None:
+    """The list that a text is, as Python or JSON writes it; None for other texts."""
     text = text.strip()
     if not (text.startswith("[") and text.endswith("]")):
-        return False
+        return None
     try:
-        return isinstance(ast.literal_eval(text), list)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return False
+        return None
+    return value if isinstance(value, list) else None
 
 
 READERS: dict[Labels, Callable[[Mapping[str, Any], Columns], Row]] = {
     "none": _plain_row,
     "class": _class_row,
+    "classes": _classes_row,
     "number": _number_row,
     "tags": _word_row,
     "answer": _answer_row,
+    "grades": _grade_row,
 }

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.annotations import open_squad
+from ortnas.nas.data.beir_groups import is_beir, open_beir_groups
 from ortnas.nas.data.columns import check_header, choose_columns
 from ortnas.nas.data.conll import open_conll
 from ortnas.nas.data.hub import HUB_PREFIX, open_hub
+from ortnas.nas.data.label_sets import SEPARATOR, joined, separated
 from ortnas.nas.data.lines import check_regular, kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import own_pair_columns
+from ortnas.nas.data.query_groups import in_pairs, is_grouped
 from ortnas.nas.data.rows import Columns, Row, table_rows
 from ortnas.nas.data.sentences import open_sentences
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
@@ -28,9 +31,11 @@ from ortnas.nas.wording import listed, shown
 FORMATS: dict[Labels, tuple[str, ...]] = {
     "none": ("txt", *TABLE_KINDS),
     "class": TABLE_KINDS,
+    "classes": TABLE_KINDS,
     "number": TABLE_KINDS,
     "tags": ("txt", "conll", "conllu", "jsonl"),
     "answer": ("json", "jsonl"),
+    "grades": ("jsonl", "tsv", "csv"),
 }
 _TRAIN_STEMS, _REPORT_STEMS = ("train",), ("dev", "validation", "valid")
 # Of versions of SQuAD, which are different tasks: a folder with several is none of them until a task or file is named.
@@ -43,7 +48,8 @@ class DataSource:
 
     ``source`` is a folder, a file with a sentence a line, ``python-docstrings``, ``python-packages``, or ``hub:NAME``
     or ``hub:NAME/CONFIG``; for the hub the files are names of splits. Files and columns that are None are those of the
-    task, or those with usual names.
+    task, or those with usual names. ``label`` may be several columns where a text may have several labels, one column
+    of 0 and 1 for each; where it is one, its texts hold labels with ``separator`` between them.
     """
 
     source: str
@@ -52,7 +58,8 @@ class DataSource:
     report_file: str | None = None
     text: str | None = None
     pair: str | None = None
-    label: str | None = None
+    label: str | tuple[str, ...] | None = None
+    separator: str = SEPARATOR
 
 
 class SourceRows(NamedTuple):
@@ -86,10 +93,17 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
         return SourceRows([Row(Example(sentence)) for sentence in PYTHON_TEXTS[source.source]()], {})
     hub = source.source.startswith(HUB_PREFIX)
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
-    named = (source.text, source.pair, source.label)
+    if HEADS[head].ranks:
+        tables = _each(tables, lambda table: in_pairs(table) if is_grouped(table.columns) else table)
+    tables, label = _one_label_column(tables, source, head)
+    named = (source.text, source.pair, label)
     if not has_labels and (both := _both_texts(tables.training, source, task)):
         tables, named = _stacked_tables(tables, both), (None, None, None)
     columns = choose_columns(tables.training, head, task, *named)
+    if HEADS[head].takes_label_sets:
+        for table in tables.reports.values():
+            _check_same_columns(table, tables.training, columns)
+        tables = _each(tables, lambda table: separated(table, columns.label, source.separator))
     has_unanswerable = task is not None and task.has_unanswerable
     training = _rows(tables.training, columns, head, notes, has_unanswerable)
     reports = {}
@@ -103,10 +117,26 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
     return SourceRows(training, reports, tables.training.label_names.get(columns.label, ()))
 
 
+def _one_label_column(tables: _Tables, source: DataSource, head: str) -> tuple[_Tables, str | None]:
+    """With several columns of labels as one, and its name."""
+    if source.label is None or isinstance(source.label, str):
+        return tables, source.label
+    columns = source.label
+    if not HEADS[head].takes_label_sets:
+        raise DataError(f"data.label names {listed(map(shown, columns))}, and {head} has one column of labels")
+    _, name = joined(tables.training, columns)
+    return _each(tables, lambda table: joined(table, columns)[0]), name
+
+
+def _each(tables: _Tables, change: Callable[[Table], Table]) -> _Tables:
+    return _Tables(change(tables.training), {part: change(table) for part, table in tables.reports.items()})
+
+
 def _both_texts(table: Table, source: DataSource, task: Task | None) -> Columns | None:
     """The columns of a table whose texts are pairs; None for others, and where one column is named."""
     if task is not None and task.judges_embeddings:
-        columns = choose_columns(table, task.head, task, source.text, source.pair, source.label)
+        label = source.label if isinstance(source.label, str) else None
+        columns = choose_columns(table, task.head, task, source.text, source.pair, label)
         return columns._replace(label="")
     names = own_pair_columns(table) if (source.text, source.pair) == (None, None) else None
     return None if names is None else Columns(*names)
@@ -183,6 +213,8 @@ def _hub_tables(source: DataSource, head: str) -> _Tables:
 
 def _file_tables(source: DataSource, task: Task | None, head: str, notes: list[str]) -> _Tables:
     place = Path(source.source).expanduser()
+    if HEADS[head].ranks and is_beir(place):
+        return _Tables(*open_beir_groups(place, notes))
     if place.is_dir():
         own = (task.train_file,) if task else ()
         training = _find(place, source.train_file, own, _TRAIN_STEMS, head, "data.train_file")

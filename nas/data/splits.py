@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
@@ -14,8 +15,18 @@ import numpy.typing as npt
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.judged_pairs import judged_parts
 from ortnas.nas.data.judged_parts import JudgedParts
+from ortnas.nas.data.label_sets import note_repeated
 from ortnas.nas.data.labels import in_order, one_spelling
 from ortnas.nas.data.mixture import Mixture
+from ortnas.nas.data.query_groups import (
+    by_query,
+    cut_queries,
+    describe_groups,
+    fresh_queries,
+    judged_only,
+    number_queries,
+    usable,
+)
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
 from ortnas.nas.failures import DataError
@@ -95,8 +106,12 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: s
     training_rows, report_rows, declared = read_source(source, head, notes)
     if not declared:
         training_rows, report_rows = _one_spelling(training_rows, report_rows, notes)
+    if HEADS[head].ranks:
+        return _query_splits(training_rows, report_rows, sizes, seed, notes)
     labels = _labels(head, training_rows, report_rows, declared)
     ids = {name: number for number, name in enumerate(labels)}
+    if HEADS[head].takes_label_sets:
+        note_repeated(training_rows, notes)
     reports = {part: [_with_ids(row, head, ids) for row in rows] for part, rows in report_rows.items()}
     judged = judged_parts([source], head, pairs, sizes.search, sizes.report, seed, notes)
     held_out = [Example(text) for text in judged.held_out] if judged is not None else []
@@ -120,6 +135,28 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: s
     _check_unanswerable(parts, notes)
     judgements = add_judged(parts, judged)
     return Splits(parts, labels, tuple(notes), judgements=judgements)
+
+
+def _query_splits(
+    training_rows: list[Row], report_rows: dict[str, list[Row]], sizes: Sizes, seed: int, notes: list[str]
+) -> Splits:
+    """Parts of whole queries; search and report sizes count queries, and passages may be those of several of them."""
+    training_rows = fresh_queries(training_rows, report_rows, notes)
+    fresh = fresh_rows(training_rows, [])
+    if removed := len(training_rows) - len(fresh):
+        notes.append(f"training: {removed:,} of {len(training_rows):,} pairs repeat others and are left out")
+    numbered, reported = number_queries(fresh, {part: fresh_rows(rows, []) for part, rows in report_rows.items()})
+    rng = np.random.default_rng(seed)
+    wanted = {"calibration": sizes.calibration, "search": sizes.search}
+    if not reported:
+        wanted["report"] = sizes.search if sizes.report is None else sizes.report
+    parts = cut_queries(usable([row.example for row in numbered], "training", notes), wanted, rng, notes)
+    for part, rows in reported.items():
+        judged = by_query(judged_only(usable([row.example for row in rows], part, notes), part, notes))
+        chosen = rng.permutation(len(judged))[: sizes.report]
+        parts[part] = [example for place in sorted(chosen.tolist()) for example in judged[place]]
+    notes += [f"{part}: {describe_groups(examples)}" for part, examples in parts.items()]
+    return Splits(parts, notes=tuple(notes))
 
 
 def add_judged(parts: dict[str, list[Example]], judged: JudgedParts | None) -> dict[str, Judgements]:
@@ -161,7 +198,9 @@ def _labels(
                 f"{part}: the dev set has labels that training lacks: {listed(map(shown, unknown))}; training has "
                 f"{listed(map(shown, labels))}"
             )
-    if len(used) < 2:
+    if len(used) < (1 if HEADS[head].takes_label_sets else 2):
+        if not used:
+            raise DataError(f"training has no text with a label; {head} needs at least one")
         raise DataError(f"training has one label only: {listed(map(shown, used))}; {head} needs at least two")
     return labels
 
@@ -170,12 +209,20 @@ def _with_class(example: Example, ids: Sequence[int]) -> Example:
     return replace(example, label=ids[0])
 
 
+def _with_classes(example: Example, ids: Sequence[int]) -> Example:
+    return replace(example, classes=tuple(sorted(set(ids))))
+
+
 def _with_tags(example: Example, ids: Sequence[int]) -> Example:
     return replace(example, tags=tuple(ids))
 
 
 # Of heads whose labels have names.
-WITH_IDS: dict[Labels, Callable[[Example, Sequence[int]], Example]] = {"class": _with_class, "tags": _with_tags}
+WITH_IDS: dict[Labels, Callable[[Example, Sequence[int]], Example]] = {
+    "class": _with_class,
+    "classes": _with_classes,
+    "tags": _with_tags,
+}
 
 
 def _with_ids(row: Row, head: str, ids: Mapping[str, int]) -> Example:
@@ -242,7 +289,9 @@ def _cut_strata(
 
 
 def _strata(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
-    """A stratum number for each example: its class, the decile of its value, or 0."""
+    """A stratum number for each example: its class, the rarest of its classes, the decile of its value, or 0."""
+    if examples and examples[0].classes is not None:
+        return _rarest_classes([example.classes or () for example in examples])
     labels = [example.label for example in examples if example.label is not None]
     if not labels:
         return np.zeros(len(examples), np.int64)
@@ -250,6 +299,13 @@ def _strata(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
         return np.array(labels, np.int64)
     ranks = np.argsort(np.argsort(np.array(labels, np.float64), kind="stable"), kind="stable")
     return ranks * _QUANTILES // len(labels)
+
+
+def _rarest_classes(class_sets: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    """Of each set the class that is in the fewest sets, and -1 for an empty one: what is rare gets to every part."""
+    counts = Counter(number for classes in class_sets for number in classes)
+    rarest = [min(classes, key=lambda number: (counts[number], number), default=-1) for classes in class_sets]
+    return np.array(rarest, np.int64)
 
 
 def _stratified_order(strata: npt.NDArray[np.int64], rng: np.random.Generator) -> list[int]:

@@ -79,6 +79,8 @@ def _schema(part: Sequence[Example]) -> Any:
         "words": pyarrow.list_(pyarrow.string()),
         "tags": pyarrow.list_(pyarrow.int64()),
         "answers": pyarrow.list_(answer),
+        "classes": pyarrow.list_(pyarrow.int64()),
+        "group": pyarrow.int64(),
     }
     used = {"text"}.union(*(example.to_json() for example in part[:1]))
     return pyarrow.schema({name: kind for name, kind in kinds.items() if name in used})
@@ -120,6 +122,6 @@ def _read_part(path: Path) -> list[Example]:
         columns = reader.read_all().to_pydict()
     if "answers" in columns:
         columns["answers"] = [tuple((item["start"], item["text"]) for item in row) for row in columns["answers"]]
-    for name in {"words", "tags"} & set(columns):
+    for name in {"words", "tags", "classes"} & set(columns):
         columns[name] = [tuple(row) for row in columns[name]]
     return [Example(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]

@@ -24,6 +24,7 @@ from ortnas.nas.report.refinements import REFINEMENT_COLUMNS, refinement_rows
 from ortnas.nas.report.results import interval_of, makes_embeddings, metric_of_results, result_rows, results_chart
 from ortnas.nas.report.timing_charts import dataset_chart, noise_charts, training_charts
 from ortnas.search.comparison import ComparisonRow
+from ortnas.search.recalls import recall_table, without_recalls
 from ortnas.search.static_embeddings import below_static
 from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
 
@@ -99,7 +100,7 @@ def _result(record: RunRecord) -> Section:
         return Section("result", "Result", "No winner is packaged yet.")
     metric = metric_of_results(record)
     count = record.data.get("counts", {}).get("report")
-    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    names = without_recalls(dict.fromkeys(name for row in rows for name in row.scores))
     tiles = []
     for row in rows:
         is_anchor = row.name == f"full model, {record.precision.upper()}"
@@ -132,7 +133,14 @@ def _result(record: RunRecord) -> Section:
     static = below_static(rows) if makes_embeddings(record) else ""
     if sentences := " ".join(filter(None, (verdict(rows), static))):
         lead = f"{sentences} {lead}"
-    return Section("result", "Result", lead, tiles, [chart] if chart else [], (), [table, *_rivals(rows, metric)])
+    tables = [table, *_recalls(rows), *_rivals(rows, metric)]
+    return Section("result", "Result", lead, tiles, [chart] if chart else [], (), tables)
+
+
+def _recalls(rows: Sequence[ComparisonRow]) -> list[Table]:
+    columns, lines = recall_table(rows)
+    note = "Of the report texts that have a label, the share that is given it."
+    return [Table("Recall of each label", columns, lines, note)] if lines else []
 
 
 def _rivals(rows: Sequence[ComparisonRow], metric: str) -> list[Table]:

@@ -16,7 +16,7 @@ from ortnas.export.graph.encoder import weight_products
 from ortnas.export.graph.model import LAYOUT_VERSION
 from ortnas.export.int8.calibration import calibration_warnings
 from ortnas.export.int8.recipes import Recipe, choose_recipe, recipe_named
-from ortnas.export.metrics import Part
+from ortnas.export.part import Part
 from ortnas.export.weights import SupernetFolder, read_supernet
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Feeds

@@ -1,4 +1,4 @@
-"""The key ``data.source``: one source, or several with weights."""
+"""The keys ``data.source``, one source, or several with weights, and ``data.label``, one column, or several."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ortnas.nas.run.configuration_values import Section
 from ortnas.nas.wording import shown
 
 _MOST_SOURCES = 100
+_MOST_COLUMNS = 10_000
 
 
 class WeightedSource(Section):
@@ -52,4 +53,27 @@ Source = Annotated[
     Discriminator(_kind),
     BeforeValidator(_with_weights),
     AfterValidator(_each_once),
+]
+
+
+def _some_columns(label: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(label, str):
+        return label
+    if not 1 <= len(label) <= _MOST_COLUMNS:
+        raise ValueError(f"the list has {len(label)} columns; 1 to {_MOST_COLUMNS} are possible")
+    if repeated := [column for column in label if label.count(column) > 1]:
+        raise ValueError(f"the column {shown(repeated[0])} is named twice")
+    return label
+
+
+def _kind_of_label(value: Any) -> str:
+    return _COLUMNS if isinstance(value, list | tuple) else _COLUMN
+
+
+_COLUMN, _COLUMNS = "label[one]", "label[several]"
+# Several columns: one of 0 and 1 for each label.
+LabelColumns = Annotated[
+    Annotated[str, Tag(_COLUMN)] | Annotated[tuple[str, ...], Tag(_COLUMNS)],
+    Discriminator(_kind_of_label),
+    AfterValidator(_some_columns),
 ]

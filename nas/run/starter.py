@@ -53,7 +53,7 @@ def write_starter(
         **{key: _scalar(value) for key, value in values.items()},
         heads=HEAD_CHOICES,
         source=_listed([{"source": data}, *sources]) if sources else f" {_scalar(data)}",
-        columns="".join(f"  {key}: {_scalar(column)}\n" for key, column in columns.items()),
+        columns="".join(f"  {key}: {_value(column)}\n" for key, column in columns.items()),
         budgets=", ".join(_scalar(budget, style='"') for budget in budgets),
     )
     try:
@@ -67,6 +67,13 @@ def write_starter(
         raise ConfigurationError(f"{path}: a name cannot be written as YAML; use names without control characters")
     write_aside(path, text)
     return tuple(assumed)
+
+
+def _value(value: str | list[str]) -> str:
+    """A text, or a list of them on one line."""
+    if isinstance(value, str):
+        return _scalar(value)
+    return "[" + ", ".join(_scalar(part, style='"') for part in value) + "]"
 
 
 def _further_source(source: str, head: str, assumed: list[str]) -> dict[str, str]:

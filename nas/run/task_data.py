@@ -31,7 +31,7 @@ from ortnas.nas.data import (
 from ortnas.nas.files import digest, write_json
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.run.configuration import Configuration, Data
-from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
+from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer, with_prompt
 
 if TYPE_CHECKING:
     from ortnas.nas.data.masking import Masking
@@ -44,12 +44,13 @@ _MASKED_PARTS = ("calibration", "search", "report")
 
 @dataclass(frozen=True)
 class TaskData:
-    """Disjoint parts, as texts or as packed sequences of a corpus."""
+    """Disjoint parts, as texts or as packed sequences of a corpus. ``prompt`` comes before every text."""
 
     content: Splits | PackedCorpus
     tokenizer_folder: Path
     max_length: int
     seed: int
+    prompt: str = ""
     _encoded: dict[str, EncodedExamples] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -74,6 +75,8 @@ class TaskData:
     @property
     def apart(self) -> str:
         """What is said of texts that parts have in common."""
+        if self.groups("training") is not None:
+            return "no query is in two parts, passages may be"
         shares = any(not judgements.are_scored for judgements in self.judgements.values())
         return f"no text is in two parts{', except documents to look among' if shares else ''}"
 
@@ -91,8 +94,13 @@ class TaskData:
         return {name: len(getattr(self.content, name)) for name in ("training", *_MASKED_PARTS)}
 
     def examples(self, part: str) -> Sequence[Example]:
-        """The texts of a part; empty for a packed corpus."""
-        return self.content.parts[part] if isinstance(self.content, Splits) else ()
+        """The texts of a part as they are encoded; empty for a packed corpus."""
+        return with_prompt(self.content.parts[part], self.prompt) if isinstance(self.content, Splits) else ()
+
+    def groups(self, part: str) -> list[int] | None:
+        """The number of each text's group, where texts are compared within groups: the passages of a query."""
+        numbers = [example.group for example in self.examples(part)]
+        return None if None in numbers or not numbers else [int(number or 0) for number in numbers]
 
     def encoded(self, part: str) -> EncodedSource:
         """A part as token ids with labels; of a corpus, parts other than training are masked."""
@@ -142,10 +150,12 @@ def prepare(
     tokenizer: Callable[[], Path],
     report: Report,
     max_length: Callable[[], int],
+    prompt: Callable[[], str] = str,
 ) -> TaskData:
     """Reads what an earlier call prepared in ``folder`` from the same source, or prepares it. Raises DataError.
 
-    ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has.
+    ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has,
+    ``prompt()`` what comes before every text.
     """
     data, head, seed = configuration.data, configuration.head, configuration.seed
     is_corpus = HEADS[head].fills_masks
@@ -183,13 +193,15 @@ def prepare(
         write_splits(content, folder / "splits")
     if recorded != inputs:
         write_json(marker, inputs)
-    return TaskData(content, tokenizer(), max_length(), seed)
+    return TaskData(content, tokenizer(), max_length(), seed, prompt())
 
 
 def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:
     """Files and columns by keys are the first source's; further ones have usual ones, or name their text."""
     first, *further = data.sources
-    own = DataSource(first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label)
+    own = DataSource(
+        first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label, data.separator
+    )
     others = [DataSource(weighted.source, text=weighted.text) for weighted in further]
     weights = [weighted.weight for weighted in data.sources]
 

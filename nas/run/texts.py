@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ortnas.export.metrics import Part, judged_metrics, suitable_metrics
+from ortnas.export.metrics import judged_metrics, suitable_metrics
+from ortnas.export.part import Part
 from ortnas.export.tags import describe_scheme
 from ortnas.export.weights import memory_map
 from ortnas.nas.architecture.heads import HEADS
@@ -48,6 +49,11 @@ class Texts:
         """The most tokens that a text has: as configured, or as the checkpoint says."""
         return self._configuration.data.max_length or int(self._text_settings["max_length"])
 
+    @property
+    def prompt(self) -> str:
+        """What comes before every text, as the checkpoint's library puts it there."""
+        return str(self._text_settings.get("prompt", ""))
+
     @cached_property
     def _text_settings(self) -> dict[str, Any]:
         """What was read of the checkpoint for its texts, beside the tokenizer's folder."""
@@ -62,7 +68,7 @@ class Texts:
 
             settings = read_text_settings(self.checkpoint, head)
             settings.tokenizer.save(self._folder.data / "tokenizer")
-            recorded = identity | {"max_length": settings.max_length}
+            recorded = identity | {"max_length": settings.max_length, "prompt": settings.prompt}
             write_json(marker, recorded)
         return recorded
 
@@ -71,7 +77,12 @@ class Texts:
         """The task's parts: made once, then read back, so that every stage sees the same texts."""
         with self._console.progress("data") as report:
             return prepare(
-                self._configuration, self._folder.data, lambda: self.tokenizer_folder, report, lambda: self.max_length
+                self._configuration,
+                self._folder.data,
+                lambda: self.tokenizer_folder,
+                report,
+                lambda: self.max_length,
+                lambda: self.prompt,
             )
 
     def part(self, name: str, metric: str | None = None) -> Part:
@@ -96,8 +107,10 @@ class Texts:
     def size(self, name: str, metric: str) -> int:
         """How many texts, judged pairs or queries of a part a score of that metric is of."""
         name = self.part_name(name, metric)
-        judgements = self.data.judgements.get(name)
-        return self.data.counts[name] if judgements is None else judgements.size
+        judgements, groups = self.data.judgements.get(name), self.data.groups(name)
+        if judgements is not None:
+            return judgements.size
+        return self.data.counts[name] if groups is None else len(set(groups))
 
     @property
     def metric(self) -> str:

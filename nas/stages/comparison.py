@@ -11,8 +11,9 @@ from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter, ExportError, Precision
 from ortnas.export.inference import model_outputs
 from ortnas.export.intervals import Interval
-from ortnas.export.metrics import all_scores, best_null_threshold, has_unanswerable, judged_metrics
+from ortnas.export.metrics import all_scores, find_thresholds, judged_metrics, needs_thresholds
 from ortnas.export.package.package import packaged_model
+from ortnas.export.part import Thresholds
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
@@ -24,6 +25,7 @@ from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.narrow_texts import kept_by_source
 from ortnas.search.comparison import ComparisonRow, Kind, rivals_of
 from ortnas.search.intervals import SampledScores, sample_scores
+from ortnas.search.recalls import recall_table, without_recalls
 from ortnas.search.static_embeddings import below_static
 from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
 
@@ -97,7 +99,7 @@ def compare(
     }
     console.say(f"timing {len(models)} models in turn")
     timings = time_finally(console, run_target, run_models, models, reference)
-    thresholds = null_thresholds(configuration, run_models, models)
+    thresholds = model_thresholds(configuration, run_models, models)
     full = f"full model, {configuration.precision.upper()}"
     foreign = frozenset(entry.name for entry in entries if not entry.shares_space)
     scores, sampled = report_scores(configuration, texts, run_models, models, thresholds, foreign)
@@ -121,7 +123,8 @@ def compare(
                 for metric, by_model in sampled.items()
                 if entry.name in by_model.whole
             },
-            null_threshold=thresholds[entry.name],
+            null_threshold=thresholds[entry.name].null_threshold,
+            label_thresholds=thresholds[entry.name].label_thresholds,
             visits=timing.visits,
             kind=entry.kind,
             budget=entry.budget,
@@ -139,16 +142,17 @@ def _gains(row: ComparisonRow, rows: Sequence[ComparisonRow], sampled: SampledSc
     return {name: sampled.difference(row.name, name) for name in rivals}
 
 
-def null_thresholds(
+def model_thresholds(
     configuration: Configuration, run_models: Models, models: Mapping[str, bytes]
-) -> dict[str, float | None]:
-    """By model: when it gives no answer, found on the search part, so that no report text has a say in it; None where
-    every question has an answer."""
-    part = run_models.part("search")
-    if not has_unanswerable(part):
-        return dict.fromkeys(models)
-    head = configuration.head
-    return {name: best_null_threshold(model_outputs(model, part.encoded, head), part) for name, model in models.items()}
+) -> dict[str, Thresholds]:
+    """By model: when it gives no answer, or a label of several, found on the search part, so that no report text has a
+    say in it."""
+    head, part = configuration.head, run_models.part("search")
+    if not needs_thresholds(head, part):
+        return dict.fromkeys(models, Thresholds())
+    return {
+        name: find_thresholds(head, model_outputs(model, part.encoded, head), part) for name, model in models.items()
+    }
 
 
 def report_scores(
@@ -156,13 +160,13 @@ def report_scores(
     texts: Texts,
     run_models: Models,
     models: Mapping[str, bytes],
-    thresholds: Mapping[str, float | None],
+    thresholds: Mapping[str, Thresholds],
     foreign: Collection[str] = (),
 ) -> tuple[dict[str, dict[str, float]], dict[str, SampledScores]]:
     """By model: every metric of the head on every report part (those of other dev sets carry the part's name); and by
     metric, for the run's and those of judged pairs, the models' scores on samples of the texts.
 
-    ``thresholds`` are those of ``null_thresholds``. Models that are ``foreign`` make embeddings in a space of their
+    ``thresholds`` are those of ``model_thresholds``. Models that are ``foreign`` make embeddings in a space of their
     own: they have no score of metrics that compare single embeddings with the teacher's.
     """
     head = configuration.head
@@ -173,7 +177,7 @@ def report_scores(
         suffix = part_name.removeprefix("report") if part.judgements is None else ""
         outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
         for name, rows in outputs.items():
-            own = replace(part, null_threshold=thresholds[name])
+            own = replace(part, **thresholds[name]._asdict())
             computed = all_scores(head, rows, own, shares_space=name not in foreign)
             scores[name] |= {f"{metric}{suffix}": value for metric, value in computed.items()}
         certain = judged_metrics(part.judgements) if part.judgements else [] if suffix else [texts.text_metric]
@@ -191,7 +195,7 @@ def show(
     run_models: Models,
     rows: Sequence[ComparisonRow],
 ) -> None:
-    names = list(rows[0].scores)
+    names = without_recalls(rows[0].scores)
     if not HEADS[configuration.head].compares_all_metrics:
         names = [name for name in names if name.startswith(texts.metric)]
     judgements = run_models.data.judgements.get(pairs_of("report"))
@@ -223,6 +227,9 @@ def show(
             for row in rows
         ],
     )
+    columns, lines = recall_table(rows)
+    if lines:
+        console.table("Recall of each label on the report part", columns, lines)
     if run_models.data.mixture is not None:
         full = run_models.teacher.dimensions.full_subnet
         subnets = [row for row in rows if row.subnet != full and row.kind != "ready_made"]

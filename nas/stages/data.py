@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.run.texts import Texts
+from ortnas.nas.text import Example
 
 
 def data(configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts) -> dict[str, Any]:
@@ -46,10 +48,8 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
                 f"does not see them, and scores count them as missed"
             )
         balance = ""
-        if content.labels and content.examples(part) and content.examples(part)[0].label is not None:
-            ids = [int(example.label or 0) for example in content.examples(part)]
-            shares = np.bincount(ids, minlength=len(content.labels)) / len(ids)
-            balance = ", ".join(f"{name} {share:.0%}" for name, share in zip(content.labels, shares, strict=True))
+        if content.labels and content.examples(part):
+            balance = _balance(content.labels, content.examples(part))
         values = facts[part]
         rows.append(
             (
@@ -74,6 +74,19 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
         "notes": list(content.content.notes),
         "sources": sources,
     }
+
+
+def _balance(labels: Sequence[str], examples: Sequence[Example]) -> str:
+    """Shares of the texts that have each label; empty where words have labels."""
+    class_sets = [(int(example.label),) if example.label is not None else example.classes for example in examples]
+    known = [classes for classes in class_sets if classes is not None]
+    if not known:
+        return ""
+    ids = [number for classes in known for number in classes]
+    shares = np.bincount(np.array(ids, np.int64), minlength=len(labels)) / len(known)
+    none = sum(not classes for classes in known) / len(known)
+    named = [*zip(labels, shares.tolist(), strict=True), *([("none of them", none)] if none else [])]
+    return ", ".join(f"{name} {share:.0%}" for name, share in named)
 
 
 def _show_sources(console: Console, mixture: Mixture | None) -> dict[str, dict[str, float]]:

@@ -12,7 +12,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.comparison import null_thresholds, time_finally
+from ortnas.nas.stages.comparison import model_thresholds, time_finally
 from ortnas.search.candidate import Candidate
 from ortnas.search.finalists import Finalist, LatencyLimit, best_first, choose_winner, judge
 from ortnas.search.intervals import score_intervals
@@ -58,7 +58,7 @@ def scored_on_report(
     for finalist in finalists:
         models[finalist.subnet.key] = run_models.exporter.build(finalist.subnet, precision)
     outputs = {name: model_outputs(model, part.encoded, head) for name, model in models.items()}
-    thresholds = null_thresholds(configuration, run_models, models)
+    thresholds = model_thresholds(configuration, run_models, models)
     intervals = score_intervals(texts.metric, outputs, part, _FULL, configuration.seed, thresholds)
     return tuple(replace(finalist, report=intervals[finalist.subnet.key]) for finalist in finalists)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.text import IGNORED, EncodedExamples
@@ -54,6 +55,12 @@ class Finding(NamedTuple):
 def settle_order(checkpoint: Checkpoint, data: TaskData) -> tuple[Checkpoint, str]:
     """The checkpoint with its classifier's rows in the order of the data's labels, and a sentence that says how that
     was found out. Raises CheckpointError where no order is far better than all others."""
+    if HEADS[checkpoint.dimensions.head].takes_label_sets:
+        raise CheckpointError(
+            f"checkpoint {checkpoint.name}: its head does not name its {checkpoint.dimensions.num_labels} labels "
+            f"(LABEL_0, ...), and which is which is not guessed where a text may have several; say it as "
+            f'data.label_names: {{"{data.labels[0]}": LABEL_0, ...}}, or train a new head with training.new_head: true'
+        )
     texts = _texts(data)
     counts = _count(checkpoint, texts, len(data.labels))
     finding = choose_rows(counts, list(usual_orders(data.labels, _seen_order(data))))

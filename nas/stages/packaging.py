@@ -22,6 +22,7 @@ from ortnas.export.metrics import METRICS
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
 from ortnas.export.package.sample import Sample
+from ortnas.export.part import Thresholds
 from ortnas.nas.console import Console
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
@@ -112,6 +113,7 @@ def package(
     Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
     entry, row, model = compared.entry, compared.row, compared.model
+    thresholds = Thresholds(row.null_threshold, row.label_thresholds)
     source, *further = (weighted.source for weighted in configuration.data.sources)
     task = configuration.data.task
     write_package(
@@ -122,7 +124,7 @@ def package(
             supernet=entry.exporter.supernet,
             subnet=entry.subnet,
             max_length=texts.max_length,
-            sample=_sample(configuration, texts, run_models, model, row.null_threshold),
+            sample=_sample(configuration, texts, run_models, model, thresholds),
             facts=Facts(
                 precision=entry.precision,
                 recipe=run_models.recipe,
@@ -134,7 +136,7 @@ def package(
                 budget_ms=search.budget_ms,
                 search_score=search.score,
                 metric=texts.metric,
-                null_threshold=row.null_threshold,
+                **thresholds._asdict(),
                 report=row.scores,
                 report_size=run_models.data.counts["report"],
                 judged=_judged(run_models),
@@ -193,7 +195,7 @@ def _drift(entry: Entry, model: bytes) -> Drift:
 
 
 def _sample(
-    configuration: Configuration, texts: Texts, run_models: Models, model: bytes, null_threshold: float | None
+    configuration: Configuration, texts: Texts, run_models: Models, model: bytes, thresholds: Thresholds
 ) -> Sample:
     """The first inputs of the report part, with what their outputs are compared with. Where the run's metric is of
     judged pairs, of which a few say nothing, they are compared with the teacher's."""
@@ -201,7 +203,7 @@ def _sample(
     encoded = take(part.encoded, _SAMPLE_TEXTS)
     teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
     examples = part.examples[:_SAMPLE_TEXTS]
-    part = replace(part, encoded=encoded, examples=examples, teacher=teacher, null_threshold=null_threshold)
+    part = replace(part, encoded=encoded, examples=examples, teacher=teacher, **thresholds._asdict())
     labels = encoded.labels or ()
     return Sample(
         metric=metric,

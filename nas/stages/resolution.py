@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.export.inference import model_outputs
-from ortnas.export.metrics import Outputs, Part
+from ortnas.export.part import Outputs, Part
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.files import digest, write_json
 from ortnas.nas.run.configuration import Configuration

@@ -21,7 +21,8 @@ from ortnas.export.graph.model import LAYOUT_VERSION, float_model
 from ortnas.export.inference import model_outputs
 from ortnas.export.int8.calibration import INTEGER_OPERATORS, calibrate
 from ortnas.export.int8.quantize import float_products, quantize
-from ortnas.export.metrics import METRICS, Outputs
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Outputs
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import append_line, digest, read_lines

@@ -19,6 +19,7 @@ from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.architecture.layout import head_of, network_of, split_name, tensor_axes
 from ortnas.nas.architecture.ops import Axes
 from ortnas.nas.text import IGNORED
+from ortnas.nas.training.losses import label_targets
 from ortnas.nas.training.supernet import Supernet
 
 Batch = Mapping[str, Tensor]
@@ -82,18 +83,29 @@ def _cross_entropy(output: Tensor, batch: Batch) -> Tensor:
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
+def _binary_cross_entropy(output: Tensor, batch: Batch) -> Tensor:
+    return F.binary_cross_entropy_with_logits(output, label_targets(output, batch["labels"]))
+
+
 def _answer_cross_entropy(output: Tensor, batch: Batch) -> Tensor:
     labels, padding = batch["labels"], ~batch["attention_mask"].bool()
     start, end = output.masked_fill(padding[..., None], torch.finfo(output.dtype).min).unbind(-1)
     return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
 
 
+def _spread(output: Tensor, _: Batch) -> Tensor:
+    """What tells passages apart, relevant or not: a batch may hold too few of a query's to compare them by grades."""
+    return output[:, 0].var()
+
+
 # Of heads whose labels say what is right; others are probed.
 LOSSES: dict[Labels, Callable[[Tensor, Batch], Tensor]] = {
     "class": _cross_entropy,
+    "classes": _binary_cross_entropy,
     "number": _squared_error,
     "tags": _cross_entropy,
     "answer": _answer_cross_entropy,
+    "grades": _spread,
 }
 
 
@@ -106,7 +118,7 @@ def _probe(output: Tensor, generator: torch.Generator) -> Tensor:
 def measure_importance(supernet: Supernet, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
     """Importance of every head, FFN neuron, head dimension and residual channel; small batches resolve more.
 
-    Keys are ``hidden``, ``pooled`` (classification, regression) and ``layers.N.{heads,value,query,ffn}``.
+    Keys are ``hidden``, ``pooled`` (classifiers of texts, regression) and ``layers.N.{heads,value,query,ffn}``.
     """
     generator = torch.Generator().manual_seed(seed)
     total: dict[str, Tensor] = {}

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Part
 from ortnas.nas.architecture.shrinking import shrunk_evenly
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, network_of
+from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, kept_parts, network_of
 from ortnas.nas.architecture.ops import Weight
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.data.mixture import Mixture
@@ -92,16 +92,26 @@ class _Recorder(TokenOps):
             self._signals.weights[name] = weight.values, bias.values
         return super().linear(name, x, weight, bias, output)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        self._signals.inputs[name] = x
-        self._signals.weights[name] = weight.values, None
-        return super().project(name, x, weight)
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        if _is_cut(weight):
+            self._signals.inputs[name] = x
+            self._signals.weights[name] = weight.values, None
+        return super().project(name, x, weight, bias, output)
 
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         self._signals.sums[name] = super().add(name, x, y)
         return self._signals.sums[name]
 
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
+        if not _is_cut(weight):
+            return super().layer_norm(name, x, weight, bias, epsilon)
         self._signals.normed[name] = super().layer_norm(name, x, weight, bias, epsilon)
         return self._signals.normed[name]
 
@@ -153,8 +163,16 @@ class _Fitter(TokenOps):
             return computed
         return self._fitted(name, product, computed)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        return self._fitted(name, _Product(x, weight.values, None), super().project(name, x, weight))
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        computed = super().project(name, x, weight, bias, output)
+        return self._fitted(name, _Product(x, weight.values, None), computed) if _is_cut(weight) else computed
 
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         total = super().add(name, x, y)
@@ -165,6 +183,8 @@ class _Fitter(TokenOps):
         return total
 
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
+        if not _is_cut(weight):
+            return super().layer_norm(name, x, weight, bias, epsilon)
         width = x.shape[-1]
         name = self._stand_ins.get(name, name)
         normed = F.layer_norm(x, (width,), eps=epsilon)
@@ -186,6 +206,11 @@ class _Fitter(TokenOps):
         return computed + product.correct(target - computed, self._damping)
 
 
+def _is_cut(weight: Weight[Tensor]) -> bool:
+    """Whether it is a part of the full network's, or works on one: not of what follows in the full one's channels."""
+    return not {"hidden", "table"}.isdisjoint(weight.axes)
+
+
 def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
     dimensions, architecture = network.dimensions, network_of(network.dimensions)
     top = cut_top(network.tensors, subnet, dimensions)
@@ -197,12 +222,16 @@ def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
 
 
 def _stand_ins(network: Supernet, subnet: Subnet) -> dict[str, str]:
-    """For the sum and the norm that end each layer of the subnet, those of the last layer before the subnet's next."""
-    ends = {"ffn/residual", network_of(network.dimensions).layer.output}
-    sources = [layer.source for layer in subnet.layers]
-    followers = [*sources[1:], network.dimensions.num_layers]
+    """For the sum and the norm that end each part of the subnet's layers, the last before the subnet's next part."""
+    dimensions, parts = network.dimensions, network_of(network.dimensions).layer.parts
+    places = [f"layers/{layer}/{part.name}" for layer in range(dimensions.num_layers) for part in parts]
+    kept = [
+        f"layers/{layer.source}/{part.name}"
+        for layer in subnet.layers
+        for part in kept_parts(network.dimensions, layer)
+    ]
+    ends = [*(places.index(place) for place in kept[1:]), len(places)]
+    kinds = {"residual", *(part.output.rpartition("/")[2] for part in parts)}
     return {
-        f"layers/{source}/{end}": f"layers/{follower - 1}/{end}"
-        for source, follower in zip(sources, followers, strict=True)
-        for end in ends
+        f"{place}/{kind}": f"{places[end - 1]}/{kind}" for place, end in zip(kept, ends, strict=True) for kind in kinds
     }

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
 from ortnas.nas.training.batches import Batch
 from ortnas.nas.training.torch_ops import TorchOps, related, turn, turned_at
 
@@ -72,9 +72,9 @@ class TokenOps(TorchOps):
     def first_token(self, name: str, x: Tensor) -> Tensor:
         return torch.cat([padded[:, 0, 0] for padded in self._pad(x[:, None])])
 
-    def mean(self, name: str, x: Tensor) -> Tensor:
-        padded = zip(self._pad(x[:, None]), self._masks, strict=True)
-        return torch.cat([values[:, 0].sum(1) / mask.sum(1, keepdim=True) for values, mask in padded])
+    def pool(self, mode: PoolingMode, name: str, x: Tensor, output: str | None = None) -> Tensor:
+        padded = zip(self._pad(x[:, None]), self._batches, strict=True)
+        return torch.cat([TorchOps(batch).pool(mode, name, values[:, 0]) for values, batch in padded])
 
     def _pad(self, x: Tensor) -> Iterator[Tensor]:
         """[batch, heads, sequence, head_size] of [tokens, heads, head_size], zeros at padding, batch by batch."""

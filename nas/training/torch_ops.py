@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
 from ortnas.nas.architecture.positions import bucket_of, frequencies
 
 # A weight product: its name in the exported graph, x [..., in], weight [out, in] and bias [out].
@@ -85,8 +85,15 @@ class TorchOps:
     ) -> Tensor:
         return self._linear(name, x, weight.values, bias.values)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        return F.linear(x, weight.values)
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        return F.linear(x, weight.values, None if bias is None else bias.values)
 
     def layer_norm(
         self,
@@ -101,8 +108,8 @@ class TorchOps:
     def activation(self, kind: str, name: str, x: Tensor) -> Tensor:
         if kind == "relu":
             return F.relu(x)
-        if kind == "tanh":
-            return torch.tanh(x)
+        if kind in ("tanh", "sigmoid"):
+            return torch.tanh(x) if kind == "tanh" else torch.sigmoid(x)
         return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
 
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
@@ -137,12 +144,29 @@ class TorchOps:
     def first_token(self, name: str, x: Tensor) -> Tensor:
         return x[:, 0]
 
-    def mean(self, name: str, x: Tensor) -> Tensor:
-        mask = self._batch["attention_mask"][..., None].to(x.dtype)
-        return (x * mask).sum(1) / mask.sum(1)
+    def pool(self, mode: PoolingMode, name: str, x: Tensor, output: str | None = None) -> Tensor:
+        attention_mask = self._batch["attention_mask"]
+        if mode == "cls":
+            return x[:, 0]
+        if mode == "lasttoken":
+            return x[torch.arange(len(x), device=x.device), attention_mask.sum(1) - 1]
+        if mode == "max":
+            return x.masked_fill(attention_mask[..., None] == 0, -torch.inf).amax(1)
+        if mode == "weightedmean":
+            weights = (attention_mask.cumsum(1) * attention_mask)[..., None].float()
+            return (x * weights).sum(1) / weights.sum(1)
+        mask = attention_mask[..., None].to(x.dtype)
+        count = mask.sum(1)
+        return (x * mask).sum(1) / (count if mode == "mean" else count.sqrt())
+
+    def join(self, output: str, vectors: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(vectors), -1)
 
     def unit(self, output: str, x: Tensor) -> Tensor:
         return F.normalize(x.float(), dim=-1)
+
+    def truncate(self, output: str, x: Tensor, size: int) -> Tensor:
+        return x[..., :size]
 
     def by_text(self, name: str, x: Tensor, output: str) -> Tensor:
         return x

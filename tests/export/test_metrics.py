@@ -5,13 +5,11 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, log_loss, matthews_corrcoef
 
+from ortnas.export.answers import answer_texts, exact_match, span_f1
 from ortnas.export.metrics import (
-    Part,
     accuracy,
     all_scores,
-    answer_texts,
     entity_f1,
-    exact_match,
     f1,
     log_likelihood,
     masked_accuracy,
@@ -21,10 +19,10 @@ from ortnas.export.metrics import (
     pearson,
     pearson_spearman,
     similarity_spearman,
-    span_f1,
     spearman,
     token_accuracy,
 )
+from ortnas.export.part import Part
 from ortnas.nas.text import IGNORED, EncodedExamples, Example, Window
 
 

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import ndcg_score
 
-from ortnas.export.metrics import METRICS, Part, all_scores, mrr_at_10, ndcg_at_10, recall_at_1, spearman
+from ortnas.export.metrics import METRICS, all_scores, mrr_at_10, ndcg_at_10, recall_at_1, spearman
+from ortnas.export.part import Part
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples
 

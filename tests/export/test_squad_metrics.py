@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ortnas.export.metrics import (
-    Part,
-    all_scores,
+from ortnas.export.answers import (
     answer_texts,
     best_null_threshold,
     best_spans,
@@ -20,6 +18,8 @@ from ortnas.export.metrics import (
     no_answer_accuracy,
     span_f1,
 )
+from ortnas.export.metrics import all_scores
+from ortnas.export.part import Part, Thresholds
 from ortnas.nas.text import EncodedExamples, Example, Window
 from ortnas.search.intervals import score_intervals
 from tests.export import squad_reference
@@ -153,8 +153,8 @@ def test_where_every_question_has_an_answer_one_is_always_given(seed: int) -> No
 @pytest.mark.slow
 def test_samples_of_texts_keep_the_threshold_that_each_model_was_given() -> None:
     outputs, part = make_part(3)
-    models, thresholds = {"ours": outputs, "silent": outputs}, {"ours": 0.5, "silent": -1e6}
-    intervals = score_intervals("span_f1", models, part, "ours", null_thresholds=thresholds)
+    models, thresholds = {"ours": outputs, "silent": outputs}, {"ours": Thresholds(0.5), "silent": Thresholds(-1e6)}
+    intervals = score_intervals("span_f1", models, part, "ours", thresholds=thresholds)
     silent = intervals["silent"].score
     assert silent.value == np.mean([example.is_unanswerable for example in part.examples])
     assert intervals["ours"].score.value == span_f1(outputs, replace(part, null_threshold=0.5))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from seqeval.metrics import f1_score
 from seqeval.scheme import BILOU, IOB2, IOBES, Entities
 
-from ortnas.export.metrics import Part, all_scores, entity_f1, suitable_metrics, token_accuracy
+from ortnas.export.metrics import all_scores, entity_f1, suitable_metrics, token_accuracy
+from ortnas.export.part import Part
 from ortnas.export.tags import describe_scheme, find_scheme
 from ortnas.nas.text import IGNORED, EncodedExamples, Example
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from ortnas.export.metrics import METRICS, Outputs
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Outputs
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.presets import default_space
 from ortnas.nas.architecture.subnet import Subnet

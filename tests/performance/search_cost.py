@@ -15,7 +15,7 @@ from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, Workload
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
-from ortnas.export.metrics import Part
+from ortnas.export.part import Part
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.console import Console
 from ortnas.nas.text import EncodedExamples

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from ortnas.export.inference import model_outputs
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Part
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import read_configuration

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Part
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples, Example, Window
 from ortnas.search.intervals import sample_scores, score_intervals

@@ -8,7 +8,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from ortnas.export.metrics import METRICS, Part, accuracy
+from ortnas.export.metrics import METRICS, accuracy
+from ortnas.export.part import Part
 from ortnas.nas.text import EncodedExamples
 from ortnas.search.mixed_precision import (
     Evaluation,

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Part
 from ortnas.nas.text import EncodedExamples
 from ortnas.search.racing import Race, expected_score, text_values
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ortnas.export.metrics import Part
+from ortnas.export.part import Part
 from ortnas.nas.text import EncodedExamples
 from ortnas.search.resolution import PartResolution, ScoreResolution, half_width
 

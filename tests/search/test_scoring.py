@@ -11,7 +11,8 @@ import pytest
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs, open_model, outputs_of
 from ortnas.export.int8.recipes import recipe_named
-from ortnas.export.metrics import METRICS, Part
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Part
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.text import EncodedExamples

@@ -59,7 +59,12 @@ _READ = tuple(
 _READ_AS_IT_IS = Gate("hidden", tuple(f"{name}.weight" for name in ("query", "key", "value")), ("hidden",))
 # Inside heads, places tell which entries are turned together: they keep their order.
 _UNITS = (Gate("heads", ("output.weight",), ("heads",)), Gate("ffn", ("ffn_out.weight",), ("ffn",)))
-_LAYER = replace(GATED, gates=(*_UNITS, *_READ, *_WRITTEN), output="ffn/residual")
+_LAYER = replace(
+    GATED,
+    gates=(*_UNITS, *_READ, *_WRITTEN),
+    output="ffn/residual",
+    parts=tuple(replace(part, output=f"{part.name}/residual") for part in GATED.parts),
+)
 # What comes from the embeddings has just been normalised.
 _FIRST_LAYER = replace(
     _LAYER,
@@ -90,17 +95,20 @@ def _encode(
             near = near[0], ops.turns(dimensions.local_theta, size)
     for layer, weights in layers:
         surroundings = near if layer.source in dimensions.local_layers else far
-        x = _pre_norm_layer(ops, f"layers/{layer.source}", x, weights, *surroundings, dimensions)
+        if layer.num_heads:
+            x = _attention(ops, f"layers/{layer.source}", x, weights, *surroundings, dimensions)
+        if layer.ffn_size:
+            x = _ffn(ops, f"layers/{layer.source}", x, weights, dimensions)
     return ops.layer_norm("final/norm", x, top["final_norm.weight"], top["final_norm.bias"], epsilon)
 
 
-def _pre_norm_layer(
+def _attention(
     ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, turns: T, dimensions: Dimensions
 ) -> T:
-    epsilon, y = dimensions.layer_norm_epsilon, x
+    y = x
     if "attention_norm.weight" in weights:
         norm = weights["attention_norm.weight"], weights["attention_norm.bias"]
-        y = ops.layer_norm(f"{name}/attention/norm", x, *norm, epsilon)
+        y = ops.layer_norm(f"{name}/attention/norm", x, *norm, dimensions.layer_norm_epsilon)
     parts: tuple[tuple[HeadPart, T | None], ...] = (("query", turns), ("key", turns), ("value", None))
     query, key, value = (
         ops.heads(f"{name}/attention/{part}", y, weights[f"{part}.weight"], weights[f"{part}.bias"], part, by)
@@ -108,8 +116,12 @@ def _pre_norm_layer(
     )
     mixed = ops.attend(f"{name}/attention", query, key, value, mask)
     mixed = ops.linear(f"{name}/attention/output", mixed, weights["output.weight"], weights["output.bias"])
-    x = ops.add(f"{name}/attention/residual", mixed, x)
-    y = ops.layer_norm(f"{name}/ffn/norm", x, weights["ffn_norm.weight"], weights["ffn_norm.bias"], epsilon)
+    return ops.add(f"{name}/attention/residual", mixed, x)
+
+
+def _ffn(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+    norm = weights["ffn_norm.weight"], weights["ffn_norm.bias"]
+    y = ops.layer_norm(f"{name}/ffn/norm", x, *norm, dimensions.layer_norm_epsilon)
     inner = ops.linear(f"{name}/ffn/in", y, weights["ffn_in.weight"], weights["ffn_in.bias"])
     inner = ops.activation(dimensions.activation, f"{name}/ffn/activation", inner)
     gate = ops.linear(f"{name}/ffn/gate", y, weights["ffn_gate.weight"], weights["ffn_gate.bias"])

@@ -28,12 +28,9 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
     """All tensors of a folder, as they are stored, by the names of a family's model with a head: the encoder's lie
     below its base, such as ``bert.``, a head's beside it. Raises CheckpointError.
     """
-    state: dict[str, Tensor] = {}
-    for path in _files(name, folder):
-        state |= _read_file(name, path)
-    state = {_current(key): tensor for key, tensor in state.items()}
     family = FAMILIES[model_type]
     table = family.embeddings["embeddings.word"]
+    state = {_current(key): tensor for key, tensor in read_tensors(name, folder).items()}
     tables = sorted(key for key in state if key == table or key.endswith(f".{table}"))
     if not tables:
         raise CheckpointError(
@@ -45,6 +42,14 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
             f"checkpoint {name}: its weights hold more than one encoder: {listed(tables)}; save one of them alone"
         )
     return take_apart(_full_names(state, tables[0].removesuffix(table), family), family.fused)
+
+
+def read_tensors(name: str, folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder as they are stored, by their own names. Raises CheckpointError."""
+    state: dict[str, Tensor] = {}
+    for path in _files(name, folder):
+        state |= _read_file(name, path)
+    return state
 
 
 def _full_names(state: Mapping[str, Tensor], inside: str, family: Family) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ortnas.export.int8.recipes import Recipe, recipe_named
-from ortnas.export.metrics import Part, token_accuracy
+from ortnas.export.metrics import token_accuracy
+from ortnas.export.part import Part
 from ortnas.nas.console import Console
 from ortnas.nas.data import DataError
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration

@@ -12,7 +12,15 @@ from ortnas.nas.text import IGNORED
 from ortnas.nas.training.importance import LOSSES, measure_importance, reorder
 from ortnas.nas.training.supernet import Supernet
 from ortnas.nas.training.torch_ops import TorchOps
-from tests.networks import SHAPES, make_dimensions, random_feeds, random_subnets, random_tensors, space_of
+from tests.networks import (
+    CHAIN,
+    SHAPES,
+    make_dimensions,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+    space_of,
+)
 
 
 def make_network(head: str, seed: int = 0, **changes: Any) -> Supernet:
@@ -25,6 +33,8 @@ def make_network(head: str, seed: int = 0, **changes: Any) -> Supernet:
 def make_labels(head: str, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if head == "regression":
         return rng.standard_normal(len(mask)).astype(np.float32)
+    if HEADS[head].takes_label_sets:
+        return np.where(rng.random((len(mask), 3)) < 0.5, np.arange(3), IGNORED)
     if head == "span":
         return np.sort(rng.integers(0, mask.sum(1)[:, None], (len(mask), 2)), axis=1)
     if head == "token-classification":
@@ -56,6 +66,15 @@ def test_reordering_does_not_change_the_full_network(shape: str, head: str) -> N
     assert {"layers.0.query.weight", "layers.1.ffn_in.weight", "layers.2.ffn_norm.weight"} <= changed
     assert ("embeddings.word" in changed) == (network.dimensions.table_size == 0)
     assert ("embeddings.projection.weight" in changed) == (network.dimensions.table_size > 0)
+
+
+def test_reordering_does_not_change_what_modules_make_of_the_full_network() -> None:
+    network = make_network("embedding", **CHAIN)
+    batches = make_batches(network)
+    reordered, full = reorder(network, measure_importance(network, batches, 0)), network.dimensions.full_subnet
+    with torch.no_grad():
+        for batch in batches:
+            torch.testing.assert_close(reordered(batch, full), network(batch, full), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("head", HEADS)

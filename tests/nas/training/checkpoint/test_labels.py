@@ -11,6 +11,7 @@ import transformers
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.labels import match_labels, number
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
+from ortnas.nas.training.loss_names import choose_losses
 from tests.nas.training.checkpoint.test_reading import change_config
 from tests.networks import write_checkpoint
 
@@ -140,13 +141,49 @@ def test_without_architectures_the_tensors_tell_the_head(tmp_path: Path, head: s
     assert not read_checkpoint(str(tmp_path), other, labels).head_is_trained
 
 
-def test_a_multi_label_head_is_refused(tmp_path: Path) -> None:
-    write_classifier(tmp_path, ("a", "b"))
+def test_a_multi_label_head_is_no_head_of_one_label(tmp_path: Path) -> None:
+    weight = write_classifier(tmp_path, ("a", "b"))
     change_config(tmp_path, problem_type="multi_label_classification")
-    with pytest.raises(CheckpointError, match="gives several labels to a text"):
-        read_checkpoint(str(tmp_path), "classification", ("a", "b"))
+    for labels in (("a", "b"), ()):
+        with pytest.raises(CheckpointError, match=r"gives several labels to a text .*head: multi-label keeps them"):
+            read_checkpoint(str(tmp_path), "classification", labels)
+    kept = read_checkpoint(str(tmp_path), "multi-label", ("b", "a"))
+    assert (kept.head_is_trained, kept.labels) == (True, ("b", "a"))
+    assert torch.equal(kept.tensors["head.classifier.weight"], weight[[1, 0]])
+    # A head for other labels is replaced, of whatever kind it is.
+    assert not read_checkpoint(str(tmp_path), "classification", ("left", "right", "ahead")).head_is_trained
     assert not read_checkpoint(str(tmp_path), "classification", ("a", "b"), new_head=True).head_is_trained
     assert read_checkpoint(str(tmp_path), "embedding").head_is_trained
+
+
+@pytest.mark.parametrize("problem_type", [None, "single_label_classification"])
+def test_a_head_of_one_label_is_no_multi_label_head(tmp_path: Path, problem_type: str | None) -> None:
+    write_classifier(tmp_path, ("a", "b"))
+    change_config(tmp_path, problem_type=problem_type)
+    for labels in (("a", "b"), ()):
+        with pytest.raises(CheckpointError, match=r"gives one label to a text .*says so in config.json"):
+            read_checkpoint(str(tmp_path), "multi-label", labels)
+    assert not read_checkpoint(str(tmp_path), "multi-label", ("a", "b"), new_head=True).head_is_trained
+    assert not read_checkpoint(str(tmp_path), "multi-label", ("left", "right", "ahead")).head_is_trained
+
+
+def test_labels_of_a_multi_label_head_are_told_by_name_or_asked_for(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "bert", "multi-label")
+    by_number = read_checkpoint(str(tmp_path), "multi-label", ("0", "1", "2"))
+    assert (by_number.head_is_trained, by_number.order_is_open) == (True, False)
+    assert read_checkpoint(str(tmp_path), "multi-label", ("joy", "love", "anger")).order_is_open
+    said = {"joy": "LABEL_2", "love": "LABEL_0", "anger": "LABEL_1"}
+    named = read_checkpoint(str(tmp_path), "multi-label", ("joy", "love", "anger"), label_names=said)
+    assert torch.equal(named.tensors["head.classifier.bias"], by_number.tensors["head.classifier.bias"][[2, 0, 1]])
+
+
+def test_a_cross_encoder_is_a_reranker_with_its_activation(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "bert", "reranking", sentence_transformers={"activation_fn": "torch.nn.Sigmoid"})
+    checkpoint = read_checkpoint(str(tmp_path), "reranking")
+    assert (checkpoint.head_is_trained, checkpoint.activation) == (True, "sigmoid")
+    # The order is the same before the sigmoid: labels teach it too.
+    assert "labels" in choose_losses("reranking", None, "sigmoid")
+    assert "labels" not in choose_losses("regression", None, "sigmoid")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch
         return output.logits
     mask = batch["attention_mask"][..., None]
     hidden = output.last_hidden_state
-    pooled = hidden[:, 0] if checkpoint.dimensions.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+    pooled = hidden[:, 0] if checkpoint.dimensions.pooling == ("cls",) else (hidden * mask).sum(1) / mask.sum(1)
     return torch.nn.functional.normalize(pooled, dim=-1)
 
 
