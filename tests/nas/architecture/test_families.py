@@ -14,6 +14,7 @@ from ortnas.export.inference import load, run
 from ortnas.nas.architecture.blocks import counted_layer
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.families.refused import REFUSED
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
 from ortnas.nas.architecture.spelling import checkpoint_names, take_apart
@@ -184,3 +185,9 @@ def test_settings_are_spelled_so_that_transformers_reads_them_back(family: str) 
     read = {key: FAMILIES[family].read_setting(config, key) for key in settings}
     assert read == settings | FAMILIES[family].fixed
     assert config.hidden_size == 36
+
+
+def test_refused_families_are_none_of_the_supported_ones_and_name_some() -> None:
+    assert not REFUSED.keys() & FAMILIES.keys()
+    for reason in REFUSED.values():
+        assert any(family in reason for family in FAMILIES) or "transformers" in reason

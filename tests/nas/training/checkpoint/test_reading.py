@@ -216,7 +216,12 @@ UNUSABLE = {
     "albert": (
         "embedding",
         lambda folder: transformers.AlbertConfig().save_pretrained(folder),
-        "model_type is 'albert'; supported: bert, roberta",
+        "model_type is 'albert': its layers share one set of weights.*; supported: bert, roberta",
+    ),
+    "deberta": (
+        "embedding",
+        lambda folder: transformers.DebertaV2Config().save_pretrained(folder),
+        "model_type is 'deberta-v2': .*; nearest are roberta",
     ),
     "unknown type": (
         "embedding",
