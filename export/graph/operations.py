@@ -63,7 +63,7 @@ class GraphOps:
         graph, flat = self.graph, self.graph.integers(-1)
         words = self._rows("word", word, graph.node("Reshape", ["input_ids", flat], "embeddings/tokens"))
         if position is None:
-            return words
+            return words if token_type is None else self._with_types(words, token_type)
         # Positions 0..sequence-1 repeated for every sentence of the batch.
         expanded = graph.node("Expand", [self._range(), _SHAPE], "embeddings/expanded")
         positions = graph.node("Reshape", [expanded, flat], "embeddings/positions")
@@ -71,10 +71,15 @@ class GraphOps:
             if token_type is not None:
                 position = replace(position, values=position.values + token_type.values[0])
             return self.add("embeddings/sum", words, self._rows("position", position, positions))
-        types = graph.node("Reshape", ["token_type_ids", flat], "embeddings/types")
         positioned = self._rows("position", position, positions)
-        typed = self._rows("token_type", token_type, types)
-        return self.add("embeddings/sum", self.add("embeddings/word_position", words, positioned), typed)
+        return self._with_types(self.add("embeddings/word_position", words, positioned), token_type)
+
+    def _with_types(self, x: Value, table: Weight[Array]) -> Value:
+        if len(table.values) == 1:
+            only = self.graph.constant("embeddings.token_type", table.values[0], table.groups[1:])
+            return x._replace(name=self.graph.node("Add", [x.name, only], "embeddings/sum", x.shape))
+        types = self.graph.node("Reshape", ["token_type_ids", self.graph.integers(-1)], "embeddings/types")
+        return self.add("embeddings/sum", x, self._rows("token_type", table, types))
 
     def _range(self) -> str:
         """0 to sequence - 1."""

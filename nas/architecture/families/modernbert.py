@@ -225,7 +225,10 @@ MODERNBERT = Family(
         "ffn_out": "mlp.Wo",
         "ffn_norm": "mlp_norm",
     },
-    fused={"attn.Wqkv": ("query", "key", "value"), "mlp.Wi": ("in", "gate")},
+    fused={
+        "attn.Wqkv": ("attn.Wqkv.query", "attn.Wqkv.key", "attn.Wqkv.value"),
+        "mlp.Wi": ("mlp.Wi.in", "mlp.Wi.gate"),
+    },
     bias_settings={
         **dict.fromkeys(("embeddings.norm", "attention_norm", "ffn_norm", "final_norm"), "norm_bias"),
         **dict.fromkeys(("head.pooler_norm", "head.transform_norm"), "norm_bias"),

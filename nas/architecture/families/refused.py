@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _ORDINARY = "nearest is a bert, roberta, mpnet or modernbert checkpoint of its size and language"
-_TURNED = f"heads turned by positions are computed with norms before the products alone; {_ORDINARY}"
+_GATED = f"gated FFNs are computed with norms before the products alone; {_ORDINARY}"
 _FAR_TOKENS = "some of its tokens look far and others do not; nearest is modernbert, which reads 8,192 tokens"
 
 REFUSED = {
@@ -13,9 +13,8 @@ REFUSED = {
         "its scores add products with keys of positions that all layers share, which are not computed here; nearest "
         "are roberta, xlm-roberta for many languages, and modernbert"
     ),
-    "nomic_bert": _TURNED,
-    "gte": _TURNED,
-    "jina_embeddings_v3": _TURNED,
+    "nomic_bert": _GATED,
+    "gte": _GATED,
     "new": f"its code is not part of transformers, and no code of checkpoints is run; {_ORDINARY}",
     "eurobert": f"its heads share keys and values, and its norms do not centre; {_ORDINARY}",
     "xlm": "its embeddings know languages; nearest is xlm-roberta",

@@ -34,6 +34,7 @@ CASES = [(family, head) for family in FAMILIES for head in HEADS]
 
 def dimensions_of(family: str, head: str) -> Dimensions:
     own = FAMILIES[family]
+    own_shape: dict[str, Any] = next((shape for shape in SHAPES.values() if shape.get("family") == family), {})
     sizes = {
         "family": family,
         "num_layers": 2,
@@ -41,7 +42,7 @@ def dimensions_of(family: str, head: str) -> Dimensions:
         "token_types": 2 if own.has_token_types else 1,
         "head_activation": own.head_activation,
     }
-    return make_dimensions(head, **SHAPES.get(family, {}) | sizes | {"padding_id": PADDING})
+    return make_dimensions(head, **own_shape | sizes | {"padding_id": PADDING})
 
 
 def random_model(family: str, head: str, **changes: Any) -> Any:
@@ -72,7 +73,7 @@ def random_model(family: str, head: str, **changes: Any) -> Any:
 
 def canonical_tensors(model: Any, dimensions: Dimensions) -> dict[str, np.ndarray]:
     names = checkpoint_names(dimensions)
-    state = take_apart(model.state_dict(), FAMILIES[dimensions.family].fused)
+    state = take_apart(model.state_dict(), FAMILIES[dimensions.family])
     tensors = {"head.projection.weight": np.eye(dimensions.hidden_size, dtype=np.float32)}
     for name, axes in tensor_axes(dimensions).items():
         shape = tensor_shape(axes, dimensions)
@@ -147,7 +148,7 @@ def test_names_cover_the_transformers_model_and_can_be_inverted(family: str, hea
     names = checkpoint_names(dimensions_of(family, head))
     shared = {ours for ours in names if ours.split(".", 2)[-1] in FAMILIES[family].shared}
     assert len(set(names.values())) == len(names) - max(0, len(shared) - len(FAMILIES[family].shared))
-    state = take_apart(random_model(family, head, **ALL_BIASES.get(family, {})).state_dict(), FAMILIES[family].fused)
+    state = take_apart(random_model(family, head, **ALL_BIASES.get(family, {})).state_dict(), FAMILIES[family])
     left = set(state) - set(names.values())
     # The decoder is tied, its bias stored twice; the pooler serves no head here but BERT's classifiers.
     assert {key for key in left if "decoder" not in key and "pooler" not in key} <= {FAMILIES[family].decoder}
