@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ortnas.export.int8.recipes import Recipe
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import network_of, top_axes
+from ortnas.nas.architecture.layout import head_of, network_of, top_axes
 from ortnas.nas.architecture.ops import Axes, group_axes
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Population
 from ortnas.nas.architecture.subnet import Subnet
@@ -36,8 +36,8 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
-    block = network_of(dimensions).layer
     for layer in range(dimensions.num_layers):
+        block = network_of(dimensions).layer_at(layer)
         of_layer = {
             "heads": population.num_heads[:, layer],
             "head": population.head_size[:, layer],
@@ -70,7 +70,7 @@ def _top_product(dimensions: Dimensions, name: str) -> str | None:
     if product := network_of(dimensions).entry_of(dimensions).product_of(name):
         return product.name
     path = name.rsplit(".", 1)[0].replace(".", "/")
-    return path if path in HEADS[dimensions.head].products else None
+    return path if path in head_of(dimensions).products else None
 
 
 def _tensor_bytes(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ortnas.nas.architecture.activations import ACTIVATIONS
 from ortnas.nas.architecture.families import FAMILIES, Family
-from ortnas.nas.architecture.spelling import ACTIVATIONS
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, read_file
 from ortnas.nas.wording import said, shown
@@ -35,6 +35,18 @@ class CheckpointConfig:
     def setting(self, key: str) -> Any:
         """The value of one of BERT's keys, however the family spells it."""
         return self.family.read_setting(self.values, key)
+
+    def has_tensor(self, name: str) -> bool:
+        """Whether a canonical tensor is none of the biases that this checkpoint lacks."""
+        setting = self.family.bias_setting(name)
+        return setting is None or bool(getattr(self.values, setting))
+
+    def own_dimensions(self) -> dict[str, Any]:
+        """Fields of ``Dimensions`` that the family alone has. Raises CheckpointError."""
+        try:
+            return self.family.read_own(self.values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"checkpoint {self.name}: {CONFIG_FILE}: {said(error)}") from error
 
     @property
     def architectures(self) -> tuple[str, ...]:
