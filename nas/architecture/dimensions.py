@@ -26,7 +26,8 @@ class Dimensions:
     tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling`` is
     what the embedding head makes of a text's tokens, side by side, and ``modules`` what becomes of that vector.
     ``head_activation`` ("tanh", "relu" or "gelu") is that of the dense layer of the classification and regression
-    heads. ``padding_id`` is the padding token's, from which some families count positions.
+    heads. ``padding_id`` is the padding token's, from which some families count positions. ``has_own_decoder`` where
+    the masked-LM head does not share the word table.
     """
 
     vocab_size: int
@@ -48,6 +49,7 @@ class Dimensions:
     modules: tuple[SentenceModule, ...] = (NORMALIZE,)
     head_activation: str = "tanh"
     padding_id: int = 0
+    has_own_decoder: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
