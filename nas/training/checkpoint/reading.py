@@ -17,9 +17,9 @@ from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.canonical import canonical_tensors, check_weights, take_own_decoder, unused_weights
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cross_encoder
-from ortnas.nas.training.checkpoint.folder import encoder_folder, find_folder
+from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder
 from ortnas.nas.training.checkpoint.head_choice import choose_head
-from ortnas.nas.training.checkpoint.modules import MODULES_FILE, SentenceModel, read_module_tensors, read_sentence_model
+from ortnas.nas.training.checkpoint.modules import SentenceModel, read_module_tensors, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
 
