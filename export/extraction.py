@@ -29,6 +29,12 @@ _NOT_TOKENIZER = {"model.safetensors", "supernet.json", "outputs.safetensors"}
 def obstacles(dimensions: Dimensions, subnet: Subnet) -> list[str]:
     """Why transformers cannot express the subnet; empty where it can."""
     reasons = []
+    if absent := [
+        f"layer {layer.source} has no {'FFN' if layer.num_heads else 'attention'}"
+        for layer in subnet.layers
+        if not layer.num_heads or not layer.ffn_size
+    ]:
+        return [f"{', '.join(absent)}, in transformers every layer has both"]
     for name, plain in (("num_heads", "heads"), ("head_size", "head size"), ("ffn_size", "FFN size")):
         values = [getattr(layer, name) for layer in subnet.layers]
         if len(set(values)) > 1:

@@ -88,7 +88,7 @@ def find_thresholds(outputs: Sequence[Array], label_sets: LabelSets) -> tuple[fl
     logits = np.stack(outputs).astype(np.float64)
     flags = label_flags(label_sets, logits.shape[1])
     if not flags.any():
-        return (_EVEN,) * logits.shape[1]
+        return tuple([_EVEN] * len(logits.T))
     shared = _best_threshold(logits.ravel(), flags.ravel())
     thresholds = []
     for own, has_label in zip(logits.T, flags.T, strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.export import label_sets
+from ortnas.export import label_sets, query_ranks
 from ortnas.export.answers import (
     answerable_f1,
     best_null_threshold,
@@ -217,17 +217,23 @@ def recall_at_1(outputs: Outputs, part: Part) -> float:
 
 
 def mrr_at_10(outputs: Outputs, part: Part) -> float:
-    """Mean of one over the rank of a query's first relevant document, of ten."""
+    """Mean of one over the rank of a query's first relevant document, or passage, of ten."""
     return _query_mean("mrr_at_10", outputs, part)
 
 
 def ndcg_at_10(outputs: Outputs, part: Part) -> float:
-    """Mean normalised discounted gain of a query's first ten documents."""
+    """Mean normalised discounted gain of a query's first ten documents, or passages."""
     return _query_mean("ndcg_at_10", outputs, part)
 
 
+def list_log_likelihood(outputs: Outputs, part: Part) -> float:
+    """Mean logarithm of the probability of a query's relevant passages among its passages."""
+    return _query_mean("list_log_likelihood", outputs, part)
+
+
 def _query_mean(metric: str, outputs: Outputs, part: Part) -> float:
-    assert part.judgements is not None
+    if part.judgements is None:
+        return float(query_ranks.QUERY_VALUES[metric](outputs, part.labels).mean())
     return float(QUERY_VALUES[metric](outputs, part.judgements).mean())
 
 
@@ -253,6 +259,7 @@ METRICS: dict[str, Metric] = {
         recall_at_1,
         mrr_at_10,
         ndcg_at_10,
+        list_log_likelihood,
         entity_f1,
         token_accuracy,
         span_f1,

@@ -38,11 +38,18 @@ class Part:
     @property
     def size(self) -> int:
         """What a score is a figure of: inputs, judged pairs or queries."""
-        return len(self.encoded) if self.judgements is None else self.judgements.size
+        if self.judgements is not None:
+            return self.judgements.size
+        return len(self.encoded) if not self.has_groups else len({query for query, _ in self.encoded.labels or ()})
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether its inputs are a query's passages, with their grades."""
+        return bool(self.examples) and self.examples[0].group is not None
 
     @property
     def labels(self) -> npt.NDArray[Any]:
-        """Class ids or numbers, [n]."""
+        """Class ids or numbers, [n]; of passages [n, 2], with the numbers of their queries before their grades."""
         return np.asarray(self.encoded.labels)
 
     @property

@@ -36,7 +36,8 @@ class Example:
     as ``text``, the context as ``pair`` and ``answers`` as (first character in the context, text): none where the
     context does not hold one, None where the example is no span. Classification and regression have ``label``: an id,
     or a number. Multi-label classification has ``classes``: ids in order, none where no label applies, None elsewhere.
-    Other fields are empty.
+    Pairs of a query and a passage have the passage's grade as ``label``, NaN where nobody says, and the query's number
+    in ``group``. Other fields are empty.
     """
 
     text: str
@@ -46,6 +47,7 @@ class Example:
     tags: tuple[int, ...] = ()
     answers: tuple[tuple[int, str], ...] | None = None
     classes: tuple[int, ...] | None = None
+    group: int | None = None
 
     @property
     def is_unanswerable(self) -> bool:
@@ -82,10 +84,10 @@ class Window(NamedTuple):
 class EncodedExamples:
     """Token ids of many inputs, each of its own length.
 
-    ``labels`` holds, per row: a class id, a list of the ids that apply, a number, one id per token (IGNORED where there
-    is none) or the first and last token of an answer (0, 0 where the window lacks it, or there is none). ``windows`` is
-    there where rows are pieces of contexts, ``words`` where words have labels: per row the numbers of the words that
-    its labels belong to, in order. Words that were cut off are not among them.
+    ``labels`` holds, per row: a class id, a list of the ids that apply, a number, a query's number and a grade, one id
+    per token (IGNORED where there is none) or the first and last token of an answer (0, 0 where the window lacks it, or
+    there is none). ``windows`` is there where rows are pieces of contexts, ``words`` where words have labels: per row
+    the numbers of the words that its labels belong to, in order. Words that were cut off are not among them.
     """
 
     ids: Sequence[Sequence[int]]
@@ -115,12 +117,12 @@ class EncodedExamples:
         return feeds
 
     def label_array(self, rows: Sequence[int]) -> npt.NDArray[Any] | None:
-        """Labels of the chosen rows: int64 or float32 [batch], int64 [batch, 2], or int64 [batch, longest]: lists
-        that are filled up with IGNORED."""
+        """Labels of the chosen rows: int64 or float32 [batch] or [batch, 2], or lists that are filled up with IGNORED,
+        int64 [batch, longest]."""
         if self.labels is None:
             return None
         chosen = [self.labels[row] for row in rows]
-        if isinstance(chosen[0], float):
+        if isinstance(chosen[0], float) or (isinstance(chosen[0], tuple) and isinstance(chosen[0][1], float)):
             return np.array(chosen, np.float32)
         if isinstance(chosen[0], list):
             padded = np.full((len(rows), max(map(len, chosen))), IGNORED, np.int64)
@@ -166,12 +168,18 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -
     tokenizer.enable_truncation(max_length)
     inputs = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
     encodings = tokenizer.encode_batch(inputs)
-    labels = [example.label if example.classes is None else list(example.classes) for example in examples]
+    labels = [_label(example) for example in examples]
     return EncodedExamples(
         [encoding.ids for encoding in encodings],
         [encoding.type_ids for encoding in encodings],
         None if any(label is None for label in labels) else labels,
     )
+
+
+def _label(example: Example) -> Any:
+    if example.group is not None and example.label is not None:
+        return float(example.group), float(example.label)
+    return example.label if example.classes is None else list(example.classes)
 
 
 def with_prompt(examples: Sequence[Example], prompt: str) -> Sequence[Example]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ortnas.export import query_ranks
 from ortnas.export.intervals import Interval, ScoreIntervals
 from ortnas.export.metrics import METRICS
 from ortnas.export.part import Outputs, Part, Thresholds
@@ -83,6 +84,9 @@ def _sampled(
     part = next(iter(parts.values()))
     if part.judgements is not None:
         return _sampled_judgements(metric, outputs, part.judgements, rng)
+    if metric in query_ranks.QUERY_VALUES and part.has_groups:
+        by_query = query_ranks.QUERY_VALUES[metric]
+        return _sampled_means({name: by_query(rows, part.labels) for name, rows in outputs.items()}, rng)
     everything = np.arange(len(part.encoded))
     values = {name: text_values(metric, rows, part, everything) for name, rows in outputs.items()}
     if all(rows is not None for rows in values.values()):

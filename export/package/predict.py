@@ -1,4 +1,5 @@
-"""Runs this package: ``python predict.py "a text" ["another" ...]``, for answers ``"a question" "its context" ...``.
+"""Runs this package: ``python predict.py "a text" ["another" ...]``, for answers ``"a question" "its context" ...``,
+to rank passages ``"a query" "a passage" ["another" ...]``.
 
 ``--prompt NAME`` before the texts puts one of the package's prompts before each of them.
 
@@ -110,8 +111,8 @@ class Model:
         """The output for one text, or one tuple of two, as plain values; ``prompt`` is as in ``prompted``.
 
         An embedding, the probability of each label (with the labels that the text has, where it may have several), a
-        number, [word, label] of every word, the answer's text, or the
-        five likeliest tokens for every mask.
+        number, the passages of (query, passage, ...) with their scores, [word, label] of every word, the answer's text,
+        or the five likeliest tokens for every mask.
         """
         return DESCRIPTIONS[self.record["head"]](self, self.prompted(text, prompt))
 
@@ -144,6 +145,14 @@ class Model:
         # A cross-encoder's score, as its own library gives it.
         is_logit = self.record.get("activation") == "sigmoid"
         return round(float(1 / (1 + np.exp(-logit)) if is_logit else logit), 6)
+
+    def ranking(self, query, *passages):
+        """[passage, score] of every passage, the most relevant first."""
+        scores = self([(query, passage) for passage in passages])[:, 0].astype(np.float64)
+        if self.record.get("activation") == "sigmoid":
+            scores = np.exp(-np.logaddexp(0, -scores))
+        order = np.argsort(-scores, kind="stable")
+        return [[passages[place], round(float(scores[place]), 6)] for place in order]
 
     def tagged_words(self, text):
         encoding, output = self.output(text)
@@ -204,6 +213,7 @@ DESCRIPTIONS = {
     "classification": Model.probabilities,
     "multi-label": Model.label_set,
     "regression": Model.number,
+    "reranking": lambda model, texts: model.ranking(*texts),
     "token-classification": Model.tagged_words,
     "span": lambda model, pair: model.answer(*pair),
     "masked-lm": Model.fillings,
@@ -218,8 +228,13 @@ if __name__ == "__main__":
         if prompt not in model.record.get("prompts", {}):
             names = ", ".join(model.record.get("prompts", {})) or "none"
             sys.exit(f"the package has no prompt {prompt!r}; it has {names}")
-    is_pair = model.record["head"] == "span"
-    if not texts or (is_pair and len(texts) % 2):
-        sys.exit(f"usage: python predict.py [--prompt NAME] {'question context' if is_pair else 'text'} [...]")
+    is_pair, is_query = model.record["head"] == "span", model.record["head"] == "reranking"
+    if not texts or (is_pair and len(texts) % 2) or (is_query and len(texts) < 2):
+        usage = "question context" if is_pair else "query passage" if is_query else "[--prompt NAME] text"
+        sys.exit(f"usage: python predict.py {usage} [...]")
+    if is_query:
+        for passage, score in model.describe(texts):
+            print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
+        sys.exit()
     for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:
         print(json.dumps({"text": text, "output": model.describe(text, prompt)}, ensure_ascii=False))

@@ -115,9 +115,16 @@ class Dimensions:
             raise SpaceError(f"hidden_size {subnet.hidden_size} does not fit the supernet's {self.hidden_size}")
         if not subnet.layers:
             raise SpaceError("a subnet needs at least one layer")
+        if not any(layer.num_heads for layer in subnet.layers):
+            raise SpaceError("a subnet needs attention in one of its layers")
         for layer in subnet.layers:
+            if not layer.num_heads and not layer.ffn_size:
+                raise SpaceError(f"layer {layer.source} has neither attention nor FFN; leave it out")
+            if not layer.num_heads and layer.head_size:
+                raise SpaceError(f"layer {layer.source} has no heads; their size is 0 then, not {layer.head_size}")
             if not 0 <= layer.source < self.num_layers:
                 raise SpaceError(f"source layer {layer.source} does not fit the supernet's {self.num_layers} layers")
             for name, limit in limits.items():
-                if not 1 <= getattr(layer, name) <= limit:
+                lowest = 1 if name == "head_size" and layer.num_heads else 0
+                if not lowest <= getattr(layer, name) <= limit:
                     raise SpaceError(f"{name} {getattr(layer, name)} does not fit the supernet's {limit}")

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 W = TypeVar("W")
 # What a head is taught beside its teacher's outputs: nothing; of a text a class, any number of classes, or a number; a
-# tag a word; the first and the last token of an answer; the tokens behind masks.
-Labels = Literal["none", "class", "classes", "number", "tags", "answer", "masked"]
+# tag a word; the first and the last token of an answer; the tokens behind masks; how relevant each passage of a query
+# is.
+Labels = Literal["none", "class", "classes", "number", "tags", "answer", "masked", "grades"]
 LABEL_KINDS: tuple[Labels, ...] = get_args(Labels)
 
 
@@ -119,12 +120,17 @@ class Head:
 
     @property
     def reads_pairs(self) -> bool:
-        """Whether every input is a pair of texts, question and context."""
-        return self.labels == "answer"
+        """Whether every input is a pair of texts: question and context, or query and passage."""
+        return self.labels in ("answer", "grades")
+
+    @property
+    def ranks(self) -> bool:
+        """Whether outputs are compared within groups: those of the passages of one query."""
+        return self.labels == "grades"
 
     @property
     def gives_number(self) -> bool:
-        return self.labels == "number"
+        return self.labels in ("number", "grades")
 
     @property
     def fills_masks(self) -> bool:
@@ -235,6 +241,23 @@ HEADS: dict[str, Head] = {
         products=("head/pooler", "head/classifier"),
         label_rows=1,
         problem_type="regression",
+    ),
+    "reranking": Head(
+        labels="grades",
+        forward=text_logits,
+        tensors=_POOLED_CLASSIFIER,
+        outputs=(Output("logits", ("batch", "label"), "how relevant the passage is to the query"),),
+        class_suffix="ForSequenceClassification",
+        metrics=("ndcg_at_10", "mrr_at_10", "list_log_likelihood"),
+        losses=_LABELS_AND_TEACHER,
+        pipeline="text-ranking",
+        purpose="scores how relevant a passage is to a query",
+        reading="the larger, the more relevant: sort a query's passages by it",
+        products=("head/pooler", "head/classifier"),
+        label_rows=1,
+        ranking="list_log_likelihood",
+        problem_type="regression",
+        spelled_as="regression",
     ),
     "token-classification": Head(
         labels="tags",

@@ -24,7 +24,8 @@ def checkpoint_config(
 ) -> dict[str, Any]:
     """The transformers configuration of a subnet; ``activation`` is a cross-encoder's.
 
-    Where layers differ in width, it states the widest: transformers itself has one width for all.
+    Where layers differ in width, it states the widest: transformers itself has one width for all, and every layer has
+    attention and FFN there.
     """
     family, head = FAMILIES[dimensions.family], HEADS[dimensions.head]
     first_position = dimensions.padding_id + 1 if family.positions_follow_padding else 0
@@ -33,7 +34,7 @@ def checkpoint_config(
         "hidden_size": subnet.hidden_size,
         "num_hidden_layers": len(subnet.layers),
         "num_attention_heads": max(layer.num_heads for layer in subnet.layers),
-        "intermediate_size": max(layer.ffn_size for layer in subnet.layers),
+        "intermediate_size": max(layer.ffn_size for layer in subnet.layers) or dimensions.ffn_size,
         "max_position_embeddings": dimensions.max_positions + first_position,
         "pad_token_id": dimensions.padding_id,
         "type_vocab_size": dimensions.token_types,

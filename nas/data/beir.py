@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,23 @@ def read_beir(folder: Path, others: int, seed: int, notes: list[str]) -> TextPai
 
     Raises DataError where a file is missing, and where what was judged is not there.
     """
-    documents_file, queries_file, qrels_file = (_file(folder, name) for name in (_DOCUMENTS, _QUERIES, _QRELS))
-    qrels = _read_qrels(qrels_file, notes)
+    documents_file, queries_file, qrels_file = (beir_file(folder, name) for name in (_DOCUMENTS, _QUERIES, _QRELS))
+    qrels = read_qrels(qrels_file, notes)
     query_keys, judged_keys = {query for query, _, _ in qrels}, {document for _, document, _ in qrels}
-    queries = {key: text for key, text in _texts(queries_file) if key in query_keys}
+    queries = {key: text for key, text in read_texts(queries_file) if key in query_keys}
     judged: dict[str, str] = {}
     rng = random.Random(seed)
 
     def unjudged() -> Iterator[tuple[float, str]]:
-        for key, text in _texts(documents_file):
+        for key, text in read_texts(documents_file):
             if key in judged_keys:
                 judged[key] = text
             elif text:
                 yield rng.random(), text
 
     drawn = [text for _, text in heapq.nsmallest(others, unjudged())]
-    _check_known(qrels_file, [query for query, _, _ in qrels], queries, queries_file)
-    _check_known(qrels_file, [document for _, document, _ in qrels], judged, documents_file)
+    check_known(qrels_file, [query for query, _, _ in qrels], queries, queries_file)
+    check_known(qrels_file, [document for _, document, _ in qrels], judged, documents_file)
     pairs, reasons = [], []
     for query, document, grade in qrels:
         first, second = queries[query], judged[document]
@@ -53,7 +53,7 @@ def read_beir(folder: Path, others: int, seed: int, notes: list[str]) -> TextPai
     return plain_pairs(folder.name, pairs, notes, drawn)
 
 
-def _file(folder: Path, name: str) -> Path:
+def beir_file(folder: Path, name: str) -> Path:
     """Plain or with .gz."""
     present = [path for path in (folder / name, folder / f"{name}.gz") if path.exists()]
     if not present:
@@ -64,7 +64,7 @@ def _file(folder: Path, name: str) -> Path:
     return present[0]
 
 
-def _read_qrels(path: Path, notes: list[str]) -> list[tuple[str, str, float]]:
+def read_qrels(path: Path, notes: list[str]) -> list[tuple[str, str, float]]:
     """Ids of query and document, and the grade."""
     table = open_table(path, notes)
     if missing := [name for name in _QREL_COLUMNS if name not in table.columns]:
@@ -85,7 +85,7 @@ def _read_qrels(path: Path, notes: list[str]) -> list[tuple[str, str, float]]:
     return qrels
 
 
-def _texts(path: Path) -> Iterator[tuple[str, str]]:
+def read_texts(path: Path) -> Iterator[tuple[str, str]]:
     """Ids and texts; a document's title is the beginning of its text."""
     for number, record in json_lines(path):
         if missing := [name for name in ("_id", "text") if name not in record]:
@@ -100,7 +100,8 @@ def _first_other(pieces: list[Any]) -> Any:
     return next(piece for piece in pieces if not isinstance(piece, str))
 
 
-def _check_known(path: Path, named: list[str], present: dict[str, str], file: Path) -> None:
+def check_known(path: Path, named: list[str], present: Mapping[str, str], file: Path) -> None:
+    """Raises DataError for ids that a file lacks."""
     if unknown := [key for key in named if key not in present]:
         raise DataError(
             f"{path}: {len(unknown):,} of {len(named):,} rows name an id that {file.name} has not, the first "

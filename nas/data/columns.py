@@ -27,6 +27,7 @@ PAIRS = (
 _LABELLED = [
     Columns(text, pair, label) for text, pair in (*PAIRS, *((text, "") for text in _TEXTS)) for label in LABEL_COLUMNS
 ]
+QUERY_COLUMNS = ("query", "question", "anchor")
 # Nobody calls several labels so.
 _OF_ONE_LABEL = ("gold_label", "score", "is_duplicate", "Quality")
 # In the order in which they are tried, by the kind of labels.
@@ -35,6 +36,12 @@ USUAL_COLUMNS: dict[Labels, list[Columns]] = {
     "class": _LABELLED,
     "classes": [columns for columns in _LABELLED if columns.label not in _OF_ONE_LABEL],
     "number": _LABELLED,
+    "grades": [
+        Columns(query, passage, grade)
+        for query in QUERY_COLUMNS
+        for passage in ("passage", "document", "text")
+        for grade in ("grade", "label", "score", "relevance")
+    ],
     "tags": [Columns(words, "", tags) for words in WORDS_COLUMNS for tags in TAGS_COLUMNS],
     "answer": [Columns(QUESTION_COLUMN, CONTEXT_COLUMN, ANSWERS_COLUMN)],
 }

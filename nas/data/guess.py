@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
+from ortnas.nas.data.beir_groups import is_beir
 from ortnas.nas.data.columns import LABEL_COLUMNS, check_header, choose_columns, has_columns, without_header
 from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.hub import HUB_PREFIX
@@ -16,6 +17,7 @@ from ortnas.nas.data.label_set_guess import LabelSets, guess_label_sets
 from ortnas.nas.data.lines import kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import own_pair_columns
+from ortnas.nas.data.query_groups import has_candidates, is_grouped
 from ortnas.nas.data.rows import Columns
 from ortnas.nas.data.source import training_file
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
@@ -65,15 +67,18 @@ def guess_source(source: str, asked: Asked) -> Guess:
         return Guess(head, asked.columns, (f"{source} is not there yet; head {head} is assumed",))
     if asked.head is not None and HEADS[asked.head].fills_masks:
         return Guess(asked.head, asked.columns)
+    if asked.head is not None and HEADS[asked.head].ranks and is_beir(path):
+        return Guess(asked.head, {}, (f"{source} has documents, queries and judgements in the layout of BEIR",))
     if path.is_dir():
-        return _guess_file(training_file(path, asked.head), asked)
+        return guess_file(training_file(path, asked.head), asked)
     if asked.head is not None and HEADS[asked.head].has_labels:
         raise DataError(f"{source}: {asked.head} needs a folder with a training file and a dev file")
-    guess = _guess_file(path, asked._replace(head="embedding"))
+    guess = guess_file(path, asked._replace(head="embedding"))
     return guess if asked.head else guess._replace(assumed=(*guess.assumed, "one file: head embedding is assumed"))
 
 
-def _guess_file(path: Path, asked: Asked) -> Guess:
+def guess_file(path: Path, asked: Asked) -> Guess:
+    """As ``guess_source``, of one file, also for heads with labels."""
     kind = kind_of(path)
     if kind in TABLE_KINDS:
         return _guess_table(open_table(path, []), asked)
@@ -91,6 +96,11 @@ def _guess_table(table: Table, asked: Asked) -> Guess:
     if not set(asked.columns.values()) & set(table.columns):
         _check_header(table, records)
     head = asked.head or _head_by_columns(table)
+    if head is not None and HEADS[head].ranks:
+        if is_grouped(table.columns):
+            return Guess(head, {}, (f"every row is a query with its passages, which make it a {head} task",))
+        own = choose_columns(table, head, None, asked.text, asked.pair, asked.label)
+        return Guess(head, {"text": own.text, "pair": own.pair, "label": own.label})
     if head is not None and HEADS[head].marks_pieces:
         choose_columns(table, head, None, asked.text, asked.pair, asked.label)
         return Guess(head, asked.columns)
@@ -136,6 +146,8 @@ def _head_by_columns(table: Table) -> str | None:
     names = set(table.columns)
     if names & set(WORDS_COLUMNS) and names & set(TAGS_COLUMNS):
         return "token-classification"
+    if has_candidates(names):
+        return next(name for name, head in HEADS.items() if head.ranks)
     return "span" if {CONTEXT_COLUMN, ANSWERS_COLUMN} <= names else None
 
 

@@ -104,6 +104,25 @@ def _number_row(record: Mapping[str, Any], columns: Columns) -> Row:
     return Row(Example(example.text, example.pair, number))
 
 
+def _grade_row(record: Mapping[str, Any], columns: Columns) -> Row:
+    """A query and a passage; without a grade the teacher alone says how relevant it is."""
+    grade = read_grade(record[columns.label], columns.label)
+    return Row(Example(_text(record, columns.text), _text(record, columns.pair), grade))
+
+
+def read_grade(value: Any, column: str) -> float:
+    """How relevant a passage is, NaN where nobody says. Raises DataError for what is no number of at least 0."""
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return math.nan
+    try:
+        grade = float(value)
+    except (TypeError, ValueError):
+        grade = -1.0
+    if not math.isfinite(grade) or grade < 0 or "_" in str(value):
+        raise DataError(f"{shown(value)} in column {column!r} is no grade, which is a number of 0 or more")
+    return grade
+
+
 def _word_row(record: Mapping[str, Any], columns: Columns) -> Row:
     words, tags = record[columns.text], record[columns.label]
     for name, value in ((columns.text, words), (columns.label, tags)):
@@ -233,4 +252,5 @@ READERS: dict[Labels, Callable[[Mapping[str, Any], Columns], Row]] = {
     "number": _number_row,
     "tags": _word_row,
     "answer": _answer_row,
+    "grades": _grade_row,
 }

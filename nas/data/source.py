@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.annotations import open_squad
+from ortnas.nas.data.beir_groups import is_beir, open_beir_groups
 from ortnas.nas.data.columns import check_header, choose_columns
 from ortnas.nas.data.conll import open_conll
 from ortnas.nas.data.hub import HUB_PREFIX, open_hub
@@ -16,6 +17,7 @@ from ortnas.nas.data.label_sets import SEPARATOR, joined, separated
 from ortnas.nas.data.lines import check_regular, kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import own_pair_columns
+from ortnas.nas.data.query_groups import in_pairs, is_grouped
 from ortnas.nas.data.rows import Columns, Row, table_rows
 from ortnas.nas.data.sentences import open_sentences
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
@@ -33,6 +35,7 @@ FORMATS: dict[Labels, tuple[str, ...]] = {
     "number": TABLE_KINDS,
     "tags": ("txt", "conll", "conllu", "jsonl"),
     "answer": ("json", "jsonl"),
+    "grades": ("jsonl", "tsv", "csv"),
 }
 _TRAIN_STEMS, _REPORT_STEMS = ("train",), ("dev", "validation", "valid")
 # Of versions of SQuAD, which are different tasks: a folder with several is none of them until a task or file is named.
@@ -90,9 +93,21 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
         return SourceRows([Row(Example(sentence)) for sentence in PYTHON_TEXTS[source.source]()], {})
     hub = source.source.startswith(HUB_PREFIX)
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
+    return _rows_of_tables(tables, source, task, head, notes)
+
+
+def read_file(path: Path, source: DataSource, head: str, notes: list[str]) -> SourceRows:
+    """All examples of one file as those for training; ``source`` says how it is read. Raises DataError."""
+    task = None if source.task is None else find_task(source.task)
+    return _rows_of_tables(_Tables(_open(path, task, head, notes), {}), source, task, head, notes)
+
+
+def _rows_of_tables(tables: _Tables, source: DataSource, task: Task | None, head: str, notes: list[str]) -> SourceRows:
+    if HEADS[head].ranks:
+        tables = _each(tables, lambda table: in_pairs(table) if is_grouped(table.columns) else table)
     tables, label = _one_label_column(tables, source, head)
     named = (source.text, source.pair, label)
-    if not has_labels and (both := _both_texts(tables.training, source, task)):
+    if not HEADS[head].has_labels and (both := _both_texts(tables.training, source, task)):
         tables, named = _stacked_tables(tables, both), (None, None, None)
     columns = choose_columns(tables.training, head, task, *named)
     if HEADS[head].takes_label_sets:
@@ -208,6 +223,8 @@ def _hub_tables(source: DataSource, head: str) -> _Tables:
 
 def _file_tables(source: DataSource, task: Task | None, head: str, notes: list[str]) -> _Tables:
     place = Path(source.source).expanduser()
+    if HEADS[head].ranks and is_beir(place):
+        return _Tables(*open_beir_groups(place, notes))
     if place.is_dir():
         own = (task.train_file,) if task else ()
         training = _find(place, source.train_file, own, _TRAIN_STEMS, head, "data.train_file")

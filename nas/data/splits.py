@@ -18,6 +18,15 @@ from ortnas.nas.data.judged_parts import JudgedParts
 from ortnas.nas.data.label_sets import note_repeated
 from ortnas.nas.data.labels import in_order, one_spelling
 from ortnas.nas.data.mixture import Mixture
+from ortnas.nas.data.query_groups import (
+    by_query,
+    cut_queries,
+    describe_groups,
+    fresh_queries,
+    judged_only,
+    number_queries,
+    usable,
+)
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
 from ortnas.nas.failures import DataError
@@ -97,6 +106,8 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: s
     training_rows, report_rows, declared = read_source(source, head, notes)
     if not declared:
         training_rows, report_rows = _one_spelling(training_rows, report_rows, notes)
+    if HEADS[head].ranks:
+        return _query_splits(training_rows, report_rows, sizes, seed, notes)
     labels = _labels(head, training_rows, report_rows, declared)
     ids = {name: number for number, name in enumerate(labels)}
     if HEADS[head].takes_label_sets:
@@ -124,6 +135,28 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: s
     _check_unanswerable(parts, notes)
     judgements = add_judged(parts, judged)
     return Splits(parts, labels, tuple(notes), judgements=judgements)
+
+
+def _query_splits(
+    training_rows: list[Row], report_rows: dict[str, list[Row]], sizes: Sizes, seed: int, notes: list[str]
+) -> Splits:
+    """Parts of whole queries; search and report sizes count queries, and passages may be those of several of them."""
+    training_rows = fresh_queries(training_rows, report_rows, notes)
+    fresh = fresh_rows(training_rows, [])
+    if removed := len(training_rows) - len(fresh):
+        notes.append(f"training: {removed:,} of {len(training_rows):,} pairs repeat others and are left out")
+    numbered, reported = number_queries(fresh, {part: fresh_rows(rows, []) for part, rows in report_rows.items()})
+    rng = np.random.default_rng(seed)
+    wanted = {"calibration": sizes.calibration, "search": sizes.search}
+    if not reported:
+        wanted["report"] = sizes.search if sizes.report is None else sizes.report
+    parts = cut_queries(usable([row.example for row in numbered], "training", notes), wanted, rng, notes)
+    for part, rows in reported.items():
+        judged = by_query(judged_only(usable([row.example for row in rows], part, notes), part, notes))
+        chosen = rng.permutation(len(judged))[: sizes.report]
+        parts[part] = [example for place in sorted(chosen.tolist()) for example in judged[place]]
+    notes += [f"{part}: {describe_groups(examples)}" for part, examples in parts.items()]
+    return Splits(parts, notes=tuple(notes))
 
 
 def add_judged(parts: dict[str, list[Example]], judged: JudgedParts | None) -> dict[str, Judgements]:

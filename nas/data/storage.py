@@ -80,6 +80,7 @@ def _schema(part: Sequence[Example]) -> Any:
         "tags": pyarrow.list_(pyarrow.int64()),
         "answers": pyarrow.list_(answer),
         "classes": pyarrow.list_(pyarrow.int64()),
+        "group": pyarrow.int64(),
     }
     used = {"text"}.union(*(example.to_json() for example in part[:1]))
     return pyarrow.schema({name: kind for name, kind in kinds.items() if name in used})

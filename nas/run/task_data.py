@@ -75,6 +75,8 @@ class TaskData:
     @property
     def apart(self) -> str:
         """What is said of texts that parts have in common."""
+        if self.groups("training") is not None:
+            return "no query is in two parts, passages may be"
         shares = any(not judgements.are_scored for judgements in self.judgements.values())
         return f"no text is in two parts{', except documents to look among' if shares else ''}"
 
@@ -94,6 +96,11 @@ class TaskData:
     def examples(self, part: str) -> Sequence[Example]:
         """The texts of a part as they are encoded; empty for a packed corpus."""
         return with_prompt(self.content.parts[part], self.prompt) if isinstance(self.content, Splits) else ()
+
+    def groups(self, part: str) -> list[int] | None:
+        """The number of each text's group, where texts are compared within groups: the passages of a query."""
+        numbers = [example.group for example in self.examples(part)]
+        return None if None in numbers or not numbers else [int(number or 0) for number in numbers]
 
     def encoded(self, part: str) -> EncodedSource:
         """A part as token ids with labels; of a corpus, parts other than training are masked."""
@@ -115,26 +122,15 @@ class TaskData:
         """How a corpus is masked; None for tasks."""
         if isinstance(self.content, Splits):
             return None
-        from ortnas.nas.data.masking import Masking
+        from ortnas.nas.data.masking import masking_by
 
-        tokenizer = load_tokenizer(self.tokenizer_folder)
-        mask_id = next((tokenizer.token_to_id(name) for name in ("[MASK]", "<mask>") if tokenizer.token_to_id(name)), 0)
-        if not mask_id:
-            raise DataError("the checkpoint's tokenizer has no mask token, so masked-lm cannot be trained with it")
-        special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
-        return Masking(mask_id, tuple(sorted(special)), tokenizer.get_vocab_size())
+        return masking_by(load_tokenizer(self.tokenizer_folder))
 
     def _masked(self, part: str) -> EncodedExamples:
         assert isinstance(self.content, PackedCorpus)
         assert self.masking is not None
         plain: EncodedExamples = getattr(self.content, part)
-        rng = np.random.default_rng([self.seed, _MASKED_PARTS.index(part), 5])
-        ids, labels = [], []
-        for row in range(len(plain)):
-            feeds = plain.feeds([row])
-            labels.append(self.masking.apply(feeds, rng)[0].tolist())
-            ids.append(feeds["input_ids"][0].tolist())
-        return EncodedExamples(ids, plain.type_ids, labels)
+        return self.masking.masked(plain, np.random.default_rng([self.seed, _MASKED_PARTS.index(part), 5]))
 
 
 def prepare(

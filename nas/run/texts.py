@@ -107,8 +107,10 @@ class Texts:
     def size(self, name: str, metric: str) -> int:
         """How many texts, judged pairs or queries of a part a score of that metric is of."""
         name = self.part_name(name, metric)
-        judgements = self.data.judgements.get(name)
-        return self.data.counts[name] if judgements is None else judgements.size
+        judgements, groups = self.data.judgements.get(name), self.data.groups(name)
+        if judgements is not None:
+            return judgements.size
+        return self.data.counts[name] if groups is None else len(set(groups))
 
     @property
     def metric(self) -> str:

@@ -62,6 +62,7 @@ def make_batches(
         accelerator.process_index,
         accelerator.num_processes,
         data.mixture,
+        data.groups("training"),
     )
 
 

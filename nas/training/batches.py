@@ -52,8 +52,10 @@ class Schedule:
 class Batches:
     """Batches of texts of similar length: less padding, the same mix over an epoch, or the shares of the ``mixture``.
 
-    ``accumulation`` splits a batch into as many parts, computed one after the other; ``rank`` of ``world_size``
-    processes gets its share of the rows.
+    ``groups`` has a number for each text; those of one number stay together, and of those that are more than a batch so
+    many are drawn anew in every epoch. A batch then has as many groups as make its size on average. ``accumulation``
+    splits a batch into as many parts, computed one after the other; ``rank`` of ``world_size`` processes gets its share
+    of the rows, or groups.
     """
 
     def __init__(
@@ -65,40 +67,61 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         mixture: Mixture | None = None,
+        groups: Sequence[int] | None = None,
     ) -> None:
         self.examples, self.schedule, self.masking, self.mixture = examples, schedule, masking, mixture
         self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
-        self.per_epoch = max(1, len(examples) // schedule.batch_size)
+        # None: every text is one of its own.
+        self._groups = None if groups is None else _rows_of(groups)
+        self._count, self._size = len(examples), schedule.batch_size
+        if self._groups is not None:
+            self._count = len(self._groups)
+            kept = sum(min(schedule.batch_size, len(group)) for group in self._groups)
+            self._size = max(1, schedule.batch_size * self._count // max(1, kept))
+        self.per_epoch = max(1, self._count // self._size)
         self._epoch, self._batches = -1, list[list[int]]()
 
     def __getitem__(self, step: int) -> list[Batch]:
         """The parts of the step's batch that this process computes; ``rows`` numbers the texts, int64 [batch]."""
-        rows = self.rows(step)
+        groups = self._groups_of(step)
+        rows = [row for group in groups for row in group]
         feeds = self.examples.feeds(rows)
         if self.masking is None:
             labels = self.examples.label_array(rows)
         else:
             labels = self.masking.apply(feeds, np.random.default_rng([self.schedule.seed, step, 3]))
         tensors = _tensors(feeds, labels) | {"rows": torch.tensor(rows)}
-        own = torch.arange(self.rank, len(rows), self.world_size)
-        parts = [part for part in own.chunk(self.accumulation) if len(part)]
+        ends = np.cumsum([len(group) for group in groups])
+        places = [torch.arange(end - len(group), end) for group, end in zip(groups, ends.tolist(), strict=True)]
+        own = torch.arange(self.rank, len(groups), self.world_size)
+        parts = [torch.cat([places[group] for group in part]) for part in own.chunk(self.accumulation) if len(part)]
         return [{name: tensor[part] for name, tensor in tensors.items()} for part in parts]
 
     def rows(self, step: int) -> list[int]:
         """The numbers of the step's texts, those of all processes."""
+        return [row for group in self._groups_of(step) for row in group]
+
+    def _groups_of(self, step: int) -> list[list[int]]:
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._plan(epoch)
-        return self._batches[position]
+        return [self._rows_of_group(number, epoch) for number in self._batches[position]]
+
+    def _rows_of_group(self, number: int, epoch: int) -> list[int]:
+        if self._groups is None:
+            return [number]
+        rows, size = self._groups[number], self.schedule.batch_size
+        if len(rows) <= size:
+            return rows
+        drawn: list[int] = np.random.default_rng([self.schedule.seed, epoch, number]).choice(rows, size, False).tolist()
+        return drawn
 
     def _plan(self, epoch: int) -> list[list[int]]:
         rng = np.random.default_rng([self.schedule.seed, epoch])
-        lengths = self.examples.lengths
-        if self.mixture is None:
-            order = rng.permutation(len(self.examples))
-        else:
-            order = self.mixture.order(epoch, self.schedule.seed)
-        size = self.schedule.batch_size
+        order = rng.permutation(self._count) if self.mixture is None else self.mixture.order(epoch, self.schedule.seed)
+        lengths, size = self.examples.lengths, self._size
+        if self._groups is not None:
+            lengths = np.array([lengths[rows].max() for rows in self._groups], np.int64)
         batches = []
         for start in range(0, len(order), size * _BUCKET_BATCHES):
             bucket = order[start : start + size * _BUCKET_BATCHES]
@@ -106,6 +129,14 @@ class Batches:
             batches += [bucket[low : low + size] for low in range(0, len(bucket), size)]
         whole = [batch for batch in batches if len(batch) == size] or batches
         return [whole[index] for index in rng.permutation(len(whole))]
+
+
+def _rows_of(groups: Sequence[int]) -> list[list[int]]:
+    """The rows of each number."""
+    rows: dict[int, list[int]] = {}
+    for row, number in enumerate(groups):
+        rows.setdefault(number, []).append(row)
+    return list(rows.values())
 
 
 def to_tensors(examples: EncodedSource, rows: Sequence[int]) -> Batch:

@@ -92,6 +92,11 @@ def _answer_cross_entropy(output: Tensor, batch: Batch) -> Tensor:
     return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
 
 
+def _spread(output: Tensor, _: Batch) -> Tensor:
+    """What tells passages apart, relevant or not: a batch may hold too few of a query's to compare them by grades."""
+    return output[:, 0].var()
+
+
 # Of heads whose labels say what is right; others are probed.
 LOSSES: dict[Labels, Callable[[Tensor, Batch], Tensor]] = {
     "class": _cross_entropy,
@@ -99,6 +104,7 @@ LOSSES: dict[Labels, Callable[[Tensor, Batch], Tensor]] = {
     "number": _squared_error,
     "tags": _cross_entropy,
     "answer": _answer_cross_entropy,
+    "grades": _spread,
 }
 
 

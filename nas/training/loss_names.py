@@ -17,9 +17,10 @@ OUTPUT_LOSSES = frozenset({"labels", "soft_labels", "embedding", "similarity"})
 HIDDEN_LOSSES = frozenset({"hidden", "tokens"})
 ATTENTION_LOSSES = frozenset({"attention", "relations"})
 LOSSES = {
-    "labels": "cross entropy with the labels (masked tokens for masked-lm, each label alone for multi-label), squared "
-    "error for regression",
-    "soft_labels": "KL divergence to the teacher's softened labels, squared error for regression",
+    "labels": "cross entropy with the labels (masked tokens for masked-lm, each label alone for multi-label, a query's "
+    "passages for reranking), squared error for regression",
+    "soft_labels": "KL divergence to the teacher's softened labels, squared error for regression (of a query's margins "
+    "for reranking)",
     "hidden": "squared error of last hidden states, projected to the teacher's size",
     "attention": "squared error of the last layer's attention scores before the softmax",
     "relations": "KL divergence of the last layer's query, key and value relations",
@@ -36,10 +37,12 @@ def choose_losses(head: str, configured: Mapping[str, float] | None, activation:
     checkpoint, the network's number is not what labels are compared with.
     """
     usual = HEADS[head].losses
-    if activation == "sigmoid":
+    # A ranking is the same before and behind a sigmoid.
+    is_behind_sigmoid = activation == "sigmoid" and not HEADS[head].ranks
+    if is_behind_sigmoid:
         usual = {name: weight for name, weight in usual.items() if name not in LABEL_LOSSES}
     losses = {name: weight for name, weight in (configured or usual).items() if weight}
-    if activation == "sigmoid" and losses.keys() & LABEL_LOSSES:
+    if is_behind_sigmoid and losses.keys() & LABEL_LOSSES:
         raise ValueError("labels does not fit a cross-encoder, whose number goes through a sigmoid; soft_labels does")
     if unknown := losses.keys() - LOSSES.keys():
         raise ValueError(f"no loss is called {', '.join(sorted(unknown))}; there are {', '.join(LOSSES)}")

@@ -18,22 +18,26 @@ _TINY = 1e-12
 
 def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
     """Cross entropy with the labels, binary where a text may have several, or squared error for numbers (Devlin et al.
-    2019, "BERT", section 4).
+    2019, "BERT", section 4). Of a query's passages cross entropy of the softmax over them with their grades ("ListNet",
+    Cao et al. 2007); queries without a relevant passage do not count.
 
     Shapes by kind of labels: class [batch, labels] and [batch]; classes [batch, labels] and [batch, most ids]; number
     [batch, 1] and [batch]; tags [batch, sequence, labels] and [batch, sequence]; answer [batch, sequence, 2] and
-    [batch, 2]; masked [masked tokens, vocabulary] and [batch, sequence]. Entries of IGNORED do not count.
+    [batch, 2]; grades [batch, 1] and [batch, 2], queries' numbers first; masked [masked tokens, vocabulary] and
+    [batch, sequence]. Entries of IGNORED do not count.
     """
     return LOSSES_OF_LABELS[HEADS[head].labels](output, labels, attention_mask)
 
 
-def soft_label_loss(head: str, output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
-    """KL divergence to the teacher's softened labels, of each label alone where a text may have several, or squared
-    error for numbers (Hinton et al. 2015).
+def soft_label_loss(
+    head: str, output: Tensor, teacher: Tensor, labels: Tensor, attention_mask: Tensor, temperature: float
+) -> Tensor:
+    """KL divergence to the teacher's softened labels, of each label alone where a text may have several; or squared
+    error, for numbers (Hinton et al. 2015) and for the differences of passages of one query.
 
-    Shapes as in ``label_loss``.
+    Shapes as in ``label_loss``; of the labels, only queries' numbers are looked at.
     """
-    return LOSSES_OF_SOFT_LABELS[HEADS[head].labels](output, teacher, attention_mask, temperature)
+    return LOSSES_OF_SOFT_LABELS[HEADS[head].labels](output, teacher, labels, attention_mask, temperature)
 
 
 def _cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
@@ -56,6 +60,25 @@ def _squared_error(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
     return F.mse_loss(output.squeeze(-1), labels.to(output.dtype))
 
 
+def _list_cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
+    is_own = _same_query(labels)
+    scores = output[:, 0].expand(len(is_own), -1).masked_fill(~is_own, _MASKED)
+    grades = labels[:, 1].to(output.dtype).expand(len(is_own), -1).masked_fill(~is_own, 0)
+    total = grades.sum(1)
+    # NaN where nobody says how relevant a passage is.
+    counts = total > 0
+    if not counts.any():
+        return output.sum() * 0
+    targets = grades[counts] / total[counts, None]
+    return -(targets * F.log_softmax(scores[counts], -1)).sum(1).mean()
+
+
+def _same_query(labels: Tensor) -> Tensor:
+    """Which rows are each query's, [queries, batch]."""
+    queries = labels[:, 0]
+    return queries.unique()[:, None] == queries[None]
+
+
 def _answer_cross_entropy(output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
     return F.cross_entropy(span_scores(output, attention_mask).flatten(0, 1), labels.flatten())
 
@@ -64,12 +87,12 @@ def _masked_cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
     return F.cross_entropy(output, labels[labels != IGNORED])
 
 
-def _divergence(output: Tensor, teacher: Tensor, _: Tensor, temperature: float) -> Tensor:
+def _divergence(output: Tensor, teacher: Tensor, _labels: Tensor, _mask: Tensor, temperature: float) -> Tensor:
     student, target = (F.log_softmax(scores / temperature, -1) for scores in (output, teacher))
     return temperature**2 * F.kl_div(student, target, log_target=True, reduction="batchmean")
 
 
-def _binary_divergence(output: Tensor, teacher: Tensor, _: Tensor, temperature: float) -> Tensor:
+def _binary_divergence(output: Tensor, teacher: Tensor, _labels: Tensor, _mask: Tensor, temperature: float) -> Tensor:
     """Of each label's yes and no, as a mean over labels as the cross entropy is."""
     ours, theirs = (
         torch.stack([F.logsigmoid(scores / temperature), F.logsigmoid(-scores / temperature)])
@@ -82,14 +105,30 @@ def _squared_difference(output: Tensor, teacher: Tensor, *_: object) -> Tensor:
     return F.mse_loss(output, teacher)
 
 
-def _token_divergence(output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
+def _margin_difference(output: Tensor, teacher: Tensor, labels: Tensor, *_: object) -> Tensor:
+    """Mean squared error of the differences of scores, over all pairs of passages of a query: it keeps the teacher's
+    order and distances, and needs no labels ("MarginMSE", Hofstätter et al. 2020)."""
+    errors, is_own = (output - teacher)[:, 0], _same_query(labels).to(output.dtype)
+    counts = is_own.sum(1)
+    # Over ordered pairs of n numbers, squared differences sum up to 2 n times the squared distances from their mean.
+    means = is_own @ errors / counts
+    squares = is_own @ errors.square() - counts * means.square()
+    pairs = (counts * (counts - 1)).sum()
+    return (2 * counts * squares).sum() / pairs.clamp(min=1)
+
+
+def _token_divergence(
+    output: Tensor, teacher: Tensor, labels: Tensor, attention_mask: Tensor, temperature: float
+) -> Tensor:
     is_token = attention_mask.bool()
-    return _divergence(output[is_token], teacher[is_token], attention_mask, temperature)
+    return _divergence(output[is_token], teacher[is_token], labels, attention_mask, temperature)
 
 
-def _answer_divergence(output: Tensor, teacher: Tensor, attention_mask: Tensor, temperature: float) -> Tensor:
+def _answer_divergence(
+    output: Tensor, teacher: Tensor, labels: Tensor, attention_mask: Tensor, temperature: float
+) -> Tensor:
     ours, theirs = (span_scores(scores, attention_mask).flatten(0, 1) for scores in (output, teacher))
-    return _divergence(ours, theirs, attention_mask, temperature)
+    return _divergence(ours, theirs, labels, attention_mask, temperature)
 
 
 LOSSES_OF_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
@@ -98,14 +137,16 @@ LOSSES_OF_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "number": _squared_error,
     "tags": _cross_entropy,
     "answer": _answer_cross_entropy,
+    "grades": _list_cross_entropy,
     "masked": _masked_cross_entropy,
 }
-LOSSES_OF_SOFT_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor, float], Tensor]] = {
+LOSSES_OF_SOFT_LABELS: dict[Labels, Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor]] = {
     "class": _divergence,
     "classes": _binary_divergence,
     "number": _squared_difference,
     "tags": _token_divergence,
     "answer": _answer_divergence,
+    "grades": _margin_difference,
     "masked": _divergence,
 }
 

@@ -111,7 +111,7 @@ class Objective(nn.Module):
             return label_loss(head, student.output, batch["labels"], mask)
         assert teacher is not None
         if name == "soft_labels":
-            return soft_label_loss(head, *_outputs(student, teacher), mask, _TEMPERATURE)
+            return soft_label_loss(head, *_outputs(student, teacher), batch["labels"], mask, _TEMPERATURE)
         return COMPARISONS[name](student, teacher, mask)
 
 

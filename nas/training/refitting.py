@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
+from ortnas.nas.architecture.layout import cut_layers, cut_top, kept_parts, network_of
 from ortnas.nas.architecture.ops import Weight
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.data.mixture import Mixture
@@ -215,11 +215,13 @@ def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
 
 
 def _stand_ins(network: Supernet, subnet: Subnet) -> dict[str, str]:
-    """For the norm that ends each layer of the subnet, that of the last layer before the subnet's next."""
-    output = network_of(network.dimensions).layer.output
-    sources = [layer.source for layer in subnet.layers]
-    followers = [*sources[1:], network.dimensions.num_layers]
-    return {
-        f"layers/{source}/{output}": f"layers/{follower - 1}/{output}"
-        for source, follower in zip(sources, followers, strict=True)
-    }
+    """For the norm that ends each part of the subnet's layers, the last one before the subnet's next part."""
+    parts = network_of(network.dimensions).layer.parts
+    norms = [f"layers/{layer}/{part.output}" for layer in range(network.dimensions.num_layers) for part in parts]
+    kept = [
+        f"layers/{layer.source}/{part.output}"
+        for layer in subnet.layers
+        for part in kept_parts(network.dimensions, layer)
+    ]
+    ends = [*(norms.index(name) for name in kept[1:]), len(norms)]
+    return {name: norms[end - 1] for name, end in zip(kept, ends, strict=True)}

@@ -46,13 +46,19 @@ def _encode(
     x = enter(ops, embedded, top, dimensions)
     mask = ops.mask()
     for layer, weights in layers:
-        name = f"layers/{layer.source}"
-        bias = ops.relate(f"{name}/attention/positions", mask, weights[_TABLE])
-        x = post_norm_layer(ops, name, x, weights, bias, dimensions)
+        bias = mask
+        if layer.num_heads:
+            bias = ops.relate(f"layers/{layer.source}/attention/positions", mask, weights[_TABLE])
+        x = post_norm_layer(ops, layer, x, weights, bias, dimensions)
     return x
 
 
-_LAYER = replace(POST_NORM, tensors={**POST_NORM.tensors, _TABLE: ("bucket", "heads")})
+_ATTENTION, _FFN = POST_NORM.parts
+_LAYER = replace(
+    POST_NORM,
+    tensors={**POST_NORM.tensors, _TABLE: ("bucket", "heads")},
+    parts=(replace(_ATTENTION, modules=(*_ATTENTION.modules, "position_bias")), _FFN),
+)
 _OWN_NAMES = {f"attention.self.{kind}": f"attention.attn.{kind[0]}" for kind in ("query", "key", "value")} | {
     "attention.output.dense": "attention.attn.o",
     "attention.output.LayerNorm": "attention.LayerNorm",

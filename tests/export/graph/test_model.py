@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,20 @@ def test_network_reference_and_onnx_agree_on_random_subnets(shape: str, head: st
     _, tensors, network = make_case(head, **SHAPES[shape])
     for seed, subnet in enumerate(random_subnets(make_space(), 4)):
         check_agreement(network, tensors, subnet, seed)
+
+
+@pytest.mark.parametrize("head", ["embedding", "classification"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_subnets_whose_layers_lack_attention_or_ffn_agree(shape: str, head: str) -> None:
+    dimensions, tensors, network = make_case(head, **SHAPES[shape])
+    full = dimensions.full_subnet
+    first, *others = full.layers
+    for subnet in (
+        replace(full, layers=(replace(first, num_heads=0, head_size=0), *others)),
+        replace(full, layers=(replace(first, ffn_size=0), replace(others[0], num_heads=0, head_size=0), *others[1:])),
+        *random_subnets(make_space().of_absent_parts, 3),
+    ):
+        check_agreement(network, tensors, subnet, seed=5)
 
 
 @pytest.mark.parametrize("activation", ["gelu_tanh", "relu"])

@@ -55,6 +55,17 @@ def test_a_sliced_graph_is_the_graph_that_the_quantizer_makes(shape: str, head: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sliced_graphs_lack_the_parts_that_the_subnet_lacks(shape: str) -> None:
+    exporter = make_exporter("classification", shape)
+    full = exporter.supernet.dimensions.full_subnet
+    first, *others = full.layers
+    without_first = dataclasses.replace(full, layers=(dataclasses.replace(first, num_heads=0, head_size=0), *others))
+    for subnet in (without_first, *random_subnets(exporter.supernet.space.of_absent_parts, 4)):
+        assert structure(exporter.sliced(subnet)) == structure(exporter.build(subnet, "int8"))
+
+
+@pytest.mark.slow
 def test_a_sliced_graph_has_the_modules_of_embeddings() -> None:
     exporter = make_exporter("embedding", **CHAIN)
     for subnet in random_subnets(exporter.supernet.space, 2):

@@ -101,3 +101,29 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert max(rates) == pytest.approx(1e-3)
     assert rates.index(max(rates)) == pytest.approx(9, abs=1)
     assert rates[99] < 2e-5
+
+
+@pytest.mark.parametrize(("accumulation", "world_size"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+def test_texts_of_a_group_stay_together(accumulation: int, world_size: int) -> None:
+    groups = [row // 4 for row in range(40)]
+    parts = [
+        part
+        for rank in range(world_size)
+        for part in Batches(make_examples(), make_schedule(), None, accumulation, rank, world_size, groups=groups)[3]
+    ]
+    # Two groups of four make a batch of eight.
+    assert len(parts) == min(2, accumulation * world_size)
+    rows = [part["rows"].tolist() for part in parts]
+    for own in rows:
+        assert all(own.count(row) == 1 for row in own)
+        assert sorted(own) == sorted(4 * group + place for group in {row // 4 for row in own} for place in range(4))
+    size = make_schedule().batch_size
+    assert sum(map(len, rows)) == size
+
+
+def test_of_a_group_larger_than_a_batch_some_texts_are_drawn_anew_each_epoch() -> None:
+    size = make_schedule().batch_size
+    batches = Batches(make_examples(), make_schedule(), groups=[0] * len(make_examples()))
+    drawn = [set(batches.rows(epoch)) for epoch in range(3)]
+    assert all(len(rows) == size for rows in drawn)
+    assert drawn[0] != drawn[1] != drawn[2]

@@ -16,6 +16,8 @@ from ortnas.nas.training.losses import (
     token_loss,
 )
 
+# Looked at for the numbers of queries alone.
+LABELS = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
 
 
@@ -35,10 +37,10 @@ def test_labels_of_which_a_text_has_several_are_learned_one_by_one() -> None:
     torch.testing.assert_close(label_loss("multi-label", output, labels, MASK), expected)
     none = label_loss("multi-label", output, torch.empty(3, 0, dtype=torch.int64), MASK)
     torch.testing.assert_close(none, F.binary_cross_entropy_with_logits(output, torch.zeros(3, 4)))
-    soft = soft_label_loss("multi-label", output, teacher, MASK, 1.0)
+    soft = soft_label_loss("multi-label", output, teacher, labels, MASK, 1.0)
     entropy = F.binary_cross_entropy(teacher.sigmoid(), teacher.sigmoid())
     torch.testing.assert_close(soft + entropy, F.binary_cross_entropy_with_logits(output, teacher.sigmoid()))
-    assert soft_label_loss("multi-label", teacher, teacher, MASK, 2.0).item() == pytest.approx(0, abs=1e-6)
+    assert soft_label_loss("multi-label", teacher, teacher, labels, MASK, 2.0).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_hidden_and_token_losses_do_not_see_padding() -> None:
@@ -107,14 +109,44 @@ def test_a_span_never_ends_in_padding() -> None:
     torch.testing.assert_close(loss, (starts + ends + short[0] + short[1]) / 4)
 
 
-@pytest.mark.parametrize("head", ["classification", "regression", "token-classification", "span", "masked-lm"])
+def test_passages_are_compared_within_their_query() -> None:
+    output, teacher = (torch.randn(6, 1, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    # The last query's grades are not known, the last but one has one passage.
+    labels = torch.tensor([[7, 0.0], [7, 2.0], [7, 1.0], [3, 1.0], [9, float("nan")], [9, 1.0]])
+    expected = -(torch.tensor([0, 2 / 3, 1 / 3]) * F.log_softmax(output[:3, 0], -1)).sum() / 2
+    torch.testing.assert_close(label_loss("reranking", output, labels, MASK), expected)
+    pairs = [(0, 1), (0, 2), (1, 2), (4, 5)]
+    margins = [((output[a] - output[b]) - (teacher[a] - teacher[b])).square() for a, b in pairs]
+    soft = soft_label_loss("reranking", output, teacher, labels, MASK, 2.0)
+    torch.testing.assert_close(soft, torch.cat(margins).mean())
+    # The level of a query's scores says nothing of their order.
+    level = torch.tensor([5.0, 5, 5, -2, 8, 8])[:, None]
+    torch.testing.assert_close(soft_label_loss("reranking", output + level, teacher, labels, MASK, 2.0), soft)
+
+
+def test_queries_without_a_relevant_passage_teach_nothing_by_labels() -> None:
+    output = torch.randn(4, 1, requires_grad=True)
+    loss = label_loss("reranking", output, torch.tensor([[0, 0.0], [0, 0.0], [1, float("nan")], [1, 1.0]]), MASK)
+    loss.backward()
+    assert loss.item() == 0
+    assert output.grad is not None
+    assert not output.grad.any()
+
+
+@pytest.mark.parametrize(
+    "head", ["classification", "regression", "reranking", "token-classification", "span", "masked-lm"]
+)
 def test_soft_labels_vanish_where_student_and_teacher_agree(head: str) -> None:
-    shape = {"classification": (2, 3), "regression": (2, 1), "masked-lm": (5, 9), "span": (2, 4, 2)}.get(
-        head, (2, 4, 3)
-    )
+    shape = {
+        "classification": (2, 3),
+        "regression": (2, 1),
+        "reranking": (2, 1),
+        "masked-lm": (5, 9),
+        "span": (2, 4, 2),
+    }.get(head, (2, 4, 3))
     teacher, student = torch.randn(shape), torch.randn(shape, requires_grad=True)
-    assert soft_label_loss(head, teacher, teacher, MASK, 2.0).item() == pytest.approx(0, abs=1e-5)
-    loss = soft_label_loss(head, student, teacher, MASK, 2.0)
+    assert soft_label_loss(head, teacher, teacher, LABELS, MASK, 2.0).item() == pytest.approx(0, abs=1e-5)
+    loss = soft_label_loss(head, student, teacher, LABELS, MASK, 2.0)
     loss.backward()
     assert loss.item() > 0
     assert student.grad is not None

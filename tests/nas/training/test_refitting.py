@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,17 @@ def test_fitted_subnets_are_nearer_to_the_full_network_on_other_texts(shape: str
         fitted = refit(network, signals, subnet)
         before, after = (hidden_error(each, subnet, network, other) for each in (network, fitted))
         assert after < 0.9 * before, (subnet.describe(), before, after)
+
+
+def test_subnets_whose_layers_lack_parts_are_fitted_to_what_comes_next() -> None:
+    network = make_network()
+    fitting, other = make_batches(network, range(30)), make_batches(network, range(30, 36))
+    signals = record_signals(network, fitting)
+    first, second, third = network.dimensions.full_subnet.layers
+    layers = (replace(first, ffn_size=0), replace(second, num_heads=0, head_size=0), third)
+    subnet = replace(network.dimensions.full_subnet, layers=layers)
+    before, after = (hidden_error(each, subnet, network, other) for each in (network, refit(network, signals, subnet)))
+    assert after < 0.5 * before, (before, after)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -11,6 +11,7 @@ import transformers
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.labels import match_labels, number
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
+from ortnas.nas.training.loss_names import choose_losses
 from tests.nas.training.checkpoint.test_reading import change_config
 from tests.networks import write_checkpoint
 
@@ -174,6 +175,15 @@ def test_labels_of_a_multi_label_head_are_told_by_name_or_asked_for(tmp_path: Pa
     said = {"joy": "LABEL_2", "love": "LABEL_0", "anger": "LABEL_1"}
     named = read_checkpoint(str(tmp_path), "multi-label", ("joy", "love", "anger"), label_names=said)
     assert torch.equal(named.tensors["head.classifier.bias"], by_number.tensors["head.classifier.bias"][[2, 0, 1]])
+
+
+def test_a_cross_encoder_is_a_reranker_with_its_activation(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "bert", "reranking", sentence_transformers={"activation_fn": "torch.nn.Sigmoid"})
+    checkpoint = read_checkpoint(str(tmp_path), "reranking")
+    assert (checkpoint.head_is_trained, checkpoint.activation) == (True, "sigmoid")
+    # The order is the same before the sigmoid: labels teach it too.
+    assert "labels" in choose_losses("reranking", None, "sigmoid")
+    assert "labels" not in choose_losses("regression", None, "sigmoid")
 
 
 @pytest.mark.parametrize(
