@@ -32,7 +32,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     total: Vector = np.full(hidden.shape, float(fixed))
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
-    if HEADS[dimensions.head].has_decoder:
+    if HEADS[dimensions.head].has_decoder and not dimensions.has_own_decoder:
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
