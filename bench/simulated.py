@@ -64,14 +64,20 @@ def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precisi
 
     elements_ns = tokens * hidden * (_EMBEDDING_NS + _NORM_NS)
     kernels_ns = 0.0
+    parts = 0
     for layer, (width, ffn) in zip(subnet["layers"], widths, strict=True):
-        kernels_ns += 3 * product_ns(hidden, width) + product_ns(width, hidden)
-        kernels_ns += product_ns(hidden, ffn) + product_ns(ffn, hidden)
-        kernels_ns += _attention_ns(layer["num_heads"], layer["head_size"], workload, threads)
-        elements_ns += tokens * (2 * hidden * _NORM_NS + ffn * _ACTIVATION_NS)
+        if width:
+            kernels_ns += 3 * product_ns(hidden, width) + product_ns(width, hidden)
+        if ffn:
+            kernels_ns += product_ns(hidden, ffn) + product_ns(ffn, hidden)
+        if width:
+            kernels_ns += _attention_ns(layer["num_heads"], layer["head_size"], workload, threads)
+        of_layer = (width > 0) + (ffn > 0)
+        parts += of_layer
+        elements_ns += tokens * (of_layer * hidden * _NORM_NS + ffn * _ACTIVATION_NS)
         if precision == "int8":
-            elements_ns += tokens * (2 * hidden + width + ffn) * _QUANTIZE_NS
-    operators = _OPERATORS_OUTSIDE + _OPERATORS_PER_LAYER * len(widths)
+            elements_ns += tokens * (of_layer * hidden + width + ffn) * _QUANTIZE_NS
+    operators = _OPERATORS_OUTSIDE + _OPERATORS_PER_LAYER / 2 * parts
     start_ns = operators * _OPERATOR_NS * (1 + _THREAD_START * (threads - 1))
     return (kernels_ns + elements_ns * _share(tokens, threads) + start_ns) / 1e6
 
@@ -268,13 +274,14 @@ def _network(model: bytes) -> tuple[dict[str, Any], str]:
         raise ValueError(f"the metadata property {PRECISION_PROPERTY} is {precision!r}; int8 and fp32 can be simulated")
     try:
         network = json.loads(properties[SUBNET_PROPERTY])
-        sizes = [network["hidden_size"]]
+        hidden_size, sizes = network["hidden_size"], list[Any]()
         for layer in network["layers"]:
             sizes += [layer["num_heads"], layer["head_size"], layer["ffn_size"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the metadata property {SUBNET_PROPERTY} does not describe a subnet: {error!r}") from error
-    if not all(type(size) is int and size > 0 for size in sizes):
-        raise ValueError(f"the metadata property {SUBNET_PROPERTY} holds a size that is no positive whole number")
+    # A part that a layer lacks has the size 0.
+    if not all(type(size) is int and size >= 0 for size in (hidden_size, *sizes)) or not hidden_size:
+        raise ValueError(f"the metadata property {SUBNET_PROPERTY} holds a size that no network has")
     return network, precision
 
 

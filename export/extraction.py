@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
 from ortnas.export.graph.reference import matrix
+from ortnas.export.sentence_files import truncated_size, write_extracted, write_usage
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, cut_top
+from ortnas.nas.architecture.ops import Weight
 from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.arrays import Array
@@ -27,6 +29,12 @@ _NOT_TOKENIZER = {"model.safetensors", "supernet.json", "outputs.safetensors"}
 def obstacles(dimensions: Dimensions, subnet: Subnet) -> list[str]:
     """Why transformers cannot express the subnet; empty where it can."""
     reasons = []
+    if absent := [
+        f"layer {layer.source} has no {'FFN' if layer.num_heads else 'attention'}"
+        for layer in subnet.layers
+        if not layer.num_heads or not layer.ffn_size
+    ]:
+        return [f"{', '.join(absent)}, in transformers every layer has both"]
     for name, plain in (("num_heads", "heads"), ("head_size", "head size"), ("ffn_size", "FFN size")):
         values = [getattr(layer, name) for layer in subnet.layers]
         if len(set(values)) > 1:
@@ -48,12 +56,12 @@ def obstacles(dimensions: Dimensions, subnet: Subnet) -> list[str]:
 def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: int) -> None:
     """Writes config, weights and tokenizer for ``AutoModel...from_pretrained``.
 
-    An embedding model gets the files of sentence-transformers too: pooling, its projection, and normalisation. Raises
+    An embedding model gets the files of sentence-transformers too: its projection, poolings and modules. Raises
     SpaceError with every reason where transformers has no such shape.
     """
     dimensions = supernet.dimensions
     dimensions.check(subnet)
-    if reasons := obstacles(dimensions, subnet):
+    if reasons := obstacles(dimensions, subnet) + _differences(supernet, subnet):
         raise SpaceError(f"{subnet.describe()} is no transformers model: {'; '.join(reasons)}")
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_tensors(supernet, subnet), folder / "model.safetensors", metadata={"format": "pt"})
@@ -61,16 +69,34 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
         if path.is_file() and path.name not in _NOT_TOKENIZER:
             shutil.copyfile(path, folder / path.name)
     if HEADS[dimensions.head].makes_embeddings:
-        _write_sentence_transformer(supernet, subnet, folder, max_length)
+        write_extracted(folder, dimensions, supernet.tensors, subnet.hidden_size, max_length)
+        usage = (supernet.provenance.get(key) for key in ("prompts", "default_prompt", "similarity"))
+        prompts, default_prompt, similarity = usage
+        write_usage(folder, prompts or {}, default_prompt, similarity, truncated_size(dimensions))
     activation = supernet.provenance.get("activation")
     write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels, activation))
+
+
+def _differences(supernet: SupernetFolder, subnet: Subnet) -> list[str]:
+    """What layers should have in common and do not."""
+    dimensions = supernet.dimensions
+    reasons = []
+    for ours, theirs in FAMILIES[dimensions.family].shared.items():
+        layers = _ordered_layers(supernet, subnet)
+        first = next(layers)[ours].values
+        if not all(np.array_equal(layer[ours].values, first) for layer in layers):
+            reasons.append(
+                f"its layers, whose heads were chosen and trained one by one, have one {theirs} each, transformers has "
+                f"one for all"
+            )
+    return reasons
 
 
 def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
     """The subnet's weights under transformers' names."""
     dimensions = supernet.dimensions
     weights = cut_top(supernet.tensors, subnet, dimensions)
-    for position, (_, of_layer) in enumerate(cut_layers(supernet.tensors, subnet, dimensions)):
+    for position, of_layer in enumerate(_ordered_layers(supernet, subnet)):
         weights.update({f"layers.{position}.{name}": weight for name, weight in of_layer.items()})
     # Heads and their entries are one axis in transformers.
     own = {name: matrix(weight) for name, weight in weights.items()}
@@ -83,32 +109,18 @@ def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
     return {names[name]: np.array(tensor, np.float32, order="C") for name, tensor in own.items() if name in names}
 
 
-def _write_sentence_transformer(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: int) -> None:
-    hidden, width = subnet.hidden_size, supernet.dimensions.embedding_size
-    pooling = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}[supernet.dimensions.pooling]
-    modules: Sequence[tuple[str, str, dict[str, Any]]] = (
-        ("1_Pooling", "Pooling", {"word_embedding_dimension": hidden, pooling: True}),
-        (
-            "2_Dense",
-            "Dense",
-            {
-                "in_features": hidden,
-                "out_features": width,
-                "bias": False,
-                "activation_function": "torch.nn.modules.linear.Identity",
-            },
-        ),
-        ("3_Normalize", "Normalize", {}),
-    )
-    listed = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
-    for number, (path, kind, settings) in enumerate(modules, start=1):
-        (folder / path).mkdir(exist_ok=True)
-        write_json(folder / path / "config.json", settings)
-        listed.append(
-            {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        )
-    projection = supernet.tensors["head.projection.weight"][:, :hidden]
-    weight = {"linear.weight": np.array(projection, np.float32, order="C")}
-    save_file(weight, folder / "2_Dense" / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "modules.json", listed)
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+def _ordered_layers(supernet: SupernetFolder, subnet: Subnet) -> Iterator[dict[str, Weight[Array]]]:
+    """The layers' tensors. Where layers share something by heads there, heads are in the order of what they have in it:
+    layers that have the same heads, in whatever order, share it then."""
+    shared = FAMILIES[supernet.dimensions.family].shared
+    for _, weights in cut_layers(supernet.tensors, subnet, supernet.dimensions):
+        if not shared:
+            yield weights
+            continue
+        order = np.lexsort(np.vstack([weights[name].values for name in shared]))
+        yield {
+            name: replace(weight, values=weight.values.take(order, weight.axes.index("heads")))
+            if "heads" in weight.axes
+            else weight
+            for name, weight in weights.items()
+        }

@@ -25,6 +25,7 @@ from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.export.ranks import rank_correlation, ranks
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.export.tags import TagScheme, find_scheme
+from ortnas.export.vectors import unit_rows
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Vector
 from ortnas.nas.judgements import Judgements
@@ -190,16 +191,17 @@ def masked_log_likelihood(outputs: Outputs, part: Part) -> float:  # noqa: ARG00
 
 
 def mean_cosine(outputs: Outputs, part: Part) -> float:
-    """Mean cosine of unit embeddings with the teacher's."""
+    """Mean cosine of embeddings with the teacher's."""
     assert part.teacher is not None
-    return float((np.stack(outputs) * part.teacher).sum(1).mean())
+    return float((unit_rows(np.stack(outputs)) * unit_rows(part.teacher)).sum(1).mean())
 
 
 def similarity_spearman(outputs: Outputs, part: Part) -> float:
-    """Spearman correlation of all pairwise similarities with the teacher's."""
+    """Spearman correlation of all pairwise cosines with the teacher's."""
     assert part.teacher is not None
     pairs = np.triu_indices(len(outputs), 1)
-    ours, theirs = (ranks((matrix @ matrix.T)[pairs]) for matrix in (np.stack(outputs), part.teacher))
+    units = (unit_rows(matrix) for matrix in (np.stack(outputs), part.teacher))
+    ours, theirs = (ranks((unit @ unit.T)[pairs]) for unit in units)
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 

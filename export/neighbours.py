@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ortnas.export.vectors import unit_rows
 from ortnas.nas.arrays import Array, Matrix, Vector
 
 # Of cosines: a text's neighbours are those that are a few of it nearer than others.
@@ -13,7 +14,7 @@ _TEMPERATURE = 0.2
 def neighbour_divergences(embeddings: Array, teacher: Array) -> Vector:
     """KL divergence, for each text, of its neighbours by these embeddings from its neighbours by the teacher's, [n].
 
-    Unit embeddings [n, size], of any sizes. A text's neighbours are a distribution over the others, the softmax of its
+    Embeddings [n, size], of any sizes. A text's neighbours are a distribution over the others, the softmax of its
     cosines with them over a temperature (Hinton & Roweis 2002, "Stochastic Neighbor Embedding").
     """
     ours, theirs = _log_neighbours(embeddings), _log_neighbours(teacher)
@@ -22,7 +23,8 @@ def neighbour_divergences(embeddings: Array, teacher: Array) -> Vector:
 
 def _log_neighbours(embeddings: Array) -> Matrix:
     """Logarithms of the distributions, float64 [n, n - 1]: each text's others, in their order."""
-    cosines = (embeddings @ embeddings.T).astype(np.float64) / _TEMPERATURE
+    unit = unit_rows(embeddings)
+    cosines = (unit @ unit.T).astype(np.float64) / _TEMPERATURE
     n = len(cosines)
     others = cosines[~np.eye(n, dtype=bool)].reshape(n, n - 1)
     others -= others.max(1, keepdims=True)

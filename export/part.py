@@ -20,7 +20,7 @@ Outputs = Sequence[Array]
 class Part:
     """A part of the data to score on: encoded inputs with their labels, the examples behind them, and label names.
 
-    ``teacher`` holds the teacher's unit embeddings [n, size] where there are no labels. ``examples`` is empty for
+    ``teacher`` holds the teacher's embeddings [n, size] where there are no labels. ``examples`` is empty for
     packed corpora. ``null_threshold`` is a model's own: by how much the score of no answer has to exceed that of the
     best one for there to be none. Without it, questions without an answer are judged by the threshold that suits this
     part best; so are labels of which a text may have several without ``label_thresholds``, the probability of each from

@@ -13,7 +13,7 @@ from ortnas.export.inference import model_outputs
 from ortnas.export.part import Part
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.text import Example, encode, load_tokenizer
+from ortnas.nas.text import Example, encode, load_tokenizer, with_prompt
 
 _BATCH = 16
 Text = str | Example
@@ -24,7 +24,7 @@ def encode_texts(supernet: SupernetFolder, texts: Sequence[Text], max_length: in
 
     Raises TokenizerError.
     """
-    encoded = encode(load_tokenizer(supernet.path), _examples(texts), max_length)
+    encoded = encode(load_tokenizer(supernet.path), _examples(texts, supernet.prompt), max_length)
     return [feeds for _, feeds in encoded.batches(_BATCH)]
 
 
@@ -33,7 +33,7 @@ def make_part(exporter: Exporter, texts: Sequence[Text], max_length: int) -> Par
     full network in float32. Raises TokenizerError, and ValueError where labels are missing.
     """
     supernet, head = exporter.supernet, exporter.supernet.dimensions.head
-    examples = _examples(texts)
+    examples = _examples(texts, supernet.prompt)
     encoded = encode(load_tokenizer(supernet.path), examples, max_length)
     if HEADS[head].has_labels:
         if any(isinstance(text, str) for text in texts):
@@ -43,5 +43,5 @@ def make_part(exporter: Exporter, texts: Sequence[Text], max_length: int) -> Par
     return Part(encoded, examples, teacher=np.stack(model_outputs(full, encoded, head)))
 
 
-def _examples(texts: Sequence[Text]) -> list[Example]:
-    return [Example(text) if isinstance(text, str) else text for text in texts]
+def _examples(texts: Sequence[Text], prompt: str) -> Sequence[Example]:
+    return with_prompt([Example(text) if isinstance(text, str) else text for text in texts], prompt)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ortnas.export.vectors import unit_rows
 from ortnas.nas.arrays import Array, Matrix, Vector
 from ortnas.nas.judgements import Judgements
 
@@ -18,8 +19,8 @@ _QUERIES_AT_ONCE = 256
 
 
 def pair_cosines(outputs: Sequence[Array], judgements: Judgements) -> Vector:
-    """Cosine of the two texts of each pair, [pairs]; the outputs are unit embeddings, one for each text."""
-    embeddings = np.stack(outputs).astype(np.float64)
+    """Cosine of the two texts of each pair, [pairs]; the outputs are embeddings, one for each text."""
+    embeddings = unit_rows(np.stack(outputs).astype(np.float64))
     return np.asarray((embeddings[list(judgements.first)] * embeddings[list(judgements.second)]).sum(1))
 
 
@@ -70,7 +71,7 @@ def _top_grades(outputs: Sequence[Array], judgements: Judgements) -> Matrix:
 
     A query that is a document too does not find itself.
     """
-    embeddings, queries = np.stack(outputs), np.array(judgements.queries)
+    embeddings, queries = unit_rows(np.stack(outputs)), np.array(judgements.queries)
     documents, relevant = np.array(judgements.documents), _relevant(judgements)
     top = np.zeros((len(queries), _DEPTH))
     for start in range(0, len(queries), _QUERIES_AT_ONCE):

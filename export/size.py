@@ -27,9 +27,9 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     sizes: dict[str, Vector] = {name: np.array(float(size)) for name, size in dimensions.sizes.items()}
     hidden = population.hidden_size.astype(np.float64)
     sizes |= {"hidden": hidden, "pooled": hidden}
-    present = (population.num_heads > 0).astype(np.float64)
-    fixed, per_layer = _FLOAT_NODES if recipe is None else _INTEGER_NODES
-    total: Vector = fixed + per_layer * present.sum(1)
+    nodes = _FLOAT_NODES if recipe is None else _INTEGER_NODES
+    fixed, per_layer = np.add(nodes, network_of(dimensions).node_bytes)
+    total: Vector = np.full(hidden.shape, float(fixed))
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
     if HEADS[dimensions.head].has_decoder:
@@ -44,10 +44,14 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
             "ffn": population.ffn_size[:, layer],
         }
         layer_sizes = sizes | {name: values.astype(np.float64) for name, values in of_layer.items()}
+        present = {part: (of_layer[part.axis] > 0).astype(np.float64) for part in block.parts}
+        for part in block.parts:
+            total = total + per_layer / len(block.parts) * present[part]
         for name, axes in block.tensors.items():
             product = block.product_of(name)
             path = f"layers/{layer}/{product.name}" if product else None
-            total = total + present[:, layer] * _tensor_bytes(name, axes, layer_sizes, path, recipe)
+            is_there = present[block.part_of(name)]
+            total = total + is_there * _tensor_bytes(name, axes, layer_sizes, path, recipe)
     return total
 
 

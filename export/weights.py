@@ -35,6 +35,11 @@ class SupernetFolder:
     provenance: dict[str, Any]
     digest: str
 
+    @property
+    def prompt(self) -> str:
+        """What is put before every text where nothing else is asked for."""
+        return str((self.provenance.get("prompts") or {}).get(self.provenance.get("default_prompt"), ""))
+
 
 def memory_map(path: Path) -> dict[str, Array]:
     """The float32 tensors of a safetensors file, without copying (format: 8-byte length, JSON header, data).

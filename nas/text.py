@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -180,6 +180,11 @@ def _label(example: Example) -> Any:
     if example.group is not None and example.label is not None:
         return float(example.group), float(example.label)
     return example.label if example.classes is None else list(example.classes)
+
+
+def with_prompt(examples: Sequence[Example], prompt: str) -> Sequence[Example]:
+    """The examples with a prompt before their texts."""
+    return [replace(example, text=prompt + example.text) for example in examples] if prompt else examples
 
 
 def _encode_words(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:

@@ -31,7 +31,7 @@ class Term(NamedTuple):
 # no price can be negative. Prices need only be right within a small factor: a fit starts from them.
 TERMS = {
     "constant": Term("one inference: session entry, inputs, mask, head", 1e5, 1e5),
-    "layers": Term("operators launched: as many in every layer", 5e4, 4e4),
+    "layers": Term("operators launched: as many in every layer, half of them where a part of it is left out", 5e4, 4e4),
     "embedding": Term("tokens x hidden: rows of the tables, their sum and layer norm", 1.0, 1.0),
     "attention_products": Term("multiply-adds of query, key, value and output, widths padded to tiles", 6e-3, 2e-2),
     "ffn_products": Term("multiply-adds of both FFN products, widths padded to tiles", 6e-3, 2e-2),
@@ -137,7 +137,8 @@ class _Counts:
         sizes = {("heads", "head"): heads * head_size, ("ffn",): ffn}
         hidden_columns, hidden_inner = _padded(hidden, kernels.columns), _padded(hidden, kernels.depth)
         hidden_passes, hidden_blocks = np.ceil(hidden / kernels.depth_block), np.ceil(hidden / kernels.column_block)
-        self.depth = population.depth.astype(np.float64)
+        # Attention and FFN count half a layer each.
+        self.depth = sum(_total((sizes > 0).astype(np.float32)) for sizes in (heads, ffn)) / 2
         self.embedding, self.residual = hidden, hidden * self.depth
         totals = {group: _total(of_group) for group, of_group in sizes.items()}
         self.width, self.ffn, self.heads = totals["heads", "head"], totals["ffn",], _total(heads)

@@ -74,7 +74,10 @@ def enumerate_space(space: SearchSpace) -> Genomes:
         choices = [range(count) for count in free]
         choices[1] = range(depth, depth + 1)
         rows.append(np.array(list(product(*choices)), np.int16))
-    return np.concatenate(rows)
+    genomes: Genomes = np.concatenate(rows)
+    # Where parts of layers may be absent, not every combination is a genome.
+    canonical: Genomes = genomes[(space.repair(genomes) == genomes).all(1)]
+    return canonical
 
 
 def unseen(genomes: Genomes, seen: set[bytes]) -> Rows:

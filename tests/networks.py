@@ -14,6 +14,7 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
+from ortnas.nas.architecture.sentence_modules import SentenceModule
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 
@@ -50,6 +51,20 @@ SHAPES: dict[str, dict[str, Any]] = {
     "roberta": {"family": "roberta", "token_types": 1, "padding_id": 1},
     "distilbert": {"family": "distilbert", "token_types": 1, "head_activation": "relu"},
     "electra": {"family": "electra", "table_size": 20, "head_activation": "gelu"},
+    "mpnet": {"family": "mpnet", "token_types": 1, "padding_id": 1},
+}
+
+
+# Two poolings, and every kind of module behind them.
+CHAIN: dict[str, Any] = {
+    "pooling": ("mean", "max"),
+    "modules": (
+        SentenceModule("layer_norm"),
+        SentenceModule("dense", 24, "tanh", has_bias=True),
+        SentenceModule("normalize"),
+        SentenceModule("truncate", 10),
+    ),
+    "embedding_size": 10,
 }
 
 

@@ -26,7 +26,7 @@ def input_names(dimensions: Dimensions) -> tuple[str, ...]:
 def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> Graph:
     """Nodes and initializers of the subnet's float model. Raises SpaceError where it does not fit the supernet."""
     dimensions.check(subnet)
-    ops = GraphOps()
+    ops = GraphOps(dimensions.max_positions)
     network, top = network_of(dimensions), cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
     HEADS[dimensions.head].apply(ops, hidden, top, dimensions)
@@ -43,7 +43,13 @@ def weight_products(dimensions: Dimensions) -> list[str]:
     return [*entry, *layers, *HEADS[dimensions.head].products]
 
 
-def residual_stream(dimensions: Dimensions, layer: int) -> str:
-    """The tensor that comes out of a source layer; -1 are the embeddings."""
+def residual_stream(dimensions: Dimensions) -> dict[tuple[int, str], str]:
+    """The tensors of the full network's graph that are its residual stream, in order: by source layer and the name of
+    the part that they come out of. The first, that of the embeddings, is of layer -1 and of no part."""
     network = network_of(dimensions)
-    return network.entry_of(dimensions).output if layer < 0 else f"layers/{layer}/{network.layer.output}"
+    layers = {
+        (layer, part.name): f"layers/{layer}/{part.output}"
+        for layer in range(dimensions.num_layers)
+        for part in network.layer.parts
+    }
+    return {(-1, ""): network.entry_of(dimensions).output, **layers}

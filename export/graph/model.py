@@ -35,7 +35,7 @@ def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
 
     Inputs are int64 ``[batch, sequence]``: ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding) and, where
     there is more than one token type, ``token_type_ids``. The output is float32: ``sentence_embedding [batch,
-    embedding_size]`` of unit length; ``logits [batch, labels]`` (regression: 1), ``[batch, sequence, labels]`` or
+    embedding_size]``; ``logits [batch, labels]`` (regression: 1), ``[batch, sequence, labels]`` or
     ``[batch, sequence, vocab]``; for spans ``start_logits`` and ``end_logits [batch, sequence]``. Outputs at padding
     mean nothing. Raises SpaceError where the subnet does not fit the supernet.
     """
@@ -59,7 +59,8 @@ def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet, external: boo
         helper.make_tensor_value_info(output.name, TensorProto.FLOAT, output_shape(output, dimensions))
         for output in HEADS[dimensions.head].outputs
     )
-    model.graph.value_info.extend(graph.value_info)
+    outputs = {output.name for output in model.graph.output}
+    model.graph.value_info.extend(info for info in graph.value_info if info.name not in outputs)
     for name, values in graph.initializers.items():
         add_initializer(model.graph, name, values, external and values.nbytes >= _EXTERNAL_BYTES)
     state_subnet(model, subnet, "fp32")

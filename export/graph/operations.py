@@ -8,6 +8,7 @@ Only standard operators are used; ONNX Runtime fuses them itself.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from onnx import TensorProto
 
 from ortnas.export.graph.builder import Axis, Graph
 from ortnas.export.graph.reference import matrix
-from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.architecture.ops import Group, HeadPart, PoolingMode, Weight
+from ortnas.nas.architecture.positions import ring_of_buckets
 from ortnas.nas.arrays import Array
 
 # Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
@@ -24,6 +26,7 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
     "gelu": ("Gelu", {}),
     "gelu_tanh": ("Gelu", {"approximate": "tanh"}),
     "relu": ("Relu", {}),
+    "sigmoid": ("Sigmoid", {}),
     "tanh": ("Tanh", {}),
 }
 # Order of [batch, sequence, heads, head size] as attention's products read it.
@@ -33,17 +36,20 @@ _SHAPE = "shape"
 
 
 class Value(NamedTuple):
-    """A tensor of the graph; ``shape`` has names for its dynamic axes."""
+    """A tensor of the graph; ``shape`` has names for its dynamic axes, ``channels`` says what the last one of tokens is
+    made of."""
 
     name: str
     shape: tuple[int | str, ...]
+    channels: Group = ("hidden",)
 
 
 class GraphOps:
     """Adds nodes to ``graph``, which begins with the mask that every network needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_positions: int) -> None:
         self.graph = graph = Graph()
+        self._max_positions = max_positions
         graph.node("Shape", ["input_ids"], _SHAPE)
         graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
         spread = graph.node("Unsqueeze", ["mask", graph.integers(1, 2)], "attention/mask")
@@ -79,6 +85,40 @@ class GraphOps:
     def mask(self) -> Value:
         return Value("attention/bias", ("batch", 1, 1, "sequence"))
 
+    def relate(self, name: str, mask: Value, table: Weight[Array]) -> Value:
+        # A row of values by distance, one shorter in every row of pairs than the row before: written once for every
+        # query and read with rows of one value less, they shift by one from query to query. All of that moves whole
+        # rows; looking up every pair takes ten times as long.
+        graph, (buckets, heads) = self.graph, table.groups
+        values = graph.constant(f"{name}.table", table.values.T, (heads, buckets))
+        ring = graph.node("Gather", [values, self._ring_of_buckets()], f"{name}/by_distance", axis=1)
+        tiled = graph.node("Tile", [ring, "distances/repeats"], f"{name}/tiled")
+        zero, one, two = (graph.integers(number) for number in range(3))
+        needed = graph.node("Slice", [tiled, zero, "distances/needed", one], f"{name}/needed")
+        shifted = graph.node("Reshape", [needed, "distances/shifted"], f"{name}/shifted")
+        related = graph.node("Slice", [shifted, zero, "distances/length", two], f"{name}/related")
+        shape = "batch", table.values.shape[1], "sequence", "sequence"
+        return Value(graph.node("Add", [mask.name, related], f"{name}/bias"), shape)
+
+    def _ring_of_buckets(self) -> str:
+        """Buckets of the distances 0 to length - 1 and -length to -1; with it the sizes that ``relate`` needs."""
+        graph, ring = self.graph, "distances/ring"
+        if "distances/buckets" in graph.initializers:
+            return ring
+        table = graph.constant("distances/buckets", ring_of_buckets(self._max_positions).astype(np.int32))
+        zero, one, two = (graph.integers(number) for number in range(3))
+        length = graph.node("Slice", [_SHAPE, one, two], "distances/length")
+        forward = graph.node("Slice", [table, zero, length], "distances/forward")
+        start, end = graph.node("Neg", [length], "distances/start"), graph.integers(2 * self._max_positions)
+        backward = graph.node("Slice", [table, start, end], "distances/backward")
+        graph.node("Concat", [forward, backward], ring, axis=0)
+        graph.node("Concat", [one, length], "distances/repeats", axis=0)
+        shorter = graph.node("Sub", [graph.node("Mul", [length, two], "distances/all"), one], "distances/shorter")
+        graph.node("Mul", [length, shorter], "distances/needed")
+        # The first axis stays as it is.
+        graph.node("Concat", [zero, length, shorter], "distances/shifted", axis=0)
+        return ring
+
     def linear(
         self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], output: str | None = None
     ) -> Value:
@@ -112,11 +152,19 @@ class GraphOps:
         operands = [product, self.graph.constant(f"{name}.bias", bias.values, bias.groups)]
         return Value(self.graph.node("Add", operands, output, shape), shape)
 
-    def project(self, name: str, x: Value, weight: Weight[Array]) -> Value:
+    def project(
+        self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array] | None = None, output: str | None = None
+    ) -> Value:
         width, depth = weight.groups
         shape = x.shape[0], len(weight.values)
         operands = [x.name, self.graph.constant(f"{name}.weight", weight.values.T, (depth, width))]
-        return Value(self.graph.node("MatMul", operands, name, shape), shape)
+        if bias is None:
+            # The shapes of outputs are stated with the model's.
+            product = self.graph.node("MatMul", operands, output or name, None if output else shape, name)
+            return Value(product, shape, width)
+        product = self.graph.node("MatMul", operands, name, shape)
+        operands = [product, self.graph.constant(f"{name}.bias", bias.values, bias.groups)]
+        return Value(self.graph.node("Add", operands, output or f"{name}/biased"), shape, width)
 
     def layer_norm(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], epsilon: float) -> Value:
         operands = [x.name, self.graph.constant(f"{name}.weight", weight.values, weight.groups)]
@@ -167,7 +215,8 @@ class GraphOps:
 
     def _by_text(self, name: str, x: Value) -> str:
         """x [tokens, hidden] as [batch, sequence, hidden]."""
-        width = self.graph.sizes_of(f"{name}/hidden_size", (("hidden",),), {"hidden": int(x.shape[1])})
+        (label,) = x.channels
+        width = self.graph.sizes_of(f"{name}/hidden_size", (x.channels,), {label: int(x.shape[1])})
         target = self.graph.node("Concat", [_SHAPE, width], f"{name}/token_shape", axis=0)
         return self.graph.node("Reshape", [x.name, target], f"{name}/tokens")
 
@@ -177,16 +226,53 @@ class GraphOps:
         shape = "batch", x.shape[1]
         return Value(self.graph.node("Gather", [tokens, zero], f"{name}/first_token", shape, axis=1), shape)
 
-    def mean(self, name: str, x: Value) -> Value:
+    def pool(self, mode: PoolingMode, name: str, x: Value, output: str | None = None) -> Value:
+        if mode == "cls":
+            return self.first_token(name, x)
         graph, tokens, shape = self.graph, self._by_text(name, x), ("batch", x.shape[1])
-        mask = graph.node("Unsqueeze", ["mask", graph.integers(1)], f"{name}/mask")
-        total = graph.node("MatMul", [mask, tokens], f"{name}/sum")
-        count = graph.node("ReduceSum", [mask, graph.integers(2)], f"{name}/count", keepdims=1)
-        mean = graph.node("Div", [total, count], f"{name}/mean")
-        return Value(graph.node("Squeeze", [mean, graph.integers(1)], f"{name}/pooled", shape), shape)
+        if mode == "max":
+            spread = graph.node("Unsqueeze", ["mask", graph.integers(2)], f"{name}/mask")
+            shown = graph.node("Cast", [spread], f"{name}/shown", to=TensorProto.BOOL)
+            lowest = graph.constant("lowest", np.array(-np.inf, np.float32))
+            masked = graph.node("Where", [shown, tokens, lowest], f"{name}/masked")
+            largest = graph.node("ReduceMax", [masked, graph.integers(1)], output or f"{name}/pooled", keepdims=0)
+            return Value(largest, shape)
+        weights = graph.node("Unsqueeze", [self._weights(mode, name), graph.integers(1)], f"{name}/mask")
+        total = graph.node("MatMul", [weights, tokens], f"{name}/sum")
+        if mode != "lasttoken":
+            count = graph.node("ReduceSum", [weights, graph.integers(2)], f"{name}/count", keepdims=1)
+            if mode == "mean_sqrt_len_tokens":
+                count = graph.node("Sqrt", [count], f"{name}/root")
+            total = graph.node("Div", [total, count], f"{name}/mean")
+        pooled = graph.node(
+            "Squeeze", [total, graph.integers(1)], output or f"{name}/pooled", None if output else shape
+        )
+        return Value(pooled, shape)
+
+    def _weights(self, mode: PoolingMode, name: str) -> str:
+        """Of the tokens in a sum, [batch, sequence]: those of padding are 0."""
+        if mode not in ("lasttoken", "weightedmean"):
+            return "mask"
+        graph = self.graph
+        counted = graph.node("CumSum", ["mask", graph.constant("one", np.array(1, np.int64))], f"{name}/counted")
+        positions = graph.node("Mul", [counted, "mask"], f"{name}/positions")
+        if mode == "weightedmean":
+            return positions
+        last = graph.node("ReduceMax", [positions, graph.integers(1)], f"{name}/last", keepdims=1)
+        is_last = graph.node("Equal", [positions, last], f"{name}/is_last")
+        return graph.node("Cast", [is_last], f"{name}/weights", to=TensorProto.FLOAT)
+
+    def join(self, output: str, vectors: Sequence[Value]) -> Value:
+        joined = self.graph.node("Concat", [vector.name for vector in vectors], output, axis=1)
+        return Value(joined, ("batch", sum(int(vector.shape[1]) for vector in vectors)))
 
     def unit(self, output: str, x: Value) -> Value:
         return x._replace(name=self.graph.node("LpNormalization", [x.name], output, axis=-1, p=2))
+
+    def truncate(self, output: str, x: Value, size: int) -> Value:
+        graph = self.graph
+        operands = [x.name, graph.integers(0), graph.integers(size), graph.integers(1)]
+        return Value(graph.node("Slice", operands, output), ("batch", size))
 
     def by_text(self, name: str, x: Value, output: str) -> Value:
         width = int(x.shape[1])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import erf
+from scipy.special import erf, expit
 
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
-from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
+from ortnas.nas.architecture.positions import bucket_of
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds
 
@@ -31,6 +32,11 @@ class NumpyOps:
     def mask(self) -> Array:
         return (1 - self._mask)[:, None, None, :] * np.float32(-1e9)
 
+    def relate(self, name: str, mask: Array, table: Weight[Array]) -> Array:
+        places = np.arange(mask.shape[-1])
+        related: Array = table.values[bucket_of(places - places[:, None])].transpose(2, 0, 1)
+        return mask + related
+
     def linear(
         self, name: str, x: Array, weight: Weight[Array], bias: Weight[Array], output: str | None = None
     ) -> Array:
@@ -39,8 +45,11 @@ class NumpyOps:
     def enter(self, name: str, x: Array, weight: Weight[Array], bias: Weight[Array], output: str) -> Array:
         return self.linear(name, x, weight, bias)
 
-    def project(self, name: str, x: Array, weight: Weight[Array]) -> Array:
-        return x @ weight.values.T
+    def project(
+        self, name: str, x: Array, weight: Weight[Array], bias: Weight[Array] | None = None, output: str | None = None
+    ) -> Array:
+        product: Array = x @ weight.values.T
+        return product if bias is None else product + bias.values
 
     def layer_norm(self, name: str, x: Array, weight: Weight[Array], bias: Weight[Array], epsilon: float) -> Array:
         centred = x - x.mean(-1, keepdims=True)
@@ -54,6 +63,8 @@ class NumpyOps:
         if kind == "gelu_tanh":
             inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
             return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)
+        if kind == "sigmoid":
+            return np.asarray(expit(x), np.float32)
         return np.tanh(x) if kind == "tanh" else np.maximum(x, 0)
 
     def add(self, name: str, x: Array, y: Array) -> Array:
@@ -73,13 +84,32 @@ class NumpyOps:
     def first_token(self, name: str, x: Array) -> Array:
         return x[:, 0]
 
-    def mean(self, name: str, x: Array) -> Array:
-        mean: Array = (x * self._mask[..., None]).sum(1) / self._mask.sum(1, keepdims=True)
-        return mean
+    def pool(self, mode: PoolingMode, name: str, x: Array, output: str | None = None) -> Array:
+        mask = self._mask
+        if mode == "max":
+            largest: Array = np.where(mask[..., None] > 0, x, -np.inf).max(1).astype(np.float32)
+            return largest
+        positions, count = mask.cumsum(1) * mask, mask.sum(1, keepdims=True)
+        weights: Array = {
+            "cls": positions == 1,
+            "lasttoken": positions == count,
+            "mean": mask / count,
+            "mean_sqrt_len_tokens": mask / np.sqrt(count),
+            "weightedmean": positions / positions.sum(1, keepdims=True),
+        }[mode].astype(np.float32)
+        pooled: Array = (x * weights[..., None]).sum(1)
+        return pooled
+
+    def join(self, output: str, vectors: Sequence[Array]) -> Array:
+        return np.concatenate(list(vectors), -1)
 
     def unit(self, output: str, x: Array) -> Array:
-        unit: Array = x / np.linalg.norm(x, axis=-1, keepdims=True)
+        # What has no direction stays zero.
+        unit: Array = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.float32(1e-12))
         return unit
+
+    def truncate(self, output: str, x: Array, size: int) -> Array:
+        return x[..., :size]
 
     def by_text(self, name: str, x: Array, output: str) -> Array:
         return x

@@ -21,7 +21,7 @@ from ortnas.export.graph.encoder import residual_stream
 from ortnas.export.graph.model import state_subnet
 from ortnas.export.int8.quantize import WORD_TABLE
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.layout import kept_sizes
+from ortnas.nas.architecture.layout import kept_parts, kept_sizes
 from ortnas.nas.architecture.subnet import Layer, Subnet
 
 # What the quantizer appends to the name of an initializer for what it makes of it; the longest fits first.
@@ -54,14 +54,18 @@ class QuantizedSupernet:
         self._pieces = {
             item.name: self._piece(item.name, numpy_helper.to_array(item), graph) for item in model.graph.initializer
         }
-        # One group of nodes a layer, then that of the head; what the layers do not feed comes first.
-        self._groups: list[list[onnx.NodeProto]] = [[] for _ in range(dimensions.num_layers + 1)]
+        streams = residual_stream(dimensions)
+        self._streams = list(streams.values())
+        # Numbers of the parts of layers, in the order of computing.
+        self._parts = {place: number for number, place in enumerate(list(streams)[1:])}
+        # One group of nodes a part of a layer, then that of the head; what the layers do not feed comes first.
+        self._groups: list[list[onnx.NodeProto]] = [[] for _ in self._streams]
         self._front: list[onnx.NodeProto] = []
         behind_layers: set[str] = set()
         for node in model.graph.node:
             owner = self._owner(node.output[0])
             if owner is None and not behind_layers.isdisjoint(node.input):
-                owner = dimensions.num_layers
+                owner = len(self._parts)
             if owner is None:
                 self._front.append(node)
             else:
@@ -79,14 +83,14 @@ class QuantizedSupernet:
         model.graph.name = f"ortnas-{subnet.key}"
         state_subnet(model, subnet, "int8")
         written = set[str]()
-        stream = residual_stream(self._dimensions, -1)
+        stream = self._streams[0]
         self._write(model.graph, self._front, (stream, stream), subnet, None, written)
         for layer in subnet.layers:
-            move = residual_stream(self._dimensions, layer.source - 1), stream
-            self._write(model.graph, self._groups[layer.source], move, subnet, layer, written)
-            stream = residual_stream(self._dimensions, layer.source)
-        move = residual_stream(self._dimensions, self._dimensions.num_layers - 1), stream
-        self._write(model.graph, self._groups[-1], move, subnet, None, written)
+            for number in self._kept_parts(layer):
+                move = self._streams[number], stream
+                self._write(model.graph, self._groups[number], move, subnet, layer, written)
+                stream = self._streams[number + 1]
+        self._write(model.graph, self._groups[-1], (self._streams[-1], stream), subnet, None, written)
         return model
 
     def _piece(self, name: str, values: npt.NDArray[Any], graph: Graph) -> _Piece:
@@ -109,15 +113,21 @@ class QuantizedSupernet:
                         return candidate
         return tuple(int(size) for size in shape)
 
+    def _kept_parts(self, layer: Layer) -> list[int]:
+        return [self._parts[layer.source, part.name] for part in kept_parts(self._dimensions, layer)]
+
     def _owner(self, tensor: str) -> int | None:
-        """The layer that a tensor belongs to, num_layers for the head, None for what neither owns.
+        """The number of the part that a tensor belongs to, that of the parts for the head, None for what none owns.
 
         The integer form of the residual stream belongs to its reader, whose biases are in units of its scale.
         """
-        for layer in range(self._dimensions.num_layers + 1):
-            if tensor.startswith(f"{residual_stream(self._dimensions, layer - 1)}_"):
-                return layer
-        return int(tensor.split("/")[1]) if tensor.startswith("layers/") else None
+        for reader, stream in enumerate(self._streams):
+            if tensor.startswith(f"{stream}_"):
+                return reader
+        if not tensor.startswith("layers/"):
+            return None
+        layer, part = tensor.split("/")[1:3]
+        return self._parts[int(layer), part]
 
     def _write(
         self,

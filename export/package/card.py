@@ -181,6 +181,7 @@ def _use(
         order = ", ".join(f"{index} {code(label)} from {threshold:.4f}" for index, (label, threshold) in numbered)
         of_thresholds = ", with their thresholds"
     named = f"\nThe labels, in the order of the outputs{of_thresholds}: {order}.\n" if labels else ""
+    named += _prompts(facts)
     return f"""## Use
 
 `python predict.py "a text"` holds the whole path from text to output with onnxruntime and tokenizers alone.
@@ -191,6 +192,17 @@ JavaScript, Python):
 {_interface(dimensions, max_length, example, facts)}
 ```
 {named}"""
+
+
+def _prompts(facts: Facts) -> str:
+    listed = [f"{code(name)} ({code(text)})" for name, text in facts.prompts.items() if text]
+    if not listed:
+        return ""
+    usual = "none is" if facts.default_prompt is None else f"{code(facts.default_prompt)} is"
+    return (
+        f"\nPrompts that `predict.py --prompt NAME` puts before a text: {', '.join(listed)}. Where nothing is asked "
+        f"for, {usual}.\n"
+    )
 
 
 def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list[int]], facts: Facts) -> str:
@@ -216,7 +228,8 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
 def _outputs(dimensions: Dimensions) -> list[tuple[str, str, str]]:
     """Names, shapes and meanings; all are float32."""
     head = HEADS[dimensions.head]
-    rows = [(output.name, _shape(output_shape(output, dimensions)), output.meaning) for output in head.outputs]
+    length = ", of length one" if head.makes_embeddings and dimensions.makes_unit_vectors else ""
+    rows = [(output.name, _shape(output_shape(output, dimensions)), output.meaning + length) for output in head.outputs]
     if head.makes_embeddings:
         again = _shape(("batch", 1, dimensions.embedding_size))
         rows.append((ALIAS, again, "the same once more, for loaders that ask for it"))

@@ -17,6 +17,7 @@ from ortnas.export.package.archive import write_archive
 from ortnas.export.package.card import example_ids, model_card
 from ortnas.export.package.record import MODEL_FILE, Facts, PackageError, PackageRecord, file_digest, write_record
 from ortnas.export.package.sample import Sample, token_digest, write_sample
+from ortnas.export.sentence_files import write_packaged, write_usage
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.spelling import checkpoint_config
@@ -70,7 +71,8 @@ def _fill(staging: Path, content: PackageContent, facts: Facts) -> None:
     configuration = checkpoint_config(dimensions, content.subnet, supernet.labels, facts.activation)
     write_json(staging / "config.json", configuration)
     if makes_embeddings:
-        _write_sentence_transformer(staging, dimensions.embedding_size, content.max_length)
+        write_packaged(staging, dimensions.embedding_size, content.max_length)
+        write_usage(staging, facts.prompts, facts.default_prompt, facts.similarity)
     write_sample(staging, content.sample)
     tokenizer = load_tokenizer(staging)
     card = model_card(
@@ -112,6 +114,9 @@ def _facts(content: PackageContent) -> Facts:
         checkpoint=facts.checkpoint or provenance.get("checkpoint", "unknown"),
         provenance=facts.provenance or provenance,
         activation=facts.activation or provenance.get("activation"),
+        prompts=facts.prompts or provenance.get("prompts") or {},
+        default_prompt=facts.default_prompt or provenance.get("default_prompt"),
+        similarity=facts.similarity or provenance.get("similarity"),
     )
 
 
@@ -135,18 +140,6 @@ def packaged_model(model: bytes, head: str) -> bytes:
     proto.graph.output.append(helper.make_tensor_value_info(ALIAS, TensorProto.FLOAT, shape))
     content: bytes = proto.SerializeToString()
     return content
-
-
-def _write_sentence_transformer(staging: Path, embedding_size: int, max_length: int) -> None:
-    """What sentence-transformers reads beside the model: the one token of ``last_hidden_state`` is the embedding."""
-    modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-    ]
-    pooling = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
-    write_json(staging / "modules.json", modules)
-    write_json(staging / "sentence_bert_config.json", {"max_seq_length": max_length})
-    write_json(staging / "1_Pooling" / "config.json", {"word_embedding_dimension": embedding_size, **pooling})
 
 
 def _copy_tokenizer(source: Path, staging: Path) -> None:

@@ -1,6 +1,8 @@
 """Runs this package: ``python predict.py "a text" ["another" ...]``, for answers ``"a question" "its context" ...``,
 to rank passages ``"a query" "a passage" ["another" ...]``.
 
+``--prompt NAME`` before the texts puts one of the package's prompts before each of them.
+
 Needs onnxruntime, tokenizers and numpy only.
 """
 
@@ -79,13 +81,21 @@ class Model:
         names = [item["content"] if isinstance(item, dict) else item for item in candidates]
         return next((name for name in names if name and self.tokenizer.token_to_id(name) is not None), None)
 
-    def __call__(self, texts):
-        """Raw outputs, float32, for texts or (text, pair) tuples.
+    def __call__(self, texts, prompt=None):
+        """Raw outputs, float32, for texts or (text, pair) tuples; ``prompt`` is as in ``prompted``.
 
-        Unit embeddings [n, size], logits [n, labels], numbers [n, 1], logits [n, sequence, labels or vocabulary], or
+        Embeddings [n, size], logits [n, labels], numbers [n, 1], logits [n, sequence, labels or vocabulary], or
         start and end logits [n, sequence, 2].
         """
-        return self.run(self.tokenizer.encode_batch(list(texts)))
+        return self.run(self.tokenizer.encode_batch([self.prompted(text, prompt) for text in texts]))
+
+    def prompted(self, text, prompt=None):
+        """A text behind the prompt of that name; by default the package's default prompt, where it has one.
+
+        Raises KeyError for a prompt that the package does not have.
+        """
+        name = self.record.get("default_prompt") if prompt is None else prompt
+        return text if name is None else self.record.get("prompts", {})[name] + text
 
     def run(self, encodings):
         feeds = {
@@ -97,14 +107,14 @@ class Model:
         outputs = self.session.run(names, feeds)
         return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
-    def describe(self, text):
+    def describe(self, text, prompt=None):
         """The output for one text, or one (question, context) tuple, as plain values.
 
         An embedding, the probability of each label (with the labels that the text has, where it may have several), a
         number, the passages of (query, passage, ...) with their scores, [word, label] of every word, the answer's text,
         or the five likeliest tokens for every mask.
         """
-        return DESCRIPTIONS[self.record["head"]](self, text)
+        return DESCRIPTIONS[self.record["head"]](self, self.prompted(text, prompt))
 
     def output(self, text):
         """The encoding of one text, and its output without the axis of texts."""
@@ -212,14 +222,19 @@ DESCRIPTIONS = {
 
 if __name__ == "__main__":
     model = Model()
-    texts = sys.argv[1:]
+    prompt, texts = None, sys.argv[1:]
+    if texts[:1] == ["--prompt"]:
+        prompt, texts = "".join(texts[1:2]), texts[2:]
+        if prompt not in model.record.get("prompts", {}):
+            names = ", ".join(model.record.get("prompts", {})) or "none"
+            sys.exit(f"the package has no prompt {prompt!r}; it has {names}")
     is_pair, is_query = model.record["head"] == "span", model.record["head"] == "reranking"
     if not texts or (is_pair and len(texts) % 2) or (is_query and len(texts) < 2):
-        usage = "question context" if is_pair else "query passage" if is_query else "text"
+        usage = "question context" if is_pair else "query passage" if is_query else "[--prompt NAME] text"
         sys.exit(f"usage: python predict.py {usage} [...]")
     if is_query:
         for passage, score in model.describe(texts):
             print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
         sys.exit()
     for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:
-        print(json.dumps({"text": text, "output": model.describe(text)}, ensure_ascii=False))
+        print(json.dumps({"text": text, "output": model.describe(text, prompt)}, ensure_ascii=False))

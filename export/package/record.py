@@ -31,6 +31,7 @@ _TELLING_NONES = (
     "budget",
     "budget_ms",
     "activation",
+    "default_prompt",
     "null_threshold",
     "predicted_ms",
     "threshold",
@@ -136,7 +137,8 @@ class Facts:
     ``search_score`` the winner's while it was searched. ``null_threshold``: by how much the score of no answer has to
     exceed the best answer's, None where there always is one. ``label_thresholds``: the probability of each label from
     which on a text has it, where it may have several. ``provenance`` is the supernet's. ``activation`` is what a
-    cross-encoder's library makes of its logit.
+    cross-encoder's library makes of its logit. ``prompts``, ``default_prompt`` and ``similarity`` (how embeddings are
+    compared) are those of sentence-transformers.
     """
 
     precision: str
@@ -152,6 +154,9 @@ class Facts:
     null_threshold: float | None = None
     label_thresholds: tuple[float, ...] | None = None
     activation: str | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str | None = None
     report: Mapping[str, float] = field(default_factory=dict)
     report_size: int | None = None
     judged: str | None = None
@@ -221,6 +226,9 @@ class PackageRecord(Facts):
             null_threshold=_entry(document, "null_threshold", _NUMBER_OR_NONE, None),
             label_thresholds=_thresholds(document),
             activation=_entry(document, "activation", _TEXT_OR_NONE, None),
+            prompts=_prompts(document),
+            default_prompt=_entry(document, "default_prompt", _TEXT_OR_NONE, None),
+            similarity=_entry(document, "similarity", _TEXT_OR_NONE, None),
             report=_numbers(document, "report"),
             report_size=_entry(document, "report_size", (int, type(None)), None),
             judged=_entry(document, "judged", _TEXT_OR_NONE, None),
@@ -333,6 +341,13 @@ def _texts(document: Any, path: str) -> list[str]:
     if not all(isinstance(text, str) for text in texts):
         raise _DamagedError(path)
     return texts
+
+
+def _prompts(document: Any) -> dict[str, str]:
+    prompts: dict[str, str] = _entry(document, "prompts", dict, {})
+    if not all(isinstance(text, str) for text in prompts.values()):
+        raise _DamagedError("prompts")
+    return prompts
 
 
 def _numbers(document: Any, path: str) -> dict[str, float]:

@@ -36,7 +36,7 @@ ODD_TEXTS = (
 @dataclass(frozen=True)
 class Sample:
     """``examples`` have their labels; where a corpus has no texts, ``tokens`` holds (ids, labels) per row instead.
-    ``teacher`` holds the teacher's unit embeddings where there are no labels. ``score`` is the package's own.
+    ``teacher`` holds the teacher's embeddings where there are no labels. ``score`` is the package's own.
     """
 
     metric: str

@@ -59,22 +59,43 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a layer that a subnet may do without: the residual stream then passes it by.
+
+    ``name`` begins the names of its nodes in the exported graph, ``modules`` those of its tensors. ``axis`` has no
+    entries where it is left out. ``output`` is the tensor of the graph that is the residual stream behind it.
+    """
+
+    name: str
+    axis: str
+    modules: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True)
 class Block:
     """The entry or a layer. An axis that no gate ranks keeps its order.
 
     ``tensors`` has the axes of every tensor by its name within the block, ``products`` are in the graph's order.
-    ``output`` is the tensor of the exported graph that is the residual stream behind the block.
+    ``output`` is the tensor of the exported graph that is the residual stream behind the block. ``parts`` of a layer
+    are in the order of computing.
     """
 
     tensors: Mapping[str, Axes]
     products: tuple[Product, ...]
     gates: tuple[Gate, ...]
     output: str
+    parts: tuple[Part, ...] = ()
 
     def product_of(self, tensor: str) -> Product | None:
         """The product that a tensor is the weight or the bias of."""
         module = tensor.rsplit(".", 1)[0]
         return next((product for product in self.products if product.module == module), None)
+
+    def part_of(self, tensor: str) -> Part:
+        """The part of a layer that a tensor belongs to."""
+        module = tensor.rsplit(".", 1)[0]
+        return next(part for part in self.parts if module in part.modules)
 
     def multiply_adds(self, sizes: Mapping[str, N]) -> N:
         """Per token, of all products; ``sizes`` has a number or an array for every label."""
@@ -123,4 +144,8 @@ POST_NORM = Block(
         Gate("hidden", ("ffn_norm.weight", "ffn_norm.bias"), ("hidden",)),
     ),
     output="ffn/norm",
+    parts=(
+        Part("attention", "heads", ("query", "key", "value", "output", "attention_norm"), "attention/norm"),
+        Part("ffn", "ffn", ("ffn_in", "ffn_out", "ffn_norm"), "ffn/norm"),
+    ),
 )

@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from ortnas.nas.architecture.ops import PoolingMode
+from ortnas.nas.architecture.positions import BUCKETS
+from ortnas.nas.architecture.sentence_modules import (
+    NORMALIZE,
+    POOLING_MODES,
+    SentenceModule,
+    module_sizes,
+)
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.wording import shown
 
@@ -15,10 +23,10 @@ class Dimensions:
     """Sizes and kinds of the full network.
 
     ``num_labels`` and ``embedding_size`` are 0 where the head has none. ``table_size`` is the width of the embedding
-    tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling``
-    ("mean" or "cls") is the embedding head's, ``head_activation`` ("tanh", "relu" or "gelu") that of the dense layer
-    of the classification and regression heads. ``padding_id`` is the padding token's, from which some families count
-    positions.
+    tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling`` is
+    what the embedding head makes of a text's tokens, side by side, and ``modules`` what becomes of that vector.
+    ``head_activation`` ("tanh", "relu" or "gelu") is that of the dense layer of the classification and regression
+    heads. ``padding_id`` is the padding token's, from which some families count positions.
     """
 
     vocab_size: int
@@ -36,7 +44,8 @@ class Dimensions:
     embedding_size: int = 0
     family: str = "bert"
     table_size: int = 0
-    pooling: str = "mean"
+    pooling: tuple[PoolingMode, ...] = ("mean",)
+    modules: tuple[SentenceModule, ...] = (NORMALIZE,)
     head_activation: str = "tanh"
     padding_id: int = 0
 
@@ -45,12 +54,29 @@ class Dimensions:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Dimensions:
-        """Keys that have a default may be missing. Raises SpaceError for other missing or unknown keys."""
+        """Keys that have a default may be missing. Raises SpaceError for other missing or unknown keys, and for
+        poolings or modules that do not exist."""
         names = {field.name for field in fields(cls)}
         optional = {field.name for field in fields(cls) if field.default is not MISSING}
         if wrong := names.symmetric_difference(document) - optional:
             raise SpaceError(f"dimensions: missing or unknown keys {sorted(wrong)}")
-        return cls(**document)
+        values = dict(document)
+        # One mode stands for itself in folders of earlier releases.
+        pooling = values.get("pooling", ["mean"])
+        values["pooling"] = (pooling,) if isinstance(pooling, str) else tuple(pooling)
+        if not values["pooling"] or not set(values["pooling"]) <= set(POOLING_MODES):
+            raise SpaceError(f"dimensions: pooling is {shown(pooling)}; there are {', '.join(POOLING_MODES)}")
+        if "modules" in values:
+            try:
+                values["modules"] = tuple(map(SentenceModule.from_json, values["modules"]))
+            except (TypeError, ValueError) as error:
+                raise SpaceError(f"dimensions: {error}") from error
+        return cls(**values)
+
+    @property
+    def makes_unit_vectors(self) -> bool:
+        """Whether embeddings are of length one."""
+        return bool(self.modules) and self.modules[-1].kind == "normalize"
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -58,6 +84,7 @@ class Dimensions:
         return {
             "vocab": self.vocab_size,
             "position": self.max_positions,
+            "bucket": BUCKETS,
             "token_type": self.token_types,
             "table": self.table_size,
             "hidden": self.hidden_size,
@@ -65,8 +92,10 @@ class Dimensions:
             "heads": self.num_heads,
             "head": self.head_size,
             "ffn": self.ffn_size,
+            "channel": self.hidden_size,
             "embedding": self.embedding_size,
             "label": self.num_labels,
+            **module_sizes(len(self.pooling) * self.hidden_size, self.modules),
         }
 
     @property
@@ -84,9 +113,16 @@ class Dimensions:
             raise SpaceError(f"hidden_size {subnet.hidden_size} does not fit the supernet's {self.hidden_size}")
         if not subnet.layers:
             raise SpaceError("a subnet needs at least one layer")
+        if not any(layer.num_heads for layer in subnet.layers):
+            raise SpaceError("a subnet needs attention in one of its layers")
         for layer in subnet.layers:
+            if not layer.num_heads and not layer.ffn_size:
+                raise SpaceError(f"layer {layer.source} has neither attention nor FFN; leave it out")
+            if not layer.num_heads and layer.head_size:
+                raise SpaceError(f"layer {layer.source} has no heads; their size is 0 then, not {layer.head_size}")
             if not 0 <= layer.source < self.num_layers:
                 raise SpaceError(f"source layer {layer.source} does not fit the supernet's {self.num_layers} layers")
             for name, limit in limits.items():
-                if not 1 <= getattr(layer, name) <= limit:
+                lowest = 1 if name == "head_size" and layer.num_heads else 0
+                if not lowest <= getattr(layer, name) <= limit:
                     raise SpaceError(f"{name} {getattr(layer, name)} does not fit the supernet's {limit}")

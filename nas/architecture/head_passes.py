@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ortnas.nas.architecture.ops import Ops, Weight
+from ortnas.nas.architecture.ops import Ops, PoolingMode, Weight
+from ortnas.nas.architecture.sentence_modules import LAYER_NORM_EPSILON, SentenceModule
 
 # Numpy, which sizes need, has no part in telling the heads' names.
 if TYPE_CHECKING:
@@ -31,9 +32,38 @@ def project(ops: Ops[T, W], x: T, top: Top[W]) -> T:
 
 
 def sentence_embedding(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
-    """Mean of the tokens or the first one, projected to the checkpoint's width and scaled to length one."""
-    pooled = ops.first_token("head", x) if dimensions.pooling == "cls" else ops.mean("head", x)
-    return ops.unit(outputs[0], project(ops, pooled, top))
+    """Tokens in the checkpoint's channels, pooled, and what the modules make of that."""
+    (output,), modules = outputs, dimensions.modules
+    vector = _pooled(ops, x, top, dimensions.pooling, None if modules else output)
+    for number, module in enumerate(modules):
+        name = f"head/modules/{number}"
+        vector = _through(ops, name, vector, top, module, output if number == len(modules) - 1 else f"{name}/output")
+    return vector
+
+
+def _pooled(ops: Ops[T, W], x: T, top: Top[W], modes: Sequence[PoolingMode], output: str | None) -> T:
+    """[batch, modes * channels]."""
+    weight = top["head.projection.weight"]
+    if len(modes) == 1 and modes[0] != "max":
+        # Linear, so that it may come first: then there is one row a text to project.
+        return ops.project("head/projection", ops.pool(modes[0], "head", x), weight, None, output)
+    tokens = ops.project("head/projection", x, weight)
+    if len(modes) == 1:
+        return ops.pool(modes[0], "head", tokens, output)
+    return ops.join(output or "head/vector", [ops.pool(mode, f"head/{mode}", tokens) for mode in modes])
+
+
+def _through(ops: Ops[T, W], name: str, x: T, top: Top[W], module: SentenceModule, output: str) -> T:
+    """The vectors behind a module; ``name`` is its product's, if it has one."""
+    tensor = name.replace("/", ".")
+    if module.kind == "dense":
+        is_linear = module.activation == "identity"
+        weight, bias = top[f"{tensor}.weight"], top[f"{tensor}.bias"] if module.has_bias else None
+        x = ops.project(name, x, weight, bias, output if is_linear else None)
+        return x if is_linear else ops.activation(module.activation, output, x)
+    if module.kind == "layer_norm":
+        return ops.layer_norm(output, x, top[f"{tensor}.weight"], top[f"{tensor}.bias"], LAYER_NORM_EPSILON)
+    return ops.unit(output, x) if module.kind == "normalize" else ops.truncate(output, x, module.size)
 
 
 def text_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:

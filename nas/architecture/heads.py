@@ -20,6 +20,7 @@ from ortnas.nas.architecture.head_passes import (
     vocabulary_logits,
 )
 from ortnas.nas.architecture.ops import Axes, Ops
+from ortnas.nas.architecture.sentence_modules import module_tensors
 
 # Numpy, which sizes need, has no part in telling the heads' names.
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ class Head:
     ``learning_rate`` is the usual one of a subnet that is trained alone. ``judged_metrics`` are of judged pairs of
     texts, where there are some, and are reported beside the others.
     ``losses`` is the usual sum of training, name to weight. ``products`` are its weight products that run in integers,
-    ``float_products`` those that never do. ``label_rows`` is the number of its classifier's rows where it is not that
-    of the labels. ``pipeline`` is the hub's name of the task; model cards say that the network ``purpose``, and
-    ``reading`` how its outputs are read. ``problem_type`` is what transformers calls the classifier's kind.
-    ``spelled_as`` is the head by whose names families store its tensors, where that is another.
+    ``float_products`` those that never do, or patterns of their names. ``label_rows`` is the number of its classifier's
+    rows where it is not that of the labels. ``pipeline`` is the hub's name of the task; model cards say that the
+    network ``purpose``, and ``reading`` how its outputs are read. ``problem_type`` is what transformers calls the
+    classifier's kind. ``spelled_as`` is the head by whose names families store its tensors, where that is another.
     """
 
     labels: Labels
@@ -83,10 +84,14 @@ class Head:
     def apply(self, ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
         """The outputs of the last hidden state [tokens, hidden]; ``top`` has the weights of embeddings and head.
 
-        Unit embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
+        Embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
         [batch, sequence, 2] (span: start, end) or [batch, sequence, vocab]; for a graph, the name of a tensor.
         """
         return self.forward(ops, x, top, dimensions, self.output_names)
+
+    def tensors_of(self, dimensions: Dimensions) -> dict[str, Axes]:
+        """``tensors``, and those of the modules that make embeddings of pooled tokens."""
+        return {**self.tensors, **(module_tensors(dimensions.modules) if self.makes_embeddings else {})}
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -147,7 +152,7 @@ class Head:
     @property
     def makes_embeddings(self) -> bool:
         """Whether its output is a vector of the text, as models of sentence-transformers give it."""
-        return any("embedding" in axes for axes in self.tensors.values())
+        return "embedding" in self.outputs[0].axes
 
     @property
     def is_bare_encoder(self) -> bool:
@@ -172,16 +177,17 @@ HEADS: dict[str, Head] = {
     "embedding": Head(
         labels="none",
         forward=sentence_embedding,
-        tensors={"head.projection.weight": ("embedding", "hidden")},
-        outputs=(Output("sentence_embedding", ("batch", "embedding"), "of unit length"),),
+        # Modules behind it have tensors of their own: see tensors_of.
+        tensors={"head.projection.weight": ("channel", "hidden")},
+        outputs=(Output("sentence_embedding", ("batch", "embedding"), "one for each text"),),
         class_suffix="Model",
         metrics=("similarity_spearman", "mean_cosine"),
         losses={"embedding": 1.0, "similarity": 1.0, "tokens": 1.0},
         pipeline="sentence-similarity",
         purpose="makes an embedding of a text",
-        reading="the inner product of two embeddings is their cosine similarity",
+        reading="texts are as similar as the cosine of their embeddings says",
         # One row a text is not worth integers.
-        float_products=("head/projection",),
+        float_products=("head/projection", "head/modules/*"),
         judged_metrics=("spearman", "recall_at_1", "mrr_at_10", "ndcg_at_10"),
         ranking="neighbour_likelihood",
         learning_rate=1e-3,

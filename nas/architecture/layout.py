@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
+from ortnas.nas.architecture.blocks import Part
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.families.family import Network
@@ -36,7 +37,7 @@ def network_of(dimensions: Dimensions) -> Network:
 
 def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of the embeddings and the head, by canonical name."""
-    axes = dict(HEADS[dimensions.head].tensors)
+    axes = HEADS[dimensions.head].tensors_of(dimensions)
     if not dimensions.table_size:
         axes = {
             name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()
@@ -73,8 +74,18 @@ def kept_sizes(subnet: Subnet, layer: Layer | None = None) -> dict[str, int]:
     """How much of each labelled axis belongs to a subnet; axes that are not named are kept whole."""
     kept = {"hidden": subnet.hidden_size, "pooled": subnet.hidden_size}
     if layer is not None:
-        kept |= {"heads": layer.num_heads, "head": layer.head_size, "ffn": layer.ffn_size}
+        kept |= _layer_sizes(layer)
     return kept
+
+
+def kept_parts(dimensions: Dimensions, layer: Layer) -> list[Part]:
+    """The parts of the supernet's layer that a subnet's has."""
+    sizes = _layer_sizes(layer)
+    return [part for part in network_of(dimensions).layer.parts if sizes[part.axis]]
+
+
+def _layer_sizes(layer: Layer) -> dict[str, int]:
+    return {"heads": layer.num_heads, "head": layer.head_size, "ffn": layer.ffn_size}
 
 
 def cut(tensor: T, axes: Axes, subnet: Subnet, layer: Layer | None = None) -> T:
@@ -87,17 +98,22 @@ def cut(tensor: T, axes: Axes, subnet: Subnet, layer: Layer | None = None) -> T:
 def cut_layers(
     tensors: Mapping[str, T], subnet: Subnet, dimensions: Dimensions
 ) -> Iterator[tuple[Layer, dict[str, Weight[T]]]]:
-    """For each layer of the subnet, its tensors by name within the layer, as views."""
+    """For each layer of the subnet, its tensors by name within the layer, as views; without those of absent parts."""
     block = network_of(dimensions).layer
     for layer in subnet.layers:
-        prefix = f"layers.{layer.source}."
+        prefix, modules = f"layers.{layer.source}.", _kept_modules(dimensions, layer)
         yield (
             layer,
             {
                 name: Weight(cut(tensors[prefix + name], axes, subnet, layer), axes)
                 for name, axes in block.tensors.items()
+                if name.rsplit(".", 1)[0] in modules
             },
         )
+
+
+def _kept_modules(dimensions: Dimensions, layer: Layer) -> set[str]:
+    return {module for part in kept_parts(dimensions, layer) for module in part.modules}
 
 
 def cut_top(tensors: Mapping[str, T], subnet: Subnet, dimensions: Dimensions) -> dict[str, Weight[T]]:

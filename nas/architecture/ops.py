@@ -6,6 +6,7 @@ tensor of a graph in the making), ``W`` what its weights are (tensors or arrays)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -14,6 +15,8 @@ Axes = tuple[str, ...]
 Group = tuple[str, ...]
 # What a projection to heads is for.
 HeadPart = Literal["query", "key", "value"]
+# How one vector is made of a text's tokens, by the names of sentence-transformers.
+PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 T = TypeVar("T")
 W_co = TypeVar("W_co", covariant=True)
@@ -57,19 +60,25 @@ class Ops(Protocol[T, W_contra]):
     def mask(self) -> T:
         """What is added to attention's scores, so that nothing attends to padding."""
 
+    def relate(self, name: str, mask: T, table: Weight[W_contra]) -> T:
+        """``mask``, and for every pair of tokens the row of ``table`` [bucket, heads] for their distance (see
+        ``positions.bucket_of``)."""
+
     def linear(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], output: str | None = None) -> T:
         """A weight product: ``x @ weight.T + bias``."""
 
     def enter(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], output: str) -> T:
         """A weight product whose output, ``output``, is the start of the residual stream."""
 
-    def project(self, name: str, x: T, weight: Weight[W_contra]) -> T:
-        """A product without bias that stays float in quantized models."""
+    def project(
+        self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra] | None = None, output: str | None = None
+    ) -> T:
+        """A product that stays float in quantized models."""
 
     def layer_norm(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], epsilon: float) -> T: ...
 
     def activation(self, kind: str, name: str, x: T) -> T:
-        """``kind`` is "gelu", "gelu_tanh", "relu" or "tanh"."""
+        """``kind`` is "gelu", "gelu_tanh", "relu", "sigmoid" or "tanh"."""
 
     def add(self, name: str, x: T, y: T) -> T: ...
 
@@ -83,11 +92,18 @@ class Ops(Protocol[T, W_contra]):
     def first_token(self, name: str, x: T) -> T:
         """[batch, width] of x [tokens, width]."""
 
-    def mean(self, name: str, x: T) -> T:
-        """Mean of each text's tokens without its padding, [batch, width]."""
+    def pool(self, mode: PoolingMode, name: str, x: T, output: str | None = None) -> T:
+        """[batch, width] of each text's tokens without its padding: the first, the last, the largest of each channel,
+        their mean, their sum over the root of their number, or their mean weighted by position, 1, 2, ..."""
+
+    def join(self, output: str, vectors: Sequence[T]) -> T:
+        """Vectors side by side, [batch, sum of their widths]."""
 
     def unit(self, output: str, x: T) -> T:
-        """Rows scaled to length one; ``output`` is one of the model's."""
+        """Rows scaled to length one."""
+
+    def truncate(self, output: str, x: T, size: int) -> T:
+        """The first ``size`` entries of every row."""
 
     def by_text(self, name: str, x: T, output: str) -> T:
         """x [tokens, width] as the model's output [batch, sequence, width]."""

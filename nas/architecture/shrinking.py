@@ -13,7 +13,10 @@ _STEPS = 201
 
 def shrunk_evenly(space: SearchSpace) -> Genomes:
     """Genomes (n, genes) from the smallest to the largest: layers alike, and every dimension, the depth too, at the
-    same share of its range but for rounding up or down."""
+    same share of its range but for rounding up or down. Layers keep all their parts."""
+    whole = space.of_whole_layers
+    if whole != space:
+        return np.array([space.encode(whole.decode(genome)) for genome in shrunk_evenly(whole)], np.int16)
     shares = np.linspace(0, 1, _STEPS)[:, None] * (space.bounds - 1)
     groups = [[0], [1], *(list(range(columns.start, columns.stop)) for columns in space.columns.values())]
     variants = []

@@ -2,11 +2,12 @@
 
 A genome is a row of choice indices: ``hidden_size``, ``depth``, then ``num_heads``, ``head_size`` and ``ffn_size``,
 each with one gene (uniform) or one gene per layer. Genes of absent layers are zero, so that one network has one
-genome and one key.
+genome and one key. Layers may lack their attention or their FFN where 0 is one of the choices.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,8 @@ from ortnas.nas.wording import shortened
 
 Genomes = npt.NDArray[np.int16]
 LAYER_DIMENSIONS = ("num_heads", "head_size", "ffn_size")
+# Those whose size 0 means that a layer lacks a part.
+_OF_PARTS = ("num_heads", "ffn_size")
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ class SearchSpace:
 
     ``head_size=()`` ties the head size to ``hidden_size // num_heads``. Dimensions named in ``uniform`` have one
     value for all layers. ``depth_order`` says which source layers a depth keeps: the ``first`` ones, or some
-    ``spread`` evenly over the supernet, first and last included.
+    ``spread`` evenly over the supernet, first and last included. ``num_heads`` and ``ffn_size`` may begin with 0: a
+    layer then lacks that part, but never both, and one layer at least has attention.
     """
 
     num_layers: int
@@ -72,7 +76,9 @@ class SearchSpace:
             object.__setattr__(self, name, choices)
             if not choices and name != "head_size":
                 raise SpaceError(f"space: {name} has no choices")
-            if any(low >= high for low, high in pairwise(choices)) or any(choice < 1 for choice in choices):
+            may_lack = name in _OF_PARTS and name not in self.uniform and len(choices) > 1
+            lowest = 0 if may_lack else 1
+            if any(low >= high for low, high in pairwise(choices)) or any(choice < lowest for choice in choices):
                 raise SpaceError(f"space: {name} must be positive and strictly ascending, got {list(choices)}")
         if self.depth[-1] > self.num_layers:
             raise SpaceError(f"space: depth {self.depth[-1]} exceeds the supernet's {self.num_layers} layers")
@@ -80,7 +86,7 @@ class SearchSpace:
             raise SpaceError(f"space: uniform names {sorted(unknown)}; allowed are {list(LAYER_DIMENSIONS)}")
         if self.depth_order not in ("first", "spread"):
             raise SpaceError(f"space: depth_order is {self.depth_order!r}; allowed are 'first' and 'spread'")
-        if not self.head_size and any(size % heads for size in self.hidden_size for heads in self.num_heads):
+        if not self.head_size and any(size % heads for size in self.hidden_size for heads in self.num_heads if heads):
             raise SpaceError("space: a tied head size needs hidden sizes divisible by every number of heads")
         start = 2
         for name in LAYER_DIMENSIONS:
@@ -120,24 +126,64 @@ class SearchSpace:
         return table
 
     @property
+    def drops_parts(self) -> bool:
+        """Whether layers may lack their attention or their FFN."""
+        return any(getattr(self, name)[0] == 0 for name in _OF_PARTS)
+
+    @property
+    def of_whole_layers(self) -> SearchSpace:
+        """The subnets whose layers have all their parts."""
+        return self.restrict(**{name: tuple(filter(None, getattr(self, name))) for name in _OF_PARTS})
+
+    @property
+    def of_absent_parts(self) -> SearchSpace:
+        """The same and the subnets whose layers lack their attention or their FFN. Raises SpaceError where the numbers
+        of heads and the FFN sizes are both uniform."""
+        names = [name for name in _OF_PARTS if name not in self.uniform]
+        if not names:
+            raise SpaceError(
+                "space: layers that are all alike cannot lack a part; uniform names num_heads and ffn_size"
+            )
+        return self.restrict(**{name: (0, *filter(None, getattr(self, name))) for name in names})
+
+    @property
     def count(self) -> int:
         """Exact number of distinct subnets."""
-        total = 0
-        for depth in self.depth:
-            ways = len(self.hidden_size)
-            for name in LAYER_DIMENSIONS:
-                ways *= max(1, len(getattr(self, name))) ** (1 if name in self.uniform else depth)
-            total += ways
-        return total
+        counts = {name: max(1, len([size for size in getattr(self, name) if size])) for name in self.columns}
+        once: int = len(self.hidden_size) * math.prod(counts[name] for name in self.uniform)
+        per_layer = {name: 1 if name in self.uniform else count for name, count in counts.items()}
+        ffn = per_layer["ffn_size"]
+        attending = per_layer["num_heads"] * per_layer["head_size"] * (ffn + (self.ffn_size[0] == 0))
+        # Of those without attention in any layer there are none.
+        idle = ffn if self.num_heads[0] == 0 else 0
+        layers: int = sum((attending + idle) ** depth - idle**depth for depth in self.depth)
+        return once * layers
 
     def repair(self, genomes: npt.NDArray[Any]) -> Genomes:
-        """Clips every gene into its range and zeroes the genes of absent layers."""
+        """Clips every gene into its range, zeroes the genes of absent layers, and gives back parts that are needed."""
         repaired: Genomes = np.clip(genomes, 0, self.bounds - 1).astype(np.int16)
         present = self.presence[repaired[:, 1]]
         for name, columns in self.columns.items():
             if name not in self.uniform and columns.stop > columns.start:
                 repaired[:, columns] *= present
+        if self.drops_parts:
+            self._give_back(repaired, present)
         return repaired
+
+    def _give_back(self, genomes: Genomes, present: npt.NDArray[np.bool_]) -> None:
+        """Their smallest attention to the last layers of subnets without any, their smallest FFN to layers without
+        either part; in place."""
+        rows = np.arange(len(genomes))
+        heads, ffn = (genomes[:, self.columns[name]] for name in ("num_heads", "ffn_size"))
+        if self.num_heads[0] == 0:
+            last = self.num_layers - 1 - present[:, ::-1].argmax(1)
+            idle = ~heads.any(1)
+            heads[rows[idle], last[idle]] = 1
+            if self.ffn_size[0] == 0:
+                ffn[present & (heads == 0) & (ffn == 0)] = 1
+            sizes = genomes[:, self.columns["head_size"]]
+            if sizes.shape[1] == self.num_layers:
+                sizes[heads == 0] = 0
 
     def sample(self, n: int, rng: np.random.Generator) -> Genomes:
         """n random genomes.
@@ -168,7 +214,8 @@ class SearchSpace:
             if choices := getattr(self, name):
                 sizes[name] = np.asarray(choices)[genomes[:, self.columns[name]]] * present
             else:
-                sizes[name] = hidden_size[:, None] // np.maximum(sizes["num_heads"], 1) * present
+                sizes[name] = hidden_size[:, None] // np.maximum(sizes["num_heads"], 1)
+        sizes["head_size"] = sizes["head_size"] * (sizes["num_heads"] > 0)
         return Population(hidden_size, np.asarray(self.depth)[genomes[:, 1]], **sizes)
 
     def decode(self, genome: npt.NDArray[Any]) -> Subnet:
@@ -194,7 +241,7 @@ class SearchSpace:
             if not 0 <= layer.source < self.num_layers:
                 raise outside(f"layer {layer.source} is none of the supernet's {self.num_layers}")
             for name, columns in self.columns.items():
-                if columns.stop > columns.start:
+                if columns.stop > columns.start and (layer.num_heads or name != "head_size"):
                     position = 0 if name in self.uniform else layer.source
                     sizes.append((name, columns.start + position, getattr(layer, name)))
         genome = np.zeros(self.genes, np.int16)
@@ -220,7 +267,7 @@ class SearchSpace:
 
     @property
     def smallest(self) -> Subnet:
-        return self.decode(np.zeros(self.genes, np.int16))
+        return self.decode(self.repair(np.zeros((1, self.genes), np.int16))[0])
 
     def to_json(self) -> dict[str, Any]:
         names = ("num_layers", "hidden_size", "depth", *LAYER_DIMENSIONS, "uniform", "depth_order")

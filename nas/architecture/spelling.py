@@ -24,7 +24,8 @@ def checkpoint_config(
 ) -> dict[str, Any]:
     """The transformers configuration of a subnet; ``activation`` is a cross-encoder's.
 
-    Where layers differ in width, it states the widest: transformers itself has one width for all.
+    Where layers differ in width, it states the widest: transformers itself has one width for all, and every layer has
+    attention and FFN there.
     """
     family, head = FAMILIES[dimensions.family], HEADS[dimensions.head]
     first_position = dimensions.padding_id + 1 if family.positions_follow_padding else 0
@@ -33,7 +34,7 @@ def checkpoint_config(
         "hidden_size": subnet.hidden_size,
         "num_hidden_layers": len(subnet.layers),
         "num_attention_heads": max(layer.num_heads for layer in subnet.layers),
-        "intermediate_size": max(layer.ffn_size for layer in subnet.layers),
+        "intermediate_size": max(layer.ffn_size for layer in subnet.layers) or dimensions.ffn_size,
         "max_position_embeddings": dimensions.max_positions + first_position,
         "pad_token_id": dimensions.padding_id,
         "type_vocab_size": dimensions.token_types,
@@ -43,7 +44,7 @@ def checkpoint_config(
     if family.factorises_tables:
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
-    config |= family.spell_settings(settings)
+    config |= family.spell_settings(settings) | dict(family.required)
     names = list(labels) or ["LABEL_0"] * head.gives_number
     if names:
         config["id2label"] = dict(enumerate(names))
@@ -60,7 +61,8 @@ def checkpoint_config(
 def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     """Canonical tensor name to the name in the state dict of the transformers class of this family and head.
 
-    The embedding head's projection and a family's missing token types have no counterpart; no two names share one.
+    The embedding head's projection and a family's missing token types have no counterpart; no two names share one, but
+    for what all layers share there.
     """
     family = FAMILIES[dimensions.family]
     base = "" if HEADS[dimensions.head].is_bare_encoder else f"{family.base}."
@@ -72,6 +74,9 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     names = {ours: entry[ours] for ours in family.network.entry_of(dimensions).tensors if ours in entry}
     for index in range(dimensions.num_layers):
         for name in family.network.layer.tensors:
+            if name in family.shared:
+                names[f"layers.{index}.{name}"] = f"{base}{family.shared[name]}"
+                continue
             module, kind = name.rsplit(".", 1)
             names[f"layers.{index}.{name}"] = f"{base}{family.layers}.{index}.{family.layer[module]}.{kind}"
     for ours, theirs in family.heads.get(HEADS[dimensions.head].spelled_as or dimensions.head, {}).items():

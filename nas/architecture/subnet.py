@@ -30,7 +30,10 @@ def read_size(entry: Mapping[str, Any], name: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One encoder layer of a subnet, cut from layer ``source`` of the supernet."""
+    """One encoder layer of a subnet, cut from layer ``source`` of the supernet.
+
+    Without heads (``num_heads`` and ``head_size`` 0) or FFN (``ffn_size`` 0) it lacks that part, its layer norm too.
+    """
 
     source: int
     num_heads: int
@@ -85,7 +88,7 @@ class Subnet:
         """One short line, with runs of equal values folded."""
         parts = [f"hidden {self.hidden_size}", f"layers {len(self.layers)}"]
         for label, values in (
-            ("heads", [f"{layer.num_heads}x{layer.head_size}" for layer in self.layers]),
+            ("heads", [f"{layer.num_heads}x{layer.head_size}" if layer.num_heads else "0" for layer in self.layers]),
             ("ffn", [str(layer.ffn_size) for layer in self.layers]),
         ):
             parts.append(f"{label} {values[0] if len(set(values)) == 1 else ','.join(values)}")

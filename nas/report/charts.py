@@ -54,7 +54,7 @@ def hover(title: str, *lines: str) -> str:
 
 def describe_lines(subnet: Subnet) -> list[str]:
     """An architecture on a few short lines: hovers must fit on a phone."""
-    heads = ", ".join(f"{layer.num_heads}×{layer.head_size}" for layer in subnet.layers)
+    heads = ", ".join(f"{layer.num_heads}×{layer.head_size}" if layer.num_heads else "0" for layer in subnet.layers)
     ffn = ", ".join(str(layer.ffn_size) for layer in subnet.layers)
     return [f"hidden {subnet.hidden_size} · {len(subnet.layers)} layers", f"heads {heads}", f"FFN {ffn}"]
 

@@ -27,11 +27,13 @@ def draw_subnet(subnet: Subnet, dimensions: Dimensions, title: str) -> str:
 
 
 def alt_text(subnet: Subnet, title: str) -> str:
-    layers = "; ".join(
-        f"layer {layer.source + 1}: {layer.num_heads} heads of {layer.head_size}, FFN {layer.ffn_size}"
-        for layer in subnet.layers
-    )
+    layers = "; ".join(f"layer {layer.source + 1}: {_in_words(layer)}" for layer in subnet.layers)
     return f"{title}, hidden size {subnet.hidden_size}; {layers}"
+
+
+def _in_words(layer: Layer) -> str:
+    attention = f"{layer.num_heads} heads of {layer.head_size}" if layer.num_heads else "no attention"
+    return f"{attention}, {f'FFN {layer.ffn_size}' if layer.ffn_size else 'no FFN'}"
 
 
 def _layer(source: int, layer: Layer | None, hidden_size: int, dimensions: Dimensions) -> str:
@@ -43,7 +45,7 @@ def _layer(source: int, layer: Layer | None, hidden_size: int, dimensions: Dimen
         return f'{number}{ghost}<text class="dropped" x="{_LEFT + _BLOCK / 2}" {middle}>dropped</text>'
     width = _BLOCK * hidden_size / dimensions.hidden_size
     block = f'<rect class="block" x="{_LEFT}" y="{top}" width="{width:.1f}" height="{_ROW}" rx="5"/>'
-    figures = f"{layer.num_heads}×{layer.head_size} · {layer.ffn_size}"
+    figures = f"{f'{layer.num_heads}×{layer.head_size}' if layer.num_heads else '–'} · {layer.ffn_size or '–'}"
     sizes = f'<text x="{_LEFT + _BLOCK + 8}" {middle}>{figures}</text>'
     return number + ghost + block + _heads(top, layer, width, dimensions) + _ffn(top, layer, width, dimensions) + sizes
 

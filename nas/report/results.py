@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.report.charts import (
     COLOURS,
+    MUTED,
     STRONG,
     Chart,
     accuracy_interval,
@@ -19,6 +21,7 @@ from ortnas.nas.report.charts import (
 )
 from ortnas.nas.report.record import RunRecord
 from ortnas.search.comparison import RIVALS, ComparisonRow, Kind
+from ortnas.search.static_embeddings import METRIC, NAME, SHARE, static_floor
 
 # Label, colour and symbol of each kind of model, in the order of drawing.
 _MARKS: dict[Kind, tuple[str, str, str]] = {
@@ -100,23 +103,46 @@ def results_chart(record: RunRecord) -> Chart | None:
             trace["error_y"] = {"array": highs, "arrayminus": lows, "color": colour, "thickness": 1, "width": 3}
         traces.append(trace)
     winners = [row for row in rows if row.kind == "winner"]
+    floor = static_floor(rows) if metric == METRIC and makes_embeddings(record) else None
+    shapes, notes = ([], []) if floor is None else _floor_line(floor)
     return Chart(
         key="results",
         title="Latency and score of the finished models",
         caption="Measured on the target in turn with the full model; scored on texts that nothing was chosen on. "
         "Horizontal bars: half the interquartile range of the samples."
-        + (" Vertical bars: 95 % intervals of the scores." if any("error_y" in trace for trace in traces) else ""),
+        + (" Vertical bars: 95 % intervals of the scores." if any("error_y" in trace for trace in traces) else "")
+        + (
+            ""
+            if floor is None
+            else f" Below the dashed line, what {NAME} keeps, static embeddings are the better choice."
+        ),
         description=f"Scatter plot of {len(rows)} models: measured latency in ms against {words(metric)}"
         + "".join(f"; {row.name}: {ms(row.measured_ms)}, {row.scores[metric]:.4f}" for row in winners),
         traces=traces,
         layout={
             "xaxis": axis("measured latency, ms", rangemode="tozero"),
             "yaxis": axis(f"{words(metric)}, report part"),
+            "shapes": shapes,
+            "annotations": notes,
         },
         columns=("model", "measured ms", "±", words(metric)),
         rows=[
             (row.name, f"{row.measured_ms:.2f}", f"{row.spread_ms:.2f}", f"{row.scores[metric]:.4f}") for row in rows
         ],
+    )
+
+
+def makes_embeddings(record: RunRecord) -> bool:
+    return record.dimensions is not None and HEADS[record.dimensions.head].makes_embeddings
+
+
+def _floor_line(floor: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A dashed line over the whole width, and its label at its right end."""
+    line = {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": floor, "y1": floor, "layer": "below"}
+    note = {"x": 1, "xref": "paper", "xanchor": "right", "y": floor, "yanchor": "bottom", "showarrow": False}
+    return (
+        [line | {"line": {"color": MUTED, "width": 1.5, "dash": "dash"}}],
+        [note | {"text": f"{NAME}, {SHARE:.0%} of the full model", "font": {"color": MUTED, "size": 12}}],
     )
 
 

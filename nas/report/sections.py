@@ -20,10 +20,11 @@ from ortnas.nas.report.predictor_charts import predictor_charts
 from ortnas.nas.report.progress import best_chart, progress_chart
 from ortnas.nas.report.record import RunRecord
 from ortnas.nas.report.refinements import REFINEMENT_COLUMNS, refinement_rows
-from ortnas.nas.report.results import interval_of, metric_of_results, result_rows, results_chart
+from ortnas.nas.report.results import interval_of, makes_embeddings, metric_of_results, result_rows, results_chart
 from ortnas.nas.report.timing_charts import dataset_chart, noise_charts, training_charts
 from ortnas.search.comparison import ComparisonRow
 from ortnas.search.recalls import recall_table, without_recalls
+from ortnas.search.static_embeddings import below_static
 from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
 
 _SOFTWARE = ("ortnas", "onnxruntime", "onnx", "numpy", "xgboost", "torch", "transformers", "tokenizers")
@@ -128,8 +129,9 @@ def _result(record: RunRecord) -> Section:
     )
     chart = results_chart(record)
     lead = "What the run hands over, beside the full model that it was cut from."
-    if sentence := verdict(rows):
-        lead = f"{sentence} {lead}"
+    static = below_static(rows) if makes_embeddings(record) else ""
+    if sentences := " ".join(filter(None, (verdict(rows), static))):
+        lead = f"{sentences} {lead}"
     tables = [table, *_recalls(rows), *_rivals(rows, metric)]
     return Section("result", "Result", lead, tiles, [chart] if chart else [], (), tables)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
 
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.ops import PoolingMode
 from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.judged_pairs import NO_PAIRS
 from ortnas.nas.data.label_sets import SEPARATOR
@@ -76,7 +77,7 @@ class Data(Section):
 
 
 class Space(Section):
-    """A preset, with choices that replace the preset's own."""
+    """A preset, with choices that replace the preset's own. ``drop_parts`` lets layers lack attention or FFN."""
 
     preset: str = "default"
     hidden_size: Sizes | None = None
@@ -86,6 +87,7 @@ class Space(Section):
     ffn_size: Sizes | None = None
     uniform: Texts | None = None
     depth_order: Literal["first", "spread"] | None = None
+    drop_parts: bool = False
 
     @field_validator("preset")
     @classmethod
@@ -275,7 +277,7 @@ class Configuration(Section):
 
     checkpoint: str
     head: HeadName = "embedding"
-    pooling: Literal["mean", "cls"] | None = None
+    pooling: PoolingMode | None = None
     data: Data
     compare: Texts = ()
     rivals: bool = False

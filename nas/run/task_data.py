@@ -31,7 +31,7 @@ from ortnas.nas.data import (
 from ortnas.nas.files import digest, write_json
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.run.configuration import Configuration, Data
-from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
+from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer, with_prompt
 
 if TYPE_CHECKING:
     from ortnas.nas.data.masking import Masking
@@ -44,12 +44,13 @@ _MASKED_PARTS = ("calibration", "search", "report")
 
 @dataclass(frozen=True)
 class TaskData:
-    """Disjoint parts, as texts or as packed sequences of a corpus."""
+    """Disjoint parts, as texts or as packed sequences of a corpus. ``prompt`` comes before every text."""
 
     content: Splits | PackedCorpus
     tokenizer_folder: Path
     max_length: int
     seed: int
+    prompt: str = ""
     _encoded: dict[str, EncodedExamples] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -93,8 +94,8 @@ class TaskData:
         return {name: len(getattr(self.content, name)) for name in ("training", *_MASKED_PARTS)}
 
     def examples(self, part: str) -> Sequence[Example]:
-        """The texts of a part; empty for a packed corpus."""
-        return self.content.parts[part] if isinstance(self.content, Splits) else ()
+        """The texts of a part as they are encoded; empty for a packed corpus."""
+        return with_prompt(self.content.parts[part], self.prompt) if isinstance(self.content, Splits) else ()
 
     def groups(self, part: str) -> list[int] | None:
         """The number of each text's group, where texts are compared within groups: the passages of a query."""
@@ -149,10 +150,12 @@ def prepare(
     tokenizer: Callable[[], Path],
     report: Report,
     max_length: Callable[[], int],
+    prompt: Callable[[], str] = str,
 ) -> TaskData:
     """Reads what an earlier call prepared in ``folder`` from the same source, or prepares it. Raises DataError.
 
-    ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has.
+    ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has,
+    ``prompt()`` what comes before every text.
     """
     data, head, seed = configuration.data, configuration.head, configuration.seed
     is_corpus = HEADS[head].fills_masks
@@ -190,7 +193,7 @@ def prepare(
         write_splits(content, folder / "splits")
     if recorded != inputs:
         write_json(marker, inputs)
-    return TaskData(content, tokenizer(), max_length(), seed)
+    return TaskData(content, tokenizer(), max_length(), seed, prompt())
 
 
 def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:

@@ -49,6 +49,11 @@ class Texts:
         """The most tokens that a text has: as configured, or as the checkpoint says."""
         return self._configuration.data.max_length or int(self._text_settings["max_length"])
 
+    @property
+    def prompt(self) -> str:
+        """What comes before every text, as the checkpoint's library puts it there."""
+        return str(self._text_settings.get("prompt", ""))
+
     @cached_property
     def _text_settings(self) -> dict[str, Any]:
         """What was read of the checkpoint for its texts, beside the tokenizer's folder."""
@@ -63,7 +68,7 @@ class Texts:
 
             settings = read_text_settings(self.checkpoint, head)
             settings.tokenizer.save(self._folder.data / "tokenizer")
-            recorded = identity | {"max_length": settings.max_length}
+            recorded = identity | {"max_length": settings.max_length, "prompt": settings.prompt}
             write_json(marker, recorded)
         return recorded
 
@@ -72,7 +77,12 @@ class Texts:
         """The task's parts: made once, then read back, so that every stage sees the same texts."""
         with self._console.progress("data") as report:
             return prepare(
-                self._configuration, self._folder.data, lambda: self.tokenizer_folder, report, lambda: self.max_length
+                self._configuration,
+                self._folder.data,
+                lambda: self.tokenizer_folder,
+                report,
+                lambda: self.max_length,
+                lambda: self.prompt,
             )
 
     def part(self, name: str, metric: str | None = None) -> Part:

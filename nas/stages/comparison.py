@@ -26,6 +26,7 @@ from ortnas.nas.stages.narrow_texts import kept_by_source
 from ortnas.search.comparison import ComparisonRow, Kind, rivals_of
 from ortnas.search.intervals import SampledScores, sample_scores
 from ortnas.search.recalls import recall_table, without_recalls
+from ortnas.search.static_embeddings import below_static
 from ortnas.search.verdict import LEAD_COLUMNS, leads, verdict
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
@@ -235,6 +236,8 @@ def show(
         for sentence in kept_by_source(subnets, run_models.data.mixture):
             console.say(sentence)
     show_rivals(console, texts, rows)
+    if HEADS[configuration.head].makes_embeddings and (sentence := below_static(rows)):
+        console.say(sentence)
 
 
 def show_rivals(console: Console, texts: Texts, rows: Sequence[ComparisonRow]) -> None:

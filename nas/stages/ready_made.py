@@ -22,6 +22,7 @@ from ortnas.nas.stages.comparison import Entry
 from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.ready_made_training import train_ready_made
 from ortnas.nas.text import encode, load_tokenizer
+from ortnas.nas.wording import shown
 from ortnas.search.comparison import RIVALS
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _save(
     checkpoint = _read(configuration, console, texts, name, place)
     provenance = {
         "checkpoint": name,
-        "activation": checkpoint.activation,
+        **checkpoint.usage,
         "head_is_trained": checkpoint.head_is_trained,
         "inputs": inputs,
     }
@@ -141,6 +142,11 @@ def _read(configuration: Configuration, console: Console, texts: Texts, name: st
         raise ConfigurationError(f"compare: {error}") from error
     _check_head(checkpoint, name, head, data.labels)
     _check_tokenizer(checkpoint.tokenizer.backend, name, texts)
+    if checkpoint.prompt != texts.prompt:
+        raise ConfigurationError(
+            f"compare: {name} puts {shown(checkpoint.prompt)} before every text, this run's checkpoint "
+            f"{shown(texts.prompt)}, and models are compared on the same inputs"
+        )
     longest = _longest(configuration, texts)
     if checkpoint.dimensions.max_positions < longest:
         raise ConfigurationError(

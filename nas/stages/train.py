@@ -166,7 +166,7 @@ def _train(
         "seed": seed,
         "splits": data.digest,
         "max_length": texts.max_length,
-        "activation": checkpoint.activation,
+        **checkpoint.usage,
         "inputs": inputs,
     }
     main = accelerator.is_main_process
@@ -319,10 +319,13 @@ def choose_space(configuration: Configuration, dimensions: Dimensions) -> Search
     """The configured preset with the configured choices in place of its own."""
     configured = configuration.space
     space = preset(configured.preset, dimensions)
-    changes = {name: value for name, value in configured.model_dump(exclude={"preset"}).items() if value is not None}
+    chosen = configured.model_dump(exclude={"preset", "drop_parts"})
+    changes = {name: value for name, value in chosen.items() if value is not None}
     if changes:
         space = space.restrict(**changes)
-        check_fits(space, dimensions)
+    if configured.drop_parts:
+        space = space.of_absent_parts
+    check_fits(space, dimensions)
     return space
 
 

@@ -188,7 +188,7 @@ def _tables(objective: Objective) -> dict[str, tuple[int, bool, type[np.floating
     if losses & (OUTPUT_LOSSES - LABEL_LOSSES):
         tables["output"] = (_output_width(dimensions), HEADS[dimensions.head].is_token_level, np.float32)
     if losses & HIDDEN_LOSSES:
-        tables["projected"] = (dimensions.embedding_size or dimensions.hidden_size, True, np.float16)
+        tables["projected"] = (dimensions.hidden_size, True, np.float16)
     return tables
 
 

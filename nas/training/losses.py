@@ -13,6 +13,7 @@ from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.text import IGNORED
 
 _MASKED = -1e4
+_TINY = 1e-12
 
 
 def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
@@ -205,17 +206,20 @@ def relation_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor, rela
 
 
 def embedding_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean cosine distance of unit embeddings [batch, size]; for unit vectors that is half the squared error."""
-    return 1 - (student * teacher).sum(-1).mean()
+    """Squared error of embeddings [batch, size] over twice the teacher's mean squared length: for unit vectors the mean
+    cosine distance; of others, lengths are taught too."""
+    squares = teacher.square().sum(-1).mean().clamp(min=_TINY)
+    return (student - teacher).square().sum(-1).mean() / (2 * squares)
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared error of the batch's similarity matrix; unit embeddings [batch, size].
+    """Squared error of the batch's matrix of cosines; embeddings [batch, size].
 
     Matching similarities (Park et al. 2019, "Relational Knowledge Distillation") keeps neighbours together where a
     small subnet cannot match every embedding.
     """
-    return F.mse_loss(student @ student.T, teacher @ teacher.T)
+    ours, theirs = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
+    return F.mse_loss(ours @ ours.T, theirs @ theirs.T)
 
 
 def token_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tensor:

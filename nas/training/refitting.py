@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
+from ortnas.nas.architecture.layout import cut_layers, cut_top, kept_parts, network_of
 from ortnas.nas.architecture.ops import Weight
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.data.mixture import Mixture
@@ -92,12 +92,22 @@ class _Recorder(TokenOps):
             self._signals.weights[name] = weight.values, bias.values
         return super().linear(name, x, weight, bias, output)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        self._signals.inputs[name] = x
-        self._signals.weights[name] = weight.values, None
-        return super().project(name, x, weight)
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        if _is_cut(weight):
+            self._signals.inputs[name] = x
+            self._signals.weights[name] = weight.values, None
+        return super().project(name, x, weight, bias, output)
 
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
+        if not _is_cut(weight):
+            return super().layer_norm(name, x, weight, bias, epsilon)
         self._signals.sums[name] = x
         self._signals.normed[name] = super().layer_norm(name, x, weight, bias, epsilon)
         return self._signals.normed[name]
@@ -150,10 +160,20 @@ class _Fitter(TokenOps):
             return computed
         return self._fitted(name, product, computed)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        return self._fitted(name, _Product(x, weight.values, None), super().project(name, x, weight))
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        computed = super().project(name, x, weight, bias, output)
+        return self._fitted(name, _Product(x, weight.values, None), computed) if _is_cut(weight) else computed
 
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
+        if not _is_cut(weight):
+            return super().layer_norm(name, x, weight, bias, epsilon)
         width = x.shape[-1]
         name = self._stand_ins.get(name, name)
         if self._last is not None:
@@ -178,6 +198,11 @@ class _Fitter(TokenOps):
         return computed + product.correct(target - computed, self._damping)
 
 
+def _is_cut(weight: Weight[Tensor]) -> bool:
+    """Whether it is a part of the full network's, or works on one: not of what follows in the full one's channels."""
+    return not {"hidden", "table"}.isdisjoint(weight.axes)
+
+
 def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
     dimensions, architecture = network.dimensions, network_of(network.dimensions)
     top = cut_top(network.tensors, subnet, dimensions)
@@ -190,11 +215,13 @@ def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
 
 
 def _stand_ins(network: Supernet, subnet: Subnet) -> dict[str, str]:
-    """For the norm that ends each layer of the subnet, that of the last layer before the subnet's next."""
-    output = network_of(network.dimensions).layer.output
-    sources = [layer.source for layer in subnet.layers]
-    followers = [*sources[1:], network.dimensions.num_layers]
-    return {
-        f"layers/{source}/{output}": f"layers/{follower - 1}/{output}"
-        for source, follower in zip(sources, followers, strict=True)
-    }
+    """For the norm that ends each part of the subnet's layers, the last one before the subnet's next part."""
+    parts = network_of(network.dimensions).layer.parts
+    norms = [f"layers/{layer}/{part.output}" for layer in range(network.dimensions.num_layers) for part in parts]
+    kept = [
+        f"layers/{layer.source}/{part.output}"
+        for layer in subnet.layers
+        for part in kept_parts(network.dimensions, layer)
+    ]
+    ends = [*(norms.index(name) for name in kept[1:]), len(norms)]
+    return {name: norms[end - 1] for name, end in zip(kept, ends, strict=True)}

@@ -25,6 +25,7 @@ from ortnas.nas.architecture.layout import (
     tensor_shape,
     whole_top,
 )
+from ortnas.nas.architecture.ops import PoolingMode
 from ortnas.nas.architecture.presets import check_fits, preset
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
@@ -94,7 +95,7 @@ class Supernet(nn.Module):
     ) -> Tensor:
         """The head on the last hidden state [batch, sequence, subnet.hidden_size], float32.
 
-        Unit embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
+        Embeddings [batch, embedding_size]; logits [batch, labels] (regression: 1), [batch, sequence, labels],
         [batch, sequence, 2] (span: start, end) or [batch, sequence, vocab]. For the masked-LM head, boolean
         ``positions`` [batch, sequence] picks m tokens: only their logits are computed, [m, vocab].
         """
@@ -105,7 +106,7 @@ class Supernet(nn.Module):
         return HEADS[self.dimensions.head].apply(ops, hidden, top, self.dimensions)
 
     def project(self, hidden: Tensor, subnet: Subnet) -> Tensor:
-        """Hidden states in the checkpoint's channels: [..., subnet.hidden_size] to [..., embedding_size]."""
+        """Hidden states in the checkpoint's channels: [..., subnet.hidden_size] to [..., full hidden size]."""
         return project(TorchOps({}), hidden, cut_top(self.tensors, subnet, self.dimensions))
 
     def forward(self, batch: Mapping[str, Tensor], subnet: Subnet) -> Tensor:
@@ -146,7 +147,7 @@ def open_checkpoint(
     folder: Path,
     space: SearchSpace | str = "default",
     labels: tuple[str, ...] = (),
-    pooling: str | None = None,
+    pooling: PoolingMode | None = None,
     label_names: Mapping[str, str] = {},
 ) -> SupernetFolder:
     """A supernet folder of the checkpoint as it is: untrained, its units in the order in which they are.
@@ -167,6 +168,6 @@ def open_checkpoint(
     network = Supernet(checkpoint.tensors, dimensions)
     with tempfile.TemporaryDirectory() as tokenizer_folder:
         checkpoint.tokenizer.save(Path(tokenizer_folder))
-        provenance = {"checkpoint": name, "activation": checkpoint.activation}
+        provenance = {"checkpoint": name, **checkpoint.usage}
         save_supernet(folder, network, space, checkpoint.labels, Path(tokenizer_folder), provenance)
     return read_supernet(folder)

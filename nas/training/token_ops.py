@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
 from ortnas.nas.training.batches import Batch
-from ortnas.nas.training.torch_ops import TorchOps
+from ortnas.nas.training.torch_ops import TorchOps, related
 
 
 class TokenOps(TorchOps):
@@ -21,14 +21,18 @@ class TokenOps(TorchOps):
         self._batches = batches
         self._masks = [batch["attention_mask"].bool() for batch in batches]
         self._counts = [int(mask.sum()) for mask in self._masks]
+        self._longest = max(mask.shape[1] for mask in self._masks)
 
     def look_up(self, word: Weight[Tensor], position: Weight[Tensor], token_type: Weight[Tensor]) -> Tensor:
         embedded = (TorchOps(batch).look_up(word, position, token_type) for batch in self._batches)
         return torch.cat([values[mask] for values, mask in zip(embedded, self._masks, strict=True)])
 
     def mask(self) -> Tensor:
-        """Nobody's: each batch has its own."""
-        return torch.empty(0)
+        """Added to the scores of all texts, [1 or heads, 1 or longest, longest]: padding is each batch's own."""
+        return torch.zeros(1, 1, self._longest)
+
+    def relate(self, name: str, mask: Tensor, table: Weight[Tensor]) -> Tensor:
+        return mask + related(table.values, self._longest)
 
     def linear(
         self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], output: str | None = None
@@ -41,18 +45,18 @@ class TokenOps(TorchOps):
 
     def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         padded = zip(self._pad(query), self._pad(key), self._pad(value), self._masks, strict=True)
-        mixed = [
-            F.scaled_dot_product_attention(q, k, v, attn_mask=shown[:, None, None]).transpose(1, 2)[shown]
-            for q, k, v, shown in padded
-        ]
+        mixed = []
+        for q, k, v, shown in padded:
+            added = mask[:, : q.shape[2], : q.shape[2]].masked_fill(~shown[:, None, None], float("-inf"))
+            mixed.append(F.scaled_dot_product_attention(q, k, v, attn_mask=added).transpose(1, 2)[shown])
         return torch.cat(mixed).flatten(1)
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
         return torch.cat([padded[:, 0, 0] for padded in self._pad(x[:, None])])
 
-    def mean(self, name: str, x: Tensor) -> Tensor:
-        padded = zip(self._pad(x[:, None]), self._masks, strict=True)
-        return torch.cat([values[:, 0].sum(1) / mask.sum(1, keepdim=True) for values, mask in padded])
+    def pool(self, mode: PoolingMode, name: str, x: Tensor, output: str | None = None) -> Tensor:
+        padded = zip(self._pad(x[:, None]), self._batches, strict=True)
+        return torch.cat([TorchOps(batch).pool(mode, name, values[:, 0]) for values, batch in padded])
 
     def _pad(self, x: Tensor) -> Iterator[Tensor]:
         """[batch, heads, sequence, head_size] of [tokens, heads, head_size], zeros at padding, batch by batch."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ortnas.nas.architecture.ops import HeadPart, Weight
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
+from ortnas.nas.architecture.positions import bucket_of
 
 # A weight product: its name in the exported graph, x [..., in], weight [out, in] and bias [out].
 Linear = Callable[[str, Tensor, Tensor, Tensor], Tensor]
@@ -43,6 +45,10 @@ class TorchOps:
         """Boolean: what is attended to."""
         return self._batch["attention_mask"].bool()[:, None, None, :]
 
+    def relate(self, name: str, mask: Tensor, table: Weight[Tensor]) -> Tensor:
+        """Float32 [batch, heads, sequence, sequence]."""
+        return related(table.values, mask.shape[-1]).masked_fill(~mask, torch.finfo(torch.float32).min)
+
     def linear(
         self,
         name: str,
@@ -63,8 +69,15 @@ class TorchOps:
     ) -> Tensor:
         return self._linear(name, x, weight.values, bias.values)
 
-    def project(self, name: str, x: Tensor, weight: Weight[Tensor]) -> Tensor:
-        return F.linear(x, weight.values)
+    def project(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor] | None = None,
+        output: str | None = None,
+    ) -> Tensor:
+        return F.linear(x, weight.values, None if bias is None else bias.values)
 
     def layer_norm(
         self,
@@ -79,8 +92,8 @@ class TorchOps:
     def activation(self, kind: str, name: str, x: Tensor) -> Tensor:
         if kind == "relu":
             return F.relu(x)
-        if kind == "tanh":
-            return torch.tanh(x)
+        if kind in ("tanh", "sigmoid"):
+            return torch.tanh(x) if kind == "tanh" else torch.sigmoid(x)
         return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
 
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
@@ -103,17 +116,36 @@ class TorchOps:
         # On CPUs, torch's own attention takes several times as long backward in bfloat16 as these products do.
         is_written_out = query.device.type == "cpu" and query.dtype == torch.bfloat16
         attention = written_out_attention if is_written_out else F.scaled_dot_product_attention
+        if mask.dtype != torch.bool and not is_written_out:
+            mask = mask.to(query.dtype)
         return attention(query, key, value, mask).transpose(1, 2).flatten(2)
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
         return x[:, 0]
 
-    def mean(self, name: str, x: Tensor) -> Tensor:
-        mask = self._batch["attention_mask"][..., None].to(x.dtype)
-        return (x * mask).sum(1) / mask.sum(1)
+    def pool(self, mode: PoolingMode, name: str, x: Tensor, output: str | None = None) -> Tensor:
+        attention_mask = self._batch["attention_mask"]
+        if mode == "cls":
+            return x[:, 0]
+        if mode == "lasttoken":
+            return x[torch.arange(len(x), device=x.device), attention_mask.sum(1) - 1]
+        if mode == "max":
+            return x.masked_fill(attention_mask[..., None] == 0, -torch.inf).amax(1)
+        if mode == "weightedmean":
+            weights = (attention_mask.cumsum(1) * attention_mask)[..., None].float()
+            return (x * weights).sum(1) / weights.sum(1)
+        mask = attention_mask[..., None].to(x.dtype)
+        count = mask.sum(1)
+        return (x * mask).sum(1) / (count if mode == "mean" else count.sqrt())
+
+    def join(self, output: str, vectors: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(vectors), -1)
 
     def unit(self, output: str, x: Tensor) -> Tensor:
         return F.normalize(x.float(), dim=-1)
+
+    def truncate(self, output: str, x: Tensor, size: int) -> Tensor:
+        return x[..., :size]
 
     def by_text(self, name: str, x: Tensor, output: str) -> Tensor:
         return x
@@ -123,11 +155,19 @@ class TorchOps:
 
 
 def written_out_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """``F.scaled_dot_product_attention`` with a boolean mask, product by product; the softmax is float32 at any
-    precision."""
+    """``F.scaled_dot_product_attention``, product by product; the softmax is float32 at any precision."""
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3)
-    masked = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
-    return (scores.float() + masked).softmax(-1).to(value.dtype) @ value
+    if mask.dtype == torch.bool:
+        mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
+    return (scores.float() + mask).softmax(-1).to(value.dtype) @ value
+
+
+def related(table: Tensor, length: int) -> Tensor:
+    """Of a table [bucket, heads] the rows of all pairs of so many tokens, float32 [heads, length, length]."""
+    buckets = torch.from_numpy(bucket_of(np.arange(1 - length, length))).to(table.device)
+    by_distance = table.float()[buckets].T
+    # A window of ``length`` distances for every query; the last query's, of nobody behind it, comes first.
+    return by_distance.unfold(1, length, 1).flip(1)
 
 
 def _matrix(weight: Weight[Tensor]) -> Tensor:

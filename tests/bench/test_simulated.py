@@ -209,7 +209,8 @@ def test_models_that_cannot_be_timed_cost_themselves_only() -> None:
         "unknown precision": model_of({"ortnas.subnet": subnet, "ortnas.precision": "int4"}),
         "no JSON": model_of({"ortnas.subnet": "{", "ortnas.precision": "int8"}),
         "no subnet": model_of({"ortnas.subnet": '{"hidden_size": 8}', "ortnas.precision": "int8"}),
-        "no size": stating(uniform(ffn=0)),
+        "no size": stating(uniform(ffn=-1)),
+        "no width": stating(uniform(hidden=0)),
     }
     with SimulatedHost() as host:
         results = host.measure(models, Request(ANCHOR, Setup(), (WORKLOAD,), ROUNDS))
@@ -221,7 +222,8 @@ def test_models_that_cannot_be_timed_cost_themselves_only() -> None:
     assert "'int4'; int8 and fp32 can be simulated" in reasons["unknown precision"]
     assert "does not describe a subnet" in reasons["no JSON"]
     assert "does not describe a subnet: KeyError('layers')" in reasons["no subnet"]
-    assert "no positive whole number" in reasons["no size"]
+    assert "a size that no network has" in reasons["no size"]
+    assert "a size that no network has" in reasons["no width"]
     assert not any("\n" in reason for reason in reasons.values())
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,17 @@ def fitting(dimensions: Dimensions) -> Subnet:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "mpnet"])
 @pytest.mark.parametrize("head", HEADS)
 def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path, family: str, head: str) -> None:
     source = write_checkpoint(tmp_path / "source", family, head)
     checkpoint = read_checkpoint(str(source), head, LABELS.get(head, ()))
     dimensions = checkpoint.dimensions
     tensors = {name: torch.from_numpy(value) for name, value in random_tensors(dimensions, 3).items()}
+    for name in FAMILIES[family].shared:
+        # Of the same heads, in an order of each layer's own.
+        tensors[f"layers.1.{name}"] = tensors[f"layers.0.{name}"].roll(1, -1)
+        tensors[f"layers.1.{name}"][:, :2] = tensors[f"layers.0.{name}"][:, :2].flip(-1)
     supernet = Supernet(tensors, dimensions)
     checkpoint.tokenizer.save(tmp_path / "tokenizer")
     save_supernet(tmp_path / "net", supernet, make_space(), checkpoint.labels, tmp_path / "tokenizer", {})
@@ -63,6 +68,16 @@ def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path,
     torch.testing.assert_close(output, expected, atol=1e-4, rtol=1e-4)
     if head in LABELS:
         assert tuple(model.config.id2label.values()) == LABELS[head]
+
+
+def test_layers_that_share_no_table_any_more_are_refused(tmp_path: Path) -> None:
+    supernet = open_checkpoint(str(write_checkpoint(tmp_path / "source", "mpnet")), "embedding", tmp_path / "net")
+    tensors = {name: tensor.copy() for name, tensor in supernet.tensors.items()}
+    tensors["layers.1.position_bias.weight"][3, 1] += 1
+    changed = replace(supernet, tensors=tensors)
+    with pytest.raises(SpaceError, match=r"have one encoder\.relative_attention_bias\.weight each"):
+        extract(changed, supernet.dimensions.full_subnet, tmp_path / "out", 32)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -32,7 +32,8 @@ def test_sizes_are_those_of_the_exported_files(head: str, recipe: object) -> Non
     space = make_space(hidden_size=(32, 48, 64), head_size=(8, 16), ffn_size=(64, 128, 256))
     folder = SupernetFolder(None, dimensions, space, random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
     exporter = Exporter(folder, recipe or RECIPE, [random_feeds(dimensions, batch=4)])  # type: ignore[arg-type]
-    subnets = random_subnets(space, 3)
+    space = space.of_absent_parts
+    subnets = [*random_subnets(space.of_whole_layers, 3), *random_subnets(space, 3)]
     population = space.expand(np.stack([space.encode(subnet) for subnet in subnets]))
     expected = model_bytes(dimensions, population, recipe)  # type: ignore[arg-type]
     precision = "fp32" if recipe is None else "int8"

@@ -6,6 +6,7 @@ from ortnas.nas.architecture.families.bert import BERT
 from ortnas.nas.architecture.families.distilbert import DISTILBERT
 from ortnas.nas.architecture.families.electra import ELECTRA
 from ortnas.nas.architecture.families.family import Family
+from ortnas.nas.architecture.families.mpnet import MPNET
 from ortnas.nas.architecture.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
 __all__ = ["FAMILIES", "Family"]
@@ -17,4 +18,5 @@ FAMILIES: dict[str, Family] = {
     "camembert": CAMEMBERT,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
+    "mpnet": MPNET,
 }

@@ -51,19 +51,36 @@ def _encode(
     layers: Iterable[tuple[Layer, Mapping[str, Weight[W]]]],
     dimensions: Dimensions,
 ) -> T:
-    epsilon = dimensions.layer_norm_epsilon
-    x = ops.layer_norm("embeddings/norm", embedded, top["embeddings.norm.weight"], top["embeddings.norm.bias"], epsilon)
-    if dimensions.table_size:
-        weight, bias = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
-        x = ops.enter("embeddings/projection", x, weight, bias, "embeddings/projected")
+    x = enter(ops, embedded, top, dimensions)
     mask = ops.mask()
     for layer, weights in layers:
-        x = _layer(ops, f"layers/{layer.source}", x, weights, mask, dimensions)
+        x = post_norm_layer(ops, layer, x, weights, mask, dimensions)
     return x
 
 
-def _layer(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions) -> T:
-    epsilon = dimensions.layer_norm_epsilon
+def enter(ops: Ops[T, W], embedded: T, top: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+    """The start of the residual stream, of the summed embeddings."""
+    norm = top["embeddings.norm.weight"], top["embeddings.norm.bias"]
+    x = ops.layer_norm("embeddings/norm", embedded, *norm, dimensions.layer_norm_epsilon)
+    if dimensions.table_size:
+        weight, bias = top["embeddings.projection.weight"], top["embeddings.projection.bias"]
+        x = ops.enter("embeddings/projection", x, weight, bias, "embeddings/projected")
+    return x
+
+
+def post_norm_layer(
+    ops: Ops[T, W], layer: Layer, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions
+) -> T:
+    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores."""
+    name = f"layers/{layer.source}"
+    if layer.num_heads:
+        x = _attention(ops, name, x, weights, mask, dimensions.layer_norm_epsilon)
+    if layer.ffn_size:
+        x = _ffn(ops, name, x, weights, dimensions)
+    return x
+
+
+def _attention(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, epsilon: float) -> T:
     parts: tuple[HeadPart, ...] = ("query", "key", "value")
     query, key, value = (
         ops.heads(f"{name}/attention/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part)
@@ -73,12 +90,16 @@ def _layer(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], ma
     mixed = ops.linear(f"{name}/attention/output", mixed, weights["output.weight"], weights["output.bias"])
     x = ops.add(f"{name}/attention/residual", mixed, x)
     norm = weights["attention_norm.weight"], weights["attention_norm.bias"]
-    x = ops.layer_norm(f"{name}/attention/norm", x, *norm, epsilon)
+    return ops.layer_norm(f"{name}/attention/norm", x, *norm, epsilon)
+
+
+def _ffn(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
     inner = ops.linear(f"{name}/ffn/in", x, weights["ffn_in.weight"], weights["ffn_in.bias"])
     inner = ops.activation(dimensions.activation, f"{name}/ffn/activation", inner)
     outer = ops.linear(f"{name}/ffn/out", inner, weights["ffn_out.weight"], weights["ffn_out.bias"])
     x = ops.add(f"{name}/ffn/residual", outer, x)
-    return ops.layer_norm(f"{name}/ffn/norm", x, weights["ffn_norm.weight"], weights["ffn_norm.bias"], epsilon)
+    norm = weights["ffn_norm.weight"], weights["ffn_norm.bias"]
+    return ops.layer_norm(f"{name}/ffn/norm", x, *norm, dimensions.layer_norm_epsilon)
 
 
 NETWORK = Network(_ENTRY, _FACTORISED_ENTRY, POST_NORM, _look_up, _encode)

@@ -35,7 +35,8 @@ class Encode(Protocol):
 class Network:
     """``look_up`` sums the embeddings, ``encode`` goes on to the last hidden state, [tokens, hidden].
 
-    ``factorised_entry`` is the entry where the tables have a width of their own.
+    ``factorised_entry`` is the entry where the tables have a width of their own. ``node_bytes`` is what the graph's
+    nodes and their constants take in a file beside BERT's: once, and a layer.
     """
 
     entry: Block
@@ -43,6 +44,7 @@ class Network:
     layer: Block
     look_up: LookUp
     encode: Encode
+    node_bytes: tuple[int, int] = (0, 0)
 
     def entry_of(self, dimensions: Dimensions) -> Block:
         return self.factorised_entry if dimensions.table_size else self.entry
@@ -54,8 +56,10 @@ class Family:
 
     Names are of whole tensors, or of modules whose ``.weight`` and ``.bias`` follow: ``embeddings`` and ``heads``
     (by head) go from canonical names to full ones, ``layer`` from canonical names within a layer to names below
-    ``layers``. ``decoder`` is the masked-LM decoder's weight, tied to the word table. ``settings`` holds the names of
-    configuration keys that differ from BERT's, ``fixed`` the values of keys that the family does not have.
+    ``layers``; ``shared`` has tensors that every layer has here and all share there. ``decoder`` is the masked-LM
+    decoder's weight, tied to the word table. ``settings`` holds the names of configuration keys that differ from
+    BERT's, ``fixed`` the values of keys that the family does not have, ``required`` the only values of keys that
+    transformers itself computes with.
     """
 
     network: Network
@@ -69,6 +73,8 @@ class Family:
     head_activation: str
     settings: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    required: Mapping[str, Any] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
     # The transform of the masked-LM head has this activation, whatever the encoder's is; None: the encoder's.
     transform_activation: str | None = None
     # Position embeddings start behind the row of the padding token (fairseq's numbering).

@@ -156,6 +156,12 @@ def _check_values(config: CheckpointConfig) -> None:
         raise CheckpointError(
             f"checkpoint {name}: hidden_size = {hidden_size} is no multiple of num_attention_heads = {num_heads}"
         )
+    for key, value in config.family.required.items():
+        if (stated := getattr(config.values, key)) != value:
+            raise CheckpointError(
+                f"checkpoint {name}: {key} = {shown(stated)}; transformers computes every {config.values.model_type} "
+                f"as if it were {value}, and nothing else is supported"
+            )
     if padding is None and config.family.positions_follow_padding:
         raise CheckpointError(f"checkpoint {name}: pad_token_id is missing, and positions are counted from it")
     if padding is not None and padding >= vocab_size:

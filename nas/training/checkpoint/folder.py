@@ -11,7 +11,10 @@ from ortnas.nas.failures import CheckpointError
 from ortnas.nas.wording import said
 
 CONFIG_FILE = "config.json"
+MODULES_FILE = "modules.json"
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*/config.json")
+# Those of the modules of sentence-transformers, a folder each.
+_MODULE_WEIGHTS = ("[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 
 
@@ -30,11 +33,21 @@ def find_folder(name: str, weights: bool = False) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise CheckpointError(f"checkpoint {name}: no such folder")
-    if not (folder / CONFIG_FILE).is_file():
+    if not (encoder_folder(name, folder) / CONFIG_FILE).is_file():
         raise CheckpointError(
             f"checkpoint {name}: the folder holds no {CONFIG_FILE}, so it is no transformers checkpoint"
         )
     return folder
+
+
+def encoder_folder(name: str, folder: Path) -> Path:
+    """Where the encoder's configuration, weights and tokenizer are: in the folder itself, or where early releases of
+    sentence-transformers put them, beside its other modules. Raises CheckpointError."""
+    if (folder / CONFIG_FILE).is_file() or not (folder / MODULES_FILE).is_file():
+        return folder
+    first = next(iter(read_file(name, folder, MODULES_FILE, list)), None)
+    path = first.get("path") if isinstance(first, dict) else None
+    return folder / path if isinstance(path, str) and Path(path).name == path else folder
 
 
 def _download(name: str, weights: bool) -> Path:
@@ -44,7 +57,8 @@ def _download(name: str, weights: bool) -> Path:
     try:
         folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL_FILES]))
         for pattern in _WEIGHTS if weights else ():
-            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=[*_SMALL_FILES, pattern]))
+            wanted = [*_SMALL_FILES, *_MODULE_WEIGHTS, pattern]
+            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
             if next(folder.glob(pattern), None):
                 break
     except Exception as error:  # the library raises what the network and its own checks raise
@@ -52,7 +66,7 @@ def _download(name: str, weights: bool) -> Path:
             f"checkpoint {name}: not a folder here, and the hub did not serve it ({type(error).__name__}); "
             f"give a local folder, or check the name and the network"
         ) from error
-    if not (folder / CONFIG_FILE).is_file():
+    if not (encoder_folder(name, folder) / CONFIG_FILE).is_file():
         raise CheckpointError(f"checkpoint {name}: the hub has no {CONFIG_FILE} of that name")
     return folder
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
-from ortnas.nas.architecture.spelling import ACTIVATIONS, checkpoint_names
+from ortnas.nas.architecture.ops import PoolingMode
+from ortnas.nas.architecture.spelling import ACTIVATIONS
 from ortnas.nas.failures import CheckpointError
+from ortnas.nas.training.checkpoint.canonical import canonical_tensors, check_weights, unused_weights
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
-from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, find_folder
-from ortnas.nas.training.checkpoint.labels import match_labels
-from ortnas.nas.training.checkpoint.modules import read_activation, read_sentence_model
+from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cross_encoder
+from ortnas.nas.training.checkpoint.folder import encoder_folder, find_folder
+from ortnas.nas.training.checkpoint.head_choice import choose_head
+from ortnas.nas.training.checkpoint.modules import MODULES_FILE, SentenceModel, read_module_tensors, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
-from ortnas.nas.wording import listed, shown
 
 __all__ = [
     "Checkpoint",
@@ -30,11 +31,8 @@ __all__ = [
     "read_text_settings",
 ]
 
-_DEFAULT_POOLING = "mean"
 # Tokens of a text, where the checkpoint has room for them and says nothing else.
 _MAX_LENGTH = 128
-# What transformers calls classifiers of several labels a text, and of one.
-_LABEL_SETS, _ONE_LABEL = "multi_label_classification", "single_label_classification"
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Checkpoint:
     ``labels`` are the classifier's rows by name. ``order_is_open`` where nothing tells which row is which label: then
     the classifier has all rows of the checkpoint, in its order, and ``pick_labels`` takes those that were found out.
     ``activation`` is what a cross-encoder puts over its number; ``architectures`` are the classes of transformers that
-    its configuration names; ``notes`` are sentences for the user.
+    its configuration names; ``notes`` are sentences for the user. ``prompts``, ``default_prompt`` and ``similarity``
+    are those of ``SentenceTexts``.
     """
 
     name: str
@@ -57,36 +56,54 @@ class Checkpoint:
     activation: str | None = None
     notes: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    similarity: str | None = None
+
+    @property
+    def prompt(self) -> str:
+        """What is put before every text where nothing else is asked for."""
+        return "" if self.default_prompt is None else self.prompts[self.default_prompt]
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """What users of the network have to know beside its weights, as the provenance of a supernet folder."""
+        return {
+            "activation": self.activation,
+            "prompts": dict(self.prompts),
+            "default_prompt": self.default_prompt,
+            "similarity": self.similarity,
+        }
 
 
 @dataclass(frozen=True)
 class TextSettings:
-    """The tokenizer of a checkpoint, and how many tokens of a text are read where nothing else is asked for."""
+    """The tokenizer of a checkpoint, and where nothing else is asked for, how many tokens of a text are read and what
+    is put before it."""
 
     tokenizer: CheckpointTokenizer
     max_length: int
-
-
-@dataclass(frozen=True)
-class _Head:
-    """What becomes of the checkpoint's head: the rows of its classifier to take (None: all), and their names."""
-
-    labels: tuple[str, ...]
-    is_trained: bool
-    size: int = 0
-    rows: tuple[int, ...] | None = None
-    order_is_open: bool = False
-    notes: tuple[str, ...] = ()
+    prompt: str = ""
 
 
 def read_text_settings(name: str, head: str) -> TextSettings:
     """What texts need of a checkpoint, without its weights. Raises CheckpointError."""
     _quieten()
     folder = find_folder(name)
-    config = read_config(name, folder)
-    sentence = read_sentence_model(config, folder) if HEADS[head].makes_embeddings else None
-    tokenizer = read_tokenizer(config, folder, head, sentence is not None and sentence.lower)
-    return TextSettings(tokenizer, sentence.max_length if sentence else min(_MAX_LENGTH, config.max_positions))
+    inner = encoder_folder(name, folder)
+    config = read_config(name, inner)
+    library = _read_library(config, folder, head)
+    tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
+    if library is None:
+        return TextSettings(tokenizer, min(_MAX_LENGTH, config.max_positions))
+    return TextSettings(tokenizer, library.texts.max_length, library.texts.prompt)
+
+
+def _read_library(config: CheckpointConfig, folder: Path, head: str) -> SentenceModel | CrossEncoder | None:
+    """What sentence-transformers does around such a network; None where the folder is not its."""
+    if HEADS[head].makes_embeddings:
+        return read_sentence_model(config, folder)
+    return read_cross_encoder(config, folder) if HEADS[head].gives_number else None
 
 
 def read_checkpoint(
@@ -94,7 +111,7 @@ def read_checkpoint(
     head: str,
     labels: tuple[str, ...] = (),
     seed: int = 0,
-    pooling: str | None = None,
+    pooling: PoolingMode | None = None,
     label_names: Mapping[str, str] = {},
     new_head: bool = False,
 ) -> Checkpoint:
@@ -102,25 +119,38 @@ def read_checkpoint(
 
     ``labels`` are the task's label names for the classification heads, ``label_names`` says which of the checkpoint's
     they are where that cannot be told. A trained head of the wanted kind is used, unless ``new_head``; otherwise the
-    head is initialised from ``seed``. ``pooling`` ("mean" or "cls") is how the embedding head makes one vector of a
-    text; None takes what a sentence-transformers folder says, and the mean elsewhere. Raises CheckpointError.
+    head is initialised from ``seed``. ``pooling`` is how the embedding head makes one vector of a text; None takes
+    what a sentence-transformers folder says, which nothing else may contradict, and the mean elsewhere. Raises
+    CheckpointError.
     """
     _quieten()
     folder = find_folder(name, weights=True)
-    config = read_config(name, folder)
-    sentence = read_sentence_model(config, folder) if HEADS[head].makes_embeddings else None
-    tokenizer = read_tokenizer(config, folder, head, sentence is not None and sentence.lower)
+    inner = encoder_folder(name, folder)
+    config = read_config(name, inner)
+    library = _read_library(config, folder, head)
+    sentence = library if isinstance(library, SentenceModel) else None
+    tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
     notes = list(tokenizer.notes)
-    if sentence is not None and pooling not in (None, sentence.pooling):
-        notes.append(f"pooling = {pooling!r} as configured, where the checkpoint's own is {sentence.pooling!r}")
-    pooling = pooling or (sentence.pooling if sentence else _DEFAULT_POOLING)
-    state = read_weights(name, folder, config.values.model_type)
-    dimensions = _dimensions(config, head, pooling)
-    choice = _choose_head(config, state, dimensions, labels, label_names, new_head)
+    if sentence is not None and pooling is not None and sentence.pooling != (pooling,):
+        raise CheckpointError(
+            f"checkpoint {name}: pooling = {pooling!r} as configured, but its {MODULES_FILE} pools by "
+            f"{' and '.join(sentence.pooling)}; leave pooling out, or change the folder"
+        )
+    state = read_weights(name, inner, config.values.model_type)
+    dimensions = _dimensions(config, head)
+    if sentence is not None:
+        size = sentence.size or len(sentence.pooling) * dimensions.hidden_size
+        dimensions = replace(dimensions, pooling=sentence.pooling, modules=sentence.modules, embedding_size=size)
+    elif pooling is not None:
+        dimensions = replace(dimensions, pooling=(pooling,))
+    choice = choose_head(config, state, dimensions, labels, label_names, new_head)
     dimensions = replace(dimensions, num_labels=choice.size)
-    _check_weights(config, dimensions, state, choice.is_trained)
-    tensors = _canonical(config, state, dimensions, choice, seed)
-    notes += [*choice.notes, *_unused(config, dimensions, state)]
+    check_weights(config, dimensions, state, choice.is_trained)
+    tensors = canonical_tensors(config, state, dimensions, choice.is_trained, choice.rows, seed)
+    if sentence is not None:
+        tensors |= read_module_tensors(config, sentence)
+    usage = None if library is None else library.texts
+    notes += [*choice.notes, *unused_weights(config, dimensions, state)]
     return Checkpoint(
         name,
         dimensions if choice.rows is None else replace(dimensions, num_labels=len(choice.rows)),
@@ -129,9 +159,12 @@ def read_checkpoint(
         choice.is_trained,
         tokenizer,
         choice.order_is_open,
-        read_activation(config, folder, head) if choice.is_trained else None,
+        library.activation if isinstance(library, CrossEncoder) and choice.is_trained else None,
         tuple(notes),
         config.architectures,
+        {} if usage is None else usage.prompts,
+        None if usage is None else usage.default_prompt,
+        None if usage is None else usage.similarity,
     )
 
 
@@ -151,7 +184,7 @@ def _quieten() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
-def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions:
+def _dimensions(config: CheckpointConfig, head: str) -> Dimensions:
     """Sizes of the full network, but for the number of labels."""
     values, family = config.values, config.family
     hidden_size, num_heads = (config.setting(key) for key in ("hidden_size", "num_attention_heads"))
@@ -177,195 +210,6 @@ def _dimensions(config: CheckpointConfig, head: str, pooling: str) -> Dimensions
         embedding_size=hidden_size if HEADS[head].makes_embeddings else 0,
         family=values.model_type,
         table_size=0 if table_size == hidden_size else table_size,
-        pooling=pooling,
         head_activation=family.head_activation,
         padding_id=values.pad_token_id or 0,
-    )
-
-
-def _choose_head(
-    config: CheckpointConfig,
-    state: Mapping[str, Tensor],
-    dimensions: Dimensions,
-    labels: tuple[str, ...],
-    label_names: Mapping[str, str],
-    new_head: bool,
-) -> _Head:
-    head = HEADS[dimensions.head]
-    if not head.has_classifier:
-        # An embedding has no weights of its own.
-        return _Head((), head.makes_embeddings or _holds_head(config, state, dimensions))
-    size = head.label_rows or len(labels)
-    fresh = _Head(labels, False, size)
-    if new_head or not _holds_head(config, state, dimensions):
-        return fresh
-    own_rows = len(state[_names(dimensions)["head.classifier.weight"]])
-    if head.label_rows:
-        if own_rows == size:
-            return replace(fresh, is_trained=True)
-        return replace(
-            fresh, notes=(f"the checkpoint's head gives {own_rows} numbers, {dimensions.head} needs {size}",)
-        )
-    own = config.label_names() or tuple(f"LABEL_{row}" for row in range(own_rows))
-    if len(own) != own_rows:
-        raise CheckpointError(
-            f"checkpoint {config.name}: config.json names {len(own)} labels, its classifier has {own_rows} rows"
-        )
-    if not labels:
-        _check_problem_type(config, dimensions.head)
-        return _Head(own, True, own_rows)
-    matched = match_labels(config.name, own, labels, label_names)
-    if matched is None:
-        other = f"the checkpoint's head is for other labels: {listed(own)}"
-        return replace(fresh, notes=(other,))
-    _check_problem_type(config, dimensions.head)
-    return _Head(matched.names, True, own_rows, matched.rows, matched.rows is None, matched.notes)
-
-
-def _check_problem_type(config: CheckpointConfig, head: str) -> None:
-    """Raises CheckpointError where the checkpoint's classifier gives several labels to a text and the head one, or the
-    other way round. A file that says nothing is of one label a text: training for several writes it down."""
-    own = config.document.get("problem_type")
-    gives_several = own == _LABEL_SETS
-    if HEADS[head].problem_type not in (_LABEL_SETS, _ONE_LABEL) or HEADS[head].takes_label_sets == gives_several:
-        return
-    stated = f"problem_type: {shown(own)}" if own else "it states no problem_type"
-    if gives_several:
-        of_sets = next(name for name, row in HEADS.items() if row.takes_label_sets)
-        raise CheckpointError(
-            f"checkpoint {config.name}: its head gives several labels to a text ({stated}); head: {of_sets} keeps "
-            f"them, training.new_head: true trains a head with one label a text"
-        )
-    raise CheckpointError(
-        f"checkpoint {config.name}: its head gives one label to a text ({stated}), and {head} several; "
-        f"training.new_head: true trains a head for them. A head that does give several says so in {CONFIG_FILE}: "
-        f'"problem_type": "{_LABEL_SETS}"'
-    )
-
-
-def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimensions: Dimensions) -> bool:
-    """Whether all tensors of the head are there, and those of a head of this kind.
-
-    Classifiers of texts and of tokens may have the same name and shape: the architectures tell, and where there are
-    none, whether there is all that another head has beside them.
-    """
-    head, family = dimensions.head, config.family
-    if not all(theirs in state for theirs in _head_names(dimensions).values()):
-        return False
-    if architectures := config.architectures:
-        brought = family.also_trained.get(head, ())
-        return any(kind.endswith(HEADS[head].class_suffix) or kind in brought for kind in architectures)
-    own = set(_head_names(dimensions).values())
-    larger = (set(_head_names(replace(dimensions, head=other)).values()) for other in HEADS)
-    return not any(own < names <= state.keys() for names in larger)
-
-
-def _check_weights(
-    config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor], head_is_trained: bool
-) -> None:
-    names = _names(dimensions)
-    required = {ours: theirs for ours, theirs in names.items() if head_is_trained or not ours.startswith("head.")}
-    if absent := [theirs for theirs in required.values() if theirs not in state]:
-        more = f" and {len(absent) - 1} more" if absent[1:] else ""
-        others = listed(sorted(state.keys() - set(required.values())))
-        # Of a few that are missing, the names of all others would only distract.
-        there = f"; they hold {others}" if others and 2 * len(absent) > len(required) else ""
-        raise CheckpointError(f"checkpoint {config.name}: its weights lack {absent[0]}{more}{there}")
-    for ours, theirs in required.items():
-        tensor, shape = state[theirs], _stored_shape(ours, config, dimensions)
-        if tuple(tensor.shape) != shape:
-            raise CheckpointError(
-                f"checkpoint {config.name}: {theirs} is {_shape(tuple(tensor.shape))} in its weights, but "
-                f"{_shape(shape)} by config.json"
-            )
-        if not tensor.is_floating_point():
-            raise CheckpointError(
-                f"checkpoint {config.name}: {theirs} holds {str(tensor.dtype).removeprefix('torch.')}; give the "
-                f"checkpoint before it was quantized"
-            )
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"checkpoint {config.name}: {theirs} holds values that are not finite")
-    decoder = state.get(config.family.decoder)
-    if HEADS[dimensions.head].has_decoder:
-        is_tied = getattr(config.values, "tie_word_embeddings", True) if decoder is None else None
-        table = state[names["embeddings.word"]]
-        if is_tied is False or (decoder is not None and not torch.equal(decoder, table)):
-            raise CheckpointError(f"checkpoint {config.name}: its masked-LM decoder is not tied to the word embeddings")
-
-
-def _names(dimensions: Dimensions) -> dict[str, str]:
-    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too."""
-    names = checkpoint_names(dimensions)
-    if not HEADS[dimensions.head].is_bare_encoder:
-        return names
-    return {ours: f"{FAMILIES[dimensions.family].base}.{theirs}" for ours, theirs in names.items()}
-
-
-def _head_names(dimensions: Dimensions) -> dict[str, str]:
-    """Those of the head alone."""
-    return {ours: theirs for ours, theirs in _names(dimensions).items() if ours.startswith("head.")}
-
-
-def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
-    """The shape of a canonical tensor as transformers has it: heads and their entries on one axis."""
-    sizes = {
-        **dimensions.sizes,
-        "position": config.values.max_position_embeddings,
-        "head": dimensions.num_heads * dimensions.head_size,
-    }
-    return tuple(sizes[label] for label in tensor_axes(dimensions)[name] if label != "heads")
-
-
-def _shape(sizes: tuple[int, ...]) -> str:
-    return " x ".join(map(str, sizes))
-
-
-def _unused(config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor]) -> list[str]:
-    """Weights that the configuration has no place for. Those of other heads are no loss."""
-    family = config.family
-    used = {theirs for head in HEADS for theirs in _names(replace(dimensions, head=head)).values()}
-    heads = {theirs.partition(".")[0] for theirs in used if not theirs.startswith(f"{family.base}.")}
-    idle = sorted(
-        key
-        for key in state
-        if key not in used
-        and key.partition(".")[0] not in {*heads, *family.other_heads}
-        and not key.startswith((f"{family.base}.pooler.", f"{family.base}.embeddings.position_ids"))
-    )
-    if not idle:
-        return []
-    more = f" and {len(idle) - 1} more" if idle[1:] else ""
-    return [f"config.json has no place for weights of the checkpoint, which are not used: {idle[0]}{more}"]
-
-
-def _canonical(
-    config: CheckpointConfig, state: Mapping[str, Tensor], dimensions: Dimensions, choice: _Head, seed: int
-) -> dict[str, Tensor]:
-    """All tensors of the network in float32, those of a head that is not trained drawn from the seed."""
-    names = _names(dimensions)
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {}
-    for name, axes in tensor_axes(dimensions).items():
-        shape = tensor_shape(axes, dimensions)
-        if name == "head.projection.weight":
-            tensors[name] = torch.eye(dimensions.hidden_size)
-        elif name not in names:  # token types in a family without them
-            tensors[name] = torch.zeros(shape)
-        elif name.startswith("head.") and not choice.is_trained:
-            tensors[name] = _initial(name, shape, config.values.initializer_range, generator)
-        else:
-            # Rows of the position table before the first position are never used.
-            tensor = state[names[name]][-shape[0] :] if name == "embeddings.position" else state[names[name]]
-            tensors[name] = tensor.reshape(shape).float().clone()
-            if choice.rows is not None and name.startswith("head.classifier."):
-                tensors[name] = tensors[name][list(choice.rows)]
-    return tensors
-
-
-def _initial(name: str, shape: tuple[int, ...], deviation: float, generator: torch.Generator) -> Tensor:
-    """As transformers initialises the parts of a head."""
-    if name.endswith("norm.weight"):
-        return torch.ones(shape)
-    return (
-        torch.zeros(shape) if name.endswith("bias") else torch.empty(shape).normal_(0, deviation, generator=generator)
     )

@@ -28,10 +28,7 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
     """All tensors of a folder, as they are stored, by the names of a family's model with a head: the encoder's lie
     below its base, such as ``bert.``, a head's beside it. Raises CheckpointError.
     """
-    state: dict[str, Tensor] = {}
-    for path in _files(name, folder):
-        state |= _read_file(name, path)
-    state = {_current(key): tensor for key, tensor in state.items()}
+    state = {_current(key): tensor for key, tensor in read_tensors(name, folder).items()}
     tables = sorted(key for key in state if key == _WORD_TABLE or key.endswith(f".{_WORD_TABLE}"))
     if not tables:
         raise CheckpointError(
@@ -43,6 +40,14 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
             f"checkpoint {name}: its weights hold more than one encoder: {listed(tables)}; save one of them alone"
         )
     return _full_names(state, tables[0].removesuffix(_WORD_TABLE), FAMILIES[model_type])
+
+
+def read_tensors(name: str, folder: Path) -> dict[str, Tensor]:
+    """All tensors of a folder as they are stored, by their own names. Raises CheckpointError."""
+    state: dict[str, Tensor] = {}
+    for path in _files(name, folder):
+        state |= _read_file(name, path)
+    return state
 
 
 def _full_names(state: Mapping[str, Tensor], inside: str, family: Family) -> dict[str, Tensor]:

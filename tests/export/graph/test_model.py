@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.ops import PoolingMode
 from ortnas.nas.architecture.presets import default_space
+from ortnas.nas.architecture.sentence_modules import POOLING_MODES, SentenceModule, module_sizes
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from ortnas.nas.training.supernet import Supernet
@@ -81,6 +84,20 @@ def test_network_reference_and_onnx_agree_on_random_subnets(shape: str, head: st
         check_agreement(network, tensors, subnet, seed)
 
 
+@pytest.mark.parametrize("head", ["embedding", "classification"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_subnets_whose_layers_lack_attention_or_ffn_agree(shape: str, head: str) -> None:
+    dimensions, tensors, network = make_case(head, **SHAPES[shape])
+    full = dimensions.full_subnet
+    first, *others = full.layers
+    for subnet in (
+        replace(full, layers=(replace(first, num_heads=0, head_size=0), *others)),
+        replace(full, layers=(replace(first, ffn_size=0), replace(others[0], num_heads=0, head_size=0), *others[1:])),
+        *random_subnets(make_space().of_absent_parts, 3),
+    ):
+        check_agreement(network, tensors, subnet, seed=5)
+
+
 @pytest.mark.parametrize("activation", ["gelu_tanh", "relu"])
 @pytest.mark.parametrize("head", ["classification", "masked-lm"])
 def test_activations_agree(head: str, activation: str) -> None:
@@ -89,10 +106,57 @@ def test_activations_agree(head: str, activation: str) -> None:
         check_agreement(network, tensors, subnet, seed)
 
 
-def test_embeddings_of_the_first_token_agree() -> None:
-    _, tensors, network = make_case("embedding", pooling="cls")
+MODULES = (
+    SentenceModule("layer_norm"),
+    SentenceModule("dense", 24, "tanh", has_bias=True),
+    SentenceModule("dense", 20, "gelu"),
+    SentenceModule("normalize"),
+    SentenceModule("dense", 28, has_bias=True),
+    SentenceModule("dense", 16, "sigmoid"),
+    SentenceModule("truncate", 10),
+)
+
+
+@pytest.mark.parametrize("pooling", [(mode,) for mode in POOLING_MODES] + [("max", "cls"), POOLING_MODES])
+def test_poolings_agree(pooling: tuple[PoolingMode, ...]) -> None:
+    changes = {"pooling": pooling, "modules": (), "embedding_size": 32 * len(pooling)}
+    _, tensors, network = make_case("embedding", **changes)
     for seed, subnet in enumerate(random_subnets(make_space(), 2)):
         check_agreement(network, tensors, subnet, seed)
+
+
+@pytest.mark.parametrize("count", range(1, len(MODULES) + 1))
+def test_chains_of_modules_agree(count: int) -> None:
+    modules = MODULES[:count]
+    *_, size = module_sizes(64, modules).values()
+    dimensions, tensors, network = make_case(
+        "embedding", pooling=("mean", "lasttoken"), modules=modules, embedding_size=size
+    )
+    subnet = make_space().smallest
+    check_agreement(network, tensors, subnet, count)
+    check_agreement(network, tensors, make_space().largest, count)
+    model = float_model(tensors, dimensions, subnet)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == size
+
+
+def test_vectors_without_a_direction_stay_zero() -> None:
+    modules = (SentenceModule("dense", 8, "relu", has_bias=True), SentenceModule("normalize"))
+    _, tensors, network = make_case("embedding", modules=modules, embedding_size=8)
+    tensors["head.modules.0.weight"][:] = 0
+    tensors["head.modules.0.bias"][:] = -1
+    network = Supernet({name: torch.from_numpy(value) for name, value in tensors.items()}, network.dimensions)
+    check_agreement(network, tensors, make_space().smallest, 0)
+
+
+def test_a_text_has_the_same_embedding_beside_longer_ones() -> None:
+    dimensions, tensors, _ = make_case("embedding", pooling=POOLING_MODES, embedding_size=32 * len(POOLING_MODES))
+    session = load(float_model(tensors, dimensions, make_space().largest).SerializeToString())
+    feeds = random_feeds(dimensions, batch=4, sequence=20)
+    together = run(session, feeds)
+    for row, length in enumerate(feeds["attention_mask"].sum(1)):
+        alone = run(session, {name: values[row : row + 1, :length] for name, values in feeds.items()})
+        np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
 
 
 @pytest.mark.slow
@@ -145,10 +209,11 @@ def test_weight_products_names_every_gemm_of_the_full_network(shape: str, head: 
     assert weight_products(dimensions) == [node.name for node in model.graph.node if node.op_type == "Gemm"]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
 @given(batch=st.integers(1, 4), sequence=st.integers(2, 40), seed=st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
-def test_batch_and_sequence_are_dynamic(batch: int, sequence: int, seed: int) -> None:
-    dimensions = make_dimensions()
+@settings(max_examples=8, deadline=None)
+def test_batch_and_sequence_are_dynamic(shape: str, batch: int, sequence: int, seed: int) -> None:
+    dimensions = make_dimensions(**SHAPES[shape])
     tensors = random_tensors(dimensions)
     subnet = make_space().smallest
     feeds = random_feeds(dimensions, batch, sequence, seed)

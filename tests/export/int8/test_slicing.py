@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from tests.networks import (
+    CHAIN,
     HOST_RECIPE,
     SHAPES,
     make_dimensions,
@@ -26,8 +28,8 @@ from tests.networks import (
 )
 
 
-def make_exporter(head: str, shape: str = "bert", recipe: Recipe = HOST_RECIPE) -> Exporter:
-    dimensions = make_dimensions(head, **SHAPES[shape])
+def make_exporter(head: str, shape: str = "bert", recipe: Recipe = HOST_RECIPE, **changes: Any) -> Exporter:
+    dimensions = make_dimensions(head, **SHAPES[shape], **changes)
     folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
     return Exporter(folder, recipe, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)])
 
@@ -50,6 +52,24 @@ def test_a_sliced_graph_is_the_graph_that_the_quantizer_makes(shape: str, head: 
         sliced = exporter.sliced(subnet)
         onnx.checker.check_model(onnx.load_from_string(sliced), full_check=True)
         assert structure(sliced) == structure(exporter.build(subnet, "int8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sliced_graphs_lack_the_parts_that_the_subnet_lacks(shape: str) -> None:
+    exporter = make_exporter("classification", shape)
+    full = exporter.supernet.dimensions.full_subnet
+    first, *others = full.layers
+    without_first = dataclasses.replace(full, layers=(dataclasses.replace(first, num_heads=0, head_size=0), *others))
+    for subnet in (without_first, *random_subnets(exporter.supernet.space.of_absent_parts, 4)):
+        assert structure(exporter.sliced(subnet)) == structure(exporter.build(subnet, "int8"))
+
+
+@pytest.mark.slow
+def test_a_sliced_graph_has_the_modules_of_embeddings() -> None:
+    exporter = make_exporter("embedding", **CHAIN)
+    for subnet in random_subnets(exporter.supernet.space, 2):
+        assert structure(exporter.sliced(subnet)) == structure(exporter.build(subnet, "int8"))
 
 
 @pytest.mark.slow

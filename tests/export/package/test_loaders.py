@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,10 +13,25 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.target import Target
+from ortnas.bench.timing import Setup, Workload
+from ortnas.export.build import Exporter
+from ortnas.export.extraction import extract
 from ortnas.export.inference import load, run
-from ortnas.export.package.record import read_record
+from ortnas.export.int8.recipes import recipe_named
+from ortnas.export.package.package import PackageContent, write_package
+from ortnas.export.package.record import Facts, Latency, read_record
+from ortnas.export.package.sample import Sample
+from ortnas.export.plain_texts import encode_texts
+from ortnas.export.weights import SupernetFolder
 from ortnas.nas.text import Example, encode, load_tokenizer
+from ortnas.nas.training.checkpoint.reading import read_text_settings
+from ortnas.nas.training.supernet import open_checkpoint
+from tests import sentence_models
+from tests.export.package.test_package import load_predict
 from tests.export.packages import CASES, MAX_LENGTH, write_exported
+from tests.networks import write_checkpoint
 
 PYTHON = os.environ.get("ORTNAS_LOADERS_PYTHON", "")
 needs_loaders = pytest.mark.skipif(
@@ -44,9 +60,12 @@ print(json.dumps({"ids": inputs["input_ids"].tolist(), "mask": inputs["attention
 SENTENCE_TRANSFORMERS = """
 import json, sys
 from sentence_transformers import SentenceTransformer
-model = SentenceTransformer(sys.argv[1], backend="onnx")
-print(json.dumps({"embeddings": model.encode(json.loads(sys.argv[2])).tolist(), "longest": model.max_seq_length}))
+model = SentenceTransformer(sys.argv[1], backend=sys.argv[3])
+outputs = [[name, model.encode(json.loads(sys.argv[2]), prompt_name=name).tolist()] for name in (None, *model.prompts)]
+print(json.dumps({"embeddings": outputs[0][1], "by_prompt": outputs, "longest": model.max_seq_length,
+                  "similarity": model.similarity_fn_name}))
 """
+WRITER = Path(sentence_models.__file__).read_text(encoding="utf-8")
 
 
 def answer_of(script: str, *arguments: str) -> Any:
@@ -92,11 +111,60 @@ def test_optimum_gives_the_tokens_and_outputs_that_we_give(package: Path, senten
 def test_sentence_transformers_gives_our_embeddings(tmp_path: Path, sentences: list[str]) -> None:
     package = write_exported(tmp_path, "bert", "embedding", sentences)
     texts = [sentences[0][:12], " ".join(sentences[1:6])]
-    answer = answer_of(SENTENCE_TRANSFORMERS, str(package), json.dumps(texts))
+    answer = answer_of(SENTENCE_TRANSFORMERS, str(package), json.dumps(texts), "onnx")
     encoded = encode(load_tokenizer(package), [Example(text) for text in texts], MAX_LENGTH)
     assert answer["longest"] == MAX_LENGTH == max(len(ids) for ids in encoded.ids)
     expected = run(load((package / "model.onnx").read_bytes()), encoded.feeds(range(len(texts))))
     np.testing.assert_allclose(answer["embeddings"], expected, atol=1e-4)
+
+
+TEXTS = ["he was in it", "The OF and", "they have this from one " * 30, "a"]
+
+
+@needs_loaders
+@pytest.mark.parametrize("case", sentence_models.CASES)
+def test_a_folder_of_the_library_becomes_a_package_with_its_vectors(tmp_path: Path, case: str) -> None:
+    """Its own, those of the package, those of the package in the library, and those of the extracted network."""
+    source, texts = tmp_path / "model", json.dumps(TEXTS)
+    base = sentence_models.settle_tokenizer(write_checkpoint(tmp_path / "base", "bert"))
+    expected = answer_of(WRITER, case, str(base), str(source), texts)
+    package, supernet = write_float_package(tmp_path, source, "embedding")
+    model = load_predict(package).Model(package)
+    for name, vectors in expected:
+        np.testing.assert_allclose(model(TEXTS, name), vectors, atol=1e-5)
+    loaded = answer_of(SENTENCE_TRANSFORMERS, str(package), texts, "onnx")
+    settings = sentence_models.CASES[case][2]
+    assert loaded["similarity"] == settings.get("similarity_fn_name", "cosine")
+    extract(supernet, supernet.dimensions.full_subnet, tmp_path / "extracted", read_record(package).max_length)
+    extracted = answer_of(SENTENCE_TRANSFORMERS, str(tmp_path / "extracted"), texts, "torch")
+    for answer in (loaded, extracted):
+        assert [name for name, _ in answer["by_prompt"]] == [name for name, _ in expected]
+        for (_, ours), (_, theirs) in zip(answer["by_prompt"], expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@needs_loaders
+@pytest.mark.parametrize("activation", ["Sigmoid", "Identity"])
+def test_a_cross_encoder_becomes_a_package_with_its_scores(tmp_path: Path, activation: str) -> None:
+    base = sentence_models.settle_tokenizer(write_checkpoint(tmp_path / "base", "bert", "regression"))
+    pairs = list(itertools.pairwise(TEXTS))
+    scores = answer_of(WRITER, activation, str(base), str(tmp_path / "model"), json.dumps(pairs))
+    package, _ = write_float_package(tmp_path, tmp_path / "model", "regression")
+    model = load_predict(package).Model(package)
+    np.testing.assert_allclose([model.describe(pair) for pair in pairs], scores, atol=1e-5)
+
+
+def write_float_package(folder: Path, source: Path, head: str) -> tuple[Path, SupernetFolder]:
+    """A package of the whole network in float32, as its folder says."""
+    supernet = open_checkpoint(str(source), head, folder / "supernet")
+    max_length = read_text_settings(str(source), head).max_length
+    subnet, target = supernet.dimensions.full_subnet, Target(fingerprint(), Setup(), (Workload(1, 16, 100),))
+    exporter = Exporter(supernet, recipe_named("avx512_vnni"), encode_texts(supernet, TEXTS, max_length))
+    facts = Facts(precision="fp32", recipe=exporter.recipe, target=target, latency=Latency(1.0, 0.1))
+    sample = Sample("mean_cosine", 1.0, [Example("a")])
+    model = exporter.build(subnet, "fp32")
+    write_package(folder / "package", PackageContent("name", model, supernet, subnet, max_length, sample, facts))
+    return folder / "package", supernet
 
 
 def test_packages_name_no_tokenizer_class_that_older_loaders_lack(tmp_path: Path, sentences: list[str]) -> None:

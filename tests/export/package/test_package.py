@@ -157,6 +157,53 @@ def test_a_cross_encoder_gives_the_score_of_its_library(
     assert ("1 / (1 + exp(-logit)) is the score" in card) == (activation == "sigmoid")
 
 
+PROMPTS = {"query": "he was ", "document": "", "`odd`": "| it "}
+
+
+@pytest.mark.slow
+def test_prompts_are_put_before_texts(tmp_path: Path, sentences: list[str]) -> None:
+    content = make_content(tmp_path, "bert", "embedding", sentences)
+    usage = {"prompts": PROMPTS, "default_prompt": "query", "similarity": "dot"}
+    folder = tmp_path / "package"
+    write_package(folder, replace(content, supernet=replace(content.supernet, provenance=usage)))
+    plain = load_predict(write_exported(tmp_path / "plain", "bert", "embedding", sentences)).Model(
+        tmp_path / "plain" / "package"
+    )
+    model, text = load_predict(folder).Model(folder), sentences[0]
+    for name, prompt in (("query", "he was "), ("document", ""), ("`odd`", "| it "), (None, "he was ")):
+        np.testing.assert_array_equal(model([text], name), plain([prompt + text]))
+        assert model.describe(text, name) == plain.describe(prompt + text)
+    with pytest.raises(KeyError):
+        plain([text], "query")
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        call = [sys.executable, str(folder / "predict.py"), *arguments]
+        return subprocess.run(call, capture_output=True, text=True, check=False)
+
+    assert json.loads(command("--prompt", "document", text).stdout)["output"] == plain.describe(text)
+    assert json.loads(command(text).stdout)["output"] == plain.describe("he was " + text)
+    for arguments in (("--prompt", "passage", text), ("--prompt",)):
+        failed = command(*arguments)
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("the package has no prompt ")
+    assert command("--prompt", "document").stderr.startswith("usage:")
+    record = read_record(folder)
+    assert (record.prompts, record.default_prompt, record.similarity) == (PROMPTS, "query", "dot")
+    card = (folder / "README.md").read_text()
+    assert (
+        "puts before a text: `query` (`he was `), `` `odd` `` (`| it `). Where nothing is asked for, `query` is."
+        in card
+    )
+
+
+def test_only_vectors_that_are_of_length_one_are_said_to_be(tmp_path: Path, sentences: list[str]) -> None:
+    content = make_content(tmp_path, "bert", "embedding", sentences)
+    for modules, is_unit in ((content.supernet.dimensions.modules, True), ((), False)):
+        dimensions = replace(content.supernet.dimensions, modules=modules)
+        write_package(tmp_path / "package", replace(content, supernet=replace(content.supernet, dimensions=dimensions)))
+        assert ("of length one" in (tmp_path / "package" / "README.md").read_text()) == is_unit
+
+
 def test_predict_describes_what_the_model_answers(exported: Path, sentences: list[str]) -> None:
     model = load_predict(exported).Model(exported)
     head = model.record["head"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection
+from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
 
 from ortnas.export.metrics import METRICS
 from ortnas.export.package.predict import DESCRIPTIONS
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS, LABEL_KINDS, Head
+from ortnas.nas.architecture.sentence_modules import NORMALIZE
+from ortnas.nas.architecture.subnet import SpaceError
 from ortnas.nas.data.columns import USUAL_COLUMNS
 from ortnas.nas.data.rows import READERS
 from ortnas.nas.data.source import FORMATS
@@ -18,7 +24,7 @@ from ortnas.nas.training.importance import LOSSES as IMPORTANCE_LOSSES
 from ortnas.nas.training.loss_names import LOSSES, choose_losses
 from ortnas.nas.training.losses import LOSSES_OF_LABELS, LOSSES_OF_SOFT_LABELS
 from ortnas.nas.training.objective import COMPARISONS
-from tests.networks import make_dimensions
+from tests.networks import CHAIN, make_dimensions
 
 # Tables of functions and the like by kind of labels, and of which heads' labels they have to be.
 BY_LABELS: dict[str, tuple[Collection[str], Callable[[Head], bool]]] = {
@@ -93,5 +99,50 @@ def test_every_matrix_of_a_head_belongs_to_one_product(head: str) -> None:
     # The decoder's is the word table.
     if row.has_decoder:
         matrices |= {"head.decoder.weight"}
-    products = [*row.products, *row.float_products]
+    # Patterns are of products that a network's modules bring along.
+    products = [*row.products, *(name for name in row.float_products if "*" not in name)]
     assert sorted(product.replace("/", ".") + ".weight" for product in products) == sorted(matrices)
+
+
+def test_modules_of_embeddings_have_tensors_axes_and_products() -> None:
+    dimensions = make_dimensions("embedding", **CHAIN)
+    row, sizes = HEADS["embedding"], dimensions.sizes
+    tensors = row.tensors_of(dimensions)
+    shapes = {name: tuple(sizes[label] for label in axes) for name, axes in tensors.items() if "modules" in name}
+    assert shapes == {
+        "head.modules.0.weight": (64,),
+        "head.modules.0.bias": (64,),
+        "head.modules.1.weight": (24, 64),
+        "head.modules.1.bias": (24,),
+    }
+    assert any(fnmatchcase("head/modules/1", pattern) for pattern in row.float_products)
+    assert HEADS["masked-lm"].tensors_of(make_dimensions("masked-lm")) == HEADS["masked-lm"].tensors
+
+
+def test_dimensions_survive_json_and_those_of_earlier_releases_are_read() -> None:
+    for dimensions in (make_dimensions("embedding", **CHAIN), make_dimensions("span")):
+        assert Dimensions.from_json(json.loads(json.dumps(dimensions.to_json()))) == dimensions
+    document = make_dimensions("embedding").to_json() | {"pooling": "cls"}
+    del document["modules"]
+    earlier = Dimensions.from_json(document)
+    assert (earlier.pooling, earlier.modules, earlier.makes_unit_vectors) == (("cls",), (NORMALIZE,), True)
+    assert not make_dimensions("embedding", **CHAIN).makes_unit_vectors
+    assert not make_dimensions("embedding", modules=()).makes_unit_vectors
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": ["mode"]},
+        {"pooling": []},
+        {"modules": [{"kind": "lstm"}]},
+        {"modules": [{"kind": "dense"}]},
+        {"modules": [{"kind": "normalize", "size": 3}]},
+        {"modules": [{"kind": "dense", "size": "3"}]},
+        {"modules": [{"name": "dense"}]},
+        {"modules": [3]},
+    ],
+)
+def test_poolings_and_modules_that_do_not_exist_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(SpaceError, match=r"^dimensions: "):
+        Dimensions.from_json(make_dimensions("embedding").to_json() | changes)

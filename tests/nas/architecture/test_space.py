@@ -19,7 +19,7 @@ def ascending(limit: int, largest: int) -> st.SearchStrategy[tuple[int, ...]]:
 @st.composite
 def spaces(draw: st.DrawFn) -> SearchSpace:
     num_layers = draw(st.integers(1, 4))
-    return SearchSpace(
+    space = SearchSpace(
         num_layers=num_layers,
         hidden_size=draw(ascending(3, 64)),
         depth=draw(ascending(3, num_layers)),
@@ -29,6 +29,8 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
         uniform=tuple(draw(st.sets(st.sampled_from(["num_heads", "head_size", "ffn_size"])))),
         depth_order=draw(st.sampled_from(["first", "spread"])),
     )
+    may_lack = not {"num_heads", "ffn_size"} <= set(space.uniform)
+    return space.of_absent_parts if may_lack and draw(st.booleans()) else space
 
 
 @pytest.mark.slow
@@ -78,6 +80,29 @@ def test_expand_agrees_with_decode(space: SearchSpace, seed: int) -> None:
             for layer in subnet.layers:
                 expected[layer.source] = getattr(layer, name)
             np.testing.assert_array_equal(getattr(population, name)[row], expected)
+
+
+def test_layers_may_lack_their_attention_or_their_ffn() -> None:
+    whole = make_space()
+    space = whole.of_absent_parts
+    assert (space.num_heads[0], space.ffn_size[0]) == (0, 0)
+    assert space.of_whole_layers == whole
+    assert space.largest == whole.largest
+    subnets = [space.decode(genome) for genome in space.sample(300, np.random.default_rng(0))]
+    layers = [layer for subnet in subnets for layer in subnet.layers]
+    assert any(not layer.num_heads for layer in layers)
+    assert any(not layer.ffn_size for layer in layers)
+    assert all(layer.num_heads or layer.ffn_size for layer in layers)
+    assert all((layer.num_heads == 0) == (layer.head_size == 0) for layer in layers)
+    assert all(any(layer.num_heads for layer in subnet.layers) for subnet in subnets)
+    assert any(subnet in whole for subnet in subnets)
+    assert any(subnet not in whole for subnet in subnets)
+
+
+def test_layers_that_are_all_alike_lack_nothing() -> None:
+    with pytest.raises(SpaceError, match="layers that are all alike cannot lack a part"):
+        _ = make_space(uniform=("num_heads", "ffn_size")).of_absent_parts
+    assert make_space(uniform=("num_heads",)).of_absent_parts.num_heads == make_space().num_heads
 
 
 def test_samples_reach_the_corners_that_independent_genes_would_miss() -> None:
@@ -137,7 +162,9 @@ def test_multiply_adds_counts_all_weight_products() -> None:
         {"uniform": ("depth",)},
         {"depth_order": "last"},
         {"head_size": (), "num_heads": (5,)},
-        {"num_heads": (0, 1)},
+        {"num_heads": (0,)},
+        {"num_heads": (0, 1), "uniform": ("num_heads",)},
+        {"head_size": (0, 8)},
     ],
 )
 def test_impossible_spaces_are_refused(changes: dict[str, object]) -> None:

@@ -90,6 +90,25 @@ def test_the_page_begins_with_the_rival_that_is_as_good_and_draws_every_kind(run
     assert names == ["evenly shrunk", "ready-made", "full model", "winners"]
 
 
+def test_embeddings_are_set_beside_static_ones(run_folder: Path) -> None:
+    record = read_run(run_folder)
+    assert record.dimensions is not None
+    assert "potion" not in str(all_sections(record)[0])
+    embeddings = replace(
+        record, dimensions=replace(record.dimensions, head="embedding", num_labels=0, embedding_size=8)
+    )
+    compared = record.comparisons["int8"]
+    rows = tuple(
+        replace(row, scores={"spearman": row.scores["accuracy"] - 0.07 * (row.kind == "winner")})
+        for row in compared.rows
+    )
+    embeddings.comparisons = {"int8": replace(compared, metric="spearman", rows=rows)}
+    result = all_sections(embeddings)[0]
+    assert "winner 2x, INT8: below 0.8633" in result.lead
+    assert result.charts[0].layout["shapes"][0]["y0"] == pytest.approx(0.93 * 73.24 / 78.90)
+    assert "potion-base-8M" in result.charts[0].caption
+
+
 def test_the_finalist_that_is_shipped_is_the_winner(run_folder: Path) -> None:
     search = read_run(run_folder).searches[0]
     assert search.refinement is not None

@@ -10,7 +10,7 @@ from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import IGNORED
 from ortnas.nas.training.importance import measure_importance, reorder
 from ortnas.nas.training.supernet import Supernet
-from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from tests.networks import CHAIN, SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
 
 def make_network(head: str, seed: int = 0, **changes: Any) -> Supernet:
@@ -54,6 +54,15 @@ def test_reordering_does_not_change_the_full_network(shape: str, head: str) -> N
     assert {"layers.0.query.weight", "layers.1.ffn_in.weight", "layers.2.ffn_norm.weight"} <= changed
     assert ("embeddings.word" in changed) == (network.dimensions.table_size == 0)
     assert ("embeddings.projection.weight" in changed) == (network.dimensions.table_size > 0)
+
+
+def test_reordering_does_not_change_what_modules_make_of_the_full_network() -> None:
+    network = make_network("embedding", **CHAIN)
+    batches = make_batches(network)
+    reordered, full = reorder(network, measure_importance(network, batches, 0)), network.dimensions.full_subnet
+    with torch.no_grad():
+        for batch in batches:
+            torch.testing.assert_close(reordered(batch, full), network(batch, full), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -159,3 +159,12 @@ def test_embedding_and_similarity_losses_are_zero_only_for_equal_embeddings() ->
         assert loss(theirs, theirs).item() == pytest.approx(0, abs=1e-6)
         assert loss(ours, theirs).item() > 0.01
     torch.testing.assert_close(embedding_loss(ours, theirs), (ours - theirs).square().sum(-1).mean() / 2)
+    torch.testing.assert_close(embedding_loss(ours, theirs), 1 - (ours * theirs).sum(-1).mean())
+
+
+def test_lengths_of_embeddings_are_taught_whatever_their_scale() -> None:
+    ours, theirs = 3 * torch.randn(6, 8), 5 * torch.randn(6, 8)
+    torch.testing.assert_close(embedding_loss(10 * ours, 10 * theirs), embedding_loss(ours, theirs))
+    assert embedding_loss(2 * theirs, theirs).item() == pytest.approx(0.5)
+    assert similarity_loss(2 * theirs, theirs).item() == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(embedding_loss(ours, 0 * theirs))

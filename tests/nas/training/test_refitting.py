@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +13,13 @@ from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.text import EncodedExamples
 from ortnas.nas.training.refitting import record_signals, refit, texts_to_fit
 from ortnas.nas.training.supernet import Supernet
-from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from tests.networks import CHAIN, SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
 
 Batches = list[dict[str, torch.Tensor]]
 
 
-def make_network(shape: str = "bert", head: str = "embedding") -> Supernet:
-    dimensions = make_dimensions(head, **SHAPES[shape])
+def make_network(shape: str = "bert", head: str = "embedding", **changes: Any) -> Supernet:
+    dimensions = make_dimensions(head, **SHAPES[shape], **changes)
     return Supernet({name: torch.from_numpy(tensor) for name, tensor in random_tensors(dimensions).items()}, dimensions)
 
 
@@ -55,6 +58,17 @@ def test_fitted_subnets_are_nearer_to_the_full_network_on_other_texts(shape: str
         assert after < 0.9 * before, (subnet.describe(), before, after)
 
 
+def test_subnets_whose_layers_lack_parts_are_fitted_to_what_comes_next() -> None:
+    network = make_network()
+    fitting, other = make_batches(network, range(30)), make_batches(network, range(30, 36))
+    signals = record_signals(network, fitting)
+    first, second, third = network.dimensions.full_subnet.layers
+    layers = (replace(first, ffn_size=0), replace(second, num_heads=0, head_size=0), third)
+    subnet = replace(network.dimensions.full_subnet, layers=layers)
+    before, after = (hidden_error(each, subnet, network, other) for each in (network, refit(network, signals, subnet)))
+    assert after < 0.5 * before, (before, after)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_is_fitted_but_the_word_table(head: str) -> None:
     network = make_network(head=head)
@@ -65,6 +79,23 @@ def test_every_head_is_fitted_but_the_word_table(head: str) -> None:
     of_head = {"head.projection.weight", "head.classifier.weight"} & set(network.tensors)
     assert of_head <= changed
     assert all(torch.isfinite(tensor).all() for tensor in fitted.values())
+
+
+@pytest.mark.parametrize("pooling", [("mean",), ("weightedmean",), ("mean", "max"), ("lasttoken",)])
+def test_poolings_and_modules_are_those_of_the_fitted_network_too(pooling: tuple[str, ...]) -> None:
+    network = make_network(**{**CHAIN, "pooling": pooling})
+    subnet = Subnet(24, (Layer(0, 3, 8, 48), Layer(1, 4, 8, 48), Layer(2, 3, 8, 48)))
+    fitted = refit(network, record_signals(network, make_batches(network, range(30))), subnet)
+    assert all(
+        torch.equal(fitted.tensors[name], network.tensors[name]) for name in network.tensors if "modules" in name
+    )
+    errors = []
+    with torch.no_grad():
+        for batch in make_batches(network, range(30, 36)):
+            expected = network(batch, network.dimensions.full_subnet)
+            errors.append([float((each(batch, subnet) - expected).square().mean()) for each in (network, fitted)])
+    before, after = np.mean(errors, axis=0)
+    assert after < 0.9 * before
 
 
 def test_the_full_network_stays_as_it_is() -> None:

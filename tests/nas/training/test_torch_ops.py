@@ -17,9 +17,14 @@ def operands(dtype: torch.dtype) -> tuple[list[Tensor], Tensor]:
     return parts, mask[:, None, None, :]
 
 
+@pytest.mark.parametrize("is_biased", [False, True])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
-def test_attention_written_out_is_torchs_own_forward_and_backward(dtype: torch.dtype, tolerance: float) -> None:
+def test_attention_written_out_is_torchs_own_forward_and_backward(
+    dtype: torch.dtype, tolerance: float, is_biased: bool
+) -> None:
     ours, mask = operands(dtype)
+    if is_biased:
+        mask = torch.randn(4, 11, 11, generator=torch.Generator().manual_seed(2)).masked_fill(~mask, -1e9)
     theirs = [part.detach().float().requires_grad_() for part in ours]
     weights = torch.randn(3, 4, 11, 8, generator=torch.Generator().manual_seed(1))
     mixed, expected = written_out_attention(*ours, mask), F.scaled_dot_product_attention(*theirs, attn_mask=mask)

@@ -27,6 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "camembert": {"num_hidden_layers": 1},
     "distilbert": {"hidden_size": 40, "num_attention_heads": 5},
     "electra": {"hidden_size": 24, "num_attention_heads": 2, "embedding_size": 40},
+    "mpnet": {"hidden_size": 36, "num_attention_heads": 3},
 }
 
 
@@ -49,7 +50,7 @@ def make_batch(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     head, family = checkpoint.dimensions.head, checkpoint.dimensions.family
     model = getattr(transformers, FAMILIES[family].class_name(head)).from_pretrained(folder).eval()
-    if family == "distilbert":
+    if not FAMILIES[family].has_token_types:
         batch = {name: tensor for name, tensor in batch.items() if name != "token_type_ids"}
     with torch.no_grad():
         output = model(**batch)
@@ -59,7 +60,7 @@ def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch
         return output.logits
     mask = batch["attention_mask"][..., None]
     hidden = output.last_hidden_state
-    pooled = hidden[:, 0] if checkpoint.dimensions.pooling == "cls" else (hidden * mask).sum(1) / mask.sum(1)
+    pooled = hidden[:, 0] if checkpoint.dimensions.pooling == ("cls",) else (hidden * mask).sum(1) / mask.sum(1)
     return torch.nn.functional.normalize(pooled, dim=-1)
 
 

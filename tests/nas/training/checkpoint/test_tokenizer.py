@@ -24,6 +24,7 @@ CLASSES = {
     "camembert": "CamembertTokenizer",
     "distilbert": "DistilBertTokenizerFast",
     "electra": "ElectraTokenizer",
+    "mpnet": "MPNetTokenizerFast",
 }
 TEXTS = ("The of", "the THE Of", "na\u00efve \u00dcber", "a-b, c?", "", "  two  blanks ")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -83,6 +84,27 @@ def test_a_tokenizer_of_another_class_is_told_with_a_text_as_proof(tmp_path: Pat
     folder = with_tokenizer(tmp_path, "roberta", word_pieces(first=("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")))
     notes = read_text_settings(str(folder), "embedding").tokenizer.notes
     assert any("makes '[CLS] The of [SEP]' of 'The of'" in note and "tokenizer.json decides" in note for note in notes)
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_mpnets_word_pieces_have_robertas_special_tokens(tmp_path: Path, has_file: bool) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "mpnet", vocab_size=400)
+    for path in folder.glob("*token*"):
+        path.unlink()
+    letters = "abcdefghijklmnopqrstuvwxyz-,"
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *letters, *(f"##{letter}" for letter in letters), "the", "of"]
+    vocabulary = {piece: row for row, piece in enumerate([*pieces, "[UNK]", "<mask>"])}
+    own = transformers.MPNetTokenizer(vocabulary)
+    own.save_pretrained(folder)
+    if not has_file:
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = read_text_settings(str(folder), "masked-lm").tokenizer
+    assert tokenizer.input_names == ("input_ids", "attention_mask")
+    assert (tokenizer.roles["unk_token"], tokenizer.token_id("pad_token")) == ("[UNK]", 1)
+    for text in (*TEXTS, "the <mask> of 5"):
+        assert tokenizer.backend.encode(text).ids == own(text)["input_ids"]
+    assert tokenizer.backend.encode("the", "of").tokens == ["<s>", "the", "</s>", "</s>", "of", "</s>"]
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])

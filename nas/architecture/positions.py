@@ -1,0 +1,30 @@
+"""Kinds of positions that depend on how far two tokens are apart."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+BUCKETS = 32
+# From here on all are in the last bucket.
+_FARTHEST = 128
+
+
+def bucket_of(distances: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Buckets of signed distances, key minus query: half of them for each sign; near distances have one each, far ones
+    share them on a logarithmic scale (Raffel et al. 2020, "T5"; Song et al. 2020, "MPNet")."""
+    size = np.abs(distances)
+    each_sign = BUCKETS // 2
+    exact = each_sign // 2
+    # In float32, as MPNet was trained: at the limits of buckets the rounding decides.
+    share = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact)) / np.float32(math.log(_FARTHEST / exact))
+    far = np.minimum(exact + (share * np.float32(each_sign - exact)).astype(np.int64), each_sign - 1)
+    buckets: npt.NDArray[np.int64] = np.where(size < exact, size, far) + each_sign * (distances > 0)
+    return buckets
+
+
+def ring_of_buckets(length: int) -> npt.NDArray[np.int64]:
+    """Buckets (2 * length,) of the distances 0 to length - 1, then of -length to -1."""
+    return bucket_of(np.concatenate([np.arange(length), np.arange(-length, 0)]))
