@@ -61,7 +61,8 @@ def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) 
     for layer in subnet.layers:
         for name, values in sizes.items():
             values[0, layer.source] = getattr(layer, name)
-    population = Population(np.array([subnet.hidden_size]), np.array([len(subnet.layers)]), **sizes)
+    shape = np.array([subnet.hidden_size]), np.array([len(subnet.layers)])
+    population = Population(*shape, sizes["num_heads"], sizes["head_size"], sizes["ffn_size"])
     return int(model_bytes(dimensions, population, recipe)[0])
 
 

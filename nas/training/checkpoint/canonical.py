@@ -62,7 +62,7 @@ def take_own_decoder(
     Raises CheckpointError where weights and configuration contradict each other.
     """
     own, is_tied = config.family.decoder, getattr(config.values, "tie_word_embeddings", True)
-    tied_names = stored_names(dimensions)
+    tied_names = stored_names(config, dimensions)
     if own not in state:
         if is_tied:
             return dimensions, state
@@ -78,7 +78,7 @@ def take_own_decoder(
             f"config.json ties it; say there tie_word_embeddings: false to use it, or take it out of the weights"
         )
     dimensions = replace(dimensions, has_own_decoder=True)
-    bias = stored_names(dimensions)["head.decoder.bias"]
+    bias = stored_names(config, dimensions)["head.decoder.bias"]
     # Earlier releases of transformers tied the biases in any case, and saved one.
     return dimensions, {bias: state[tied_names["head.decoder.bias"]], **state}
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
-from ortnas.nas.training.checkpoint.folder import find_folder
-from ortnas.nas.training.checkpoint.modules import MODULES_FILE
+from ortnas.nas.training.checkpoint.folder import MODULES_FILE, find_folder
 
 
 def stated_heads(name: str) -> tuple[str, ...]:
