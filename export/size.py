@@ -32,7 +32,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     total: Vector = np.full(hidden.shape, float(fixed))
     for name, axes in top_axes(dimensions).items():
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
-    if HEADS[dimensions.head].has_decoder:
+    if HEADS[dimensions.head].has_decoder and not dimensions.has_own_decoder:
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
@@ -61,7 +61,8 @@ def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) 
     for layer in subnet.layers:
         for name, values in sizes.items():
             values[0, layer.source] = getattr(layer, name)
-    population = Population(np.array([subnet.hidden_size]), np.array([len(subnet.layers)]), **sizes)
+    shape = np.array([subnet.hidden_size]), np.array([len(subnet.layers)])
+    population = Population(*shape, sizes["num_heads"], sizes["head_size"], sizes["ffn_size"])
     return int(model_bytes(dimensions, population, recipe)[0])
 
 

@@ -27,9 +27,9 @@ class Dimensions:
     what the embedding head makes of a text's tokens, side by side, and ``modules`` what becomes of that vector.
     ``head_activation`` ("tanh", "relu" or "gelu") is that of the dense layer of the classification and regression
     heads, and ``classifier_pooling`` ("cls" or "mean") what that layer reads. ``padding_id`` is the padding token's,
-    from which some families count positions. ``rotary_theta`` is the base of the angles by which heads are turned, 0
-    where they are not; ``local_layers`` of the checkpoint look no farther than ``local_reach`` tokens to either side,
-    and have a base of their own.
+    from which some families count positions. ``has_own_decoder`` where the masked-LM head does not share the word
+    table. ``rotary_theta`` is the base of the angles by which heads are turned, 0 where they are not; ``local_layers``
+    of the checkpoint look no farther than ``local_reach`` tokens to either side, and have a base of their own.
     """
 
     vocab_size: int
@@ -51,6 +51,7 @@ class Dimensions:
     modules: tuple[SentenceModule, ...] = (NORMALIZE,)
     head_activation: str = "tanh"
     padding_id: int = 0
+    has_own_decoder: bool = False
     classifier_pooling: str = "cls"
     rotary_theta: float = 0.0
     local_theta: float = 0.0

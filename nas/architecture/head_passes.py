@@ -88,7 +88,7 @@ def token_columns(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Out
 
 
 def vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
-    """Transform, layer norm and the word table as decoder (Devlin et al. 2019; ELECTRA's generator)."""
+    """Transform, layer norm and decoder, mostly the word table (Devlin et al. 2019; ELECTRA's generator)."""
     return _decoded(ops, x, top, dimensions, outputs, dimensions.activation)
 
 
@@ -102,7 +102,8 @@ def _decoded(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs:
     active = ops.activation(activation, "head/transform/activation", dense)
     norm = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
     normed = ops.layer_norm("head/transform/norm", active, *norm, dimensions.layer_norm_epsilon)
-    flat = ops.linear("head/decoder", normed, top["embeddings.word"], top["head.decoder.bias"])
+    decoder = top["head.decoder.weight" if dimensions.has_own_decoder else "embeddings.word"]
+    flat = ops.linear("head/decoder", normed, decoder, top["head.decoder.bias"])
     return ops.by_text("head", flat, outputs[0])
 
 

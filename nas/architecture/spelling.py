@@ -56,6 +56,8 @@ def checkpoint_config(
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
     config |= family.spell_settings(settings) | dict(family.required) | family.spell_own(dimensions, subnet)
+    if head.has_decoder and dimensions.has_own_decoder:
+        config["tie_word_embeddings"] = False
     names = list(labels) or ["LABEL_0"] * head.gives_number
     if names:
         config["id2label"] = dict(enumerate(names))
@@ -93,6 +95,9 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
             names[f"layers.{index}.{name}"] = f"{base}{family.layers}.{index}.{family.layer[module]}.{kind}"
     for ours, theirs in family.heads.get(HEADS[dimensions.head].spelled_as or dimensions.head, {}).items():
         names.update(_tensors(ours, theirs))
+    if HEADS[dimensions.head].has_decoder and dimensions.has_own_decoder:
+        # Only where the weight is tied is the bias, too, to the one that the head has beside the decoder.
+        names.update(_tensors("head.decoder", family.decoder.removesuffix(".weight")))
     return names
 
 

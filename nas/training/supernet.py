@@ -31,7 +31,7 @@ from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.files import aside, write_json
-from ortnas.nas.training.checkpoint.reading import read_checkpoint
+from ortnas.nas.training.checkpoint.reading import Checkpoint, read_checkpoint
 from ortnas.nas.training.torch_ops import Linear, TorchOps, plain_linear
 
 
@@ -138,6 +138,20 @@ def save_supernet(
             "space": space.to_json(),
             "provenance": dict(provenance),
         },
+    )
+
+
+def network_as_it_is(checkpoint: Checkpoint, folder: Path) -> SupernetFolder:
+    """The checkpoint's network in memory; its tokenizer alone is written, to ``folder``."""
+    checkpoint.tokenizer.save(folder)
+    return SupernetFolder(
+        path=folder,
+        dimensions=checkpoint.dimensions,
+        space=preset("default", checkpoint.dimensions),
+        tensors={name: tensor.contiguous().numpy() for name, tensor in checkpoint.tensors.items()},
+        labels=checkpoint.labels,
+        provenance={"checkpoint": checkpoint.name, **checkpoint.usage},
+        digest="",
     )
 
 

@@ -110,6 +110,8 @@ class Family:
     factorises_tables: bool = False
     # Architectures beside the head's own class that bring a trained head along, by head.
     also_trained: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Its checkpoints name classes of their own (auto_map), which transformers has taken over since.
+    was_own_code: bool = False
     # First parts of the names of heads that no kind of ours has, such as those of a pretraining.
     other_heads: tuple[str, ...] = ()
 

@@ -34,6 +34,12 @@ def check_weights(
         raise CheckpointError(f"checkpoint {config.name}: its weights lack {absent[0]}{more}{there}")
     for ours, theirs in required.items():
         tensor, shape = state[theirs], _stored_shape(ours, config, dimensions)
+        if ours == "embeddings.word" and tuple(tensor.shape[1:]) == shape[1:] != () and len(tensor) != shape[0]:
+            raise CheckpointError(
+                f"checkpoint {config.name}: its word table ({theirs}) has {len(tensor)} rows, and config.json says "
+                f"vocab_size = {shape[0]}; where the table was resized on purpose, set vocab_size to {len(tensor)} in "
+                f"config.json and give the tokenizer that goes with it"
+            )
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
                 f"checkpoint {config.name}: {theirs} is {_shape(tuple(tensor.shape))} in its weights, but "
@@ -46,12 +52,35 @@ def check_weights(
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"checkpoint {config.name}: {theirs} holds values that are not finite")
-    decoder = state.get(config.family.decoder)
-    if HEADS[dimensions.head].has_decoder:
-        is_tied = getattr(config.values, "tie_word_embeddings", True) if decoder is None else None
-        table = state[names["embeddings.word"]]
-        if is_tied is False or (decoder is not None and not torch.equal(decoder, table)):
-            raise CheckpointError(f"checkpoint {config.name}: its masked-LM decoder is not tied to the word embeddings")
+
+
+def take_own_decoder(
+    config: CheckpointConfig, dimensions: Dimensions, state: dict[str, Tensor]
+) -> tuple[Dimensions, dict[str, Tensor]]:
+    """Dimensions and weights of a trained masked-LM head, whose decoder may be another than the word table.
+
+    Raises CheckpointError where weights and configuration contradict each other.
+    """
+    own, is_tied = config.family.decoder, getattr(config.values, "tie_word_embeddings", True)
+    tied_names = stored_names(config, dimensions)
+    if own not in state:
+        if is_tied:
+            return dimensions, state
+        raise CheckpointError(
+            f"checkpoint {config.name}: its weights lack {own}, the masked-LM decoder, which config.json does not tie "
+            f"to the word embeddings (tie_word_embeddings)"
+        )
+    if torch.equal(state[own], state[tied_names["embeddings.word"]]):
+        return dimensions, state
+    if is_tied:
+        raise CheckpointError(
+            f"checkpoint {config.name}: {own}, its masked-LM decoder, differs from the word embeddings, to which "
+            f"config.json ties it; say there tie_word_embeddings: false to use it, or take it out of the weights"
+        )
+    dimensions = replace(dimensions, has_own_decoder=True)
+    bias = stored_names(config, dimensions)["head.decoder.bias"]
+    # Earlier releases of transformers tied the biases in any case, and saved one.
+    return dimensions, {bias: state[tied_names["head.decoder.bias"]], **state}
 
 
 def stored_names(config: CheckpointConfig, dimensions: Dimensions) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ortnas.nas.architecture.families import FAMILIES, Family
 from ortnas.nas.architecture.families.refused import REFUSED
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, read_file
-from ortnas.nas.wording import said, shown
+from ortnas.nas.wording import listed, said, shown
 
 # No table or matrix of an encoder is larger than this along one axis.
 _LARGEST_SIZE = 1 << 24
@@ -114,6 +114,7 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
         raise CheckpointError(
             f"checkpoint {name}: model_type is {shown(model_type)}{reason}; supported: {', '.join(FAMILIES)}"
         )
+    _check_code(name, document, FAMILIES[model_type])
     if document.get("quantization_config"):
         raise CheckpointError(
             f"checkpoint {name}: its weights are quantized (quantization_config); give the checkpoint before that"
@@ -133,6 +134,18 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     config = CheckpointConfig(name, values, document)
     _check_values(config)
     return config
+
+
+def _check_code(name: str, document: Mapping[str, Any], family: Family) -> None:
+    """Raises CheckpointError for a network in code of the checkpoint's own, whatever type of ours it says it is."""
+    classes = document["auto_map"] if isinstance(document.get("auto_map"), dict) else {}
+    own = [str(key) for key in classes if str(key).startswith(("AutoConfig", "AutoModel"))]
+    if own and not family.was_own_code:
+        raise CheckpointError(
+            f"checkpoint {name}: its network is code of its own ({listed(own)} in auto_map of "
+            f"{CONFIG_FILE}), of which nothing is executed; if it does compute {shown(document['model_type'])} as "
+            f"transformers does, take auto_map out of {CONFIG_FILE}"
+        )
 
 
 def _check_document(name: str, family: Family, document: Mapping[str, Any]) -> None:

@@ -16,8 +16,8 @@ from ortnas.nas.training.checkpoint.folder import CONFIG_FILE
 from ortnas.nas.training.checkpoint.labels import match_labels
 from ortnas.nas.wording import listed, shown
 
-# What transformers calls classifiers of several labels a text, and of one.
-_LABEL_SETS, _ONE_LABEL = "multi_label_classification", "single_label_classification"
+# What transformers calls classifiers of several labels a text.
+_LABEL_SETS = "multi_label_classification"
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def choose_head(
     own_rows = len(state[stored_names(config, dimensions)["head.classifier.weight"]])
     if head.label_rows:
         if own_rows == size:
+            _check_problem_type(config, dimensions.head)
             return replace(fresh, is_trained=True)
         return replace(
             fresh, notes=(f"the checkpoint's head gives {own_rows} numbers, {dimensions.head} needs {size}",)
@@ -76,14 +77,14 @@ def _check_problem_type(config: CheckpointConfig, head: str) -> None:
     other way round. A file that says nothing is of one label a text: training for several writes it down."""
     own = config.document.get("problem_type")
     gives_several = own == _LABEL_SETS
-    if HEADS[head].problem_type not in (_LABEL_SETS, _ONE_LABEL) or HEADS[head].takes_label_sets == gives_several:
+    if not HEADS[head].problem_type or HEADS[head].takes_label_sets == gives_several:
         return
     stated = f"problem_type: {shown(own)}" if own else "it states no problem_type"
     if gives_several:
         of_sets = next(name for name, row in HEADS.items() if row.takes_label_sets)
         raise CheckpointError(
             f"checkpoint {config.name}: its head gives several labels to a text ({stated}); head: {of_sets} keeps "
-            f"them, training.new_head: true trains a head with one label a text"
+            f"them, training.new_head: true trains another head in its place"
         )
     raise CheckpointError(
         f"checkpoint {config.name}: its head gives one label to a text ({stated}), and {head} several; "

@@ -14,12 +14,12 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import PoolingMode
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.training.checkpoint.canonical import canonical_tensors, check_weights, unused_weights
+from ortnas.nas.training.checkpoint.canonical import canonical_tensors, check_weights, take_own_decoder, unused_weights
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cross_encoder
-from ortnas.nas.training.checkpoint.folder import encoder_folder, find_folder
+from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder
 from ortnas.nas.training.checkpoint.head_choice import choose_head
-from ortnas.nas.training.checkpoint.modules import MODULES_FILE, SentenceModel, read_module_tensors, read_sentence_model
+from ortnas.nas.training.checkpoint.modules import SentenceModel, read_module_tensors, read_sentence_model
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
 
@@ -144,6 +144,8 @@ def read_checkpoint(
     elif pooling is not None:
         dimensions = replace(dimensions, pooling=(pooling,))
     choice = choose_head(config, state, dimensions, labels, label_names, new_head)
+    if HEADS[head].has_decoder and choice.is_trained:
+        dimensions, state = take_own_decoder(config, dimensions, state)
     dimensions = replace(dimensions, num_labels=choice.size)
     check_weights(config, dimensions, state, choice.is_trained)
     tensors = canonical_tensors(config, state, dimensions, choice.is_trained, choice.rows, seed)

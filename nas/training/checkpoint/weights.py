@@ -15,10 +15,14 @@ from torch import Tensor
 from ortnas.nas.architecture.families import FAMILIES, Family
 from ortnas.nas.architecture.spelling import take_apart
 from ortnas.nas.failures import CheckpointError
+from ortnas.nas.training.checkpoint.folder import merging_advice
 from ortnas.nas.wording import listed, said, shortened, shown
 
 # How earlier releases of transformers spelled the layer norms' parameters.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
+# Between the parts of names: what torch.compile leaves, and what adapters are called.
+_COMPILED = "_orig_mod."
+_ADAPTER_MARKS = (".lora_", ".base_layer.", ".modules_to_save.")
 _LFS_MARK = b"version https://git-lfs"
 _SAFETENSORS, _PICKLE = "model.safetensors", "pytorch_model.bin"
 _OTHER_FRAMEWORKS = ("tf_model.h5", "flax_model.msgpack")
@@ -31,6 +35,8 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
     family = FAMILIES[model_type]
     table = family.embeddings["embeddings.word"]
     state = {_current(key): tensor for key, tensor in read_tensors(name, folder).items()}
+    if any(mark in f".{key}" for key in state for mark in _ADAPTER_MARKS):
+        raise CheckpointError(f"checkpoint {name}: {merging_advice()}")
     tables = sorted(key for key in state if key == table or key.endswith(f".{table}"))
     if not tables:
         raise CheckpointError(
@@ -68,6 +74,7 @@ def _full_names(state: Mapping[str, Tensor], inside: str, family: Family) -> dic
 
 
 def _current(key: str) -> str:
+    key = key.replace(_COMPILED, "")
     ending = next((old for old in _OLD_ENDINGS if key.endswith(old)), None)
     return key if ending is None else key.removesuffix(ending) + _OLD_ENDINGS[ending]
 

@@ -45,6 +45,34 @@ def test_values_that_no_encoder_has_are_named(tmp_path: Path, changes: dict[str,
         read_checkpoint(str(folder), "embedding")
 
 
+CODE = "raise SystemExit('executed')\n"
+
+
+@pytest.mark.parametrize("key", ["AutoConfig", "AutoModel", "AutoModelForMaskedLM"])
+@pytest.mark.parametrize("model_type", ["bert", "own"])
+def test_a_network_in_code_of_its_own_is_refused_and_not_executed(tmp_path: Path, key: str, model_type: str) -> None:
+    folder = write_checkpoint(tmp_path, "bert")
+    (folder / "own.py").write_text(CODE)
+    change_config(folder, auto_map={key: "own.Own"}, model_type=model_type)
+    message = rf"code of its own \({key} in auto_map .* nothing is executed" if model_type == "bert" else "'own'"
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(str(folder), "embedding")
+
+
+def test_other_classes_of_its_own_do_not_matter(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, "bert")
+    (folder / "own.py").write_text(CODE)
+    change_config(folder, auto_map={"AutoTokenizer": ["own.Own", None]})
+    assert read_checkpoint(str(folder), "embedding").notes == ()
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["own.Own", None]}}))
+    (note,) = read_checkpoint(str(folder), "embedding").notes
+    assert "names a tokenizer in code of its own (auto_map), of which nothing is executed" in note
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="its tokenizer is code of its own"):
+        read_checkpoint(str(folder), "embedding")
+
+
 @pytest.mark.parametrize(
     "content", ["[]", "3", "{", "\ud800".encode("utf-8", "surrogatepass"), b"\xff\xfe{", "[" * 9000]
 )

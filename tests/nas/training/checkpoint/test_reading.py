@@ -198,10 +198,6 @@ def without_a_layer(folder: Path) -> None:
     change_config(write_bert(folder), num_hidden_layers=3)
 
 
-def with_untied_decoder(folder: Path) -> None:
-    write_checkpoint(folder, "bert", "masked-lm", tie_word_embeddings=False)
-
-
 def without_mask_token(folder: Path) -> None:
     write_checkpoint(folder, "roberta", "masked-lm")
     path = folder / "tokenizer_config.json"
@@ -261,7 +257,6 @@ UNUSABLE = {
         "position_embedding_type",
     ),
     "decoder": ("embedding", lambda folder: change_config(write_bert(folder), is_decoder=True), "is_decoder"),
-    "untied": ("masked-lm", with_untied_decoder, "not tied to the word embeddings"),
 }
 
 
