@@ -88,10 +88,23 @@ def token_columns(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Out
 
 
 def vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """Of every token over the vocabulary."""
+    return ops.by_text("head", _decoded(ops, x, top, dimensions), outputs[0])
+
+
+def vocabulary_weights(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """log(1 + relu(logits)), the largest of all tokens (Formal et al. 2021, "SPLADE v2").
+
+    Neither changes the order, so the largest logit is looked for first: one row a text is left.
+    """
+    largest = ops.pool("max", "head", _decoded(ops, x, top, dimensions))
+    return ops.activation("log1p", outputs[0], ops.activation("relu", "head/positive", largest))
+
+
+def _decoded(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
     """Transform, layer norm and the word table as decoder (Devlin et al. 2019; ELECTRA's generator)."""
     dense = ops.linear("head/transform", x, top["head.transform.weight"], top["head.transform.bias"])
     active = ops.activation(dimensions.activation, "head/transform/activation", dense)
     norm = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
     normed = ops.layer_norm("head/transform/norm", active, *norm, dimensions.layer_norm_epsilon)
-    flat = ops.linear("head/decoder", normed, top["embeddings.word"], top["head.decoder.bias"])
-    return ops.by_text("head", flat, outputs[0])
+    return ops.linear("head/decoder", normed, top["embeddings.word"], top["head.decoder.bias"])

@@ -97,6 +97,8 @@ def _recorded(path: Path, inputs: str, packages: list[Path]) -> Comparison | Non
 
 
 _SAMPLE_TEXTS = 48
+# Of a teacher's vectors so many numbers, of at least a few texts.
+_SAMPLE_NUMBERS, _FEWEST_TEXTS = 400_000, 8
 
 
 def package(
@@ -200,9 +202,11 @@ def _sample(
     """The first inputs of the report part, with what their outputs are compared with. Where the run's metric is of
     judged pairs, of which a few say nothing, they are compared with the teacher's."""
     head, part, metric = configuration.head, run_models.part("report"), texts.text_metric
-    encoded = take(part.encoded, _SAMPLE_TEXTS)
-    teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
-    examples = part.examples[:_SAMPLE_TEXTS]
+    count = _SAMPLE_TEXTS
+    if part.teacher is not None:
+        count = min(count, max(_FEWEST_TEXTS, _SAMPLE_NUMBERS // part.teacher.shape[1]))
+    encoded, examples = take(part.encoded, count), part.examples[:count]
+    teacher = None if part.teacher is None else part.teacher[:count].round(4)
     part = replace(part, encoded=encoded, examples=examples, teacher=teacher, **thresholds._asdict())
     labels = encoded.labels or ()
     return Sample(

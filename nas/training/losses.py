@@ -76,7 +76,7 @@ def _list_cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
 def _same_query(labels: Tensor) -> Tensor:
     """Which rows are each query's, [queries, batch]."""
     queries = labels[:, 0]
-    distinct: Tensor = torch.unique(queries)  # type: ignore[no-untyped-call]
+    distinct: Tensor = torch.unique(queries)
     return distinct[:, None] == queries[None]
 
 
