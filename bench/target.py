@@ -27,6 +27,11 @@ class Target:
     def hash(self) -> str:
         return short_digest(self._identity())
 
+    @property
+    def main_workload(self) -> Workload:
+        """The heaviest of the workloads."""
+        return max(self.workloads, key=lambda workload: workload.weight)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "fingerprint": self.fingerprint,

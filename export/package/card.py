@@ -97,6 +97,7 @@ def _introduction(name: str, head: str, facts: Facts) -> str:
     checkpoint, budget_ms = code(_short(facts.checkpoint or "unknown")), facts.budget_ms
     licence, data = (facts.origin or _UNKNOWN_ORIGIN).licence, facts.data
     budget = "" if budget_ms is None else f"; winner of a search under a latency budget of {budget_ms:.2f} ms"
+    made = "cut" if facts.calibration is None else "made without training"
     kind = f"An {facts.precision.upper()} ONNX encoder"
     terms = (
         f"Its card states the licence {code(licence)}, which applies to these weights too."
@@ -105,7 +106,7 @@ def _introduction(name: str, head: str, facts: Facts) -> str:
     )
     lines = [
         f"# {escaped(name)}\n",
-        f"{kind} that {HEADS[head].purpose}, cut by ortnas from {checkpoint}{budget}.",
+        f"{kind} that {HEADS[head].purpose}, {made} by ortnas from {checkpoint}{budget}.",
         f"The weights derive from that checkpoint. {terms}\n",
     ]
     if data:
@@ -160,6 +161,8 @@ def _describe_quantization(facts: Facts) -> str:
     sentences = [f"recipe {code(facts.recipe.name)}"]
     if share is not None:
         sentences.append(f"{share:.1%} of the weight products' multiply-adds run\n  in integer kernels")
+    if facts.calibration is not None:
+        sentences.append(f"ranges are those of {escaped(facts.calibration)}")
     if drift is not None:
         sentences.append(
             f"outputs differ from the float model's by {drift.mean:.2g} on average and\n"

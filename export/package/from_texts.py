@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -38,15 +39,20 @@ def package_content(
     metric = suitable_metrics(head, exporter.supernet.labels)[0]
     score = METRICS[metric](model_outputs(model, part.encoded, head), part)
     teacher = None if part.teacher is None else np.asarray(part.teacher, np.float64).tolist()
-    latency = Latency(
-        measured_ms=timing.latency_ms,
-        spread_ms=timing.spread_ms,
-        p95_ms=timing.percentile_ms(95),
-        speed_up=timing.reference.latency_ms / timing.latency_ms,
-        model_digest=hashlib.sha256(model).hexdigest(),
-    )
+    latency = replace(latency_of(timing, model), speed_up=timing.reference.latency_ms / timing.latency_ms)
     facts = Facts(
         precision="int8", recipe=exporter.recipe, target=target, latency=latency, metric=metric, budget_ms=budget_ms
     )
     sample = Sample(metric, score, part.examples, teacher=teacher)
     return PackageContent(name, model, exporter.supernet, subnet, max_length, sample, facts)
+
+
+def latency_of(timing: Timing, model: bytes) -> Latency:
+    """What a package says of a model that was timed."""
+    return Latency(
+        measured_ms=timing.latency_ms,
+        spread_ms=timing.spread_ms,
+        p95_ms=timing.percentile_ms(95),
+        visits=[samples.to_json() for samples in timing.visits],
+        model_digest=hashlib.sha256(model).hexdigest(),
+    )

@@ -52,13 +52,16 @@ def write_package(folder: Path, content: PackageContent) -> None:
     staging.mkdir(parents=True)
     try:
         _fill(staging, content, facts)
-    except OSError:
-        # A full disk, most likely: what was written of it would be in the way of everything else.
+    except BaseException:
+        # A full disk, or an interruption: what was written would be in the way of everything else.
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    older = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(older, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(older)
     staging.rename(folder)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def _fill(staging: Path, content: PackageContent, facts: Facts) -> None:

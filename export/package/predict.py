@@ -108,7 +108,7 @@ class Model:
         return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
     def describe(self, text, prompt=None):
-        """The output for one text, or one (question, context) tuple, as plain values.
+        """The output for one text, or one tuple of two, as plain values; ``prompt`` is as in ``prompted``.
 
         An embedding, the probability of each label (with the labels that the text has, where it may have several), a
         number, the passages of (query, passage, ...) with their scores, [word, label] of every word, the answer's text,
@@ -117,8 +117,8 @@ class Model:
         return DESCRIPTIONS[self.record["head"]](self, self.prompted(text, prompt))
 
     def output(self, text):
-        """The encoding of one text, and its output without the axis of texts."""
-        encoding = self.tokenizer.encode(text)
+        """The encoding of one text, or a tuple of two, and its output without the axis of texts."""
+        encoding = self.tokenizer.encode(*text) if isinstance(text, tuple) else self.tokenizer.encode(text)
         return encoding, self.run([encoding])[0]
 
     def embedding(self, text):

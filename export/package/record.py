@@ -138,7 +138,8 @@ class Facts:
     exceed the best answer's, None where there always is one. ``label_thresholds``: the probability of each label from
     which on a text has it, where it may have several. ``provenance`` is the supernet's. ``activation`` is what a
     cross-encoder's library makes of its logit. ``prompts``, ``default_prompt`` and ``similarity`` (how embeddings are
-    compared) are those of sentence-transformers.
+    compared) are those of sentence-transformers. ``calibration`` says, of a checkpoint that was quantized as it is,
+    what ranges were measured on.
     """
 
     precision: str
@@ -157,6 +158,7 @@ class Facts:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     similarity: str | None = None
+    calibration: str | None = None
     report: Mapping[str, float] = field(default_factory=dict)
     report_size: int | None = None
     judged: str | None = None
@@ -229,6 +231,7 @@ class PackageRecord(Facts):
             prompts=_prompts(document),
             default_prompt=_entry(document, "default_prompt", _TEXT_OR_NONE, None),
             similarity=_entry(document, "similarity", _TEXT_OR_NONE, None),
+            calibration=_entry(document, "calibration", _TEXT_OR_NONE, None),
             report=_numbers(document, "report"),
             report_size=_entry(document, "report_size", (int, type(None)), None),
             judged=_entry(document, "judged", _TEXT_OR_NONE, None),

@@ -91,8 +91,10 @@ class Head:
         return self.forward(ops, x, top, dimensions, self.output_names)
 
     def tensors_of(self, dimensions: Dimensions) -> dict[str, Axes]:
-        """``tensors``, and those of the modules that make embeddings of pooled tokens."""
-        return {**self.tensors, **(module_tensors(dimensions.modules) if self.makes_embeddings else {})}
+        """``tensors``, those of the modules that make embeddings of pooled tokens, and a decoder that is not tied."""
+        modules = module_tensors(dimensions.modules) if self.makes_embeddings else {}
+        decoder: dict[str, Axes] = {"head.decoder.weight": ("vocab", "table")}
+        return {**self.tensors, **modules, **(decoder if self.has_decoder and dimensions.has_own_decoder else {})}
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ class Head:
 
     @property
     def has_decoder(self) -> bool:
-        """Whether the word table is its last weight too."""
+        """Whether its last weight has a row for every token, as the word table, which it mostly is."""
         return any("vocab" in axes for axes in self.tensors.values())
 
     @property

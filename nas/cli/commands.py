@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ortnas.bench.conditions import usable_processors
-from ortnas.nas.cli import checks, stages, subnets, timings
+from ortnas.nas.cli import checks, quantize, stages, subnets, timings
 
 # As in bench, which other imports of onnxruntime may come before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -17,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", str(usable_processors()))
 
 # In the order of the help.
 _COMMANDS = {
+    "INT8 alone, in seconds": (quantize.quantize,),
     "The stages, in order": (
         stages.init,
         stages.run,
@@ -39,6 +40,7 @@ ortnas finds the most accurate BERT-family encoder that runs INT8 under a latenc
   3. ortnas report runs/run                                       everything that was found, as one page
   4. ortnas verify runs/run/packages/int8-2x                      check a package on the machine where it will serve
 
+`ortnas quantize CHECKPOINT --data TEXTS --out FOLDER` makes an INT8 package of a checkpoint as it is, in seconds.
 CHECKPOINT is a folder or a hub name, TEXTS a file with a text a line, or a folder with train.tsv and dev.tsv.
 `ortnas doctor` tells what this machine does to timings; `ortnas inspect MODEL.onnx` what runs in integers.
 Help: `ortnas --help` lists all commands, `ortnas COMMAND --help` explains one."""

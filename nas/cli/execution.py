@@ -40,12 +40,15 @@ def _expected_failures() -> tuple[type[Exception], ...]:
     return OrtnasError, BenchError, OSError
 
 
-def guarded(action: Callable[[], None]) -> None:
-    """Turns expected failures into one sentence and exit status 1; anything else is a bug and shows itself."""
+def guarded(action: Callable[[], None], interrupted: str = "interrupted; the same command goes on from here") -> None:
+    """Turns expected failures into one sentence and exit status 1; anything else is a bug and shows itself.
+
+    ``interrupted`` is what is said after Ctrl-C.
+    """
     try:
         action()
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
+        typer.echo(interrupted, err=True)
         raise typer.Exit(130) from None
     except _expected_failures() as error:
         typer.echo(f"error: {_sentence(error)}", err=True)

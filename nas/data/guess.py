@@ -70,14 +70,15 @@ def guess_source(source: str, asked: Asked) -> Guess:
     if asked.head is not None and HEADS[asked.head].ranks and is_beir(path):
         return Guess(asked.head, {}, (f"{source} has documents, queries and judgements in the layout of BEIR",))
     if path.is_dir():
-        return _guess_file(training_file(path, asked.head), asked)
+        return guess_file(training_file(path, asked.head), asked)
     if asked.head is not None and HEADS[asked.head].has_labels:
         raise DataError(f"{source}: {asked.head} needs a folder with a training file and a dev file")
-    guess = _guess_file(path, asked._replace(head="embedding"))
+    guess = guess_file(path, asked._replace(head="embedding"))
     return guess if asked.head else guess._replace(assumed=(*guess.assumed, "one file: head embedding is assumed"))
 
 
-def _guess_file(path: Path, asked: Asked) -> Guess:
+def guess_file(path: Path, asked: Asked) -> Guess:
+    """As ``guess_source``, of one file, also for heads with labels."""
     kind = kind_of(path)
     if kind in TABLE_KINDS:
         return _guess_table(open_table(path, []), asked)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.text import IGNORED, Feeds
+from ortnas.nas.failures import DataError
+from ortnas.nas.text import IGNORED, EncodedExamples, Feeds
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -34,3 +39,21 @@ class Masking:
         replaced = chosen & (kind >= 0.8) & (kind < 0.9)
         ids[replaced] = rng.integers(0, self.vocab_size, int(replaced.sum()))
         return labels
+
+    def masked(self, plain: EncodedExamples, rng: np.random.Generator) -> EncodedExamples:
+        """All rows masked, one after the other."""
+        ids, labels = [], []
+        for row in range(len(plain)):
+            feeds = plain.feeds([row])
+            labels.append(self.apply(feeds, rng)[0].tolist())
+            ids.append(feeds["input_ids"][0].tolist())
+        return EncodedExamples(ids, plain.type_ids, labels)
+
+
+def masking_by(tokenizer: Tokenizer) -> Masking:
+    """With a tokenizer's own mask token. Raises DataError where it has none."""
+    mask_id = next((tokenizer.token_to_id(name) for name in ("[MASK]", "<mask>") if tokenizer.token_to_id(name)), 0)
+    if not mask_id:
+        raise DataError("the checkpoint's tokenizer has no mask token, so masked-lm cannot be trained with it")
+    special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
+    return Masking(mask_id, tuple(sorted(special)), tokenizer.get_vocab_size())

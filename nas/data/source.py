@@ -93,11 +93,21 @@ def read_source(source: DataSource, head: str, notes: list[str]) -> SourceRows:
         return SourceRows([Row(Example(sentence)) for sentence in PYTHON_TEXTS[source.source]()], {})
     hub = source.source.startswith(HUB_PREFIX)
     tables = _hub_tables(source, head) if hub else _file_tables(source, task, head, notes)
+    return _rows_of_tables(tables, source, task, head, notes)
+
+
+def read_file(path: Path, source: DataSource, head: str, notes: list[str]) -> SourceRows:
+    """All examples of one file as those for training; ``source`` says how it is read. Raises DataError."""
+    task = None if source.task is None else find_task(source.task)
+    return _rows_of_tables(_Tables(_open(path, task, head, notes), {}), source, task, head, notes)
+
+
+def _rows_of_tables(tables: _Tables, source: DataSource, task: Task | None, head: str, notes: list[str]) -> SourceRows:
     if HEADS[head].ranks:
         tables = _each(tables, lambda table: in_pairs(table) if is_grouped(table.columns) else table)
     tables, label = _one_label_column(tables, source, head)
     named = (source.text, source.pair, label)
-    if not has_labels and (both := _both_texts(tables.training, source, task)):
+    if not HEADS[head].has_labels and (both := _both_texts(tables.training, source, task)):
         tables, named = _stacked_tables(tables, both), (None, None, None)
     columns = choose_columns(tables.training, head, task, *named)
     if HEADS[head].takes_label_sets:

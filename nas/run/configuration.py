@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError, field_serializer, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import PoolingMode
@@ -16,15 +16,16 @@ from ortnas.nas.data.judged_pairs import NO_PAIRS
 from ortnas.nas.data.label_sets import SEPARATOR
 from ortnas.nas.data.tasks import find_task, serves
 from ortnas.nas.failures import DataError, OrtnasError
-from ortnas.nas.run.configuration_values import LearningRate, Section, Sizes, Texts
-from ortnas.nas.run.limits import MOST_ROWS, MOST_STEPS, MOST_THREADS, MOST_TOKENS, SEEDS
+from ortnas.nas.run.configuration_values import Section, Sizes, Texts
+from ortnas.nas.run.limits import MOST_ROWS, MOST_TOKENS, SEEDS
+from ortnas.nas.run.search_keys import Search
 from ortnas.nas.run.source_keys import LabelColumns, Source, WeightedSource
 from ortnas.nas.run.target_keys import TargetHost
+from ortnas.nas.run.training_keys import Refinement, Training
 from ortnas.nas.run.wrong_keys import explain
 from ortnas.nas.training.loss_names import choose_losses
 from ortnas.nas.wording import shown
 from ortnas.nas.yaml_documents import YamlError, read_yaml
-from ortnas.search.budget import Budget
 
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 # A choice among the rows of the table, which a type checker cannot read.
@@ -97,57 +98,6 @@ class Space(Section):
         return name
 
 
-class Training(Section):
-    """``minutes``: what all stages together may take; steps that are not configured are then chosen to fit.
-
-    ``teacher``: the checkpoint's full network, or the ``largest`` subnet of each step (in-place distillation).
-    ``new_head`` trains a head from the start where the checkpoint has one for other labels. ``signals_gb`` bounds what
-    is kept on disk of the teacher's signals, so that they are computed once a text.
-    """
-
-    minutes: float | None = Field(None, gt=0, le=10**6)
-    steps: int | None = Field(None, ge=0, le=MOST_STEPS)
-    batch_size: int = Field(32, ge=2, le=MOST_TOKENS)
-    accumulation: int = Field(1, ge=1)
-    learning_rate: LearningRate = 3e-4
-    sampling: Literal["sandwich", "uniform", "progressive"] = "sandwich"
-    random_subnets: int = Field(2, ge=0, le=1000)
-    balance: Literal["multiply_adds", "latency", "genome"] = "multiply_adds"
-    teacher: Literal["checkpoint", "largest"] = "checkpoint"
-    losses: dict[str, Annotated[float, Field(ge=0, le=1e6)]] | None = None
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    signals_gb: float = Field(4.0, ge=0, le=10**6)
-    compile: bool = False
-    importance_texts: int = Field(128, ge=1, le=MOST_ROWS)
-    teacher_steps: int | None = Field(None, ge=0, le=MOST_STEPS)
-    teacher_learning_rate: LearningRate = 5e-5
-    new_head: bool = False
-    checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS)
-    probe_every: int = Field(200, ge=0, le=MOST_STEPS)
-    probe_texts: int = Field(256, ge=2, le=MOST_ROWS)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Training:
-        if self.teacher == "largest" and self.sampling == "uniform":
-            raise ValueError("teacher 'largest' needs the largest subnet in every step; sampling 'uniform' lacks it")
-        if self.accumulation > self.batch_size:
-            raise ValueError(f"accumulation {self.accumulation} exceeds batch_size {self.batch_size}")
-        return self
-
-
-class Refinement(Section):
-    """Training of the finalists alone, by successive halving: the last of them takes so many ``steps``.
-
-    With 0 winners stay as they are in the supernet. ``quantization_aware`` puts the quantizer's rounding into the loop.
-    """
-
-    steps: int | None = Field(None, ge=0, le=MOST_STEPS)
-    finalists: int = Field(2, ge=1, le=1000)
-    batch_size: int = Field(64, ge=2, le=MOST_TOKENS)
-    learning_rate: LearningRate | None = None
-    quantization_aware: bool = False
-
-
 class Quantization(Section):
     """``recipe``: types and ranges that suit an instruction set; ``auto`` asks the host. The other keys change it.
 
@@ -188,71 +138,6 @@ class Bench(Section):
             except ValueError:
                 return value
         return value
-
-
-class OtherTarget(Section):
-    """A second target that winners have to suit: the folder of its predictor, and its budget in ms."""
-
-    predictor: str
-    budget_ms: float = Field(gt=0, le=1e9)
-
-
-class Search(Section):
-    """Budgets are ms (``6.5``) or speed-ups over the full model at the same precision (``2x``).
-
-    ``goal``: one search per budget, or one over the whole ``front`` of score against latency, of which every budget
-    takes its winner. ``method`` proposes: ``evolution``, or ``random``, ``fast`` and ``evolved`` as in earlier systems.
-    ``screen`` scores INT8 candidates cut from the quantized full network and the best of them again as they would be
-    shipped. ``rule`` names the winner: the ``best`` score, the ``fastest`` within ``tolerance`` of it, or the ``knee``.
-    ``score_by``: candidates are ranked by a likelihood where the head has one, which tells near candidates apart, or by
-    the task's ``metric``. ``percentile``: what of the latency the budget holds. ``workers``: how
-    many candidates are scored at a time, as many as there are processors by default. ``fitness_steps``: train each
-    candidate alone for so long before it is scored (slow; earlier systems did). ``engine``: where candidates are
-    scored; ``cluster`` is the address of a Ray cluster, and without it one of this machine alone is started.
-    ``targets``: others that have to be met as well, by prediction. ``max_size_mb``: what a model file may take.
-    """
-
-    budgets: tuple[Budget, ...] = (Budget.parse("2x"),)
-    candidates: int = Field(100, ge=1, le=10**6)
-    population: int = Field(16, ge=2, le=10**5)
-    finalists: int = Field(4, ge=1, le=1000)
-    metric: str | None = None
-    score_by: Literal["likelihood", "metric"] | None = None
-    goal: Literal["budget", "front"] = "budget"
-    method: Literal["evolution", "random", "fast", "evolved"] = "evolution"
-    surrogate: bool = True
-    screen: bool = True
-    race: bool = True
-    rule: Literal["best", "fastest", "knee"] = "best"
-    tolerance: float = Field(0.0, ge=0, le=1e6)
-    max_size_mb: float | None = Field(None, gt=0, le=1e6)
-    percentile: Literal[50, 95] = 50
-    workers: int | None = Field(None, ge=1, le=MOST_THREADS)
-    fitness_steps: int = Field(0, ge=0, le=MOST_STEPS)
-    engine: Literal["local", "ray"] = "local"
-    cluster: str | None = None
-    targets: Annotated[tuple[OtherTarget, ...], Field(max_length=100)] = ()
-
-    @field_validator("budgets", mode="before")
-    @classmethod
-    def _parsed(cls, value: Any) -> tuple[Budget, ...]:
-        budgets = tuple(map(_budget, value if isinstance(value, list | tuple) else [value]))
-        if not budgets:
-            raise ValueError("at least one budget is needed")
-        if len(set(budgets)) < len(budgets):
-            raise ValueError("the same budget twice; name each once")
-        return budgets
-
-    @field_serializer("budgets")
-    def _written(self, budgets: tuple[Budget, ...]) -> list[str]:
-        return [budget.name for budget in budgets]
-
-
-def _budget(value: Any) -> Budget:
-    try:
-        return value if isinstance(value, Budget) else Budget.parse(value)
-    except ValueError as error:
-        raise ValueError(f"{shown(str(value))} is no budget; {error}") from None
 
 
 def _place(name: str) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from ortnas.bench.request import Request
 from ortnas.bench.store import Measurement, Store
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
 from ortnas.export.graph.encoder import weight_products
 from ortnas.export.graph.model import LAYOUT_VERSION
@@ -18,17 +17,45 @@ from ortnas.export.int8.calibration import calibration_warnings
 from ortnas.export.int8.recipes import Recipe, choose_recipe, recipe_named
 from ortnas.export.part import Part
 from ortnas.export.weights import SupernetFolder, read_supernet
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Feeds
 from ortnas.nas.console import Console
 from ortnas.nas.files import digest
-from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.configuration import Configuration, ConfigurationError, Quantization
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.run.texts import Texts
 
-_CALIBRATION_BATCH = 16
+# Texts that calibration runs at a time.
+CALIBRATION_BATCH = 16
+
+
+def recipe_for(
+    settings: Quantization,
+    dimensions: Dimensions,
+    isa: Collection[str],
+    named_by: tuple[str, str] = ("quantization.recipe", "quantization.keep_float"),
+) -> Recipe:
+    """The quantization recipe, named or chosen by a host's instruction sets, with what is configured otherwise.
+
+    Raises ConfigurationError, with the keys or options that settings are ``named_by``, for an unknown name and for
+    patterns that fit no weight product.
+    """
+    recipe_key, pattern_key = named_by
+    try:
+        named = None if settings.recipe == "auto" else recipe_named(settings.recipe)
+    except ValueError as error:
+        raise ConfigurationError(f"{recipe_key}: {error}") from None
+    products = weight_products(dimensions)
+    for pattern in settings.keep_float:
+        if not fnmatch.filter(products, pattern):
+            raise ConfigurationError(
+                f"{pattern_key}: {pattern!r} fits no weight product; they are named like {products[0]} and "
+                f"{products[-1]}"
+            )
+    return replace(named or choose_recipe(isa), **settings.model_dump(exclude={"recipe", "coverage"}))
 
 
 class Models:
@@ -63,35 +90,15 @@ class Models:
         return self._run_target.of(self.teacher.dimensions)
 
     @property
-    def main_workload(self) -> Workload:
-        """The heaviest of the target's workloads."""
-        return max(self.target.workloads, key=lambda workload: workload.weight)
-
-    @property
     def request(self) -> Request:
         """What hosts are asked for, beside the run's anchor."""
         return Request(self.anchor, self.target.setup, self.target.workloads, self._run_target.protocol)
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The quantization recipe, named or chosen by the host's instruction sets, with what is configured otherwise.
-
-        Raises ConfigurationError for an unknown name and for patterns that fit no weight product.
-        """
+        """As ``recipe_for``, for the host. Raises ConfigurationError."""
         settings = self._configuration.quantization
-        try:
-            named = None if settings.recipe == "auto" else recipe_named(settings.recipe)
-        except ValueError as error:
-            raise ConfigurationError(f"quantization.recipe: {error}") from None
-        products = weight_products(self.teacher.dimensions)
-        for pattern in settings.keep_float:
-            if not fnmatch.filter(products, pattern):
-                raise ConfigurationError(
-                    f"quantization.keep_float: {pattern!r} fits no weight product; they are named like "
-                    f"{products[0]} and {products[-1]}"
-                )
-        changes = settings.model_dump(exclude={"recipe", "coverage"})
-        return replace(named or choose_recipe(self.target.fingerprint["isa"]), **changes)
+        return recipe_for(settings, self.teacher.dimensions, self.target.fingerprint["isa"])
 
     @cached_property
     def data(self) -> TaskData:
@@ -112,7 +119,7 @@ class Models:
     @cached_property
     def calibration(self) -> Sequence[Feeds]:
         """Inputs that ranges are measured on; what their choice risks is said once."""
-        batches = [feeds for _, feeds in self.data.held_out("calibration").batches(_CALIBRATION_BATCH)]
+        batches = [feeds for _, feeds in self.data.held_out("calibration").batches(CALIBRATION_BATCH)]
         for warning in calibration_warnings(self._configuration.quantization.calibration, batches):
             self._console.say(f"warning: {warning}")
         return batches

@@ -122,26 +122,15 @@ class TaskData:
         """How a corpus is masked; None for tasks."""
         if isinstance(self.content, Splits):
             return None
-        from ortnas.nas.data.masking import Masking
+        from ortnas.nas.data.masking import masking_by
 
-        tokenizer = load_tokenizer(self.tokenizer_folder)
-        mask_id = next((tokenizer.token_to_id(name) for name in ("[MASK]", "<mask>") if tokenizer.token_to_id(name)), 0)
-        if not mask_id:
-            raise DataError("the checkpoint's tokenizer has no mask token, so masked-lm cannot be trained with it")
-        special = {token for token, added in tokenizer.get_added_tokens_decoder().items() if added.special}
-        return Masking(mask_id, tuple(sorted(special)), tokenizer.get_vocab_size())
+        return masking_by(load_tokenizer(self.tokenizer_folder))
 
     def _masked(self, part: str) -> EncodedExamples:
         assert isinstance(self.content, PackedCorpus)
         assert self.masking is not None
         plain: EncodedExamples = getattr(self.content, part)
-        rng = np.random.default_rng([self.seed, _MASKED_PARTS.index(part), 5])
-        ids, labels = [], []
-        for row in range(len(plain)):
-            feeds = plain.feeds([row])
-            labels.append(self.masking.apply(feeds, rng)[0].tolist())
-            ids.append(feeds["input_ids"][0].tolist())
-        return EncodedExamples(ids, plain.type_ids, labels)
+        return self.masking.masked(plain, np.random.default_rng([self.seed, _MASKED_PARTS.index(part), 5]))
 
 
 def prepare(

@@ -61,20 +61,30 @@ def settle_order(checkpoint: Checkpoint, data: TaskData) -> tuple[Checkpoint, st
             f"(LABEL_0, ...), and which is which is not guessed where a text may have several; say it as "
             f'data.label_names: {{"{data.labels[0]}": LABEL_0, ...}}, or train a new head with training.new_head: true'
         )
-    texts = _texts(data)
-    counts = _count(checkpoint, texts, len(data.labels))
-    finding = choose_rows(counts, list(usual_orders(data.labels, _seen_order(data))))
+    remedy = (
+        f'say which is which as data.label_names: {{"{data.labels[0]}": LABEL_0, ...}}, or train a new head with '
+        f"training.new_head: true"
+    )
+    rows, sentence = find_order(checkpoint, _texts(data), data.labels, _seen_order(data), remedy)
+    return pick_labels(checkpoint, rows), sentence
+
+
+def find_order(
+    checkpoint: Checkpoint, texts: EncodedExamples, labels: Sequence[str], seen: Sequence[int], remedy: str
+) -> tuple[Rows, str]:
+    """The row of each label, found on labelled texts, and a sentence that says how. ``seen`` has label ids by first
+    appearance. Raises CheckpointError, with the ``remedy``, where no order is far better than all others."""
+    counts = _count(checkpoint, texts, len(labels))
+    finding = choose_rows(counts, list(usual_orders(labels, seen)))
     head = f"the checkpoint's head does not name its {counts.shape[1]} labels (LABEL_0, ...)"
     if finding is None:
-        example = f'"{data.labels[0]}": LABEL_0, ...'
         raise CheckpointError(
-            f"checkpoint {checkpoint.name}: {head}, and on {len(texts)} texts no order of "
-            f"{listed(data.labels)} fits them far better than others; say which is which as "
-            f"data.label_names: {{{example}}}, or train a new head with training.new_head: true"
+            f"checkpoint {checkpoint.name}: {head}, and on {len(texts)} texts no order of {listed(labels)} fits them "
+            f"far better than others; {remedy}"
         )
-    order = [data.labels[finding.rows.index(row)] for row in sorted(finding.rows)]
+    order = [labels[finding.rows.index(row)] for row in sorted(finding.rows)]
     in_order = ", ".join(order) if len(order) <= _MOST_SAID else listed(order)
-    return pick_labels(checkpoint, finding.rows), (
+    return finding.rows, (
         f"{head}: on {len(texts)} texts the order {in_order} is right for {finding.recall:.0%} of a "
         f"label's cases on average, the next best for {finding.next_recall:.0%}; it is used"
     )

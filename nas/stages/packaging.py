@@ -12,17 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ortnas.bench.timing import PROVIDERS, Setup
-from ortnas.export.build import Precision
-from ortnas.export.graph.heads import FLOAT_PRODUCTS
+from ortnas.export.build import Exporter, Precision
 from ortnas.export.inference import Drift, drift, load, model_outputs
 from ortnas.export.inference import run as run_model
-from ortnas.export.inspect.audit import audit, check_coverage
 from ortnas.export.metrics import METRICS
+from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
 from ortnas.export.package.sample import Sample
-from ortnas.export.part import Thresholds
+from ortnas.export.part import Part, Thresholds
+from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
@@ -32,7 +31,7 @@ from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.comparison import Compared, Entry, show
+from ortnas.nas.stages.comparison import Compared, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
 from ortnas.search.budget import Budget
@@ -143,7 +142,7 @@ def package(
                 report_size=run_models.data.counts["report"],
                 judged=_judged(run_models),
                 intervals=row.intervals,
-                drift=_drift(entry, model),
+                drift=drift_from_float(entry.exporter, entry.subnet, model),
                 coverage=coverage(configuration, run_models, model, entry.precision),
                 data=TrainingData(source, task, run_models.data.counts["training"], further),
                 origin=read_origin(texts.checkpoint),
@@ -170,50 +169,41 @@ def _latency(row: ComparisonRow) -> Latency:
 
 
 def coverage(configuration: Configuration, run_models: Models, model: bytes, precision: Precision) -> Coverage:
-    """What of a model runs in integers, and what is demanded of INT8 models (``threshold``, None where nothing is).
-
-    Raises CoverageError below the threshold. Other providers than the CPU's hide their kernels: nothing is demanded.
-    """
-    setup = run_models.target.setup
-    audited = audit(model, run_models.main_workload, Setup(threads=setup.threads))
-    threshold = None
-    if precision == "int8" and setup.provider == PROVIDERS["cpu"]:
-        threshold = configuration.quantization.coverage
-        check_coverage(audited, threshold, (*run_models.recipe.keep_float, *FLOAT_PRODUCTS))
-    return Coverage(
-        threshold=threshold,
-        integer_share=audited.integer_share,
-        weight_integer_share=audited.weight_integer_share,
-        operators=audited.operators,
-        float_weight_products=[item.name for item in audited.weight_products if item.kernel == "float"],
-    )
+    """As ``measure_coverage``, of what the run demands. Raises CoverageError."""
+    demanded = configuration.quantization.coverage
+    return measure_coverage(model, precision, run_models.target, run_models.recipe, demanded)
 
 
-def _drift(entry: Entry, model: bytes) -> Drift:
+def drift_from_float(exporter: Exporter, subnet: Subnet, model: bytes) -> Drift:
     """How far the packaged model's outputs lie from the float export's, on calibration texts."""
-    feeds = entry.exporter.calibration[0]
-    float_output = run_model(load(entry.exporter.build(entry.subnet, "fp32")), feeds)
+    feeds = exporter.calibration[0]
+    float_output = run_model(load(exporter.build(subnet, "fp32")), feeds)
     return drift(run_model(load(model), feeds), float_output)
 
 
 def _sample(
     configuration: Configuration, texts: Texts, run_models: Models, model: bytes, thresholds: Thresholds
 ) -> Sample:
-    """The first inputs of the report part, with what their outputs are compared with. Where the run's metric is of
-    judged pairs, of which a few say nothing, they are compared with the teacher's."""
-    head, part, metric = configuration.head, run_models.part("report"), texts.text_metric
+    """Of the report part. Where the run's metric is of judged pairs, inputs are compared with the teacher's."""
+    part = replace(run_models.part("report"), **thresholds._asdict())
+    return make_sample(model, part, configuration.head, texts.text_metric)
+
+
+def make_sample(model: bytes, part: Part, head: str, metric: str) -> Sample:
+    """The first inputs of a part, with what a package's outputs are compared with."""
     count = _SAMPLE_TEXTS
     if part.teacher is not None:
         count = min(count, max(_FEWEST_TEXTS, _SAMPLE_NUMBERS // part.teacher.shape[1]))
     encoded, examples = take(part.encoded, count), part.examples[:count]
     teacher = None if part.teacher is None else part.teacher[:count].round(4)
-    part = replace(part, encoded=encoded, examples=examples, teacher=teacher, **thresholds._asdict())
+    # A few judged pairs say nothing.
+    first = replace(part, encoded=encoded, examples=examples, teacher=teacher, judgements=None)
     labels = encoded.labels or ()
     return Sample(
         metric=metric,
-        score=METRICS[metric](model_outputs(model, encoded, head), part),
-        examples=part.examples,
+        score=METRICS[metric](model_outputs(model, encoded, head), first),
+        examples=examples,
         # A corpus has no texts to encode again, only tokens.
-        tokens=[] if part.examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],
+        tokens=[] if examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],
         teacher=None if teacher is None else np.asarray(teacher, np.float64).round(4).tolist(),
     )

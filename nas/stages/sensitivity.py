@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -20,17 +20,11 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry, compare, show
 from ortnas.nas.stages.find_subnet import find_subnet
-from ortnas.nas.stages.variants import _GROUP, Baseline, Variants
+from ortnas.nas.stages.precision_tables import ENDINGS, show_alone, show_path
+from ortnas.nas.stages.variants import GROUP_SIZE, Baseline, Variants
 from ortnas.search.budget import Budget
 from ortnas.search.comparison import ComparisonRow
-from ortnas.search.mixed_precision import (
-    Ending,
-    Evaluation,
-    Goal,
-    PrecisionSearch,
-    Products,
-    search_precision,
-)
+from ortnas.search.mixed_precision import Goal, PrecisionSearch, Products, search_precision
 
 
 def sensitivity(
@@ -66,13 +60,23 @@ def sensitivity(
         f"{subnet.describe()}. Each weight product is left in float alone, then together those that return most score "
         f"({texts.metric}, search part) for their time.",
     )
-    variants = Variants(configuration, console, run_folder, run_target, run_models, texts.metric, exporter, subnet)
+    variants = Variants(
+        console,
+        run_target.host,
+        run_models.target,
+        run_models.anchor,
+        run_models.part("search", texts.metric),
+        texts.metric,
+        exporter,
+        subnet,
+        run_folder.path / "sensitivity" / "evaluations.jsonl",
+    )
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()
     budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
-    search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, _GROUP)
-    _show_alone(console, search, multiply_adds)
-    _show_path(console, texts, search, baseline)
+    search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, GROUP_SIZE)
+    show_alone(console, search, multiply_adds)
+    show_path(console, texts.metric, search, baseline)
     patterns = (*exporter.recipe.keep_float, *search.chosen.kept)
     _conclude(console, search, baseline, tolerance, patterns)
     rows = _compare(
@@ -113,49 +117,6 @@ def _budget(budget: str) -> Budget:
         ) from None
 
 
-def _show_alone(console: Console, search: PrecisionSearch, multiply_adds: Mapping[str, int]) -> None:
-    total, base = sum(multiply_adds.values()), search.path[0].evaluation
-    drift = base.drift or 1.0
-    console.table(
-        "Each product alone in float, beside INT8: what returns most for its time comes first",
-        ("product", "multiply-adds", "score gained", "drift removed", "ms added"),
-        [
-            (
-                product,
-                f"{multiply_adds[product] / total:.1%}",
-                f"{alone.score - base.score:+.4f}",
-                f"{(base.drift - alone.drift) / drift:+.1%}",
-                f"{alone.latency_ms - base.latency_ms:+.2f}",
-            )
-            for product, alone in search.alone.items()
-        ],
-    )
-
-
-def _show_path(console: Console, texts: Texts, search: PrecisionSearch, baseline: Baseline) -> None:
-    def row(name: str, evaluation: Evaluation, note: str = "") -> tuple[str, ...]:
-        figures = f"{evaluation.score:.4f}", f"{evaluation.drift:.4f}", f"{evaluation.latency_ms:.2f}"
-        return (name, *figures, note)
-
-    steps = [
-        row(f"+ {step.added}" if step.added else "INT8", step.evaluation, "chosen" if step is search.chosen else "")
-        for step in search.path
-    ]
-    console.table(
-        "Left in float one after the other",
-        ("model", texts.metric.replace("_", " "), "drift from fp32", "ms", ""),
-        [row("fp32", baseline.fp32), *steps],
-    )
-
-
-_ENDINGS: dict[Ending, str] = {
-    "goal": "",
-    "limit": "--limit allows no more products",
-    "budget": "what would help exceeds the budget",
-    "nothing helps": "no other product helps",
-}
-
-
 def _conclude(
     console: Console, search: PrecisionSearch, baseline: Baseline, tolerance: float, patterns: Sequence[str]
 ) -> None:
@@ -168,7 +129,7 @@ def _conclude(
         )
         return
     if search.ending != "goal":
-        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {_ENDINGS[search.ending]}")
+        say(f"fp32's {fp32:.4f} is out of reach within the tolerance of {tolerance:g}: {ENDINGS[search.ending]}")
     if not chosen.kept:
         say(
             f"no set beats INT8's {int8:.4f} by more than chance ({baseline.resolution.score:.4f}); nothing is worth it"

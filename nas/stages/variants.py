@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnxruntime.quantization.calibrate import TensorsData
 
-from ortnas.bench.host import Failure, HostError
+from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.request import Request
+from ortnas.bench.target import Target
 from ortnas.bench.timing import Nanoseconds, TimingProtocol
 from ortnas.export.build import Exporter
 from ortnas.export.graph.model import LAYOUT_VERSION, float_model
@@ -22,14 +24,10 @@ from ortnas.export.inference import model_outputs
 from ortnas.export.int8.calibration import INTEGER_OPERATORS, calibrate
 from ortnas.export.int8.quantize import float_products, quantize
 from ortnas.export.metrics import METRICS
-from ortnas.export.part import Outputs
+from ortnas.export.part import Outputs, Part
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import append_line, digest, read_lines
-from ortnas.nas.run.configuration import Configuration
-from ortnas.nas.run.folder import RunFolder
-from ortnas.nas.run.models import Models
-from ortnas.nas.run.target import RunTarget
 from ortnas.search.mixed_precision import (
     Evaluation,
     Products,
@@ -41,8 +39,7 @@ from ortnas.search.scoring import calibration_digest, part_digest
 
 Array = npt.NDArray[np.float64]
 # How many models are timed in turn with the all-INT8 one, and so how many a step of the search looks at.
-_GROUP = 4
-_ROUNDS = 80
+GROUP_SIZE = 4
 # A normal distribution's standard deviation over half the width of its middle half.
 _DEVIATION = 1.4826
 # A microsecond; clocks tell no less apart.
@@ -60,37 +57,38 @@ class Baseline:
 
 
 class Variants:
-    """INT8 models of one subnet that differ in the products left in float, evaluated on the search part.
+    """INT8 models of one subnet that differ in the products left in float, evaluated on one part.
 
-    Every evaluation is written to ``sensitivity/evaluations.jsonl`` with what it depends on, and read back from there.
+    ``anchor`` is the full model at the run's precision. Every evaluation is written to a ``file`` of JSON lines with
+    what it depends on, and read back from there. Models are timed in so many ``rounds``.
     """
 
     def __init__(
         self,
-        configuration: Configuration,
         console: Console,
-        run_folder: RunFolder,
-        run_target: RunTarget,
-        run_models: Models,
+        host: Host,
+        target: Target,
+        anchor: bytes,
+        part: Part,
         metric: str,
         exporter: Exporter,
         subnet: Subnet,
+        file: Path,
+        rounds: int = 80,
     ) -> None:
-        self.configuration, self.console = configuration, console
-        self.run_target, self.run_models = run_target, run_models
-        self.metric, self.exporter, self.subnet = metric, exporter, subnet
-        self.part = run_models.part("search", metric)
-        self.protocol = TimingProtocol.fixed(_ROUNDS)
-        self.file = run_folder.path / "sensitivity" / "evaluations.jsonl"
+        self.console, self.host, self.target, self.anchor = console, host, target, anchor
+        self.part, self.metric, self.exporter, self.subnet = part, metric, exporter, subnet
+        self.protocol = TimingProtocol.fixed(rounds)
+        self.file = file
         self.context = digest(
             LAYOUT_VERSION,
             exporter.supernet.digest,
             subnet.key,
             exporter.recipe.to_json(),
             calibration_digest(exporter.calibration),
-            part_digest(self.part),
+            part_digest(part),
             metric,
-            run_models.target.hash,
+            target.hash,
             self.protocol.to_json(),
         )
         entries = [entry for entry in read_lines(self.file) if entry["context"] == self.context]
@@ -108,7 +106,7 @@ class Variants:
 
     def multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of each product that is still integer, for one sequence of the target's length, in order."""
-        model, sequence = self._float_model(), self.run_models.main_workload.sequence
+        model, sequence = self._float_model(), self.target.main_workload.sequence
         graph, kept = model.graph, float_products(model, self.exporter.recipe)
         rows = {item.name: item.type.tensor_type.shape.dim[0].dim_param for item in (*graph.value_info, *graph.output)}
         weights = {item.name: int(np.prod(item.dims)) for item in graph.initializer}
@@ -123,7 +121,7 @@ class Variants:
         if (recorded := self._recorded_baseline) is not None:
             fp32, int8 = (Evaluation(**recorded[name]) for name in ("fp32", "int8"))
             return Baseline(fp32, int8, Resolution(**recorded["resolution"]), recorded["full_ms"])
-        models = {"fp32": self.exporter.build(self.subnet, "fp32"), "full": self.run_models.anchor}
+        models = {"fp32": self.exporter.build(self.subnet, "fp32"), "full": self.anchor}
         rounds_ms = self._time(models)
         int8_ms = float(np.median(rounds_ms["int8"]))
         outputs = self._outputs(self._int8)
@@ -145,9 +143,9 @@ class Variants:
         missing = [kept for kept in sets if kept not in self._evaluations]
         if missing:
             with self.console.progress(f"{max(map(len, sets))} in float") as report:
-                for start in range(0, len(missing), _GROUP):
+                for start in range(0, len(missing), GROUP_SIZE):
                     report(len(sets) - len(missing) + start, len(sets), "")
-                    self._evaluate_group(missing[start : start + _GROUP])
+                    self._evaluate_group(missing[start : start + GROUP_SIZE])
                 report(len(sets), len(sets), "")
         return [self._evaluations[kept] for kept in sets]
 
@@ -163,25 +161,23 @@ class Variants:
 
     def _time(self, models: Mapping[str, bytes]) -> dict[str, Array]:
         """Latency in ms of every round, [rounds], of these models and of ``int8``, timed in turn. Raises HostError."""
-        request = Request(self._int8, self.run_models.target.setup, self.run_models.target.workloads, self.protocol)
-        results = self.run_target.host.measure(models, request)
-        self.run_target.host.forget()
+        request = Request(self._int8, self.target.setup, self.target.workloads, self.protocol)
+        results = self.host.measure(models, request)
+        self.host.forget()
         rounds_ms: dict[str, Array] = {}
         for name, samples in results.items():
             if isinstance(samples, Failure):
-                raise HostError(
-                    f"{self.run_target.host.name} could not time a model of {self.subnet.key}: {samples.reason}"
-                )
+                raise HostError(f"{self.host.name} could not time a model of {self.subnet.key}: {samples.reason}")
             rounds_ms[name] = self._rounds_ms(samples.model_ns)
             rounds_ms["int8"] = self._rounds_ms(samples.anchor_ns)
         return rounds_ms
 
     def _rounds_ms(self, samples_ns: Nanoseconds) -> Array:
-        weights = [workload.weight for workload in self.run_models.target.workloads]
+        weights = [workload.weight for workload in self.target.workloads]
         return np.average(np.array(samples_ns, np.float64), axis=0, weights=weights) / 1e6
 
     def _outputs(self, model: bytes) -> Outputs:
-        return model_outputs(model, self.part.encoded, self.configuration.head)
+        return model_outputs(model, self.part.encoded, self.exporter.supernet.dimensions.head)
 
     def _evaluation(self, outputs: Outputs, latency_ms: float) -> Evaluation:
         score = METRICS[self.metric](outputs, self.part)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from ortnas.export.weights import SupernetFolder, read_supernet
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.head_passes import project
-from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
     cut_layers,
     cut_top,
+    head_of,
     network_of,
     tensor_axes,
     tensor_shape,
@@ -31,7 +31,7 @@ from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.files import aside, write_json
-from ortnas.nas.training.checkpoint.reading import read_checkpoint
+from ortnas.nas.training.checkpoint.reading import Checkpoint, read_checkpoint
 from ortnas.nas.training.torch_ops import Linear, TorchOps, plain_linear
 
 
@@ -103,7 +103,7 @@ class Supernet(nn.Module):
             hidden = hidden[positions]
         ops = TorchOps({"attention_mask": attention_mask}, linear)
         top = cut_top(self.tensors, subnet, self.dimensions)
-        return HEADS[self.dimensions.head].apply(ops, hidden, top, self.dimensions)
+        return head_of(self.dimensions).apply(ops, hidden, top, self.dimensions)
 
     def project(self, hidden: Tensor, subnet: Subnet) -> Tensor:
         """Hidden states in the checkpoint's channels: [..., subnet.hidden_size] to [..., full hidden size]."""
@@ -138,6 +138,20 @@ def save_supernet(
             "space": space.to_json(),
             "provenance": dict(provenance),
         },
+    )
+
+
+def network_as_it_is(checkpoint: Checkpoint, folder: Path) -> SupernetFolder:
+    """The checkpoint's network in memory; its tokenizer alone is written, to ``folder``."""
+    checkpoint.tokenizer.save(folder)
+    return SupernetFolder(
+        path=folder,
+        dimensions=checkpoint.dimensions,
+        space=preset("default", checkpoint.dimensions),
+        tensors={name: tensor.contiguous().numpy() for name, tensor in checkpoint.tensors.items()},
+        labels=checkpoint.labels,
+        provenance={"checkpoint": checkpoint.name, **checkpoint.usage},
+        digest="",
     )
 
 

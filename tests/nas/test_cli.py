@@ -95,7 +95,21 @@ def test_shells_complete_commands_and_options() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
-    ["init", "data", "train", "bench", "fit", "search", "export", "extract", "sensitivity", "inspect", "verify", "run"],
+    [
+        "quantize",
+        "init",
+        "data",
+        "train",
+        "bench",
+        "fit",
+        "search",
+        "export",
+        "extract",
+        "sensitivity",
+        "inspect",
+        "verify",
+        "run",
+    ],
 )
 def test_every_verb_explains_itself(command: str) -> None:
     done = ortnas(command, "--help")

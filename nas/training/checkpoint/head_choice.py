@@ -54,7 +54,7 @@ def choose_head(
     fresh = HeadChoice(labels, False, size)
     if new_head or not _holds_head(config, state, dimensions):
         return fresh
-    own_rows = len(state[stored_names(dimensions)["head.classifier.weight"]])
+    own_rows = len(state[stored_names(config, dimensions)["head.classifier.weight"]])
     if head.label_rows:
         if own_rows == size:
             _check_problem_type(config, dimensions.head)
@@ -106,11 +106,11 @@ def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimension
     none, whether there is all that another head has beside them.
     """
     head, family = dimensions.head, config.family
-    if not all(theirs in state for theirs in stored_head_names(dimensions).values()):
+    if not all(theirs in state for theirs in stored_head_names(config, dimensions).values()):
         return False
     if architectures := config.architectures:
         brought = family.also_trained.get(head, ())
         return any(kind.endswith(HEADS[head].class_suffix) or kind in brought for kind in architectures)
-    own = set(stored_head_names(dimensions).values())
-    larger = (set(stored_head_names(replace(dimensions, head=other)).values()) for other in HEADS)
+    own = set(stored_head_names(config, dimensions).values())
+    larger = (set(stored_head_names(config, replace(dimensions, head=other)).values()) for other in HEADS)
     return not any(own < names <= state.keys() for names in larger)

@@ -29,13 +29,14 @@ def test_defaults_fill_a_minimal_document() -> None:
         ({"training": {"step": 3}}, r"unknown key 'training.step'; did you mean 'steps'\?"),
         ({"data": {"source": "x", "zzzz": 3}}, "unknown key 'data.zzzz'; known keys are source"),
         ({"training": {"steps": "many"}}, "training.steps = 'many': input should be a valid integer"),
-        ({"head": "ranking"}, "head = 'ranking': input should be 'embedding', 'classification', 'regression'"),
+        ({"head": "ranking"}, "head = 'ranking': input should be 'embedding', 'classification', 'multi-label'"),
         ({"search": {"budgets": ["fast"]}}, "'fast' is no budget; write ms as 6.5 or a speed-up as 2x"),
         ({"search": {"budgets": ["0x"]}}, "is no budget"),
         ({"search": {"budgets": []}}, "at least one budget"),
         (
             {"head": "span", "search": {"score_by": "likelihood"}},
-            "score_by 'likelihood' is for head 'embedding', 'classification', 'masked-lm', not 'span'",
+            "score_by 'likelihood' is for head 'embedding', 'classification', 'multi-label', 'reranking', 'masked-lm', "
+            "not 'span'",
         ),
         ({"space": {"preset": "tiny"}}, "allowed are default, autotinybert-kd"),
         ({"data": {}}, "the key 'data.source' is missing"),

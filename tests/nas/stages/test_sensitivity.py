@@ -119,14 +119,15 @@ def test_a_search_that_was_killed_goes_on_and_evaluates_only_what_is_missing(run
 def test_variants_differ_from_the_exported_model_only_in_what_stays_float(run: Run) -> None:
     subnet = run.models.supernet.space.smallest
     variants = Variants(
-        run.configuration,
         run.console,
-        run.folder,
-        run.target,
-        run.models,
+        run.target.host,
+        run.models.target,
+        run.models.anchor,
+        run.models.part("search", run.texts.metric),
         run.texts.metric,
         run.models.exporter,
         subnet,
+        evaluations(run),
     )
     products = list(variants.multiply_adds())
     exported = run.models.exporter.build(subnet, "int8")

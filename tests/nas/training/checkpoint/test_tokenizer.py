@@ -25,6 +25,7 @@ CLASSES = {
     "distilbert": "DistilBertTokenizerFast",
     "electra": "ElectraTokenizer",
     "mpnet": "MPNetTokenizerFast",
+    "modernbert": "PreTrainedTokenizerFast",
 }
 TEXTS = ("The of", "the THE Of", "na\u00efve \u00dcber", "a-b, c?", "", "  two  blanks ")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
