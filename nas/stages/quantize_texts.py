@@ -23,7 +23,7 @@ from ortnas.nas.data.splits import WITH_IDS
 from ortnas.nas.failures import CheckpointError, DataError
 from ortnas.nas.run.models import CALIBRATION_BATCH
 from ortnas.nas.stages.teacher_labels import EVEN, labelled_by
-from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer
+from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer, with_prompt
 from ortnas.nas.wording import listed
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ def read_texts(
         examples = [with_ids(row.example, [ids[name] for name in row.names]) for row in rows]
     else:
         examples = [row.example for row in rows]
+    examples = [*with_prompt(examples, checkpoint.prompt)]
     first, others = examples[: len(texts.calibration)], examples[len(texts.calibration) :]
     if HEADS[head].fills_masks:
         from ortnas.nas.data.masking import masking_by

@@ -150,7 +150,7 @@ def network_as_it_is(checkpoint: Checkpoint, folder: Path) -> SupernetFolder:
         space=preset("default", checkpoint.dimensions),
         tensors={name: tensor.contiguous().numpy() for name, tensor in checkpoint.tensors.items()},
         labels=checkpoint.labels,
-        provenance={"checkpoint": checkpoint.name, "activation": checkpoint.activation},
+        provenance={"checkpoint": checkpoint.name, **checkpoint.usage},
         digest="",
     )
 
