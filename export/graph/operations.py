@@ -305,7 +305,7 @@ class GraphOps:
         if mode == "max":
             spread = graph.node("Unsqueeze", ["mask", graph.integers(2)], f"{name}/mask")
             shown = graph.node("Cast", [spread], f"{name}/shown", to=TensorProto.BOOL)
-            lowest = graph.constant("lowest", np.array(-np.inf, np.float32))
+            lowest = graph.constant("lowest", np.array(np.finfo(np.float32).min, np.float32))
             masked = graph.node("Where", [shown, tokens, lowest], f"{name}/masked")
             largest = graph.node("ReduceMax", [masked, graph.integers(1)], output or f"{name}/pooled", keepdims=0)
             return Value(largest, shape)
