@@ -32,6 +32,21 @@ def relative_cost(candidates: int) -> float:
     return sum(size * share for size, share in zip(rung_sizes(candidates), rung_shares(candidates), strict=True))
 
 
+def exploring_share(candidates: int) -> float:
+    """Of the steps of all candidates together, what is taken before one is alone."""
+    return 1 - rung_shares(candidates)[-1] / relative_cost(candidates)
+
+
+def time_for_each(left_s: float, to_explore: Sequence[int], to_finish: Sequence[int]) -> float:
+    """Seconds that each of several halvings, all their rungs together, may take of those that are left.
+
+    Their numbers of candidates: of those that have yet to explore, and of all that have yet to finish.
+    """
+    shares = [exploring_share(candidates) for candidates in to_explore]
+    shares += [1 - exploring_share(candidates) for candidates in to_finish]
+    return left_s / sum(shares)
+
+
 def survivors(scores: Mapping[str, float], order: Sequence[str], count: int) -> list[str]:
     """The ``count`` best, best first; among equals those that come first in ``order``."""
     return sorted(scores, key=lambda key: (-scores[key], order.index(key)))[:count]

@@ -1,7 +1,7 @@
 """Folders of sentence-transformers, written by the library itself around a small random encoder.
 
-As a script, for an interpreter that has the library and nothing of the project: ``CASE BASE FOLDER TEXTS`` writes the
-folder and prints what ``encode`` or ``predict`` makes of the texts (JSON).
+As a script, for an interpreter that has the library and nothing of the project: a list of [case, base, folder, texts]
+(JSON) writes the folders and prints what the models make of the texts.
 """
 
 from __future__ import annotations
@@ -91,12 +91,17 @@ def write_cross_encoder(case: str, base: Path, folder: Path) -> Any:
     return model
 
 
+def outputs_of(model: Any, texts: list[Any]) -> list[Any]:
+    """What ``encode`` gives without a prompt and by each prompt, [name, vectors]; of a cross-encoder, its scores."""
+    if hasattr(model, "encode"):
+        return [[name, model.encode(texts, prompt_name=name).tolist()] for name in (None, *model.prompts)]
+    scores: list[Any] = model.predict([tuple(pair) for pair in texts]).tolist()
+    return scores
+
+
 if __name__ == "__main__":
-    case, base, folder, texts = sys.argv[1:]
-    if case in CASES:
-        model = write_sentence_model(case, Path(base), Path(folder))
-        outputs = {name: model.encode(json.loads(texts), prompt_name=name) for name in (None, *model.prompts)}
-        print(json.dumps([[name, values.tolist()] for name, values in outputs.items()]))
-    else:
-        model = write_cross_encoder(case, Path(base), Path(folder))
-        print(json.dumps(model.predict([tuple(pair) for pair in json.loads(texts)]).tolist()))
+    answers = []
+    for case, base, folder, texts in json.loads(sys.argv[1]):
+        write = write_sentence_model if case in CASES else write_cross_encoder
+        answers.append(outputs_of(write(case, Path(base), Path(folder)), texts))
+    print(json.dumps(answers))

@@ -108,7 +108,7 @@ class Model:
         return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
     def describe(self, text, prompt=None):
-        """The output for one text, or one (question, context) tuple, as plain values.
+        """The output for one text, or one tuple of two, as plain values; ``prompt`` is as in ``prompted``.
 
         An embedding, the probability of each label (with the labels that the text has, where it may have several), a
         number, the passages of (query, passage, ...) with their scores, [word, label] of every word, the answer's text,
@@ -117,12 +117,18 @@ class Model:
         return DESCRIPTIONS[self.record["head"]](self, self.prompted(text, prompt))
 
     def output(self, text):
-        """The encoding of one text, and its output without the axis of texts."""
-        encoding = self.tokenizer.encode(text)
+        """The encoding of one text, or a tuple of two, and its output without the axis of texts."""
+        encoding = self.tokenizer.encode(*text) if isinstance(text, tuple) else self.tokenizer.encode(text)
         return encoding, self.run([encoding])[0]
 
     def embedding(self, text):
         return [round(float(value), 6) for value in self.output(text)[1]]
+
+    def token_weights(self, text):
+        """The weights that are not 0, by token, the largest first."""
+        weights = self.output(text)[1]
+        order = np.argsort(-weights, kind="stable")[: int((weights > 0).sum())]
+        return {self.tokenizer.id_to_token(int(token)): round(float(weights[token]), 4) for token in order}
 
     def probabilities(self, text):
         logits = self.output(text)[1]
@@ -210,6 +216,7 @@ class Model:
 # How the output of a head is read.
 DESCRIPTIONS = {
     "embedding": Model.embedding,
+    "sparse": Model.token_weights,
     "classification": Model.probabilities,
     "multi-label": Model.label_set,
     "regression": Model.number,

@@ -28,7 +28,7 @@ from ortnas.nas.stages.further_training import Alone, alone_for, score_trained, 
 from ortnas.nas.stages.plan import EXPORT_S
 from ortnas.nas.stages.winners import finished_searches
 from ortnas.search.finalists import Finalist
-from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors
+from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors, time_for_each
 from ortnas.search.refinement import REFINEMENT_FILE, Refinement, Rung, read_refinement
 from ortnas.search.result import SearchResult
 
@@ -36,6 +36,8 @@ from ortnas.search.result import SearchResult
 _LOG_FILE = "log.jsonl"
 # Fewer are not worth a training's start.
 _LEAST_STEPS = 10
+# Steps that were measured on a busy machine say little of those on an idle one.
+_FASTEST_PACE = 0.5
 # What a training takes beside its steps: to fit a slice to the teacher first, and to save and score it.
 _FITTED_S, _SAVED_S = 25.0, 10.0
 
@@ -71,10 +73,12 @@ def refine(
     halvings = [_Halving(configuration, console, run_folder, texts, run_models, result) for result in results]
     time_left = _time_left(configuration, clock)
     unfinished = [halving for halving in halvings if halving.refinement is None]
+    candidates = [len(halving.subnets) for halving in unfinished]
     for number, halving in enumerate(unfinished):
-        halving.explore(time_left, len(unfinished) - number)
+        left_s = None if time_left is None else time_left()
+        halving.explore(None if left_s is None else time_for_each(left_s, candidates[number:], candidates))
     for number, halving in enumerate(unfinished):
-        halving.finish(time_left, len(unfinished) - number)
+        halving.finish(None if time_left is None else time_left() / (len(unfinished) - number))
     refinements = [halving.concluded() for halving in halvings]
     _show(console, refinements)
     return {refinement.budget.name: refinement.to_json() for refinement in refinements}
@@ -120,6 +124,9 @@ class _Halving:
     result: SearchResult
     rungs: list[Rung] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+    # What the rung that is trained was given, and what trainings take of what their measured steps foretell.
+    expected_s: float = 0.0
+    pace: float = 1.0
 
     def __post_init__(self) -> None:
         settings, winner = self.configuration.refinement, self.result.winner
@@ -147,25 +154,23 @@ class _Halving:
         quantization_aware = self.configuration.refinement.quantization_aware and is_last
         return alone_for(self.configuration, steps, quantization_aware)
 
-    def explore(self, time_left: TimeLeft | None, sharing: int) -> None:
-        """All rungs but the last; ``sharing`` halvings have the time left to share."""
+    def explore(self, allowed_s: float | None) -> None:
+        """All rungs but the last, of a halving that may take ``allowed_s`` seconds with the last one."""
         sizes, shares = rung_sizes(len(self.subnets)), rung_shares(len(self.subnets))
-        allowed_s = 0.0 if time_left is None else time_left() / sharing
         for rung, (size, share) in enumerate(zip(sizes[:-1], shares[:-1], strict=True)):
-            rung_s = allowed_s * size * share / relative_cost(len(self.subnets))
-            steps = self._steps(rung, share, None if time_left is None else rung_s)
+            of_all = size * share / relative_cost(len(self.subnets))
+            steps = self._steps(rung, share, None if allowed_s is None else allowed_s * of_all)
             if not steps:
                 return
             self._train_rung(rung, steps)
             if not self.alive:
                 return
 
-    def finish(self, time_left: TimeLeft | None, sharing: int) -> None:
+    def finish(self, allowed_s: float | None) -> None:
         """The last rung: one subnet, to the end."""
         if not self.alive:
             return
         share = rung_shares(len(self.subnets))[-1]
-        allowed_s = None if time_left is None else time_left() / sharing
         self.alive = self.alive[:1]
         steps = self._steps(len(self.rungs), share, allowed_s)
         if not steps:
@@ -176,6 +181,7 @@ class _Halving:
 
     def _steps(self, rung: int, share: float, allowed_s: float | None) -> int:
         """As were chosen before a kill, as configured, or as many as all that are alive can take in the time."""
+        self.expected_s = 0.0
         begun = [line["steps"] for line in self._log("begin") if line["rung"] == rung]
         if begun:
             return int(begun[0])
@@ -184,8 +190,10 @@ class _Halving:
             assert steps is not None
             return max(1, round(steps * share))
         alive = [self.subnets[key] for key in self.alive]
-        allowed_s -= len(alive) * (_SAVED_S if rung else _FITTED_S)
-        steps = affordable_steps(self.configuration, self.console, self.run_folder, self.run_models, alive, allowed_s)
+        self.expected_s = allowed_s - len(alive) * (_SAVED_S if rung else _FITTED_S)
+        # A few measured steps are slower than many: what the rung before really took corrects them.
+        measured_s = self.expected_s / self.pace
+        steps = affordable_steps(self.configuration, self.console, self.run_folder, self.run_models, alive, measured_s)
         return steps if steps >= _LEAST_STEPS else 0
 
     def _log(self, kind: str) -> list[Mapping[str, Any]]:
@@ -210,6 +218,9 @@ class _Halving:
                 scores[key] = float(line["score"])
             else:
                 self.failures[key] = str(line["reason"])
+        if self.expected_s > 0:
+            spent_s = sum(seconds.values()) - len(seconds) * (_SAVED_S if rung else _FITTED_S)
+            self.pace = min(max(self.pace * spent_s / self.expected_s, _FASTEST_PACE), 1.0)
         self.rungs.append(Rung(dict.fromkeys(self.alive, steps), seconds, scores))
         self.alive = survivors(scores, self.alive, (len(self.alive) + 1) // 2)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors
+from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors, time_for_each
 
 
 @pytest.mark.parametrize(("candidates", "sizes"), [(1, [1]), (2, [2, 1]), (3, [3, 2, 1]), (8, [8, 4, 2, 1])])
@@ -23,3 +23,11 @@ def test_the_better_ones_survive_and_the_order_decides_between_equals() -> None:
     scores = {"a": 0.5, "b": 0.7, "c": 0.5, "d": 0.1}
     assert survivors(scores, ["c", "a", "b", "d"], 2) == ["b", "c"]
     assert survivors({}, ["c"], 1) == []
+
+
+def test_several_halvings_share_the_time_evenly_whatever_is_done_first() -> None:
+    assert time_for_each(900, [2, 2, 2], [2, 2, 2]) == pytest.approx(300)
+    # A third of each one's time is for exploring: the first has taken it.
+    assert time_for_each(800, [2, 2], [2, 2, 2]) == pytest.approx(300)
+    assert time_for_each(600, [], [2, 2, 2]) == pytest.approx(300)
+    assert time_for_each(600, [1], [1]) == pytest.approx(600)

@@ -24,7 +24,7 @@ from ortnas.nas.wording import listed
 def check_weights(
     config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor], head_is_trained: bool
 ) -> None:
-    names = stored_names(dimensions)
+    names = stored_names(config, dimensions)
     required = {ours: theirs for ours, theirs in names.items() if head_is_trained or not ours.startswith("head.")}
     if absent := [theirs for theirs in required.values() if theirs not in state]:
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
@@ -34,6 +34,12 @@ def check_weights(
         raise CheckpointError(f"checkpoint {config.name}: its weights lack {absent[0]}{more}{there}")
     for ours, theirs in required.items():
         tensor, shape = state[theirs], _stored_shape(ours, config, dimensions)
+        if ours == "embeddings.word" and tuple(tensor.shape[1:]) == shape[1:] != () and len(tensor) != shape[0]:
+            raise CheckpointError(
+                f"checkpoint {config.name}: its word table ({theirs}) has {len(tensor)} rows, and config.json says "
+                f"vocab_size = {shape[0]}; where the table was resized on purpose, set vocab_size to {len(tensor)} in "
+                f"config.json and give the tokenizer that goes with it"
+            )
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
                 f"checkpoint {config.name}: {theirs} is {_shape(tuple(tensor.shape))} in its weights, but "
@@ -46,25 +52,49 @@ def check_weights(
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"checkpoint {config.name}: {theirs} holds values that are not finite")
-    decoder = state.get(config.family.decoder)
-    if HEADS[dimensions.head].has_decoder:
-        is_tied = getattr(config.values, "tie_word_embeddings", True) if decoder is None else None
-        table = state[names["embeddings.word"]]
-        if is_tied is False or (decoder is not None and not torch.equal(decoder, table)):
-            raise CheckpointError(f"checkpoint {config.name}: its masked-LM decoder is not tied to the word embeddings")
 
 
-def stored_names(dimensions: Dimensions) -> dict[str, str]:
-    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too."""
-    names = checkpoint_names(dimensions)
+def take_own_decoder(
+    config: CheckpointConfig, dimensions: Dimensions, state: dict[str, Tensor]
+) -> tuple[Dimensions, dict[str, Tensor]]:
+    """Dimensions and weights of a trained masked-LM head, whose decoder may be another than the word table.
+
+    Raises CheckpointError where weights and configuration contradict each other.
+    """
+    own, is_tied = config.family.decoder, getattr(config.values, "tie_word_embeddings", True)
+    tied_names = stored_names(config, dimensions)
+    if own not in state:
+        if is_tied:
+            return dimensions, state
+        raise CheckpointError(
+            f"checkpoint {config.name}: its weights lack {own}, the masked-LM decoder, which config.json does not tie "
+            f"to the word embeddings (tie_word_embeddings)"
+        )
+    if torch.equal(state[own], state[tied_names["embeddings.word"]]):
+        return dimensions, state
+    if is_tied:
+        raise CheckpointError(
+            f"checkpoint {config.name}: {own}, its masked-LM decoder, differs from the word embeddings, to which "
+            f"config.json ties it; say there tie_word_embeddings: false to use it, or take it out of the weights"
+        )
+    dimensions = replace(dimensions, has_own_decoder=True)
+    bias = stored_names(config, dimensions)["head.decoder.bias"]
+    # Earlier releases of transformers tied the biases in any case, and saved one.
+    return dimensions, {bias: state[tied_names["head.decoder.bias"]], **state}
+
+
+def stored_names(config: CheckpointConfig, dimensions: Dimensions) -> dict[str, str]:
+    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too; without
+    biases that the checkpoint does not have."""
+    names = {ours: theirs for ours, theirs in checkpoint_names(dimensions).items() if config.has_tensor(ours)}
     if not HEADS[dimensions.head].is_bare_encoder:
         return names
     return {ours: f"{FAMILIES[dimensions.family].base}.{theirs}" for ours, theirs in names.items()}
 
 
-def stored_head_names(dimensions: Dimensions) -> dict[str, str]:
+def stored_head_names(config: CheckpointConfig, dimensions: Dimensions) -> dict[str, str]:
     """Those of the head alone."""
-    return {ours: theirs for ours, theirs in stored_names(dimensions).items() if ours.startswith("head.")}
+    return {ours: theirs for ours, theirs in stored_names(config, dimensions).items() if ours.startswith("head.")}
 
 
 def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
@@ -81,7 +111,7 @@ def _shape(sizes: tuple[int, ...]) -> str:
 def unused_weights(config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor]) -> list[str]:
     """Weights that the configuration has no place for. Those of other heads are no loss."""
     family = config.family
-    used = {theirs for head in HEADS for theirs in stored_names(replace(dimensions, head=head)).values()}
+    used = {theirs for head in HEADS for theirs in stored_names(config, replace(dimensions, head=head)).values()}
     heads = {theirs.partition(".")[0] for theirs in used if not theirs.startswith(f"{family.base}.")}
     idle = sorted(
         key
@@ -106,7 +136,7 @@ def canonical_tensors(
 ) -> dict[str, Tensor]:
     """All tensors of the network in float32 but those of modules behind it, those of a head that is not trained drawn
     from the seed. ``rows`` are those of its classifier to take; None takes all."""
-    names = stored_names(dimensions)
+    names = stored_names(config, dimensions)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     of_modules = module_tensors(dimensions.modules)
@@ -116,7 +146,7 @@ def canonical_tensors(
         shape = tensor_shape(axes, dimensions)
         if name == "head.projection.weight":
             tensors[name] = torch.eye(dimensions.hidden_size)
-        elif name not in names:  # token types in a family without them
+        elif name not in names:  # token types in a family without them, biases in a checkpoint without them
             tensors[name] = torch.zeros(shape)
         elif name.startswith("head.") and not head_is_trained:
             tensors[name] = _initial(name, shape, config.values.initializer_range, generator)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ortnas.nas.failures import CheckpointError
-from ortnas.nas.wording import said
+from ortnas.nas.wording import said, shown
 
 CONFIG_FILE = "config.json"
 MODULES_FILE = "modules.json"
+ADAPTER_FILE = "adapter_config.json"
 _SMALL_FILES = ("*.json", "*.txt", "*.model", "*/config.json")
 # Those of the modules of sentence-transformers, a folder each.
 _MODULE_WEIGHTS = ("[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin")
@@ -33,11 +34,28 @@ def find_folder(name: str, weights: bool = False) -> Path:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise CheckpointError(f"checkpoint {name}: no such folder")
+    _check_adapter(name, folder)
     if not (encoder_folder(name, folder) / CONFIG_FILE).is_file():
         raise CheckpointError(
             f"checkpoint {name}: the folder holds no {CONFIG_FILE}, so it is no transformers checkpoint"
         )
     return folder
+
+
+def _check_adapter(name: str, folder: Path) -> None:
+    """Raises CheckpointError for an adapter, alone or beside what it changes: loaders would add it to the weights."""
+    if (encoder_folder(name, folder) / ADAPTER_FILE).is_file():
+        document = read_file(name, encoder_folder(name, folder), ADAPTER_FILE)
+        raise CheckpointError(f"checkpoint {name}: {merging_advice(document.get('base_model_name_or_path'))}")
+
+
+def merging_advice(base: object = None) -> str:
+    """What to do with an adapter."""
+    of = f" of {shown(base)}" if isinstance(base, str) else ""
+    return (
+        f"it is an adapter{of} that is not merged into the weights; load it with peft, and save what "
+        f"merge_and_unload() returns together with the tokenizer"
+    )
 
 
 def encoder_folder(name: str, folder: Path) -> Path:
@@ -66,6 +84,7 @@ def _download(name: str, weights: bool) -> Path:
             f"checkpoint {name}: not a folder here, and the hub did not serve it ({type(error).__name__}); "
             f"give a local folder, or check the name and the network"
         ) from error
+    _check_adapter(name, folder)
     if not (encoder_folder(name, folder) / CONFIG_FILE).is_file():
         raise CheckpointError(f"checkpoint {name}: the hub has no {CONFIG_FILE} of that name")
     return folder

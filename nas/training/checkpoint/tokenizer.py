@@ -100,7 +100,17 @@ def read_tokenizer(config: CheckpointConfig, folder: Path, head: str, lower: boo
         except TokenizerError as error:
             raise CheckpointError(f"checkpoint {name}: its tokenizer cannot be read: {said(error)}") from error
         roles = _roles(name, document, backend)
+        if "auto_map" in document:
+            notes.append(
+                f"{SETTINGS_FILE} names a tokenizer in code of its own (auto_map), of which nothing is executed; "
+                f"{TOKENIZER_FILE} decides"
+            )
         notes += _other_tokens(folder, backend)
+    elif "auto_map" in document:
+        raise CheckpointError(
+            f"checkpoint {name}: its tokenizer is code of its own (auto_map in {SETTINGS_FILE}), of which nothing is "
+            f"executed; save it as {TOKENIZER_FILE}"
+        )
     else:
         backend, roles = _converted(name, folder)
     if backend.get_vocab_size(with_added_tokens=True) <= len(roles):
@@ -163,7 +173,7 @@ def _converted(name: str, folder: Path) -> tuple[Tokenizer, dict[str, str]]:
     import transformers
 
     try:
-        read = transformers.AutoTokenizer.from_pretrained(str(folder))
+        read = transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:  # the library raises what its converters raise
         raise CheckpointError(f"checkpoint {name}: its tokenizer cannot be read: {said(error)}") from error
     backend = getattr(read, "backend_tokenizer", None)
@@ -180,7 +190,7 @@ def _other_tokens(folder: Path, backend: Tokenizer) -> list[str]:
     import transformers
 
     try:
-        read = transformers.AutoTokenizer.from_pretrained(str(folder))
+        read = transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         theirs = [read(text)["input_ids"] for text in _PROBES]
     except Exception:  # what it cannot read, nobody is misled by
         return []

@@ -60,10 +60,13 @@ print(json.dumps({"ids": inputs["input_ids"].tolist(), "mask": inputs["attention
 SENTENCE_TRANSFORMERS = """
 import json, sys
 from sentence_transformers import SentenceTransformer
-model = SentenceTransformer(sys.argv[1], backend=sys.argv[3])
-outputs = [[name, model.encode(json.loads(sys.argv[2]), prompt_name=name).tolist()] for name in (None, *model.prompts)]
-print(json.dumps({"embeddings": outputs[0][1], "by_prompt": outputs, "longest": model.max_seq_length,
-                  "similarity": model.similarity_fn_name}))
+answers = []
+for folder, backend in json.loads(sys.argv[1]):
+    model = SentenceTransformer(folder, backend=backend)
+    texts, names = json.loads(sys.argv[2]), (None, *model.prompts)
+    outputs = [[name, model.encode(texts, prompt_name=name).tolist()] for name in names]
+    answers.append({"outputs": outputs, "longest": model.max_seq_length, "similarity": model.similarity_fn_name})
+print(json.dumps(answers))
 """
 WRITER = Path(sentence_models.__file__).read_text(encoding="utf-8")
 
@@ -111,47 +114,75 @@ def test_optimum_gives_the_tokens_and_outputs_that_we_give(package: Path, senten
 def test_sentence_transformers_gives_our_embeddings(tmp_path: Path, sentences: list[str]) -> None:
     package = write_exported(tmp_path, "bert", "embedding", sentences)
     texts = [sentences[0][:12], " ".join(sentences[1:6])]
-    answer = answer_of(SENTENCE_TRANSFORMERS, str(package), json.dumps(texts), "onnx")
+    (answer,) = answer_of(SENTENCE_TRANSFORMERS, json.dumps([[str(package), "onnx"]]), json.dumps(texts))
     encoded = encode(load_tokenizer(package), [Example(text) for text in texts], MAX_LENGTH)
     assert answer["longest"] == MAX_LENGTH == max(len(ids) for ids in encoded.ids)
     expected = run(load((package / "model.onnx").read_bytes()), encoded.feeds(range(len(texts))))
-    np.testing.assert_allclose(answer["embeddings"], expected, atol=1e-4)
+    np.testing.assert_allclose(answer["outputs"][0][1], expected, atol=1e-4)
 
 
 TEXTS = ["he was in it", "The OF and", "they have this from one " * 30, "a"]
 
 
+ACTIVATIONS = ("Sigmoid", "Identity")
+PAIRS = list(itertools.pairwise(TEXTS))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
+    """By case the folder that the library wrote and what it makes of the texts, in one interpreter."""
+    folder, jobs = tmp_path_factory.mktemp("library"), []
+    for head, cases, texts in (
+        ("embedding", tuple(sentence_models.CASES), TEXTS),
+        ("regression", ACTIVATIONS, PAIRS),
+    ):
+        base = sentence_models.settle_tokenizer(write_checkpoint(folder / head, "bert", head))
+        jobs += [[case, str(base), str(folder / case), texts] for case in cases]
+    answers = answer_of(WRITER, json.dumps(jobs))
+    return {case: (Path(place), answer) for (case, _, place, _), answer in zip(jobs, answers, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def packages(library: dict[str, tuple[Path, Any]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """By case a float package of the folder, and what the library makes of it and of the extracted network."""
+    folders, jobs = {}, []
+    for case in sentence_models.CASES:
+        folder = tmp_path_factory.mktemp("packages")
+        folders[case], supernet = write_float_package(folder, library[case][0], "embedding")
+        longest = read_record(folders[case]).max_length
+        extract(supernet, supernet.dimensions.full_subnet, folder / "extracted", longest)
+        jobs += [[str(folders[case]), "onnx"], [str(folder / "extracted"), "torch"]]
+    answers = iter(answer_of(SENTENCE_TRANSFORMERS, json.dumps(jobs), json.dumps(TEXTS)))
+    return {case: [folder, next(answers), next(answers)] for case, folder in folders.items()}
+
+
 @needs_loaders
 @pytest.mark.parametrize("case", sentence_models.CASES)
-def test_a_folder_of_the_library_becomes_a_package_with_its_vectors(tmp_path: Path, case: str) -> None:
+def test_a_folder_of_the_library_becomes_a_package_with_its_vectors(
+    library: dict[str, tuple[Path, Any]], packages: dict[str, list[Any]], case: str
+) -> None:
     """Its own, those of the package, those of the package in the library, and those of the extracted network."""
-    source, texts = tmp_path / "model", json.dumps(TEXTS)
-    base = sentence_models.settle_tokenizer(write_checkpoint(tmp_path / "base", "bert"))
-    expected = answer_of(WRITER, case, str(base), str(source), texts)
-    package, supernet = write_float_package(tmp_path, source, "embedding")
+    (_, expected), (package, *loaded) = library[case], packages[case]
     model = load_predict(package).Model(package)
     for name, vectors in expected:
         np.testing.assert_allclose(model(TEXTS, name), vectors, atol=1e-5)
-    loaded = answer_of(SENTENCE_TRANSFORMERS, str(package), texts, "onnx")
     settings = sentence_models.CASES[case][2]
-    assert loaded["similarity"] == settings.get("similarity_fn_name", "cosine")
-    extract(supernet, supernet.dimensions.full_subnet, tmp_path / "extracted", read_record(package).max_length)
-    extracted = answer_of(SENTENCE_TRANSFORMERS, str(tmp_path / "extracted"), texts, "torch")
-    for answer in (loaded, extracted):
-        assert [name for name, _ in answer["by_prompt"]] == [name for name, _ in expected]
-        for (_, ours), (_, theirs) in zip(answer["by_prompt"], expected, strict=True):
+    for answer in loaded:
+        assert answer["similarity"] == settings.get("similarity_fn_name", "cosine")
+        assert [name for name, _ in answer["outputs"]] == [name for name, _ in expected]
+        for (_, ours), (_, theirs) in zip(answer["outputs"], expected, strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 @needs_loaders
-@pytest.mark.parametrize("activation", ["Sigmoid", "Identity"])
-def test_a_cross_encoder_becomes_a_package_with_its_scores(tmp_path: Path, activation: str) -> None:
-    base = sentence_models.settle_tokenizer(write_checkpoint(tmp_path / "base", "bert", "regression"))
-    pairs = list(itertools.pairwise(TEXTS))
-    scores = answer_of(WRITER, activation, str(base), str(tmp_path / "model"), json.dumps(pairs))
-    package, _ = write_float_package(tmp_path, tmp_path / "model", "regression")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_cross_encoder_becomes_a_package_with_its_scores(
+    library: dict[str, tuple[Path, Any]], tmp_path: Path, activation: str
+) -> None:
+    folder, scores = library[activation]
+    package, _ = write_float_package(tmp_path, folder, "regression")
     model = load_predict(package).Model(package)
-    np.testing.assert_allclose([model.describe(pair) for pair in pairs], scores, atol=1e-5)
+    np.testing.assert_allclose([model.describe(pair) for pair in PAIRS], scores, atol=1e-5)
 
 
 def write_float_package(folder: Path, source: Path, head: str) -> tuple[Path, SupernetFolder]:

@@ -14,7 +14,9 @@ from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from tests.nas.training.checkpoint.test_reading import change_config
 from tests.networks import write_checkpoint
 
-FAMILY_KEYS = dict.fromkeys(("bert", "roberta", "electra", "mpnet"), "hidden_size") | {"distilbert": "dim"}
+FAMILY_KEYS = dict.fromkeys(("bert", "roberta", "electra", "mpnet", "modernbert"), "hidden_size") | {
+    "distilbert": "dim"
+}
 # Values of another kind, and of the right kind beyond all sense.
 ODD_VALUES: list[Any] = [None, True, "32", "", 0, -1, 1, 2, 7, 32.0, 128.5, 1e300, float("nan"), float("inf"), 2**70]
 ODD_VALUES += [[], [32], {}, {"a": 1}, "é" * 3000, "gelu", "absolute"]
@@ -40,6 +42,34 @@ def test_values_that_no_encoder_has_are_named(tmp_path: Path, changes: dict[str,
     folder = write_checkpoint(tmp_path, "bert")
     change_config(folder, **changes)
     with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(str(folder), "embedding")
+
+
+CODE = "raise SystemExit('executed')\n"
+
+
+@pytest.mark.parametrize("key", ["AutoConfig", "AutoModel", "AutoModelForMaskedLM"])
+@pytest.mark.parametrize("model_type", ["bert", "own"])
+def test_a_network_in_code_of_its_own_is_refused_and_not_executed(tmp_path: Path, key: str, model_type: str) -> None:
+    folder = write_checkpoint(tmp_path, "bert")
+    (folder / "own.py").write_text(CODE)
+    change_config(folder, auto_map={key: "own.Own"}, model_type=model_type)
+    message = rf"code of its own \({key} in auto_map .* nothing is executed" if model_type == "bert" else "'own'"
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(str(folder), "embedding")
+
+
+def test_other_classes_of_its_own_do_not_matter(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, "bert")
+    (folder / "own.py").write_text(CODE)
+    change_config(folder, auto_map={"AutoTokenizer": ["own.Own", None]})
+    assert read_checkpoint(str(folder), "embedding").notes == ()
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoTokenizer": ["own.Own", None]}}))
+    (note,) = read_checkpoint(str(folder), "embedding").notes
+    assert "names a tokenizer in code of its own (auto_map), of which nothing is executed" in note
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="its tokenizer is code of its own"):
         read_checkpoint(str(folder), "embedding")
 
 
