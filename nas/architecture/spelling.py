@@ -129,7 +129,7 @@ def join(arrays: Mapping[str, Array], family: Family) -> dict[str, Array]:
         module, _, kind = name.rpartition(".")
         end = next((end for end in ends if f".{module}".endswith(f".{end}")), "")
         stored = f"{module.removesuffix(end)}{ends[end]}.{kind}" if end else name
-        for theirs, ours in reversed(family.renamed.items()):
+        for theirs, ours in reversed(list(family.renamed.items())):
             stored = stored.replace(ours, theirs)
         joined.setdefault(stored, []).append(array)
     return {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in joined.items()}
