@@ -195,7 +195,7 @@ class GraphOps:
         operands.append(self.graph.constant(f"{name}.bias", bias_values, bias.groups))
         # The shapes of outputs are stated with the model's.
         stated = shape if output is None else None
-        return Value(self.graph.node("Gemm", operands, output or name, stated, name), shape)
+        return Value(self.graph.node("Gemm", operands, output or name, stated, name), shape, width)
 
     def enter(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], output: str) -> Value:
         # ONNX Runtime runs a Gemm in integers where all readers of its output quantize it or none does. The first layer
@@ -227,6 +227,10 @@ class GraphOps:
         return x._replace(name=self.graph.node("LayerNormalization", operands, name, x.shape, axis=-1, epsilon=epsilon))
 
     def activation(self, kind: str, name: str, x: Value) -> Value:
+        if kind == "log1p":
+            one = self.graph.constant(f"{name}/one", np.array(1, np.float32))
+            x = x._replace(name=self.graph.node("Add", [x.name, one], f"{name}/plus_one", x.shape))
+            return x._replace(name=self.graph.node("Log", [x.name], name, x.shape))
         operator, attributes = _ACTIVATIONS[kind]
         return x._replace(name=self.graph.node(operator, [x.name], name, x.shape, **attributes))
 
@@ -301,7 +305,7 @@ class GraphOps:
         if mode == "max":
             spread = graph.node("Unsqueeze", ["mask", graph.integers(2)], f"{name}/mask")
             shown = graph.node("Cast", [spread], f"{name}/shown", to=TensorProto.BOOL)
-            lowest = graph.constant("lowest", np.array(-np.inf, np.float32))
+            lowest = graph.constant("lowest", np.array(np.finfo(np.float32).min, np.float32))
             masked = graph.node("Where", [shown, tokens, lowest], f"{name}/masked")
             largest = graph.node("ReduceMax", [masked, graph.integers(1)], output or f"{name}/pooled", keepdims=0)
             return Value(largest, shape)

@@ -21,10 +21,12 @@ from ortnas.nas.architecture.head_passes import (
     predicted_labels,
     predicted_text_logits,
     predicted_vocabulary_logits,
+    predicted_vocabulary_weights,
     text_logits,
     token_columns,
     token_labels,
     vocabulary_logits,
+    vocabulary_weights,
 )
 from ortnas.nas.architecture.heads import HEADS, Head
 from ortnas.nas.architecture.ops import HeadPart, Ops, Weight
@@ -138,9 +140,15 @@ _PREDICTED: Mapping[HeadPass, HeadPass] = {
 }
 
 
+_DECODED: Mapping[HeadPass, HeadPass] = {
+    vocabulary_logits: predicted_vocabulary_logits,
+    vocabulary_weights: predicted_vocabulary_weights,
+}
+
+
 def _head(head: Head) -> Head:
-    if head.forward == vocabulary_logits:
-        return replace(head, forward=predicted_vocabulary_logits)
+    if head.forward in _DECODED:
+        return replace(head, forward=_DECODED[head.forward])
     if head.forward not in _PREDICTED:
         return head
     return replace(

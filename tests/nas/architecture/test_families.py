@@ -94,6 +94,9 @@ def expected_output(model: Any, dimensions: Dimensions, feeds: dict[str, np.ndar
         output = model(**batch)
     if dimensions.head == "span":
         return torch.stack([output.start_logits, output.end_logits], -1).numpy()
+    if dimensions.head == "sparse":
+        counted = torch.from_numpy(feeds["attention_mask"])[..., None]
+        return (torch.log1p(output.logits.relu()) * counted).amax(1).numpy()
     if dimensions.head != "embedding":
         return output.logits.numpy()
     hidden, mask = output.last_hidden_state.numpy(), feeds["attention_mask"][..., None]
