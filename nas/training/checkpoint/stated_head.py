@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
-from ortnas.nas.training.checkpoint.folder import find_folder
-from ortnas.nas.training.checkpoint.modules import MODULES_FILE
+from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder
 
 
 def stated_heads(name: str) -> tuple[str, ...]:
@@ -15,7 +14,7 @@ def stated_heads(name: str) -> tuple[str, ...]:
     encoder may have learnt that way. Raises CheckpointError.
     """
     folder = find_folder(name)
-    config = read_config(name, folder)
+    config = read_config(name, encoder_folder(name, folder))
     fitting = {
         head: row
         for head, row in HEADS.items()
