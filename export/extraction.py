@@ -18,7 +18,7 @@ from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, cut_top
 from ortnas.nas.architecture.ops import Weight
-from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names
+from ortnas.nas.architecture.spelling import checkpoint_config, checkpoint_names, join
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.arrays import Array
 from ortnas.nas.files import write_json
@@ -48,6 +48,11 @@ def obstacles(dimensions: Dimensions, subnet: Subnet) -> list[str]:
             f"its query, key and value are {shown} wide (heads x head size), transformers needs the hidden size "
             f"{subnet.hidden_size}"
         )
+    if FAMILIES[dimensions.family].network.first_layer is not None and subnet.layers[0].source != 0:
+        reasons.append(
+            f"its first layer is the checkpoint's layer {subnet.layers[0].source}, which begins with a layer norm, and "
+            f"the first of a {dimensions.family} does not"
+        )
     if dimensions.token_types > 1 and not FAMILIES[dimensions.family].has_token_types:
         reasons.append(f"{dimensions.family} has no token types")
     return reasons
@@ -64,7 +69,8 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
     if reasons := obstacles(dimensions, subnet) + _differences(supernet, subnet):
         raise SpaceError(f"{subnet.describe()} is no transformers model: {'; '.join(reasons)}")
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_tensors(supernet, subnet), folder / "model.safetensors", metadata={"format": "pt"})
+    tensors, switches = _tensors(supernet, subnet)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for path in supernet.path.iterdir():
         if path.is_file() and path.name not in _NOT_TOKENIZER:
             shutil.copyfile(path, folder / path.name)
@@ -74,7 +80,8 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
         prompts, default_prompt, similarity = usage
         write_usage(folder, prompts or {}, default_prompt, similarity, truncated_size(dimensions))
     activation = supernet.provenance.get("activation")
-    write_json(folder / "config.json", checkpoint_config(dimensions, subnet, supernet.labels, activation))
+    config = checkpoint_config(dimensions, subnet, supernet.labels, activation)
+    write_json(folder / "config.json", config | switches)
 
 
 def _differences(supernet: SupernetFolder, subnet: Subnet) -> list[str]:
@@ -92,8 +99,9 @@ def _differences(supernet: SupernetFolder, subnet: Subnet) -> list[str]:
     return reasons
 
 
-def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
-    """The subnet's weights under transformers' names."""
+def _tensors(supernet: SupernetFolder, subnet: Subnet) -> tuple[dict[str, Array], dict[str, bool]]:
+    """The subnet's weights under transformers' names, and the settings that say which biases there are: those that are
+    all zero are left out."""
     dimensions = supernet.dimensions
     weights = cut_top(supernet.tensors, subnet, dimensions)
     for position, of_layer in enumerate(_ordered_layers(supernet, subnet)):
@@ -101,12 +109,22 @@ def _tensors(supernet: SupernetFolder, subnet: Subnet) -> dict[str, Array]:
     # Heads and their entries are one axis in transformers.
     own = {name: matrix(weight) for name, weight in weights.items()}
     names = checkpoint_names(dimensions)
-    if "embeddings.token_type" not in names:
-        own["embeddings.position"] = own["embeddings.position"] + own["embeddings.token_type"][0]
-    config = checkpoint_config(dimensions, subnet, supernet.labels)
-    unused = config["max_position_embeddings"] - dimensions.max_positions
-    own["embeddings.position"] = np.pad(own["embeddings.position"], ((unused, 0), (0, 0)))
-    return {names[name]: np.array(tensor, np.float32, order="C") for name, tensor in own.items() if name in names}
+    if "embeddings.position" in own:
+        if "embeddings.token_type" not in names:
+            own["embeddings.position"] = own["embeddings.position"] + own["embeddings.token_type"][0]
+        config = checkpoint_config(dimensions, subnet, supernet.labels)
+        unused = config["max_position_embeddings"] - dimensions.max_positions
+        own["embeddings.position"] = np.pad(own["embeddings.position"], ((unused, 0), (0, 0)))
+    family, switches = FAMILIES[dimensions.family], dict[str, bool]()
+    for name, tensor in own.items():
+        if setting := family.bias_setting(name):
+            switches[setting] = switches.get(setting, False) or bool(tensor.any())
+    named = {
+        names[name]: np.array(tensor, np.float32, order="C")
+        for name, tensor in own.items()
+        if name in names and switches.get(family.bias_setting(name) or "", True)
+    }
+    return join(named, family), switches
 
 
 def _ordered_layers(supernet: SupernetFolder, subnet: Subnet) -> Iterator[dict[str, Weight[Array]]]:

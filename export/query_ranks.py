@@ -15,6 +15,8 @@ from ortnas.nas.arrays import Array, Vector
 
 Labels = npt.NDArray[Any]
 _DEPTH = 10
+# In place of nothing, where no passage is relevant.
+_LEAST = 1e-12
 
 
 def query_rows(labels: Labels) -> list[npt.NDArray[np.int64]]:
@@ -38,7 +40,7 @@ def gains(outputs: Sequence[Array], labels: Labels) -> Vector:
     discounts = 1 / np.log2(np.arange(_DEPTH) + 2)
     return np.array(
         [
-            ranked[:_DEPTH] @ discounts[: len(ranked)] / max(best[:_DEPTH] @ discounts[: len(best)], 1e-12)
+            ranked[:_DEPTH] @ discounts[: len(ranked)] / max(float(best[:_DEPTH] @ discounts[: len(best)]), _LEAST)
             for ranked, best in _ranked(outputs, labels)
         ]
     )
@@ -52,7 +54,7 @@ def log_likelihoods(outputs: Sequence[Array], labels: Labels) -> Vector:
         own, grades = scores[rows], np.maximum(labels[rows, 1].astype(np.float64), 0)
         shifted = own - own.max()
         normalised = shifted - np.log(np.exp(shifted).sum())
-        values.append(float(grades @ normalised / max(grades.sum(), 1e-12)))
+        values.append(float(grades @ normalised / max(float(grades.sum()), _LEAST)))
     return np.array(values)
 
 

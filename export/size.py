@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ortnas.export.int8.recipes import Recipe
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import network_of, top_axes
+from ortnas.nas.architecture.layout import head_of, network_of, top_axes
 from ortnas.nas.architecture.ops import Axes, group_axes
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, Population
 from ortnas.nas.architecture.subnet import Subnet
@@ -36,8 +36,8 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
         # The decoder is a copy of the word table.
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
-    block = network_of(dimensions).layer
     for layer in range(dimensions.num_layers):
+        block = network_of(dimensions).layer_at(layer)
         of_layer = {
             "heads": population.num_heads[:, layer],
             "head": population.head_size[:, layer],
@@ -61,7 +61,8 @@ def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) 
     for layer in subnet.layers:
         for name, values in sizes.items():
             values[0, layer.source] = getattr(layer, name)
-    population = Population(np.array([subnet.hidden_size]), np.array([len(subnet.layers)]), **sizes)
+    shape = np.array([subnet.hidden_size]), np.array([len(subnet.layers)])
+    population = Population(*shape, sizes["num_heads"], sizes["head_size"], sizes["ffn_size"])
     return int(model_bytes(dimensions, population, recipe)[0])
 
 
@@ -70,7 +71,7 @@ def _top_product(dimensions: Dimensions, name: str) -> str | None:
     if product := network_of(dimensions).entry_of(dimensions).product_of(name):
         return product.name
     path = name.rsplit(".", 1)[0].replace(".", "/")
-    return path if path in HEADS[dimensions.head].products else None
+    return path if path in head_of(dimensions).products else None
 
 
 def _tensor_bytes(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
-from ortnas.nas.architecture.blocks import POST_NORM, Block
+from ortnas.nas.architecture.blocks import Block, counted_layer
 from ortnas.nas.architecture.ops import Group, group_axes
 from ortnas.nas.architecture.space import Population
 from ortnas.nas.arrays import Matrix, Vector
@@ -145,7 +145,7 @@ class _Counts:
         zeros = np.zeros(len(hidden))
         self.products = {"attention": zeros, "ffn": zeros}
         self.accumulation, self.packing, weights = zeros, zeros, zeros
-        for (part, group, is_output), number in _layer_products(POST_NORM).items():
+        for (part, group, is_output), number in _layer_products(counted_layer(population.is_gated)).items():
             inner, total = sizes[group], totals[group]
             if is_output:
                 products = hidden_inner * _total(_padded(inner, kernels.columns))

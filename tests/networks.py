@@ -13,7 +13,7 @@ from ortnas.export.int8.recipes import choose_recipe
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import tensor_axes, tensor_shape
+from ortnas.nas.architecture.layout import network_of, tensor_axes, tensor_shape
 from ortnas.nas.architecture.sentence_modules import SentenceModule
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
@@ -52,6 +52,16 @@ SHAPES: dict[str, dict[str, Any]] = {
     "distilbert": {"family": "distilbert", "token_types": 1, "head_activation": "relu"},
     "electra": {"family": "electra", "table_size": 20, "head_activation": "gelu"},
     "mpnet": {"family": "mpnet", "token_types": 1, "padding_id": 1},
+    "modernbert": {
+        "family": "modernbert",
+        "token_types": 1,
+        "head_activation": "gelu",
+        "rotary_theta": 16e4,
+        "local_theta": 1e4,
+        "local_reach": 3,
+        "local_layers": (1, 2),
+    },
+    "jina": {"family": "jina_embeddings_v3", "token_types": 1, "padding_id": 1, "rotary_theta": 2e4},
 }
 
 
@@ -89,6 +99,13 @@ def make_space(**changes: Any) -> SearchSpace:
         "ffn_size": (16, 32, 48, 64),
     }
     return SearchSpace(**choices | changes)
+
+
+def space_of(dimensions: Dimensions, **changes: Any) -> SearchSpace:
+    """``make_space`` for a network that may want its heads whole."""
+    if dimensions.rotary_theta:
+        changes["head_size"] = (dimensions.head_size,)
+    return make_space(**changes, is_gated=network_of(dimensions).is_gated)
 
 
 def random_subnets(space: SearchSpace, n: int, seed: int = 0) -> list[Subnet]:

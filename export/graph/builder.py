@@ -61,6 +61,12 @@ class Graph:
             self.value_info.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, list(shape)))
         return output
 
+    def split(self, tensor: str, outputs: Sequence[str], name: str) -> None:
+        """Equal parts of the last axis."""
+        self.nodes.append(
+            helper.make_node("Split", [tensor], list(outputs), name=name, axis=-1, num_outputs=len(outputs))
+        )
+
 
 def entry_sizes(entries: tuple[Axis, ...], sizes: Mapping[str, int]) -> npt.NDArray[np.int64]:
     """Each entry's size, given those of the labels it is made of."""

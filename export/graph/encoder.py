@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.operations import GraphOps
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
+from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, network_of
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array
 
@@ -29,7 +28,7 @@ def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Su
     ops = GraphOps(dimensions.max_positions)
     network, top = network_of(dimensions), cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
-    HEADS[dimensions.head].apply(ops, hidden, top, dimensions)
+    head_of(dimensions).apply(ops, hidden, top, dimensions)
     return ops.graph
 
 
@@ -40,7 +39,7 @@ def weight_products(dimensions: Dimensions) -> list[str]:
     layers = [
         f"layers/{index}/{product.name}" for index in range(dimensions.num_layers) for product in network.layer.products
     ]
-    return [*entry, *layers, *HEADS[dimensions.head].products]
+    return [*entry, *layers, *head_of(dimensions).products]
 
 
 def residual_stream(dimensions: Dimensions) -> dict[tuple[int, str], str]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from onnx import TensorProto
 
-from ortnas.export.graph.builder import Axis, Graph
+from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.reference import matrix
 from ortnas.nas.architecture.ops import Group, HeadPart, PoolingMode, Weight
-from ortnas.nas.architecture.positions import ring_of_buckets
+from ortnas.nas.architecture.positions import frequencies, ring_of_buckets
 from ortnas.nas.arrays import Array
 
 # Finite, so that a row of padding gives no NaN; large enough to vanish in the softmax.
@@ -50,6 +51,7 @@ class GraphOps:
     def __init__(self, max_positions: int) -> None:
         self.graph = graph = Graph()
         self._max_positions = max_positions
+        self._has_range = self._has_places = False
         graph.node("Shape", ["input_ids"], _SHAPE)
         graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
         spread = graph.node("Unsqueeze", ["mask", graph.integers(1, 2)], "attention/mask")
@@ -57,33 +59,86 @@ class GraphOps:
         inverse = graph.node("Sub", [graph.constant("one.float", np.array(1, np.float32)), spread], "attention/padding")
         graph.node("Mul", [inverse, masked], "attention/bias")
 
-    def look_up(self, word: Weight[Array], position: Weight[Array], token_type: Weight[Array]) -> Value:
+    def look_up(self, word: Weight[Array], position: Weight[Array] | None, token_type: Weight[Array] | None) -> Value:
         graph, flat = self.graph, self.graph.integers(-1)
-        has_types = len(token_type.values) > 1
-        tokens = graph.node("Reshape", ["input_ids", flat], "embeddings/tokens")
+        words = self._rows("word", word, graph.node("Reshape", ["input_ids", flat], "embeddings/tokens"))
+        if position is None:
+            return words if token_type is None else self._with_types(words, token_type)
         # Positions 0..sequence-1 repeated for every sentence of the batch.
-        unit = graph.constant("one", np.array(1, np.int64))
-        length = graph.node("Gather", [_SHAPE, unit], "sequence_length", axis=0)
-        zero = graph.constant("zero", np.array(0, np.int64))
-        positions = graph.node("Range", [zero, length, unit], "embeddings/range")
-        expanded = graph.node("Expand", [positions, _SHAPE], "embeddings/expanded")
+        expanded = graph.node("Expand", [self._range(), _SHAPE], "embeddings/expanded")
         positions = graph.node("Reshape", [expanded, flat], "embeddings/positions")
-        words = self._rows("word", word.values, word.groups, tokens)
-        if not has_types:
-            table: Array = position.values + token_type.values[0]
-            return self.add("embeddings/sum", words, self._rows("position", table, position.groups, positions))
-        types = graph.node("Reshape", ["token_type_ids", flat], "embeddings/types")
-        positioned = self._rows("position", position.values, position.groups, positions)
-        typed = self._rows("token_type", token_type.values, token_type.groups, types)
-        return self.add("embeddings/sum", self.add("embeddings/word_position", words, positioned), typed)
+        if token_type is None or len(token_type.values) == 1:
+            if token_type is not None:
+                position = replace(position, values=position.values + token_type.values[0])
+            return self.add("embeddings/sum", words, self._rows("position", position, positions))
+        positioned = self._rows("position", position, positions)
+        return self._with_types(self.add("embeddings/word_position", words, positioned), token_type)
 
-    def _rows(self, part: str, table: Array, axes: tuple[Axis, ...], ids: str) -> Value:
-        shape = "tokens", table.shape[1]
-        operands = [self.graph.constant(f"embeddings.{part}", table, axes), ids]
+    def _with_types(self, x: Value, table: Weight[Array]) -> Value:
+        if len(table.values) == 1:
+            only = self.graph.constant("embeddings.token_type", table.values[0], table.groups[1:])
+            return x._replace(name=self.graph.node("Add", [x.name, only], "embeddings/sum", x.shape))
+        types = self.graph.node("Reshape", ["token_type_ids", self.graph.integers(-1)], "embeddings/types")
+        return self.add("embeddings/sum", x, self._rows("token_type", table, types))
+
+    def _range(self) -> str:
+        """0 to sequence - 1."""
+        name = "embeddings/range"
+        if self._has_range:
+            return name
+        self._has_range = True
+        zero = self.graph.constant("zero", np.array(0, np.int64))
+        unit = self.graph.constant("one", np.array(1, np.int64))
+        length = self.graph.node("Gather", [_SHAPE, unit], "sequence_length", axis=0)
+        return self.graph.node("Range", [zero, length, unit], name)
+
+    def _rows(self, part: str, table: Weight[Array], ids: str) -> Value:
+        shape = "tokens", table.values.shape[1]
+        operands = [self.graph.constant(f"embeddings.{part}", table.values, table.groups), ids]
         return Value(self.graph.node("Gather", operands, f"embeddings/{part}", shape, axis=0), shape)
 
-    def mask(self) -> Value:
-        return Value("attention/bias", ("batch", 1, 1, "sequence"))
+    def mask(self, reach: int | None = None) -> Value:
+        if reach is None:
+            return Value("attention/bias", ("batch", 1, 1, "sequence"))
+        graph, name = self.graph, f"attention/reach_{reach}"
+        places = self._places()
+        rows = graph.node("Unsqueeze", [places, graph.integers(1)], f"{name}/places")
+        distances = graph.node("Abs", [graph.node("Sub", [places, rows], f"{name}/signed")], f"{name}/distances")
+        limit = graph.constant(f"{name}/limit", np.array(reach, np.float32))
+        is_beyond = graph.node("Greater", [distances, limit], f"{name}/is_beyond")
+        beyond = graph.node("Cast", [is_beyond], f"{name}/beyond", to=TensorProto.FLOAT)
+        masked = graph.node("Mul", [beyond, "attention/masked_score"], f"{name}/masked")
+        bias = graph.node("Add", ["attention/bias", masked], f"{name}/bias")
+        return Value(bias, ("batch", 1, "sequence", "sequence"))
+
+    def _places(self) -> str:
+        """0 to sequence - 1 in float32."""
+        if not self._has_places:
+            self._has_places = True
+            self.graph.node("Cast", [self._range()], "positions", to=TensorProto.FLOAT)
+        return "positions"
+
+    def turns(self, theta: float, head_size: int) -> Value:
+        """Cosines and sines are ``{name}/cosines`` and ``{name}/sines``, [sequence, 1, head_size], the latter with the
+        sign of the entry that they go with."""
+        graph, name = self.graph, f"turns/{theta:g}"
+        places = graph.node("Unsqueeze", [self._places(), graph.integers(1, 2)], f"{name}/places")
+        angles = graph.constant(f"{name}/frequencies", frequencies(theta, head_size))
+        angles = graph.node("Mul", [places, angles], f"{name}/angles")
+        cosines, sines = (graph.node(kind, [angles], f"{name}/{kind.lower()}") for kind in ("Cos", "Sin"))
+        graph.node("Concat", [cosines, cosines], f"{name}/cosines", axis=-1)
+        graph.node("Concat", [graph.node("Neg", [sines], f"{name}/minus_sin"), sines], f"{name}/sines", axis=-1)
+        return Value(name, ("sequence", 1, head_size))
+
+    def _turn(self, name: str, split: str, turns: Value) -> str:
+        """Heads [batch, sequence, heads, head_size], turned."""
+        graph = self.graph
+        halves = [f"{name}/first", f"{name}/second"]
+        graph.split(split, halves, f"{name}/halves")
+        swapped = graph.node("Concat", halves[::-1], f"{name}/swapped", axis=-1)
+        kept = graph.node("Mul", [split, f"{turns.name}/cosines"], f"{name}/kept")
+        crossed = graph.node("Mul", [swapped, f"{turns.name}/sines"], f"{name}/crossed")
+        return graph.node("Add", [kept, crossed], f"{name}/turned")
 
     def relate(self, name: str, mask: Value, table: Weight[Array]) -> Value:
         # A row of values by distance, one shorter in every row of pairs than the row before: written once for every
@@ -140,7 +195,7 @@ class GraphOps:
         operands.append(self.graph.constant(f"{name}.bias", bias_values, bias.groups))
         # The shapes of outputs are stated with the model's.
         stated = shape if output is None else None
-        return Value(self.graph.node("Gemm", operands, output or name, stated, name), shape)
+        return Value(self.graph.node("Gemm", operands, output or name, stated, name), shape, width)
 
     def enter(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], output: str) -> Value:
         # ONNX Runtime runs a Gemm in integers where all readers of its output quantize it or none does. The first layer
@@ -172,13 +227,28 @@ class GraphOps:
         return x._replace(name=self.graph.node("LayerNormalization", operands, name, x.shape, axis=-1, epsilon=epsilon))
 
     def activation(self, kind: str, name: str, x: Value) -> Value:
+        if kind == "log1p":
+            one = self.graph.constant(f"{name}/one", np.array(1, np.float32))
+            x = x._replace(name=self.graph.node("Add", [x.name, one], f"{name}/plus_one", x.shape))
+            return x._replace(name=self.graph.node("Log", [x.name], name, x.shape))
         operator, attributes = _ACTIVATIONS[kind]
         return x._replace(name=self.graph.node(operator, [x.name], name, x.shape, **attributes))
 
     def add(self, name: str, x: Value, y: Value) -> Value:
         return x._replace(name=self.graph.node("Add", [x.name, y.name], name, x.shape))
 
-    def heads(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], part: HeadPart) -> Value:
+    def multiply(self, name: str, x: Value, y: Value) -> Value:
+        return x._replace(name=self.graph.node("Mul", [x.name, y.name], name, x.shape))
+
+    def heads(
+        self,
+        name: str,
+        x: Value,
+        weight: Weight[Array],
+        bias: Weight[Array],
+        part: HeadPart,
+        turns: Value | None = None,
+    ) -> Value:
         heads, head_size = bias.values.shape
         attention = name.rpartition("/")[0]
         split = f"{attention}/split_shape"
@@ -195,6 +265,8 @@ class GraphOps:
             self.graph.scaled.add(name)
         flat = self._gemm(name, x, weight, bias, values, bias_values)
         split_heads = self.graph.node("Reshape", [flat.name, split], f"{name}/heads")
+        if turns is not None:
+            split_heads = self._turn(name, split_heads, turns)
         order = _HEAD_ORDERS[part]
         shape = ("batch", "sequence", heads, head_size)
         transposed = self.graph.node("Transpose", [split_heads], f"{name}/transposed", perm=order)

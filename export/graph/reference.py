@@ -9,12 +9,13 @@ import numpy as np
 from scipy.special import erf, expit
 
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import cut_layers, cut_top, network_of
+from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, network_of
 from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
-from ortnas.nas.architecture.positions import bucket_of
+from ortnas.nas.architecture.positions import bucket_of, frequencies
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds
+
+_MASKED_SCORE = np.float32(-1e9)
 
 
 class NumpyOps:
@@ -24,13 +25,27 @@ class NumpyOps:
         self._feeds = feeds
         self._mask: Array = feeds["attention_mask"].astype(np.float32)
 
-    def look_up(self, word: Weight[Array], position: Weight[Array], token_type: Weight[Array]) -> Array:
-        input_ids, types = self._feeds["input_ids"], token_type.values
-        x = word.values[input_ids] + position.values[: input_ids.shape[1]]
-        return x + types[self._feeds["token_type_ids"] if len(types) > 1 else 0]
+    def look_up(self, word: Weight[Array], position: Weight[Array] | None, token_type: Weight[Array] | None) -> Array:
+        input_ids = self._feeds["input_ids"]
+        x: Array = word.values[input_ids]
+        if position is not None:
+            x = x + position.values[: input_ids.shape[1]]
+        if token_type is not None:
+            x = x + token_type.values[self._feeds["token_type_ids"] if len(token_type.values) > 1 else 0]
+        return x
 
-    def mask(self) -> Array:
-        return (1 - self._mask)[:, None, None, :] * np.float32(-1e9)
+    def mask(self, reach: int | None = None) -> Array:
+        mask = (1 - self._mask)[:, None, None, :] * _MASKED_SCORE
+        if reach is None:
+            return mask
+        places = np.arange(mask.shape[-1])
+        return mask + np.where(np.abs(places - places[:, None]) > reach, _MASKED_SCORE, np.float32(0))
+
+    def turns(self, theta: float, head_size: int) -> Array:
+        """[2, sequence, head_size]: cosines, and sines with the sign of the entry that they go with."""
+        angles = np.arange(self._mask.shape[1], dtype=np.float32)[:, None] * frequencies(theta, head_size)
+        cosines, sines = np.cos(angles), np.sin(angles)
+        return np.stack([np.concatenate([cosines, cosines], 1), np.concatenate([-sines, sines], 1)])
 
     def relate(self, name: str, mask: Array, table: Weight[Array]) -> Array:
         places = np.arange(mask.shape[-1])
@@ -63,6 +78,8 @@ class NumpyOps:
         if kind == "gelu_tanh":
             inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
             return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)
+        if kind == "log1p":
+            return np.asarray(np.log1p(x), np.float32)
         if kind == "sigmoid":
             return np.asarray(expit(x), np.float32)
         return np.tanh(x) if kind == "tanh" else np.maximum(x, 0)
@@ -70,10 +87,22 @@ class NumpyOps:
     def add(self, name: str, x: Array, y: Array) -> Array:
         return x + y
 
-    def heads(self, name: str, x: Array, weight: Weight[Array], bias: Weight[Array], part: HeadPart) -> Array:
+    def multiply(self, name: str, x: Array, y: Array) -> Array:
+        return x * y
+
+    def heads(
+        self,
+        name: str,
+        x: Array,
+        weight: Weight[Array],
+        bias: Weight[Array],
+        part: HeadPart,
+        turns: Array | None = None,
+    ) -> Array:
         """[batch, heads, sequence, head_size]."""
         flat = self.linear(name, x, weight, bias)
-        return flat.reshape(*flat.shape[:-1], *bias.values.shape).transpose(0, 2, 1, 3)
+        split = flat.reshape(*flat.shape[:-1], *bias.values.shape).transpose(0, 2, 1, 3)
+        return split if turns is None else split * turns[0] + np.roll(split, split.shape[-1] // 2, -1) * turns[1]
 
     def attend(self, name: str, query: Array, key: Array, value: Array, mask: Array) -> Array:
         scores = query @ key.transpose(0, 1, 3, 2) / np.float32(math.sqrt(query.shape[-1])) + mask
@@ -129,4 +158,4 @@ def reference_output(tensors: Mapping[str, Array], dimensions: Dimensions, subne
     ops = NumpyOps(feeds)
     network, top = network_of(dimensions), cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
-    return np.asarray(HEADS[dimensions.head].apply(ops, hidden, top, dimensions), np.float32)
+    return np.asarray(head_of(dimensions).apply(ops, hidden, top, dimensions), np.float32)

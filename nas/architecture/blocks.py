@@ -1,13 +1,14 @@
 """What a part of a network is made of, as data: all that others count, cut, permute, quantize and name.
 
-A network has an entry, which makes the residual stream of the embeddings, and layers, which are alike.
+A network has an entry, which makes the residual stream of the embeddings, layers, which have the same products, and an
+exit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -74,7 +75,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Block:
-    """The entry or a layer. An axis that no gate ranks keeps its order.
+    """The entry, a layer or the exit. An axis that no gate ranks keeps its order.
 
     ``tensors`` has the axes of every tensor by its name within the block, ``products`` are in the graph's order.
     ``output`` is the tensor of the exported graph that is the residual stream behind the block. ``parts`` of a layer
@@ -106,7 +107,7 @@ class Block:
         return total
 
 
-# The layer of BERT and kin, which all families have: sizes of subnets are those of its axes.
+# The layer of BERT and kin: sizes of subnets are those of its axes.
 POST_NORM = Block(
     tensors={
         "query.weight": ("heads", "head", "hidden"),
@@ -149,3 +150,16 @@ POST_NORM = Block(
         Part("ffn", "ffn", ("ffn_in", "ffn_out", "ffn_norm"), "ffn/norm"),
     ),
 )
+# A layer whose FFN multiplies its inner values by those of another product (Shazeer 2020, "GLU Variants").
+GATED = replace(
+    POST_NORM,
+    tensors={**POST_NORM.tensors, "ffn_gate.weight": ("ffn", "hidden"), "ffn_gate.bias": ("ffn",)},
+    products=(*POST_NORM.products[:-1], Product("ffn/gate", "ffn_gate"), POST_NORM.products[-1]),
+    parts=(POST_NORM.parts[0], replace(POST_NORM.parts[1], modules=("ffn_gate", *POST_NORM.parts[1].modules))),
+)
+NOTHING = Block(tensors={}, products=(), gates=(), output="")
+
+
+def counted_layer(is_gated: bool) -> Block:
+    """A block with the products of layers, gated or not."""
+    return GATED if is_gated else POST_NORM

@@ -26,8 +26,10 @@ class Dimensions:
     tables, 0 where that is the hidden size. ``family`` is the checkpoint's model type in transformers; ``pooling`` is
     what the embedding head makes of a text's tokens, side by side, and ``modules`` what becomes of that vector.
     ``head_activation`` ("tanh", "relu" or "gelu") is that of the dense layer of the classification and regression
-    heads. ``padding_id`` is the padding token's, from which some families count positions. ``has_own_decoder`` where
-    the masked-LM head does not share the word table.
+    heads, and ``classifier_pooling`` ("cls" or "mean") what that layer reads. ``padding_id`` is the padding token's,
+    from which some families count positions. ``has_own_decoder`` where the masked-LM head does not share the word
+    table. ``rotary_theta`` is the base of the angles by which heads are turned, 0 where they are not; ``local_layers``
+    of the checkpoint look no farther than ``local_reach`` tokens to either side, and have a base of their own.
     """
 
     vocab_size: int
@@ -50,9 +52,19 @@ class Dimensions:
     head_activation: str = "tanh"
     padding_id: int = 0
     has_own_decoder: bool = False
+    classifier_pooling: str = "cls"
+    rotary_theta: float = 0.0
+    local_theta: float = 0.0
+    local_reach: int = 0
+    local_layers: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what only networks with turned heads have, where this is none."""
+        document = asdict(self) | {"local_layers": list(self.local_layers)}
+        if not self.rotary_theta:
+            for name in ("classifier_pooling", "rotary_theta", "local_theta", "local_reach", "local_layers"):
+                del document[name]
+        return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Dimensions:
@@ -73,6 +85,7 @@ class Dimensions:
                 values["modules"] = tuple(map(SentenceModule.from_json, values["modules"]))
             except (TypeError, ValueError) as error:
                 raise SpaceError(f"dimensions: {error}") from error
+        values["local_layers"] = tuple(values.get("local_layers", ()))
         return cls(**values)
 
     @property
@@ -128,3 +141,8 @@ class Dimensions:
                 lowest = 1 if name == "head_size" and layer.num_heads else 0
                 if not lowest <= getattr(layer, name) <= limit:
                     raise SpaceError(f"{name} {getattr(layer, name)} does not fit the supernet's {limit}")
+            if self.rotary_theta and layer.num_heads and layer.head_size != self.head_size:
+                raise SpaceError(
+                    f"head_size {layer.head_size} cuts heads of {self.head_size}, whose entries are turned by pairs, "
+                    f"the first half with the second; choose fewer heads of the whole size"
+                )

@@ -88,11 +88,60 @@ def token_columns(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Out
 
 
 def vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """Of every token over the vocabulary."""
+    return ops.by_text("head", _decoded(ops, x, top, dimensions, dimensions.activation), outputs[0])
+
+
+def predicted_vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """The same with the head's activation."""
+    return ops.by_text("head", _decoded(ops, x, top, dimensions, dimensions.head_activation), outputs[0])
+
+
+def vocabulary_weights(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """log(1 + relu(logits)), the largest of all tokens (Formal et al. 2021, "SPLADE v2")."""
+    return _weights(ops, _decoded(ops, x, top, dimensions, dimensions.activation), outputs)
+
+
+def predicted_vocabulary_weights(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """The same with the head's activation."""
+    return _weights(ops, _decoded(ops, x, top, dimensions, dimensions.head_activation), outputs)
+
+
+def _weights(ops: Ops[T, W], logits: T, outputs: Outputs) -> T:
+    """Neither function changes the order, so the largest logit is looked for first: one row a text is left."""
+    largest = ops.pool("max", "head", logits)
+    return ops.activation("log1p", outputs[0], ops.activation("relu", "head/positive", largest))
+
+
+def _decoded(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, activation: str) -> T:
     """Transform, layer norm and decoder, mostly the word table (Devlin et al. 2019; ELECTRA's generator)."""
     dense = ops.linear("head/transform", x, top["head.transform.weight"], top["head.transform.bias"])
-    active = ops.activation(dimensions.activation, "head/transform/activation", dense)
+    active = ops.activation(activation, "head/transform/activation", dense)
     norm = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
     normed = ops.layer_norm("head/transform/norm", active, *norm, dimensions.layer_norm_epsilon)
     decoder = top["head.decoder.weight" if dimensions.has_own_decoder else "embeddings.word"]
-    flat = ops.linear("head/decoder", normed, decoder, top["head.decoder.bias"])
-    return ops.by_text("head", flat, outputs[0])
+    return ops.linear("head/decoder", normed, decoder, top["head.decoder.bias"])
+
+
+def predicted_text_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """A dense layer with its norm and the classifier, on the first token of each text or the mean of all."""
+    pooled = ops.pool("mean", "head", x) if dimensions.classifier_pooling == "mean" else ops.first_token("head", x)
+    classifier = top["head.classifier.weight"], top["head.classifier.bias"]
+    return ops.linear("head/classifier", _predicted(ops, pooled, top, dimensions), *classifier, output=outputs[0])
+
+
+def predicted_labels(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """A dense layer with its norm and the classifier, on every token."""
+    return token_labels(ops, _predicted(ops, x, top, dimensions), top, dimensions, outputs)
+
+
+def predicted_columns(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """The same, each row of the classifier an output."""
+    return token_columns(ops, _predicted(ops, x, top, dimensions), top, dimensions, outputs)
+
+
+def _predicted(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions) -> T:
+    dense = ops.linear("head/pooler", x, top["head.pooler.weight"], top["head.pooler.bias"])
+    active = ops.activation(dimensions.head_activation, "head/pooler/activation", dense)
+    norm = top["head.pooler_norm.weight"], top["head.pooler_norm.bias"]
+    return ops.layer_norm("head/pooler/norm", active, *norm, dimensions.layer_norm_epsilon)

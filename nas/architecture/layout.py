@@ -13,7 +13,7 @@ from ortnas.nas.architecture.blocks import Part
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families import FAMILIES
 from ortnas.nas.architecture.families.family import Network
-from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.heads import HEADS, Head
 from ortnas.nas.architecture.ops import Axes, Weight
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 
@@ -35,21 +35,27 @@ def network_of(dimensions: Dimensions) -> Network:
     return FAMILIES[dimensions.family].network
 
 
+def head_of(dimensions: Dimensions) -> Head:
+    """The head as the dimensions' family has it."""
+    return network_of(dimensions).heads[dimensions.head]
+
+
 def top_axes(dimensions: Dimensions) -> dict[str, Axes]:
-    """Axis labels of the embeddings and the head, by canonical name."""
-    axes = HEADS[dimensions.head].tensors_of(dimensions)
+    """Axis labels of the embeddings, the exit and the head, by canonical name."""
+    network, axes = network_of(dimensions), head_of(dimensions).tensors_of(dimensions)
     if not dimensions.table_size:
         axes = {
             name: tuple("hidden" if label == "table" else label for label in labels) for name, labels in axes.items()
         }
-    return {**network_of(dimensions).entry_of(dimensions).tensors, **axes}
+    return {**network.entry_of(dimensions).tensors, **network.exit.tensors, **axes}
 
 
 def tensor_axes(dimensions: Dimensions) -> dict[str, Axes]:
     """Axis labels of every tensor of a supernet, by canonical name."""
-    axes = top_axes(dimensions)
+    network, axes = network_of(dimensions), top_axes(dimensions)
     for index in range(dimensions.num_layers):
-        axes.update({f"layers.{index}.{name}": labels for name, labels in network_of(dimensions).layer.tensors.items()})
+        of_layer = network.layer_at(index).tensors
+        axes.update({f"layers.{index}.{name}": labels for name, labels in of_layer.items()})
     return axes
 
 
@@ -99,14 +105,14 @@ def cut_layers(
     tensors: Mapping[str, T], subnet: Subnet, dimensions: Dimensions
 ) -> Iterator[tuple[Layer, dict[str, Weight[T]]]]:
     """For each layer of the subnet, its tensors by name within the layer, as views; without those of absent parts."""
-    block = network_of(dimensions).layer
+    network = network_of(dimensions)
     for layer in subnet.layers:
         prefix, modules = f"layers.{layer.source}.", _kept_modules(dimensions, layer)
         yield (
             layer,
             {
                 name: Weight(cut(tensors[prefix + name], axes, subnet, layer), axes)
-                for name, axes in block.tensors.items()
+                for name, axes in network.layer_at(layer.source).tensors.items()
                 if name.rsplit(".", 1)[0] in modules
             },
         )

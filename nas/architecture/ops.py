@@ -54,11 +54,14 @@ class Ops(Protocol[T, W_contra]):
     tensor, where the graph needs one that is not its node's.
     """
 
-    def look_up(self, word: Weight[W_contra], position: Weight[W_contra], token_type: Weight[W_contra]) -> T:
-        """Sum of each token's rows of the three tables; where there is one token type, it is that of all tokens."""
+    def look_up(
+        self, word: Weight[W_contra], position: Weight[W_contra] | None, token_type: Weight[W_contra] | None
+    ) -> T:
+        """Sum of each token's rows of the tables that there are; one token type is that of all tokens."""
 
-    def mask(self) -> T:
-        """What is added to attention's scores, so that nothing attends to padding."""
+    def mask(self, reach: int | None = None) -> T:
+        """What is added to attention's scores, so that nothing attends to padding, nor farther than ``reach`` tokens to
+        either side."""
 
     def relate(self, name: str, mask: T, table: Weight[W_contra]) -> T:
         """``mask``, and for every pair of tokens the row of ``table`` [bucket, heads] for their distance (see
@@ -78,13 +81,27 @@ class Ops(Protocol[T, W_contra]):
     def layer_norm(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], epsilon: float) -> T: ...
 
     def activation(self, kind: str, name: str, x: T) -> T:
-        """``kind`` is "gelu", "gelu_tanh", "relu", "sigmoid" or "tanh"."""
+        """``kind`` is "gelu", "gelu_tanh", "relu", "sigmoid", "tanh" or "log1p", the logarithm of 1 + x."""
 
     def add(self, name: str, x: T, y: T) -> T: ...
 
-    def heads(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], part: HeadPart) -> T:
+    def multiply(self, name: str, x: T, y: T) -> T: ...
+
+    def turns(self, theta: float, head_size: int) -> T:
+        """Cosine and sine of the angles by which ``heads`` turns the pairs of a head's entries, at every position."""
+
+    def heads(
+        self,
+        name: str,
+        x: T,
+        weight: Weight[W_contra],
+        bias: Weight[W_contra],
+        part: HeadPart,
+        turns: T | None = None,
+    ) -> T:
         """A weight product split into heads, for ``attend`` alone: a carrier scales and transposes here what it
-        likes."""
+        likes. With ``turns``, the first half of a head's entries and the second are turned by pairs (Su et al. 2021,
+        "RoFormer")."""
 
     def attend(self, name: str, query: T, key: T, value: T, mask: T) -> T:
         """Softmax attention; the heads' outputs side by side, [tokens, heads * head size]."""

@@ -1,4 +1,4 @@
-"""Kinds of positions that depend on how far two tokens are apart."""
+"""Kinds of positions that depend on how far two tokens are apart, and turns by a token's own."""
 
 from __future__ import annotations
 
@@ -28,3 +28,9 @@ def bucket_of(distances: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def ring_of_buckets(length: int) -> npt.NDArray[np.int64]:
     """Buckets (2 * length,) of the distances 0 to length - 1, then of -length to -1."""
     return bucket_of(np.concatenate([np.arange(length), np.arange(-length, 0)]))
+
+
+def frequencies(theta: float, head_size: int) -> npt.NDArray[np.float32]:
+    """Radians a position (head_size / 2,), of each pair of entries (Su et al. 2021, "RoFormer")."""
+    exponents = np.arange(0, head_size, 2, dtype=np.float32) / np.float32(head_size)
+    return (1 / np.float32(theta) ** exponents).astype(np.float32)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.layout import network_of
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS, SearchSpace
 from ortnas.nas.architecture.subnet import SpaceError, Subnet
 
@@ -28,6 +30,7 @@ def default_space(dimensions: Dimensions) -> SearchSpace:
         num_heads=_steps(heads, max(1, heads // 6), max(1, heads // 6)),
         head_size=(dimensions.head_size,),
         ffn_size=_steps(dimensions.ffn_size, dimensions.ffn_size // 6, ffn_step),
+        is_gated=network_of(dimensions).is_gated,
     )
 
 
@@ -72,6 +75,7 @@ def preset(name: str, dimensions: Dimensions) -> SearchSpace:
         space = _bigger_and_faster(dimensions.num_layers)
     else:
         raise SpaceError(f"unknown space preset {name!r}; allowed are {', '.join(PRESETS)}")
+    space = replace(space, is_gated=network_of(dimensions).is_gated)
     check_fits(space, dimensions)
     return space
 
@@ -108,8 +112,9 @@ def _ascending(values: Iterable[int]) -> tuple[int, ...]:
 
 
 def check_fits(space: SearchSpace, dimensions: Dimensions) -> None:
-    """Raises SpaceError where the largest subnet is larger than the supernet."""
+    """Raises SpaceError where the largest or the smallest subnet is none of the supernet's."""
     try:
-        dimensions.check(space.largest)
+        for subnet in (space.largest, space.smallest):
+            dimensions.check(subnet)
     except SpaceError as error:
         raise SpaceError(f"the space does not fit the checkpoint: {error}") from error

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.architecture.blocks import POST_NORM
+from ortnas.nas.architecture.blocks import counted_layer
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
 from ortnas.nas.wording import shortened
 
@@ -32,7 +32,7 @@ class Population:
     """Decoded genomes as arrays; entries of absent layers are zero.
 
     ``hidden_size`` and ``depth`` have shape (n,), the others (n, layers) with the layer's position in the supernet
-    as column.
+    as column. ``is_gated`` is of the FFNs.
     """
 
     hidden_size: npt.NDArray[np.int64]
@@ -40,13 +40,14 @@ class Population:
     num_heads: npt.NDArray[np.int64]
     head_size: npt.NDArray[np.int64]
     ffn_size: npt.NDArray[np.int64]
+    is_gated: bool = False
 
     @property
     def multiply_adds(self) -> npt.NDArray[np.int64]:
         """As ``Subnet.multiply_adds``, shape (n,)."""
         hidden = self.hidden_size[:, None]
         sizes = {"hidden": hidden, "heads": self.num_heads, "head": self.head_size, "ffn": self.ffn_size}
-        total: npt.NDArray[np.int64] = POST_NORM.multiply_adds(sizes).sum(1)
+        total: npt.NDArray[np.int64] = counted_layer(self.is_gated).multiply_adds(sizes).sum(1)
         return total
 
 
@@ -57,7 +58,8 @@ class SearchSpace:
     ``head_size=()`` ties the head size to ``hidden_size // num_heads``. Dimensions named in ``uniform`` have one
     value for all layers. ``depth_order`` says which source layers a depth keeps: the ``first`` ones, or some
     ``spread`` evenly over the supernet, first and last included. ``num_heads`` and ``ffn_size`` may begin with 0: a
-    layer then lacks that part, but never both, and one layer at least has attention.
+    layer then lacks that part, but never both, and one layer at least has attention. ``is_gated``: FFNs have a third
+    product, which multiply-adds and latency terms count.
     """
 
     num_layers: int
@@ -68,6 +70,7 @@ class SearchSpace:
     ffn_size: tuple[int, ...]
     uniform: tuple[str, ...] = ()
     depth_order: Literal["first", "spread"] = "spread"
+    is_gated: bool = False
     columns: dict[str, slice] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -216,7 +219,7 @@ class SearchSpace:
             else:
                 sizes[name] = hidden_size[:, None] // np.maximum(sizes["num_heads"], 1)
         sizes["head_size"] = sizes["head_size"] * (sizes["num_heads"] > 0)
-        return Population(hidden_size, np.asarray(self.depth)[genomes[:, 1]], **sizes)
+        return Population(hidden_size, np.asarray(self.depth)[genomes[:, 1]], **sizes, is_gated=self.is_gated)
 
     def decode(self, genome: npt.NDArray[Any]) -> Subnet:
         """One genome (genes,) to its subnet. Raises SpaceError for a row that is no canonical genome."""
@@ -271,7 +274,10 @@ class SearchSpace:
 
     def to_json(self) -> dict[str, Any]:
         names = ("num_layers", "hidden_size", "depth", *LAYER_DIMENSIONS, "uniform", "depth_order")
-        return {name: value if isinstance(value := getattr(self, name), int | str) else list(value) for name in names}
+        document = {
+            name: value if isinstance(value := getattr(self, name), int | str) else list(value) for name in names
+        }
+        return document | ({"is_gated": True} if self.is_gated else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> SearchSpace:

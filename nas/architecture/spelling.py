@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
+from ortnas.nas.architecture.activations import SPELLED_ACTIVATIONS
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.families import FAMILIES, Family
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.arrays import Array
 
-# Ours by transformers' names.
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 # What sentence-transformers calls the activations of its cross-encoders.
 _ACTIVATION_PATHS = {
     "sigmoid": "torch.nn.modules.activation.Sigmoid",
     "identity": "torch.nn.modules.linear.Identity",
 }
+
+
+class _Rows(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> Any: ...
+
+
+T = TypeVar("T", bound=_Rows)
 
 
 def checkpoint_config(
@@ -39,12 +50,12 @@ def checkpoint_config(
         "pad_token_id": dimensions.padding_id,
         "type_vocab_size": dimensions.token_types,
         "layer_norm_eps": dimensions.layer_norm_epsilon,
-        "hidden_act": {"gelu_tanh": "gelu_new"}.get(dimensions.activation, dimensions.activation),
+        "hidden_act": SPELLED_ACTIVATIONS.get(dimensions.activation, dimensions.activation),
     }
     if family.factorises_tables:
         settings["embedding_size"] = dimensions.table_size or subnet.hidden_size
     config: dict[str, Any] = {"model_type": dimensions.family, "architectures": [family.class_name(dimensions.head)]}
-    config |= family.spell_settings(settings) | dict(family.required)
+    config |= family.spell_settings(settings) | dict(family.required) | family.spell_own(dimensions, subnet)
     if head.has_decoder and dimensions.has_own_decoder:
         config["tie_word_embeddings"] = False
     names = list(labels) or ["LABEL_0"] * head.gives_number
@@ -69,13 +80,14 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     family = FAMILIES[dimensions.family]
     base = "" if HEADS[dimensions.head].is_bare_encoder else f"{family.base}."
     entry = {}
-    for ours, theirs in family.embeddings.items():
+    for ours, theirs in {**family.embeddings, **family.exit}.items():
         entry.update(_tensors(ours, f"{base}{theirs}"))
     if not family.has_token_types:
-        del entry["embeddings.token_type"]
-    names = {ours: entry[ours] for ours in family.network.entry_of(dimensions).tensors if ours in entry}
+        entry.pop("embeddings.token_type", None)
+    own = {**family.network.entry_of(dimensions).tensors, **family.network.exit.tensors}
+    names = {ours: entry[ours] for ours in own if ours in entry}
     for index in range(dimensions.num_layers):
-        for name in family.network.layer.tensors:
+        for name in family.network.layer_at(index).tensors:
             if name in family.shared:
                 names[f"layers.{index}.{name}"] = f"{base}{family.shared[name]}"
                 continue
@@ -87,6 +99,40 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
         # Only where the weight is tied is the bias, too, to the one that the head has beside the decoder.
         names.update(_tensors("head.decoder", family.decoder.removesuffix(".weight")))
     return names
+
+
+def take_apart(tensors: Mapping[str, T], family: Family) -> dict[str, T]:
+    """Tensors by the names of their file as those of the family: fused modules as their parts; what cannot be divided
+    stays whole."""
+    parts: dict[str, T] = {}
+    for stored, tensor in tensors.items():
+        name = stored
+        for theirs, ours in family.renamed.items():
+            name = name.replace(theirs, ours)
+        module, _, kind = name.rpartition(".")
+        whole = next((whole for whole in family.fused if f".{module}".endswith(f".{whole}")), "")
+        ends = family.fused.get(whole, ())
+        if not ends or len(tensor) % len(ends):
+            parts[name] = tensor
+            continue
+        size = len(tensor) // len(ends)
+        for place, end in enumerate(ends):
+            parts[f"{module.removesuffix(whole)}{end}.{kind}"] = tensor[place * size : (place + 1) * size]
+    return parts
+
+
+def join(arrays: Mapping[str, Array], family: Family) -> dict[str, Array]:
+    """The way back from ``take_apart``."""
+    joined: dict[str, list[Array]] = {}
+    ends = {end: whole for whole, parts in family.fused.items() for end in parts}
+    for name, array in arrays.items():
+        module, _, kind = name.rpartition(".")
+        end = next((end for end in ends if f".{module}".endswith(f".{end}")), "")
+        stored = f"{module.removesuffix(end)}{ends[end]}.{kind}" if end else name
+        for theirs, ours in reversed(list(family.renamed.items())):
+            stored = stored.replace(ours, theirs)
+        joined.setdefault(stored, []).append(array)
+    return {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in joined.items()}
 
 
 def _tensors(ours: str, theirs: str) -> dict[str, str]:

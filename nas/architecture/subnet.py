@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ortnas.nas.architecture.blocks import POST_NORM
+from ortnas.nas.architecture.blocks import counted_layer
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.wording import shown
 
@@ -71,9 +71,13 @@ class Subnet:
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds per token of the encoder's weight matrices (attention products excluded)."""
+        """As ``count_multiply_adds``, where FFNs have no gates."""
+        return self.count_multiply_adds(False)
+
+    def count_multiply_adds(self, is_gated: bool) -> int:
+        """Multiply-adds per token of the encoder's weight matrices (attention products excluded), FFNs gated or not."""
         return sum(
-            POST_NORM.multiply_adds(
+            counted_layer(is_gated).multiply_adds(
                 {
                     "hidden": self.hidden_size,
                     "heads": layer.num_heads,

@@ -99,8 +99,8 @@ def _guess_table(table: Table, asked: Asked) -> Guess:
     if head is not None and HEADS[head].ranks:
         if is_grouped(table.columns):
             return Guess(head, {}, (f"every row is a query with its passages, which make it a {head} task",))
-        own = choose_columns(table, head, None, asked.text, asked.pair, asked.label)
-        return Guess(head, {"text": own.text, "pair": own.pair, "label": own.label})
+        columns = choose_columns(table, head, None, asked.text, asked.pair, asked.label)
+        return Guess(head, {"text": columns.text, "pair": columns.pair, "label": columns.label})
     if head is not None and HEADS[head].marks_pieces:
         choose_columns(table, head, None, asked.text, asked.pair, asked.label)
         return Guess(head, asked.columns)

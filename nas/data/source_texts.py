@@ -5,6 +5,7 @@ No parts for training are cut, so that a few texts, one file of them, and texts 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.annotations import CONTEXT_COLUMN, QUESTION_COLUMN
-from ortnas.nas.data.columns import PAIRS, choose_columns
+from ortnas.nas.data.columns import PAIRS, USUAL_COLUMNS, choose_columns
 from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.guess import Asked, guess_file
 from ortnas.nas.data.hub import HUB_PREFIX
@@ -22,6 +23,7 @@ from ortnas.nas.data.judged_pairs import judged_parts
 from ortnas.nas.data.lines import kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import OWN_PAIR_COLUMNS
+from ortnas.nas.data.query_groups import by_query, is_judged, number_queries, usable
 from ortnas.nas.data.rows import Columns, Row, table_rows
 from ortnas.nas.data.sentences import open_sentences
 from ortnas.nas.data.source import FORMATS, DataSource, SourceRows, read_file, read_source
@@ -35,6 +37,8 @@ from ortnas.nas.wording import listed
 
 # With fewer texts than this for each of the two uses, both take all of them.
 _LEAST_APART = 16
+# To each of the texts of our own that stands for a query.
+_PASSAGES = 4
 # The head whose texts have no labels.
 _PLAIN = next(name for name, row in HEADS.items() if row.labels == "none")
 
@@ -65,7 +69,9 @@ def read_source_texts(source: DataSource, head: str, sizes: Sizes, seed: int, no
     path = Path(source.source).expanduser()
     if path.is_dir() or source.source.startswith(HUB_PREFIX):
         training, reports, declared = read_source(source, head, notes)
-        scored = reports["report"]
+        scored = reports.get("report", [])
+        if row.ranks:
+            return _cut_queries(training, scored, sizes, seed, notes)
         fresh = fresh_rows(training, [report.example for report in scored])
         rng = np.random.default_rng(seed)
         calibration, scored = (
@@ -77,6 +83,9 @@ def read_source_texts(source: DataSource, head: str, sizes: Sizes, seed: int, no
         plain = read_source(source, _PLAIN, notes).training
         return _cut(_unlabelled(plain, head, source.source), False, sizes, seed)
     labelled = _labelled_rows(path, source, head, notes)
+    if row.ranks:
+        plain = labelled.training if labelled else _unlabelled(_plain_rows(path, source, notes), head, path.name)
+        return _cut_queries(plain, [], sizes, seed, notes)
     if labelled is not None:
         return _cut(labelled.training, True, sizes, seed)._replace(declared=labelled.labels)
     return _cut(_unlabelled(_plain_rows(path, source, notes), head, path.name), False, sizes, seed)
@@ -93,8 +102,13 @@ def stand_in_texts(head: str) -> SourceTexts:
     texts = STAND_IN_TEXTS
     examples = [Example(text) for text in texts]
     if HEADS[head].reads_pairs:
-        examples = [Example(text, other) for text, other in zip(texts, (*texts[1:], texts[0]), strict=True)]
+        others = range(1, 1 + (_PASSAGES if HEADS[head].ranks else 1))
+        examples = [
+            Example(text, texts[(place + step) % len(texts)]) for place, text in enumerate(texts) for step in others
+        ]
     rows = _unlabelled([Row(example) for example in examples], head, "stand-in texts")
+    if HEADS[head].ranks:
+        rows, _ = number_queries(rows, {})
     return SourceTexts(rows, rows, are_labelled=False, are_shared=True)
 
 
@@ -124,6 +138,39 @@ def _cut(rows: Sequence[Row], are_labelled: bool, sizes: Sizes, seed: int) -> So
     return SourceTexts(shuffled[:first], shuffled[first:most], are_labelled)
 
 
+def _cut_queries(
+    rows: Sequence[Row], report_rows: Sequence[Row], sizes: Sizes, seed: int, notes: list[str]
+) -> SourceTexts:
+    """Whole queries with their passages; sizes count pairs. Those with grades are scored where there are some."""
+    numbered, reported = number_queries(fresh_rows(rows, []), {"report": fresh_rows(report_rows, [])})
+    rng = np.random.default_rng(seed)
+    first, second = (
+        [groups[place] for place in rng.permutation(len(groups))]
+        for groups in (
+            by_query(usable([row.example for row in part], "texts", notes)) for part in (numbered, reported["report"])
+        )
+    )
+    are_shared = not second and len(first) < 2
+    if not second:
+        middle = len(first) if are_shared else len(first) // 2
+        first, second = first[:middle], first if are_shared else first[middle:]
+    if not second:
+        raise DataError("no query has several passages, so that there is nothing to rank")
+    judged = [group for group in second if is_judged(group)]
+    scored = _as_rows(judged or second, sizes.report)
+    return SourceTexts(_as_rows(first or second, sizes.calibration), scored, bool(judged), are_shared or not first)
+
+
+def _as_rows(groups: Sequence[Sequence[Example]], size: int | None) -> list[Row]:
+    """Whole groups until there are so many examples."""
+    rows: list[Row] = []
+    for group in groups:
+        if size is not None and len(rows) >= size:
+            break
+        rows += map(Row, group)
+    return rows
+
+
 def _labelled_rows(path: Path, source: DataSource, head: str, notes: list[str]) -> SourceRows | None:
     """The rows of one file; None where it has no labels. Raises DataError for labels that are in doubt or wrong."""
     kind = kind_of(path)
@@ -148,7 +195,7 @@ def _plain_rows(path: Path, source: DataSource, notes: list[str]) -> list[Row]:
     if kind_of(path) not in TABLE_KINDS:
         return _usable(table_rows(open_sentences(path), Columns("sentence"), _PLAIN, notes), path, notes)
     table = open_table(path, notes)
-    pairs = (*PAIRS, *OWN_PAIR_COLUMNS, (QUESTION_COLUMN, CONTEXT_COLUMN))
+    pairs = (*PAIRS, *OWN_PAIR_COLUMNS, (QUESTION_COLUMN, CONTEXT_COLUMN), ("query", "text"))
     fitting = [columns for columns in pairs if set(columns) <= set(table.columns)]
     if source.text is not None:
         columns = Columns(source.text, source.pair or "")
@@ -175,10 +222,8 @@ def _unlabelled(rows: Sequence[Row], head: str, origin: str) -> list[Row]:
     """As the head reads them, with empty targets."""
     form = UNLABELLED[HEADS[head].labels]
     if HEADS[head].reads_pairs and any(row.example.pair is None for row in rows):
-        raise DataError(
-            f"{origin}: {head} reads a question and a context; give a SQuAD file, or a table with columns "
-            f"{QUESTION_COLUMN} and {CONTEXT_COLUMN}"
-        )
+        columns = " and ".join(repr(name) for name in USUAL_COLUMNS[HEADS[head].labels][0][:2])
+        raise DataError(f"{origin}: {head} reads pairs of texts; give a table with columns {columns}")
     return [Row(form(row.example)) for row in rows]
 
 
@@ -195,6 +240,10 @@ def _without_answer(example: Example) -> Example:
     return replace(example, answers=((0, ""),))
 
 
+def _without_grade(example: Example) -> Example:
+    return replace(example, label=math.nan)
+
+
 def _without_classes(example: Example) -> Example:
     return replace(example, classes=())
 
@@ -207,4 +256,5 @@ UNLABELLED: dict[Labels, Callable[[Example], Example]] = {
     "tags": _in_words,
     "answer": _without_answer,
     "masked": _as_it_is,
+    "grades": _without_grade,
 }

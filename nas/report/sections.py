@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 from markupsafe import Markup
 
+from ortnas.nas.architecture.layout import network_of
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.report.charts import Chart, share, words
 from ortnas.nas.report.drawing import draw_subnet
@@ -166,7 +167,7 @@ def _architectures(record: RunRecord) -> Section:
     key, title = "architectures", "Architectures"
     if record.dimensions is None:
         return Section(key, title, "They are drawn once there is a supernet.")
-    full = record.dimensions.full_subnet
+    full, is_gated = record.dimensions.full_subnet, network_of(record.dimensions).is_gated
     shown: dict[str, tuple[Subnet, list[str]]] = {"Full model": (full, [])}
     for search in record.searches:
         if search.winner is not None:
@@ -181,7 +182,7 @@ def _architectures(record: RunRecord) -> Section:
             name,
             [
                 f"hidden {subnet.hidden_size} · {len(subnet.layers)} layers · "
-                f"{subnet.multiply_adds / full.multiply_adds:.0%} of the multiply-adds",
+                f"{subnet.count_multiply_adds(is_gated) / full.count_multiply_adds(is_gated):.0%} of the multiply-adds",
                 *facts,
             ],
             Markup(draw_subnet(subnet, record.dimensions, name)),

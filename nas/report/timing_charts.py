@@ -18,6 +18,8 @@ def dataset_chart(record: RunRecord) -> Chart | None:
     if dataset is None or not dataset.timings:
         return None
     subnets = {key: dataset.subnets[key] for key in dataset.timings}
+    is_gated = record.space is not None and record.space.is_gated
+    millions = {key: subnet.count_multiply_adds(is_gated) / 1e6 for key, subnet in subnets.items()}
     depths = sorted({len(subnet.layers) for subnet in subnets.values()})
     traces = []
     for number, depth in enumerate(depths):
@@ -27,7 +29,7 @@ def dataset_chart(record: RunRecord) -> Chart | None:
                 "type": "scatter",
                 "mode": "markers",
                 "name": f"{depth} layers" if depth > 1 else "1 layer",
-                "x": [subnets[key].multiply_adds / 1e6 for key in keys],
+                "x": [millions[key] for key in keys],
                 "y": [dataset.timings[key].latency_ms for key in keys],
                 "marker": {"color": f"var(--step-{_step(number, len(depths))})", "size": 7, "opacity": 0.85},
                 "hovertext": [
@@ -56,7 +58,7 @@ def dataset_chart(record: RunRecord) -> Chart | None:
             (
                 key,
                 subnet.describe(),
-                f"{subnet.multiply_adds / 1e6:.2f}",
+                f"{millions[key]:.2f}",
                 f"{dataset.timings[key].latency_ms:.3f}",
                 _error(dataset, key),
             )

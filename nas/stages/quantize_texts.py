@@ -16,6 +16,7 @@ from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Feeds
 from ortnas.nas.console import Console
 from ortnas.nas.data import Asked, DataSource, Sizes, find_task, guess_source, serves
+from ortnas.nas.data.guess import Guess, guess_file
 from ortnas.nas.data.labels import in_order
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source_texts import SourceTexts, read_source_texts, stand_in_texts, with_columns
@@ -107,9 +108,9 @@ def choose_head(place: str, choice: TextChoice, console: Console) -> tuple[str, 
     if head is None and len(stated) == 1:
         (head,) = stated
     if head is None and choice.source is not None:
-        guess = guess_source(choice.source, choice.asked)
-        head = guess.head if guess.head in stated or not stated else stated[0]
-        notes += guess.assumed if head == guess.head else ()
+        guess = _guess_head(choice.source, choice.asked, stated)
+        head = guess.head
+        notes += guess.assumed
     if head is None:
         head = stated[0] if stated else next(name for name, row in HEADS.items() if row.makes_embeddings)
         if not stated:
@@ -119,6 +120,18 @@ def choose_head(place: str, choice: TextChoice, console: Console) -> tuple[str, 
     source = None if choice.source is None else _source(choice.source, choice, head, notes)
     _say_notes(console, list(dict.fromkeys(notes)))
     return head, source
+
+
+def _guess_head(source: str, asked: Asked, stated: Sequence[str]) -> Guess:
+    """What the data is for, within what the checkpoint says that it is for. Raises DataError."""
+    path = Path(source).expanduser()
+    if not stated:
+        return guess_source(source, asked)
+    try:
+        guess = guess_file(path, asked) if path.is_file() else guess_source(source, asked)
+    except DataError:
+        return Guess(stated[0], {})
+    return guess if guess.head in stated else Guess(stated[0], {})
 
 
 def _source(source: str, choice: TextChoice, head: str, notes: list[str]) -> DataSource:
@@ -155,7 +168,7 @@ def read_texts(
     texts = stand_in_texts(head) if source is None else read_source_texts(source, head, sizes, _SEED, notes)
     _say_notes(console, notes)
     tokenizer = load_tokenizer(tokenizer_folder)
-    if not texts.are_labelled:
+    if not texts.are_labelled and not HEADS[head].ranks:
         # How far models agree is known well from fewer texts than how often they are right.
         texts = texts._replace(scored=texts.scored[: min(size // 2, _MOST_UNLABELLED)])
     rows = [*texts.calibration, *(() if texts.are_shared else texts.scored)]

@@ -118,7 +118,9 @@ def table_rows(models: QuantizedModels, timings: Mapping[str, Timing]) -> list[d
 def show_table(console: Console, models: QuantizedModels, rows: list[dict[str, Any]], target: Target) -> None:
     texts, threads, request = models.texts, target.setup.threads, target.main_workload.describe()
     scored = "scores" if texts.are_labelled else "agreement with FP32"
-    judged = f"{texts.part.size} texts" if texts.part.judgements is None else str(texts.part.judgements)
+    judged = f"{texts.part.size} {'queries' if texts.part.has_groups else 'texts'}"
+    if texts.part.judgements is not None:
+        judged = str(texts.part.judgements)
     console.table(
         f"Latency on this machine ({threads} thread(s), batch {request}); {scored} on {judged}",
         ("model", "measured ms", "speed-up", "size MB", texts.metric.replace("_", " "), "to FP32 (95 %)"),

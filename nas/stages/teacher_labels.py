@@ -11,6 +11,7 @@ import numpy as np
 from ortnas.export.answers import best_spans
 from ortnas.export.label_sets import probabilities
 from ortnas.export.part import Outputs, Part
+from ortnas.export.query_ranks import query_rows
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.text import IGNORED, Example
 
@@ -43,6 +44,17 @@ def _by_number(part: Part, outputs: Outputs) -> Part:
 
 def _relabelled(part: Part, labels: Sequence[int | float]) -> Part:
     examples = [replace(example, label=label) for example, label in zip(part.examples, labels, strict=True)]
+    return replace(part, encoded=replace(part.encoded, labels=labels), examples=examples)
+
+
+def _by_grades(part: Part, outputs: Outputs) -> Part:
+    """The passage that ranks first is the relevant one of its query."""
+    grades = np.zeros(len(outputs))
+    scores = np.array([float(output[0]) for output in outputs])
+    for rows in query_rows(part.labels):
+        grades[rows[scores[rows].argmax()]] = 1.0
+    examples = [replace(example, label=grade) for example, grade in zip(part.examples, grades.tolist(), strict=True)]
+    labels = [(query, grade) for (query, _), grade in zip(part.labels.tolist(), grades.tolist(), strict=True)]
     return replace(part, encoded=replace(part.encoded, labels=labels), examples=examples)
 
 
@@ -83,4 +95,5 @@ BY_ANSWERS: dict[Labels, Callable[[Part, Outputs], Part]] = {
     "tags": _by_tags,
     "answer": _by_span,
     "masked": _as_they_are,
+    "grades": _by_grades,
 }

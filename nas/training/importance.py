@@ -16,7 +16,7 @@ from torch import Tensor
 from ortnas.nas.architecture.blocks import Gate
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS, Labels
-from ortnas.nas.architecture.layout import network_of, split_name, tensor_axes
+from ortnas.nas.architecture.layout import head_of, network_of, split_name, tensor_axes
 from ortnas.nas.architecture.ops import Axes
 from ortnas.nas.text import IGNORED
 from ortnas.nas.training.losses import label_targets
@@ -43,7 +43,8 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
 
     network = network_of(dimensions)
     entry = network.entry_of(dimensions)
-    blocks = [("", entry), *((f"layers.{index}.", network.layer) for index in range(dimensions.num_layers))]
+    layers = ((f"layers.{index}.", network.layer_at(index)) for index in range(dimensions.num_layers))
+    blocks = [("", entry), *layers, ("", network.exit)]
     gates: dict[str, Tensor] = {}
     for prefix, block in blocks:
         for gate in block.gates:
@@ -52,7 +53,7 @@ def _gates(tensors: Mapping[str, Tensor], dimensions: Dimensions) -> dict[str, T
                 gates[gate.name] = gates.get(gate.name, torch.zeros_like(value)) + value.abs()
             else:
                 gates[prefix + gate.name] = value
-    for name, axes in HEADS[dimensions.head].tensors.items():
+    for name, axes in head_of(dimensions).tensors.items():
         if axes[1:] == ("pooled",):
             gates["pooled"] = product(name).sum(0)
     return gates

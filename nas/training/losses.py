@@ -76,7 +76,8 @@ def _list_cross_entropy(output: Tensor, labels: Tensor, _: Tensor) -> Tensor:
 def _same_query(labels: Tensor) -> Tensor:
     """Which rows are each query's, [queries, batch]."""
     queries = labels[:, 0]
-    return queries.unique()[:, None] == queries[None]
+    distinct: Tensor = torch.unique(queries)
+    return distinct[:, None] == queries[None]
 
 
 def _answer_cross_entropy(output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:

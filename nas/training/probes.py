@@ -40,7 +40,7 @@ def held_out_probe(
 def choose_probes(space: SearchSpace) -> dict[str, Subnet]:
     """The largest, the smallest, and of the subnets shrunk evenly those of half and a quarter of the multiply-adds."""
     genomes = shrunk_evenly(space)
-    shares = multiply_adds(space)(genomes) / space.largest.multiply_adds
+    shares = multiply_adds(space)(genomes) / space.largest.count_multiply_adds(space.is_gated)
     probes = {"largest": space.largest}
     for name, share in (("half", 0.5), ("quarter", 0.25)):
         distance = np.abs(shares / share - 1)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.heads import HEADS
-from ortnas.nas.architecture.layout import cut_layers, cut_top, kept_parts, network_of
+from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, kept_parts, network_of
 from ortnas.nas.architecture.ops import Weight
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.data.mixture import Mixture
@@ -36,8 +36,8 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class FullSignals:
-    """What a full network computed of ``batches``: for products the inputs, for layer norms the sums that go in and
-    what comes out, by name, [tokens, width] or, in the head, [texts, width]."""
+    """What a full network computed of ``batches``: the inputs of products, the sums of the residual stream and what
+    comes out of layer norms, by name, [tokens, width] or, in the head, [texts, width]."""
 
     batches: Sequence[Batch]
     inputs: dict[str, Tensor] = field(default_factory=dict)
@@ -105,10 +105,13 @@ class _Recorder(TokenOps):
             self._signals.weights[name] = weight.values, None
         return super().project(name, x, weight, bias, output)
 
+    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        self._signals.sums[name] = super().add(name, x, y)
+        return self._signals.sums[name]
+
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
         if not _is_cut(weight):
             return super().layer_norm(name, x, weight, bias, epsilon)
-        self._signals.sums[name] = x
         self._signals.normed[name] = super().layer_norm(name, x, weight, bias, epsilon)
         return self._signals.normed[name]
 
@@ -141,7 +144,7 @@ class _Product:
 class _Fitter(TokenOps):
     """Computes a subnet and fits its weights on the way.
 
-    ``stand_ins`` has the names of layer norms for those whose outputs others take on.
+    ``stand_ins`` has the names of sums and layer norms for those whose outputs others take on.
     """
 
     def __init__(self, signals: FullSignals, stand_ins: Mapping[str, str], damping: float) -> None:
@@ -171,14 +174,19 @@ class _Fitter(TokenOps):
         computed = super().project(name, x, weight, bias, output)
         return self._fitted(name, _Product(x, weight.values, None), computed) if _is_cut(weight) else computed
 
+    def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        total = super().add(name, x, y)
+        if self._last is not None:
+            expected = self._signals.sums[self._stand_ins.get(name, name)][:, : total.shape[-1]]
+            total = total + self._last.correct(expected - total, self._damping)
+            self._last = None
+        return total
+
     def layer_norm(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], epsilon: float) -> Tensor:
         if not _is_cut(weight):
             return super().layer_norm(name, x, weight, bias, epsilon)
         width = x.shape[-1]
         name = self._stand_ins.get(name, name)
-        if self._last is not None:
-            x = x + self._last.correct(self._signals.sums[name][:, :width] - x, self._damping)
-            self._last = None
         normed = F.layer_norm(x, (width,), eps=epsilon)
         expected = self._signals.normed[name][:, :width]
         mean, expected_mean = normed.mean(0), expected.mean(0)
@@ -208,20 +216,22 @@ def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
     top = cut_top(network.tensors, subnet, dimensions)
     layers = cut_layers(network.tensors, subnet, dimensions)
     hidden = architecture.encode(ops, architecture.look_up(ops, top), top, layers, dimensions)
-    head = HEADS[dimensions.head]
     # The decoder is the word table, which the embeddings need as it is.
-    if not head.fills_masks:
-        head.apply(ops, hidden, top, dimensions)
+    if not HEADS[dimensions.head].fills_masks:
+        head_of(dimensions).apply(ops, hidden, top, dimensions)
 
 
 def _stand_ins(network: Supernet, subnet: Subnet) -> dict[str, str]:
-    """For the norm that ends each part of the subnet's layers, the last one before the subnet's next part."""
-    parts = network_of(network.dimensions).layer.parts
-    norms = [f"layers/{layer}/{part.output}" for layer in range(network.dimensions.num_layers) for part in parts]
+    """For the sum and the norm that end each part of the subnet's layers, the last before the subnet's next part."""
+    dimensions, parts = network.dimensions, network_of(network.dimensions).layer.parts
+    places = [f"layers/{layer}/{part.name}" for layer in range(dimensions.num_layers) for part in parts]
     kept = [
-        f"layers/{layer.source}/{part.output}"
+        f"layers/{layer.source}/{part.name}"
         for layer in subnet.layers
         for part in kept_parts(network.dimensions, layer)
     ]
-    ends = [*(norms.index(name) for name in kept[1:]), len(norms)]
-    return {name: norms[end - 1] for name, end in zip(kept, ends, strict=True)}
+    ends = [*(places.index(place) for place in kept[1:]), len(places)]
+    kinds = {"residual", *(part.output.rpartition("/")[2] for part in parts)}
+    return {
+        f"{place}/{kind}": f"{places[end - 1]}/{kind}" for place, end in zip(kept, ends, strict=True) for kind in kinds
+    }

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from ortnas.export.weights import SupernetFolder, read_supernet
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.head_passes import project
-from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
     cut_layers,
     cut_top,
+    head_of,
     network_of,
     tensor_axes,
     tensor_shape,
@@ -103,7 +103,7 @@ class Supernet(nn.Module):
             hidden = hidden[positions]
         ops = TorchOps({"attention_mask": attention_mask}, linear)
         top = cut_top(self.tensors, subnet, self.dimensions)
-        return HEADS[self.dimensions.head].apply(ops, hidden, top, self.dimensions)
+        return head_of(self.dimensions).apply(ops, hidden, top, self.dimensions)
 
     def project(self, hidden: Tensor, subnet: Subnet) -> Tensor:
         """Hidden states in the checkpoint's channels: [..., subnet.hidden_size] to [..., full hidden size]."""

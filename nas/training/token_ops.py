@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
 from ortnas.nas.training.batches import Batch
-from ortnas.nas.training.torch_ops import TorchOps, related
+from ortnas.nas.training.torch_ops import TorchOps, related, turn, turned_at
 
 
 class TokenOps(TorchOps):
@@ -22,14 +22,23 @@ class TokenOps(TorchOps):
         self._masks = [batch["attention_mask"].bool() for batch in batches]
         self._counts = [int(mask.sum()) for mask in self._masks]
         self._longest = max(mask.shape[1] for mask in self._masks)
+        self._places = torch.cat([mask.nonzero()[:, 1] for mask in self._masks])
 
-    def look_up(self, word: Weight[Tensor], position: Weight[Tensor], token_type: Weight[Tensor]) -> Tensor:
+    def look_up(
+        self, word: Weight[Tensor], position: Weight[Tensor] | None, token_type: Weight[Tensor] | None
+    ) -> Tensor:
         embedded = (TorchOps(batch).look_up(word, position, token_type) for batch in self._batches)
         return torch.cat([values[mask] for values, mask in zip(embedded, self._masks, strict=True)])
 
-    def mask(self) -> Tensor:
+    def mask(self, reach: int | None = None) -> Tensor:
         """Added to the scores of all texts, [1 or heads, 1 or longest, longest]: padding is each batch's own."""
-        return torch.zeros(1, 1, self._longest)
+        if reach is None:
+            return torch.zeros(1, 1, self._longest)
+        distances = torch.arange(self._longest) - torch.arange(self._longest)[:, None]
+        return torch.zeros(1, *distances.shape).masked_fill(distances.abs() > reach, float("-inf"))
+
+    def turns(self, theta: float, head_size: int) -> Tensor:
+        return turned_at(self._places, theta, head_size)[:, :, None]
 
     def relate(self, name: str, mask: Tensor, table: Weight[Tensor]) -> Tensor:
         return mask + related(table.values, self._longest)
@@ -39,9 +48,18 @@ class TokenOps(TorchOps):
     ) -> Tensor:
         return F.linear(x, weight.values.reshape(-1, x.shape[-1]), bias.values.flatten())
 
-    def heads(self, name: str, x: Tensor, weight: Weight[Tensor], bias: Weight[Tensor], part: HeadPart) -> Tensor:
+    def heads(
+        self,
+        name: str,
+        x: Tensor,
+        weight: Weight[Tensor],
+        bias: Weight[Tensor],
+        part: HeadPart,
+        turns: Tensor | None = None,
+    ) -> Tensor:
         """[tokens, heads, head_size]."""
-        return self.linear(name, x, weight, bias).view(-1, *bias.values.shape)
+        split = self.linear(name, x, weight, bias).view(-1, *bias.values.shape)
+        return split if turns is None else turn(split, turns)
 
     def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         padded = zip(self._pad(query), self._pad(key), self._pad(value), self._masks, strict=True)

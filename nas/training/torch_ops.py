@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
-from ortnas.nas.architecture.positions import bucket_of
+from ortnas.nas.architecture.positions import bucket_of, frequencies
 
 # A weight product: its name in the exported graph, x [..., in], weight [out, in] and bias [out].
 Linear = Callable[[str, Tensor, Tensor, Tensor], Tensor]
@@ -34,16 +34,32 @@ class TorchOps:
         self._batch, self._linear, self._sparse_table = batch, linear, sparse_table
         self.attended: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def look_up(self, word: Weight[Tensor], position: Weight[Tensor], token_type: Weight[Tensor]) -> Tensor:
-        input_ids, types = self._batch["input_ids"], token_type.values
+    def look_up(
+        self, word: Weight[Tensor], position: Weight[Tensor] | None, token_type: Weight[Tensor] | None
+    ) -> Tensor:
+        input_ids = self._batch["input_ids"]
         is_sparse = self._sparse_table and input_ids.device.type == "cpu"
-        words = F.embedding(input_ids, word.values, sparse=is_sparse)
-        positions = position.values[: input_ids.shape[1]]
-        return words + positions + (types[0] if len(types) == 1 else F.embedding(self._batch["token_type_ids"], types))
+        embedded = F.embedding(input_ids, word.values, sparse=is_sparse)
+        if position is not None:
+            embedded = embedded + position.values[: input_ids.shape[1]]
+        if token_type is not None:
+            types = token_type.values
+            embedded = embedded + (types[0] if len(types) == 1 else F.embedding(self._batch["token_type_ids"], types))
+        return embedded
 
-    def mask(self) -> Tensor:
+    def mask(self, reach: int | None = None) -> Tensor:
         """Boolean: what is attended to."""
-        return self._batch["attention_mask"].bool()[:, None, None, :]
+        shown = self._batch["attention_mask"].bool()[:, None, None, :]
+        if reach is None:
+            return shown
+        distances = _distances(shown.shape[-1], shown.device)
+        # Padding far from all tokens sees itself, so that a softmax has something to share out.
+        return (distances <= reach) & (shown | (distances == 0))
+
+    def turns(self, theta: float, head_size: int) -> Tensor:
+        """Float32 [2, sequence, head_size]: cosines, and sines with the sign of the entry that they go with."""
+        mask = self._batch["attention_mask"]
+        return turned_at(torch.arange(mask.shape[1], device=mask.device), theta, head_size)
 
     def relate(self, name: str, mask: Tensor, table: Weight[Tensor]) -> Tensor:
         """Float32 [batch, heads, sequence, sequence]."""
@@ -92,12 +108,17 @@ class TorchOps:
     def activation(self, kind: str, name: str, x: Tensor) -> Tensor:
         if kind == "relu":
             return F.relu(x)
+        if kind == "log1p":
+            return torch.log1p(x)
         if kind in ("tanh", "sigmoid"):
             return torch.tanh(x) if kind == "tanh" else torch.sigmoid(x)
         return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
 
     def add(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         return x + y
+
+    def multiply(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        return x * y
 
     def heads(
         self,
@@ -106,10 +127,12 @@ class TorchOps:
         weight: Weight[Tensor],
         bias: Weight[Tensor],
         part: HeadPart,
+        turns: Tensor | None = None,
     ) -> Tensor:
         """[batch, heads, sequence, head_size]."""
         flat = self._linear(name, x, _matrix(weight), bias.values.flatten())
-        return flat.view(*flat.shape[:-1], *bias.values.shape).transpose(1, 2)
+        split = flat.view(*flat.shape[:-1], *bias.values.shape).transpose(1, 2)
+        return split if turns is None else turn(split, turns)
 
     def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         self.attended = query, key, value
@@ -168,6 +191,25 @@ def related(table: Tensor, length: int) -> Tensor:
     by_distance = table.float()[buckets].T
     # A window of ``length`` distances for every query; the last query's, of nobody behind it, comes first.
     return by_distance.unfold(1, length, 1).flip(1)
+
+
+def turned_at(places: Tensor, theta: float, head_size: int) -> Tensor:
+    """``TorchOps.turns`` at these positions [n], float32 [2, n, head_size]."""
+    angles = places[:, None].float() * torch.from_numpy(frequencies(theta, head_size)).to(places.device)
+    sines = angles.sin()
+    return torch.stack([angles.cos().repeat(1, 2), torch.cat([-sines, sines], 1)])
+
+
+def turn(x: Tensor, turns: Tensor) -> Tensor:
+    """Heads [..., head_size] turned by ``turns`` [2, ..., head_size], in float32."""
+    first, second = x.float().chunk(2, -1)
+    return (x.float() * turns[0] + torch.cat([second, first], -1) * turns[1]).to(x.dtype)
+
+
+def _distances(length: int, device: torch.device) -> Tensor:
+    """[length, length], in tokens."""
+    places = torch.arange(length, device=device)
+    return (places - places[:, None]).abs()
 
 
 def _matrix(weight: Weight[Tensor]) -> Tensor:

@@ -105,6 +105,11 @@ def questions_without_answers(folder: Path) -> dict[str, Any]:
     return {"source": str(folder), "task": "squad_v2"}
 
 
+def sentences(folder: Path) -> dict[str, Any]:
+    (folder / "texts.txt").write_text("\n".join(texts(200)))
+    return {"source": str(folder / "texts.txt")}
+
+
 def books(folder: Path) -> dict[str, Any]:
     (folder / "books").mkdir()
     for number in range(4):
@@ -119,6 +124,7 @@ def books(folder: Path) -> dict[str, Any]:
         ("roberta", "token-classification", entities, "entity_f1"),
         ("distilbert", "span", questions, "span_f1"),
         ("bert", "masked-lm", books, "masked_accuracy"),
+        ("electra", "sparse", sentences, "similarity_spearman"),
     ],
 )
 def test_every_head_goes_from_data_to_a_verified_package(

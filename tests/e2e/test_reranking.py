@@ -61,7 +61,7 @@ def test_passages_are_put_in_the_order_of_their_relevance(tmp_path: Path, bert_t
     for row in rows:
         assert row["scores"].keys() == {"ndcg_at_10", "mrr_at_10", "list_log_likelihood"}
         interval = row["intervals"]["ndcg_at_10"]["score"]
-        assert interval["low"] < interval["value"] == row["scores"]["ndcg_at_10"] < interval["high"]
+        assert interval["low"] <= interval["value"] == row["scores"]["ndcg_at_10"] <= interval["high"]
     # Among six passages chance has 0.41.
     assert rows[0]["scores"]["mrr_at_10"] > 0.6
 

@@ -6,6 +6,8 @@ from ortnas.nas.architecture.families.bert import BERT
 from ortnas.nas.architecture.families.distilbert import DISTILBERT
 from ortnas.nas.architecture.families.electra import ELECTRA
 from ortnas.nas.architecture.families.family import Family
+from ortnas.nas.architecture.families.jina import JINA_V3
+from ortnas.nas.architecture.families.modernbert import MODERNBERT
 from ortnas.nas.architecture.families.mpnet import MPNET
 from ortnas.nas.architecture.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 
@@ -19,4 +21,6 @@ FAMILIES: dict[str, Family] = {
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "mpnet": MPNET,
+    "modernbert": MODERNBERT,
+    "jina_embeddings_v3": JINA_V3,
 }

@@ -69,22 +69,30 @@ def enter(ops: Ops[T, W], embedded: T, top: Mapping[str, Weight[W]], dimensions:
 
 
 def post_norm_layer(
-    ops: Ops[T, W], layer: Layer, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions
+    ops: Ops[T, W],
+    layer: Layer,
+    x: T,
+    weights: Mapping[str, Weight[W]],
+    mask: T,
+    dimensions: Dimensions,
+    turns: T | None = None,
 ) -> T:
-    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores."""
+    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores, ``turns`` turns heads."""
     name = f"layers/{layer.source}"
     if layer.num_heads:
-        x = _attention(ops, name, x, weights, mask, dimensions.layer_norm_epsilon)
+        x = _attention(ops, name, x, weights, mask, dimensions.layer_norm_epsilon, turns)
     if layer.ffn_size:
         x = _ffn(ops, name, x, weights, dimensions)
     return x
 
 
-def _attention(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, epsilon: float) -> T:
-    parts: tuple[HeadPart, ...] = ("query", "key", "value")
+def _attention(
+    ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, epsilon: float, turns: T | None
+) -> T:
+    parts: tuple[tuple[HeadPart, T | None], ...] = (("query", turns), ("key", turns), ("value", None))
     query, key, value = (
-        ops.heads(f"{name}/attention/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part)
-        for part in parts
+        ops.heads(f"{name}/attention/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part, by)
+        for part, by in parts
     )
     mixed = ops.attend(f"{name}/attention", query, key, value, mask)
     mixed = ops.linear(f"{name}/attention/output", mixed, weights["output.weight"], weights["output.bias"])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from ortnas.nas.architecture.blocks import Block
+from ortnas.nas.architecture.blocks import NOTHING, Block
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.heads import HEADS, Head
 from ortnas.nas.architecture.ops import Ops, Weight
-from ortnas.nas.architecture.subnet import Layer
+from ortnas.nas.architecture.subnet import Layer, Subnet
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -35,7 +35,9 @@ class Encode(Protocol):
 class Network:
     """``look_up`` sums the embeddings, ``encode`` goes on to the last hidden state, [tokens, hidden].
 
-    ``factorised_entry`` is the entry where the tables have a width of their own. ``node_bytes`` is what the graph's
+    ``factorised_entry`` is the entry where the tables have a width of their own, ``first_layer`` the checkpoint's first
+    layer where it is another than the others, ``exit`` what is behind the last. ``heads`` are this network's, by name.
+    ``node_bytes`` is what the graph's
     nodes and their constants take in a file beside BERT's: once, and a layer.
     """
 
@@ -44,22 +46,41 @@ class Network:
     layer: Block
     look_up: LookUp
     encode: Encode
+    first_layer: Block | None = None
+    exit: Block = NOTHING
+    heads: Mapping[str, Head] = field(default_factory=lambda: HEADS)
     node_bytes: tuple[int, int] = (0, 0)
+
+    def layer_at(self, source: int) -> Block:
+        """The layer in this place of the checkpoint."""
+        return self.first_layer if source == 0 and self.first_layer is not None else self.layer
+
+    @property
+    def is_gated(self) -> bool:
+        return any(product.module == "ffn_gate" for product in self.layer.products)
 
     def entry_of(self, dimensions: Dimensions) -> Block:
         return self.factorised_entry if dimensions.table_size else self.entry
+
+
+def _nothing_more(*_: Any) -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
 class Family:
     """A network, and how transformers spells one model type that computes it.
 
-    Names are of whole tensors, or of modules whose ``.weight`` and ``.bias`` follow: ``embeddings`` and ``heads``
-    (by head) go from canonical names to full ones, ``layer`` from canonical names within a layer to names below
-    ``layers``; ``shared`` has tensors that every layer has here and all share there. ``decoder`` is the masked-LM
+    Names are of whole tensors, or of modules whose ``.weight`` and ``.bias`` follow: ``embeddings``, ``exit`` and
+    ``heads`` (by head) go from canonical names to full ones, ``layer`` from canonical names within a layer to names
+    below ``layers``; ``shared`` has tensors that every layer has here and all share there. ``decoder`` is the masked-LM
     decoder's weight, tied to the word table. ``settings`` holds the names of configuration keys that differ from
     BERT's, ``fixed`` the values of keys that the family does not have, ``required`` the only values of keys that
-    transformers itself computes with.
+    transformers itself computes with. In files, names have the keys of ``renamed`` for its values, and ``fused``
+    are modules, by the end of their names, that are taken apart, in the order of their rows, into those that the other
+    names are of. ``bias_settings`` has the keys that
+    say whether there are biases, by canonical module. ``read_own`` makes fields of ``Dimensions`` of what else a
+    configuration says, or raises ValueError; ``spell_own`` is the way back.
     """
 
     network: Network
@@ -74,6 +95,12 @@ class Family:
     settings: Mapping[str, str] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, Any] = field(default_factory=dict)
+    exit: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bias_settings: Mapping[str, str] = field(default_factory=dict)
+    read_own: Callable[[Any], dict[str, Any]] = _nothing_more
+    spell_own: Callable[[Dimensions, Subnet], dict[str, Any]] = _nothing_more
     shared: Mapping[str, str] = field(default_factory=dict)
     # The transform of the masked-LM head has this activation, whatever the encoder's is; None: the encoder's.
     transform_activation: str | None = None
@@ -91,6 +118,12 @@ class Family:
     @property
     def has_token_types(self) -> bool:
         return "type_vocab_size" not in self.fixed
+
+    def bias_setting(self, name: str) -> str | None:
+        """The key that says whether there is a canonical tensor, where that is a bias that a checkpoint may lack."""
+        *path, kind = name.split(".")
+        module = ".".join(path[2:] if path[0] == "layers" else path)
+        return self.bias_settings.get(module) if kind == "bias" else None
 
     def class_name(self, head: str) -> str:
         return self.class_prefix + HEADS[head].class_suffix

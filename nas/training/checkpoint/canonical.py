@@ -24,7 +24,7 @@ from ortnas.nas.wording import listed
 def check_weights(
     config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor], head_is_trained: bool
 ) -> None:
-    names = stored_names(dimensions)
+    names = stored_names(config, dimensions)
     required = {ours: theirs for ours, theirs in names.items() if head_is_trained or not ours.startswith("head.")}
     if absent := [theirs for theirs in required.values() if theirs not in state]:
         more = f" and {len(absent) - 1} more" if absent[1:] else ""
@@ -62,7 +62,7 @@ def take_own_decoder(
     Raises CheckpointError where weights and configuration contradict each other.
     """
     own, is_tied = config.family.decoder, getattr(config.values, "tie_word_embeddings", True)
-    tied_names = stored_names(dimensions)
+    tied_names = stored_names(config, dimensions)
     if own not in state:
         if is_tied:
             return dimensions, state
@@ -78,22 +78,23 @@ def take_own_decoder(
             f"config.json ties it; say there tie_word_embeddings: false to use it, or take it out of the weights"
         )
     dimensions = replace(dimensions, has_own_decoder=True)
-    bias = stored_names(dimensions)["head.decoder.bias"]
+    bias = stored_names(config, dimensions)["head.decoder.bias"]
     # Earlier releases of transformers tied the biases in any case, and saved one.
     return dimensions, {bias: state[tied_names["head.decoder.bias"]], **state}
 
 
-def stored_names(dimensions: Dimensions) -> dict[str, str]:
-    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too."""
-    names = checkpoint_names(dimensions)
+def stored_names(config: CheckpointConfig, dimensions: Dimensions) -> dict[str, str]:
+    """Canonical names to those of ``read_weights``, which has an encoder without a head below its base too; without
+    biases that the checkpoint does not have."""
+    names = {ours: theirs for ours, theirs in checkpoint_names(dimensions).items() if config.has_tensor(ours)}
     if not HEADS[dimensions.head].is_bare_encoder:
         return names
     return {ours: f"{FAMILIES[dimensions.family].base}.{theirs}" for ours, theirs in names.items()}
 
 
-def stored_head_names(dimensions: Dimensions) -> dict[str, str]:
+def stored_head_names(config: CheckpointConfig, dimensions: Dimensions) -> dict[str, str]:
     """Those of the head alone."""
-    return {ours: theirs for ours, theirs in stored_names(dimensions).items() if ours.startswith("head.")}
+    return {ours: theirs for ours, theirs in stored_names(config, dimensions).items() if ours.startswith("head.")}
 
 
 def _stored_shape(name: str, config: CheckpointConfig, dimensions: Dimensions) -> tuple[int, ...]:
@@ -110,7 +111,7 @@ def _shape(sizes: tuple[int, ...]) -> str:
 def unused_weights(config: CheckpointConfig, dimensions: Dimensions, state: Mapping[str, Tensor]) -> list[str]:
     """Weights that the configuration has no place for. Those of other heads are no loss."""
     family = config.family
-    used = {theirs for head in HEADS for theirs in stored_names(replace(dimensions, head=head)).values()}
+    used = {theirs for head in HEADS for theirs in stored_names(config, replace(dimensions, head=head)).values()}
     heads = {theirs.partition(".")[0] for theirs in used if not theirs.startswith(f"{family.base}.")}
     idle = sorted(
         key
@@ -135,7 +136,7 @@ def canonical_tensors(
 ) -> dict[str, Tensor]:
     """All tensors of the network in float32 but those of modules behind it, those of a head that is not trained drawn
     from the seed. ``rows`` are those of its classifier to take; None takes all."""
-    names = stored_names(dimensions)
+    names = stored_names(config, dimensions)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     of_modules = module_tensors(dimensions.modules)
@@ -145,7 +146,7 @@ def canonical_tensors(
         shape = tensor_shape(axes, dimensions)
         if name == "head.projection.weight":
             tensors[name] = torch.eye(dimensions.hidden_size)
-        elif name not in names:  # token types in a family without them
+        elif name not in names:  # token types in a family without them, biases in a checkpoint without them
             tensors[name] = torch.zeros(shape)
         elif name.startswith("head.") and not head_is_trained:
             tensors[name] = _initial(name, shape, config.values.initializer_range, generator)

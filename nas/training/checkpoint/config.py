@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ortnas.nas.architecture.activations import ACTIVATIONS
 from ortnas.nas.architecture.families import FAMILIES, Family
-from ortnas.nas.architecture.spelling import ACTIVATIONS
+from ortnas.nas.architecture.families.refused import REFUSED
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, read_file
 from ortnas.nas.wording import listed, said, shown
@@ -35,6 +36,18 @@ class CheckpointConfig:
     def setting(self, key: str) -> Any:
         """The value of one of BERT's keys, however the family spells it."""
         return self.family.read_setting(self.values, key)
+
+    def has_tensor(self, name: str) -> bool:
+        """Whether a canonical tensor is none of the biases that this checkpoint lacks."""
+        setting = self.family.bias_setting(name)
+        return setting is None or bool(getattr(self.values, setting))
+
+    def own_dimensions(self) -> dict[str, Any]:
+        """Fields of ``Dimensions`` that the family alone has. Raises CheckpointError."""
+        try:
+            return self.family.read_own(self.values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"checkpoint {self.name}: {CONFIG_FILE}: {said(error)}") from error
 
     @property
     def architectures(self) -> tuple[str, ...]:
@@ -97,7 +110,10 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     document: dict[str, Any] = read_file(name, folder, CONFIG_FILE)
     model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise CheckpointError(f"checkpoint {name}: model_type is {shown(model_type)}; supported: {', '.join(FAMILIES)}")
+        reason = f": {REFUSED[model_type]}" if isinstance(model_type, str) and model_type in REFUSED else ""
+        raise CheckpointError(
+            f"checkpoint {name}: model_type is {shown(model_type)}{reason}; supported: {', '.join(FAMILIES)}"
+        )
     _check_code(name, document, FAMILIES[model_type])
     if document.get("quantization_config"):
         raise CheckpointError(

@@ -16,8 +16,8 @@ from ortnas.nas.training.checkpoint.folder import CONFIG_FILE
 from ortnas.nas.training.checkpoint.labels import match_labels
 from ortnas.nas.wording import listed, shown
 
-# What transformers calls classifiers of several labels a text, and of one.
-_LABEL_SETS, _ONE_LABEL = "multi_label_classification", "single_label_classification"
+# What transformers calls classifiers of several labels a text.
+_LABEL_SETS = "multi_label_classification"
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,21 @@ def choose_head(
     head = HEADS[dimensions.head]
     if not head.has_classifier:
         # An embedding has no weights of its own.
-        return HeadChoice((), head.makes_embeddings or _holds_head(config, state, dimensions))
+        is_trained = head.makes_embeddings or _holds_head(config, state, dimensions)
+        if not is_trained and not head.has_labels:
+            raise CheckpointError(
+                f"checkpoint {config.name}: it has no head of a masked LM, and {dimensions.head} needs one that is "
+                f"trained, since nothing else says what is right"
+            )
+        return HeadChoice((), is_trained)
     size = head.label_rows or len(labels)
     fresh = HeadChoice(labels, False, size)
     if new_head or not _holds_head(config, state, dimensions):
         return fresh
-    own_rows = len(state[stored_names(dimensions)["head.classifier.weight"]])
+    own_rows = len(state[stored_names(config, dimensions)["head.classifier.weight"]])
     if head.label_rows:
         if own_rows == size:
+            _check_problem_type(config, dimensions.head)
             return replace(fresh, is_trained=True)
         return replace(
             fresh, notes=(f"the checkpoint's head gives {own_rows} numbers, {dimensions.head} needs {size}",)
@@ -76,14 +83,14 @@ def _check_problem_type(config: CheckpointConfig, head: str) -> None:
     other way round. A file that says nothing is of one label a text: training for several writes it down."""
     own = config.document.get("problem_type")
     gives_several = own == _LABEL_SETS
-    if HEADS[head].problem_type not in (_LABEL_SETS, _ONE_LABEL) or HEADS[head].takes_label_sets == gives_several:
+    if not HEADS[head].problem_type or HEADS[head].takes_label_sets == gives_several:
         return
     stated = f"problem_type: {shown(own)}" if own else "it states no problem_type"
     if gives_several:
         of_sets = next(name for name, row in HEADS.items() if row.takes_label_sets)
         raise CheckpointError(
             f"checkpoint {config.name}: its head gives several labels to a text ({stated}); head: {of_sets} keeps "
-            f"them, training.new_head: true trains a head with one label a text"
+            f"them, training.new_head: true trains another head in its place"
         )
     raise CheckpointError(
         f"checkpoint {config.name}: its head gives one label to a text ({stated}), and {head} several; "
@@ -99,11 +106,11 @@ def _holds_head(config: CheckpointConfig, state: Mapping[str, Tensor], dimension
     none, whether there is all that another head has beside them.
     """
     head, family = dimensions.head, config.family
-    if not all(theirs in state for theirs in stored_head_names(dimensions).values()):
+    if not all(theirs in state for theirs in stored_head_names(config, dimensions).values()):
         return False
     if architectures := config.architectures:
         brought = family.also_trained.get(head, ())
         return any(kind.endswith(HEADS[head].class_suffix) or kind in brought for kind in architectures)
-    own = set(stored_head_names(dimensions).values())
-    larger = (set(stored_head_names(replace(dimensions, head=other)).values()) for other in HEADS)
+    own = set(stored_head_names(config, dimensions).values())
+    larger = (set(stored_head_names(config, replace(dimensions, head=other)).values()) for other in HEADS)
     return not any(own < names <= state.keys() for names in larger)

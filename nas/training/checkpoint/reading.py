@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ortnas.nas.architecture.activations import ACTIVATIONS
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import PoolingMode
-from ortnas.nas.architecture.spelling import ACTIVATIONS
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.canonical import canonical_tensors, check_weights, take_own_decoder, unused_weights
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
@@ -20,6 +20,7 @@ from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cros
 from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder
 from ortnas.nas.training.checkpoint.head_choice import choose_head
 from ortnas.nas.training.checkpoint.modules import SentenceModel, read_module_tensors, read_sentence_model
+from ortnas.nas.training.checkpoint.sparse_encoder import SparseEncoder, read_sparse_encoder
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
 
@@ -101,10 +102,14 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     return TextSettings(tokenizer, texts.max_length, texts.prompt, tuple(texts.prompts.values()))
 
 
-def _read_library(config: CheckpointConfig, folder: Path, head: str) -> SentenceModel | CrossEncoder | None:
+def _read_library(
+    config: CheckpointConfig, folder: Path, head: str
+) -> SentenceModel | CrossEncoder | SparseEncoder | None:
     """What sentence-transformers does around such a network; None where the folder is not its."""
     if HEADS[head].makes_embeddings:
         return read_sentence_model(config, folder)
+    if HEADS[head].weighs_vocabulary:
+        return read_sparse_encoder(config, folder)
     return read_cross_encoder(config, folder) if HEADS[head].gives_number else None
 
 
@@ -200,6 +205,7 @@ def _dimensions(config: CheckpointConfig, head: str) -> Dimensions:
             f"{family.transform_activation!r} in its encoder, found {activation!r}"
         )
     return Dimensions(
+        **{"head_activation": family.head_activation} | config.own_dimensions(),
         vocab_size=values.vocab_size,
         max_positions=config.max_positions,
         token_types=config.setting("type_vocab_size"),
@@ -214,6 +220,5 @@ def _dimensions(config: CheckpointConfig, head: str) -> Dimensions:
         embedding_size=hidden_size if HEADS[head].makes_embeddings else 0,
         family=values.model_type,
         table_size=0 if table_size == hidden_size else table_size,
-        head_activation=family.head_activation,
         padding_id=values.pad_token_id or 0,
     )

@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ortnas.nas.architecture.families import FAMILIES, Family
+from ortnas.nas.architecture.spelling import take_apart
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.folder import merging_advice
 from ortnas.nas.wording import listed, said, shortened, shown
 
-_WORD_TABLE = "embeddings.word_embeddings.weight"
 # How earlier releases of transformers spelled the layer norms' parameters.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
 # Between the parts of names: what torch.compile leaves, and what adapters are called.
@@ -32,20 +32,22 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
     """All tensors of a folder, as they are stored, by the names of a family's model with a head: the encoder's lie
     below its base, such as ``bert.``, a head's beside it. Raises CheckpointError.
     """
+    family = FAMILIES[model_type]
+    table = family.embeddings["embeddings.word"]
     state = {_current(key): tensor for key, tensor in read_tensors(name, folder).items()}
     if any(mark in f".{key}" for key in state for mark in _ADAPTER_MARKS):
         raise CheckpointError(f"checkpoint {name}: {merging_advice()}")
-    tables = sorted(key for key in state if key == _WORD_TABLE or key.endswith(f".{_WORD_TABLE}"))
+    tables = sorted(key for key in state if key == table or key.endswith(f".{table}"))
     if not tables:
         raise CheckpointError(
-            f"checkpoint {name}: its weights lack {_WORD_TABLE}, the word embeddings of every {model_type}; they hold "
+            f"checkpoint {name}: its weights lack {table}, the word embeddings of every {model_type}; they hold "
             f"{listed(sorted(state)) or 'nothing'}"
         )
     if tables[1:]:
         raise CheckpointError(
             f"checkpoint {name}: its weights hold more than one encoder: {listed(tables)}; save one of them alone"
         )
-    return _full_names(state, tables[0].removesuffix(_WORD_TABLE), FAMILIES[model_type])
+    return _full_names(take_apart(state, family), tables[0].removesuffix(table), family)
 
 
 def read_tensors(name: str, folder: Path) -> dict[str, Tensor]:
@@ -61,7 +63,8 @@ def _full_names(state: Mapping[str, Tensor], inside: str, family: Family) -> dic
     DataParallel's ``module.``), both or nothing."""
     base = f"{family.base}."
     outside = inside.removesuffix(base) if f".{inside}".endswith(f".{base}") else inside
-    encoder_parts = {"pooler", *(path.partition(".")[0] for path in (*family.embeddings.values(), family.layers))}
+    paths = (*family.embeddings.values(), *family.exit.values(), family.layers)
+    encoder_parts = {"pooler", *(path.partition(".")[0] for path in paths)}
     named = {}
     for key, tensor in state.items():
         own = key.removeprefix(outside)

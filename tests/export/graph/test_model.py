@@ -37,6 +37,7 @@ from tests.networks import (
     random_feeds,
     random_subnets,
     random_tensors,
+    space_of,
 )
 
 EQUAL = 1e-4
@@ -79,8 +80,8 @@ def check_agreement(network: Supernet, tensors: dict[str, np.ndarray], subnet: S
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_network_reference_and_onnx_agree_on_random_subnets(shape: str, head: str) -> None:
-    _, tensors, network = make_case(head, **SHAPES[shape])
-    for seed, subnet in enumerate(random_subnets(make_space(), 4)):
+    dimensions, tensors, network = make_case(head, **SHAPES[shape])
+    for seed, subnet in enumerate(random_subnets(space_of(dimensions), 4)):
         check_agreement(network, tensors, subnet, seed)
 
 
@@ -93,7 +94,7 @@ def test_subnets_whose_layers_lack_attention_or_ffn_agree(shape: str, head: str)
     for subnet in (
         replace(full, layers=(replace(first, num_heads=0, head_size=0), *others)),
         replace(full, layers=(replace(first, ffn_size=0), replace(others[0], num_heads=0, head_size=0), *others[1:])),
-        *random_subnets(make_space().of_absent_parts, 3),
+        *random_subnets(space_of(dimensions).of_absent_parts, 3),
     ):
         check_agreement(network, tensors, subnet, seed=5)
 
@@ -176,7 +177,7 @@ def test_real_bert_tiny_agrees_on_random_subnets(bert_tiny: Path, head: str) -> 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_int8_runs_every_gemm_in_integers_and_stays_close_to_float(shape: str, head: str) -> None:
     dimensions, tensors, _ = make_case(head, **SHAPES[shape])
-    subnet = make_space().largest
+    subnet = space_of(dimensions).largest
     names = input_names(dimensions)
     batches = [
         {name: feeds[name] for name in names}
@@ -215,7 +216,7 @@ def test_weight_products_names_every_gemm_of_the_full_network(shape: str, head: 
 def test_batch_and_sequence_are_dynamic(shape: str, batch: int, sequence: int, seed: int) -> None:
     dimensions = make_dimensions(**SHAPES[shape])
     tensors = random_tensors(dimensions)
-    subnet = make_space().smallest
+    subnet = space_of(dimensions).smallest
     feeds = random_feeds(dimensions, batch, sequence, seed)
     output = run(load(float_model(tensors, dimensions, subnet).SerializeToString()), feeds)
     assert output.shape == (batch, 32)
@@ -243,7 +244,7 @@ def test_graph_is_standard_onnx_with_the_expected_operators() -> None:
 def test_declared_shapes_are_the_real_ones(shape: str, head: str) -> None:
     """ONNX Runtime plans its buffers by them."""
     dimensions, tensors, _ = make_case(head, **SHAPES[shape])
-    model = float_model(tensors, dimensions, make_space().smallest)
+    model = float_model(tensors, dimensions, space_of(dimensions).smallest)
     assert tuple(item.name for item in model.graph.input) == input_names(dimensions)
     assert tuple(item.name for item in model.graph.output) == output_names(dimensions)
     onnx.checker.check_model(model, full_check=True)

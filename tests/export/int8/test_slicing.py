@@ -21,16 +21,16 @@ from tests.networks import (
     HOST_RECIPE,
     SHAPES,
     make_dimensions,
-    make_space,
     random_feeds,
     random_subnets,
     random_tensors,
+    space_of,
 )
 
 
 def make_exporter(head: str, shape: str = "bert", recipe: Recipe = HOST_RECIPE, **changes: Any) -> Exporter:
     dimensions = make_dimensions(head, **SHAPES[shape], **changes)
-    folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
+    folder = SupernetFolder(None, dimensions, space_of(dimensions), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
     return Exporter(folder, recipe, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)])
 
 
@@ -102,9 +102,10 @@ def test_a_slice_computes_its_subnet(shape: str) -> None:
     """Also where layers are left out and heads are narrower, which changes biases' units and the softmax scale."""
     exporter = make_exporter("embedding", shape)
     feeds = random_feeds(exporter.supernet.dimensions, batch=16, sequence=20, seed=99)
+    narrow = exporter.supernet.space.head_size[0]
     subnets = [
-        Subnet(24, (Layer(0, 3, 4, 48), Layer(2, 4, 8, 32))),
-        Subnet(32, (Layer(1, 4, 8, 64), Layer(2, 2, 4, 64))),
+        Subnet(24, (Layer(0, 3, narrow, 48), Layer(2, 4, 8, 32))),
+        Subnet(32, (Layer(1, 4, 8, 64), Layer(2, 2, narrow, 64))),
         Subnet(16, (Layer(2, 4, 8, 64),)),
         *random_subnets(exporter.supernet.space, 4),
     ]

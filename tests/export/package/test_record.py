@@ -30,7 +30,14 @@ def test_what_is_not_known_is_left_out_and_what_none_tells_is_kept(exported: Pat
     assert "search_score" not in document
     assert set(document["latency"]) == {"measured_ms", "spread_ms", "predicted_ms", "model_digest"}
     assert (document["budget"], document["null_threshold"], document["origin"]["licence"]) == (None, None, None)
-    assert set(Facts.__dataclass_fields__) - set(document) <= {"search_score", "metric", "judged", "similarity"}
+    assert set(Facts.__dataclass_fields__) - set(document) <= {
+        "search_score",
+        "metric",
+        "judged",
+        "similarity",
+        "calibration",
+        "label_thresholds",
+    }
 
 
 def test_intervals_are_values(exported: Path) -> None:

@@ -63,7 +63,7 @@ def test_factorised_tables_keep_their_width_and_others_follow_the_subnet(shape: 
     dimensions = make_dimensions(head, **SHAPES[shape])
     top = cut_top(random_tensors(dimensions), Subnet(24, (Layer(0, 1, 1, 1),)), dimensions)
     width = dimensions.table_size or 24
-    assert top["embeddings.position"].values.shape == (40, width)
+    assert top["embeddings.word"].values.shape == (120, width)
     assert top["embeddings.norm.bias"].values.shape == (width,)
     assert ("embeddings.projection.weight" in top) == bool(dimensions.table_size)
     if dimensions.table_size:

@@ -107,6 +107,10 @@ def labelled_file(folder: Path, head: str, sentences: list[str]) -> Path:
         ]
         (folder / "dev.jsonl").write_text("\n".join(rows))
         return folder / "dev.jsonl"
+    if head == "reranking":
+        rows = [f"{sentences[n]},{sentences[n + k]},{int(k == 1)}" for n in range(60) for k in (1, 2, 3)]
+        (folder / "dev.csv").write_text("\n".join(["query,passage,grade", *rows]))
+        return folder / "dev.csv"
     values = [n % 3 for n in range(80)] if head == "classification" else [n / 80 for n in range(80)]
     rows = [f"{text}\t{value}" for text, value in zip(texts, values, strict=True)]
     (folder / "dev.tsv").write_text("\n".join(["sentence\tlabel", *rows]))
@@ -119,6 +123,7 @@ def labelled_file(folder: Path, head: str, sentences: list[str]) -> Path:
         ("classification", "bert", "accuracy"),
         ("multi-label", "bert", "micro_f1"),
         ("regression", "roberta", "pearson_spearman"),
+        ("reranking", "bert", "ndcg_at_10"),
         ("token-classification", "distilbert", "entity_f1"),
         ("span", "electra", "span_f1"),
     ],
@@ -129,7 +134,10 @@ def test_heads_are_found_and_scored_by_their_labels(
     checkpoint = write_checkpoint(tmp_path / "checkpoint", family, head)
     if head == "token-classification":
         names(checkpoint, "O", "B-X", "I-X")
-    answer = quantized(checkpoint, "--data", labelled_file(tmp_path, head, sentences), "--out", tmp_path / "out")
+    # Pairs with numbers may be for either.
+    said = ("--head", head) if head == "reranking" else ()
+    data = labelled_file(tmp_path, head, sentences)
+    answer = quantized(checkpoint, "--data", data, "--out", tmp_path / "out", *said)
     assert answer["head"] == head
     assert answer["texts"]["are_labelled"]
     assert answer["texts"]["metric"] == metric

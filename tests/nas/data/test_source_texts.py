@@ -68,7 +68,9 @@ def test_plain_texts_are_read_as_the_head_reads_them(tmp_path: Path) -> None:
     tagged = read(file, "token-classification").scored[0].example
     assert tagged.words[:4] == ("this", "is", "text", "number")
     assert len(tagged.tags) == len(tagged.words)
-    with pytest.raises(DataError, match="span reads a question and a context; give a SQuAD file"):
+    with pytest.raises(
+        DataError, match="span reads pairs of texts; give a table with columns 'question' and 'context'"
+    ):
         read(file, "span")
     rows = [f"{text},what follows {text}" for text in texts(40)]
     question = read(table(tmp_path / "faq.csv", "question,context", *rows), "span").scored[0].example
@@ -108,6 +110,18 @@ def test_a_folder_is_calibrated_on_training_and_scored_on_its_dev_set(tmp_path: 
     assert all(row.example.text.startswith("this") for row in both.calibration)
     assert all(row.example.text.startswith("another") for row in both.scored)
     assert (len(both.calibration), len(both.scored)) == (16, 32)
+
+
+def test_passages_stay_with_their_queries(tmp_path: Path) -> None:
+    pairs = [(query, f"passage {n} of {query}", int(n == 0)) for query in texts(40) for n in range(3)]
+    graded = table(tmp_path / "graded.csv", "query,passage,grade", *(f"{q},{p},{grade}" for q, p, grade in pairs))
+    ranked = read(graded, "reranking")
+    assert ranked.are_labelled
+    groups = {row.example.group for row in ranked.scored}
+    assert groups.isdisjoint(row.example.group for row in ranked.calibration)
+    assert len(ranked.scored) == 3 * len(groups) >= 32
+    plain = table(tmp_path / "plain.csv", "query,passage", *(f"{q},{p}" for q, p, _ in pairs))
+    assert not read(plain, "reranking").are_labelled
 
 
 def test_scored_pairs_judge_embeddings(tmp_path: Path) -> None:

@@ -121,6 +121,16 @@ def write_tagger(folder: Path, order: tuple[str, ...]) -> Path:
     return folder
 
 
+def test_which_of_several_labels_is_which_is_not_guessed(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, "bert", "multi-label")
+    names = ("anger", "joy", "love")
+    examples = [Example("the a of", classes=(row % 3,)) for row in range(40)]
+    parts = {"training": examples, "calibration": examples, "search": examples, "report": examples}
+    checkpoint = read_checkpoint(str(folder), "multi-label", names)
+    with pytest.raises(CheckpointError, match=r'is not guessed where a text may have several; .*\{"anger": LABEL_0'):
+        settle_order(checkpoint, TaskData(Splits(parts, names), folder, 32, 0))
+
+
 @pytest.mark.parametrize("order", [HUB, CONLL])
 def test_a_checkpoint_that_does_not_name_its_tags_gets_them_in_their_order(
     tmp_path: Path, order: tuple[str, ...]

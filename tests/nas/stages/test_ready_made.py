@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
@@ -104,6 +105,35 @@ def test_a_rival_without_a_head_is_fine_tuned_on_labels_and_the_teachers_soft_la
     assert (entry.name, entry.kind) == ("ready-made rival, INT8", "ready_made")
     assert entry.exporter.supernet.provenance["steps"] == 2
     run.close()
+
+
+def test_a_rivals_labels_are_told_by_name_or_refused(tmp_path: Path, sentences: list[str]) -> None:
+    write_bert(tmp_path / "bert")
+    reversed_names = {"id2label": {0: "yes", 1: "no"}, "label2id": {"yes": 0, "no": 1}}
+    rival = write_bert(tmp_path / "rival", num_labels=2, **reversed_names)
+    run = classification_run(tmp_path, sentences, [str(rival)])
+    parts = (run.configuration, run.console, run.folder, run.texts)
+    (opened,) = open_ready_made(*parts)
+    run.close()
+    assert (run.texts.data.labels, opened.network.labels, opened.head_is_trained) == (
+        ("no", "yes"),
+        ("no", "yes"),
+        True,
+    )
+    model = transformers.BertForSequenceClassification.from_pretrained(rival)
+    rows = model.classifier.weight.detach().numpy()[[1, 0]]
+    np.testing.assert_array_equal(opened.network.tensors["head.classifier.weight"], rows)
+    for number, (changes, message) in enumerate(
+        (
+            ({"num_labels": 2, "problem_type": "multi_label_classification", **reversed_names}, "gives several labels"),
+            ({"num_labels": 2, "id2label": {0: "up", 1: "down"}, "label2id": {"up": 0, "down": 1}}, "its labels are"),
+        )
+    ):
+        other = write_bert(tmp_path / f"other{number}", **changes)
+        run = classification_run(tmp_path, sentences, [str(other)])
+        with pytest.raises(ConfigurationError, match=f"compare: checkpoint .*{message}"):
+            open_ready_made(run.configuration, run.console, run.folder, run.texts)
+        run.close()
 
 
 def test_a_head_for_other_labels_is_refused_before_training(tmp_path: Path, sentences: list[str]) -> None:

@@ -7,10 +7,20 @@ import pytest
 import torch
 
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.architecture.layout import cut_layers, head_of, network_of, whole_top
 from ortnas.nas.text import IGNORED
-from ortnas.nas.training.importance import measure_importance, reorder
+from ortnas.nas.training.importance import LOSSES, measure_importance, reorder
 from ortnas.nas.training.supernet import Supernet
-from tests.networks import CHAIN, SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from ortnas.nas.training.torch_ops import TorchOps
+from tests.networks import (
+    CHAIN,
+    SHAPES,
+    make_dimensions,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+    space_of,
+)
 
 
 def make_network(head: str, seed: int = 0, **changes: Any) -> Supernet:
@@ -23,6 +33,8 @@ def make_network(head: str, seed: int = 0, **changes: Any) -> Supernet:
 def make_labels(head: str, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if head == "regression":
         return rng.standard_normal(len(mask)).astype(np.float32)
+    if HEADS[head].takes_label_sets:
+        return np.where(rng.random((len(mask), 3)) < 0.5, np.arange(3), IGNORED)
     if head == "span":
         return np.sort(rng.integers(0, mask.sum(1)[:, None], (len(mask), 2)), axis=1)
     if head == "token-classification":
@@ -92,8 +104,9 @@ def test_padding_and_unlabelled_tokens_have_no_weight() -> None:
     assert all((values == 0).all() for values in importance.values())
 
 
-def test_importance_descends_along_every_reordered_axis() -> None:
-    network = make_network("classification")
+@pytest.mark.parametrize("shape", ["bert", "modernbert"])
+def test_importance_descends_along_every_reordered_axis(shape: str) -> None:
+    network = make_network("classification", **SHAPES[shape])
     batches = make_batches(network)
     reordered = reorder(network, measure_importance(network, batches, 0))
     for name, values in measure_importance(reordered, batches, 0).items():
@@ -101,9 +114,52 @@ def test_importance_descends_along_every_reordered_axis() -> None:
         assert (steps <= 1e-4 * values.max()).all(), name
 
 
+class GatedOps(TorchOps):
+    """With a gate on every channel of the residual stream wherever a block writes it or a norm hands it on."""
+
+    def __init__(self, batch: dict[str, torch.Tensor], width: int, is_pre_norm: bool) -> None:
+        super().__init__(batch)
+        self.width, self.is_pre_norm = width, is_pre_norm
+        self.gates: dict[str, torch.Tensor] = {}
+
+    def gated(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gates.setdefault(name, torch.ones(self.width, requires_grad=True))
+
+    def layer_norm(self, name: str, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        normed = super().layer_norm(name, x, *rest)
+        return normed if name.startswith("head/") else self.gated(name, normed)
+
+    def linear(self, name: str, x: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        output = super().linear(name, x, *rest, **options)
+        is_written = self.is_pre_norm and name.endswith(("attention/output", "ffn/out"))
+        return self.gated(name, output) if is_written else output
+
+    def heads(self, name: str, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        is_read = self.is_pre_norm and name.startswith("layers/0/")
+        return super().heads(name, self.gated("layers/0/read", x) if is_read else x, *rest)
+
+
+@pytest.mark.parametrize("shape", ["bert", "mpnet", "modernbert"])
+def test_importance_of_channels_is_the_gradient_of_gates_on_the_residual_stream(shape: str) -> None:
+    network = make_network("classification", **SHAPES[shape])
+    (batch,) = make_batches(network, 1)
+    dimensions, architecture = network.dimensions, network_of(network.dimensions)
+    ops = GatedOps(batch, dimensions.hidden_size, shape == "modernbert")
+    top, layers = (
+        whole_top(network.tensors, dimensions),
+        cut_layers(network.tensors, dimensions.full_subnet, dimensions),
+    )
+    hidden = architecture.encode(ops, architecture.look_up(ops, top), top, layers, dimensions)
+    LOSSES["class"](head_of(dimensions).apply(ops, hidden, top, dimensions), batch).backward()
+    expected = torch.stack([gate.grad.abs() for gate in ops.gates.values()]).sum(0)
+    assert len(ops.gates) == (14 if shape == "modernbert" else 7)
+    torch.testing.assert_close(measure_importance(network, [batch], 0)["hidden"], expected, atol=1e-5, rtol=1e-3)
+
+
 @pytest.mark.parametrize("head", HEADS)
-def test_units_that_do_nothing_come_last(head: str) -> None:
-    network = make_network(head)
+@pytest.mark.parametrize("shape", ["bert", "modernbert"])
+def test_units_that_do_nothing_come_last(shape: str, head: str) -> None:
+    network = make_network(head, **SHAPES[shape])
     with torch.no_grad():
         network.tensors["layers.1.ffn_out.weight"][:, 5] = 0
         network.tensors["layers.1.output.weight"][:, 2] = 0
@@ -116,12 +172,13 @@ def test_units_that_do_nothing_come_last(head: str) -> None:
 
 
 @pytest.mark.slow
-def test_slices_of_the_reordered_network_are_closer_to_the_full_one() -> None:
+@pytest.mark.parametrize("shape", ["bert", "modernbert"])
+def test_slices_of_the_reordered_network_are_closer_to_the_full_one(shape: str) -> None:
     """On average over random networks: a single one may be lucky without."""
-    space = make_space(depth=(3,))
+    space = space_of(make_dimensions(**SHAPES[shape]), depth=(3,))
     gains = []
     for seed in range(6):
-        network = make_network("embedding", seed)
+        network = make_network("embedding", seed, **SHAPES[shape])
         batches = make_batches(network, 8)
         reordered = reorder(network, measure_importance(network, batches, 0))
         full = network.dimensions.full_subnet

@@ -13,7 +13,15 @@ from ortnas.nas.data.mixture import Mixture
 from ortnas.nas.text import EncodedExamples
 from ortnas.nas.training.refitting import record_signals, refit, texts_to_fit
 from ortnas.nas.training.supernet import Supernet
-from tests.networks import CHAIN, SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from tests.networks import (
+    CHAIN,
+    SHAPES,
+    make_dimensions,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+    space_of,
+)
 
 Batches = list[dict[str, torch.Tensor]]
 
@@ -52,7 +60,7 @@ def test_fitted_subnets_are_nearer_to_the_full_network_on_other_texts(shape: str
     network = make_network(shape)
     fitting, other = make_batches(network, range(30)), make_batches(network, range(30, 36))
     signals = record_signals(network, fitting)
-    for subnet in random_subnets(make_space(), 3)[1:]:
+    for subnet in random_subnets(space_of(network.dimensions), 3)[1:]:
         fitted = refit(network, signals, subnet)
         before, after = (hidden_error(each, subnet, network, other) for each in (network, fitted))
         assert after < 0.9 * before, (subnet.describe(), before, after)

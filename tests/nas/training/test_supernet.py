@@ -26,6 +26,7 @@ from tests.networks import (
     random_feeds,
     random_subnets,
     random_tensors,
+    space_of,
 )
 
 
@@ -140,7 +141,7 @@ def test_masked_lm_computes_only_the_chosen_tokens(shape: str) -> None:
     network = make_network("masked-lm", **SHAPES[shape])
     batch = as_batch(random_feeds(network.dimensions))
     positions = torch.from_numpy(np.random.default_rng(0).random((3, 11)) < 0.3)
-    for subnet in random_subnets(make_space(), 2):
+    for subnet in random_subnets(space_of(network.dimensions), 2):
         hidden = encoded(network, batch, subnet)
         with torch.no_grad():
             every = network.apply_head(hidden, batch["attention_mask"], subnet)
@@ -154,7 +155,7 @@ def test_masked_lm_computes_only_the_chosen_tokens(shape: str) -> None:
 def test_weight_products_go_through_linear_under_the_names_of_the_exported_graph(shape: str, head: str) -> None:
     network = make_network(head, **SHAPES[shape])
     batch = as_batch(random_feeds(network.dimensions))
-    subnet = make_space(depth=(2, 3)).smallest
+    subnet = space_of(network.dimensions, depth=(2, 3)).smallest
     called: dict[str, tuple[int, ...]] = {}
 
     def linear(name: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

@@ -177,6 +177,15 @@ def test_labels_of_a_multi_label_head_are_told_by_name_or_asked_for(tmp_path: Pa
     assert torch.equal(named.tensors["head.classifier.bias"], by_number.tensors["head.classifier.bias"][[2, 0, 1]])
 
 
+@pytest.mark.parametrize("head", ["regression", "reranking"])
+def test_the_logit_of_one_label_of_several_is_no_number(tmp_path: Path, head: str) -> None:
+    write_checkpoint(tmp_path, "bert", "multi-label", num_labels=1)
+    with pytest.raises(CheckpointError, match="gives several labels to a text"):
+        read_checkpoint(str(tmp_path), head)
+    change_config(tmp_path, problem_type=None)
+    assert read_checkpoint(str(tmp_path), head).head_is_trained
+
+
 def test_a_cross_encoder_is_a_reranker_with_its_activation(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "bert", "reranking", sentence_transformers={"activation_fn": "torch.nn.Sigmoid"})
     checkpoint = read_checkpoint(str(tmp_path), "reranking")

@@ -28,6 +28,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "distilbert": {"hidden_size": 40, "num_attention_heads": 5},
     "electra": {"hidden_size": 24, "num_attention_heads": 2, "embedding_size": 40},
     "mpnet": {"hidden_size": 36, "num_attention_heads": 3},
+    "jina_embeddings_v3": {"hidden_size": 48},
+    "modernbert": {"num_hidden_layers": 4, "num_attention_heads": 2, "local_attention": 6, "norm_bias": True},
 }
 
 
@@ -211,7 +213,12 @@ UNUSABLE = {
     "albert": (
         "embedding",
         lambda folder: transformers.AlbertConfig().save_pretrained(folder),
-        "model_type is 'albert'; supported: bert, roberta",
+        "model_type is 'albert': its layers share one set of weights.*; supported: bert, roberta",
+    ),
+    "deberta": (
+        "embedding",
+        lambda folder: transformers.DebertaV2Config().save_pretrained(folder),
+        "model_type is 'deberta-v2': .*; nearest are roberta",
     ),
     "unknown type": (
         "embedding",

@@ -18,7 +18,7 @@ from tests.networks import write_checkpoint
         ("masked-lm", ()),
         ("classification", ("classification",)),
         ("multi-label", ("multi-label",)),
-        ("regression", ("regression",)),
+        ("regression", ("regression", "reranking")),
         ("token-classification", ("token-classification",)),
         ("span", ("span",)),
     ],

@@ -25,6 +25,8 @@ CLASSES = {
     "distilbert": "DistilBertTokenizerFast",
     "electra": "ElectraTokenizer",
     "mpnet": "MPNetTokenizerFast",
+    "modernbert": "PreTrainedTokenizerFast",
+    "jina_embeddings_v3": "XLMRobertaTokenizer",
 }
 TEXTS = ("The of", "the THE Of", "na\u00efve \u00dcber", "a-b, c?", "", "  two  blanks ")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
