@@ -169,6 +169,7 @@ def _train(
         "splits": data.digest,
         "max_length": texts.max_length,
         **checkpoint.usage,
+        "vocabulary": configuration.vocabulary,
         "inputs": inputs,
     }
     main = accelerator.is_main_process

@@ -80,11 +80,12 @@ class Checkpoint:
 @dataclass(frozen=True)
 class TextSettings:
     """The tokenizer of a checkpoint, and where nothing else is asked for, how many tokens of a text are read and what
-    is put before it."""
+    is put before it; ``prompts`` are all that may be."""
 
     tokenizer: CheckpointTokenizer
     max_length: int
     prompt: str = ""
+    prompts: tuple[str, ...] = ()
 
 
 def read_text_settings(name: str, head: str) -> TextSettings:
@@ -97,7 +98,8 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
     if library is None:
         return TextSettings(tokenizer, min(_MAX_LENGTH, config.max_positions))
-    return TextSettings(tokenizer, library.texts.max_length, library.texts.prompt)
+    texts = library.texts
+    return TextSettings(tokenizer, texts.max_length, texts.prompt, tuple(texts.prompts.values()))
 
 
 def _read_library(
