@@ -58,6 +58,8 @@ def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch
         output = model(**batch)
     if head == "span":
         return torch.stack([output.start_logits, output.end_logits], -1)
+    if head == "sparse":
+        return (torch.log1p(output.logits.relu()) * batch["attention_mask"][..., None]).amax(1)
     if head != "embedding":
         return output.logits
     mask = batch["attention_mask"][..., None]
