@@ -29,6 +29,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "electra": {"hidden_size": 24, "num_attention_heads": 2, "embedding_size": 40},
     "mpnet": {"hidden_size": 36, "num_attention_heads": 3},
     "modernbert": {"num_hidden_layers": 4, "num_attention_heads": 2, "local_attention": 6, "norm_bias": True},
+    "deberta-v2": {"hidden_size": 36, "num_attention_heads": 3, "max_relative_positions": 30},
 }
 
 
