@@ -32,9 +32,9 @@ def ring_of_buckets(length: int) -> npt.NDArray[np.int64]:
 
 
 def log_bucket_of(distances: npt.NDArray[np.int64], buckets: int, farthest: int) -> npt.NDArray[np.int64]:
-    """Signed buckets, from ``-buckets`` to ``buckets``, of signed distances, query minus key: up to half of them are the
-    distance itself, from there to ``farthest`` they grow with its logarithm (He et al. 2021, "DeBERTa", in its second
-    version)."""
+    """Signed buckets, from ``-buckets`` to ``buckets``, of signed distances, query minus key: up to half of them are
+    the distance itself, from there to ``farthest`` they grow with its logarithm (He et al. 2021, "DeBERTa", in its
+    second version)."""
     size, exact = np.abs(distances), buckets // 2
     # In float32, as DeBERTa was trained: at the limits of buckets the rounding decides.
     limit = np.log(np.float32((farthest - 1) / exact))
@@ -47,9 +47,9 @@ def log_bucket_of(distances: npt.NDArray[np.int64], buckets: int, farthest: int)
 def relative_rows(length: int, buckets: int, farthest: int, part: Literal["query", "key"]) -> npt.NDArray[np.int64]:
     """Rows (2 * length,) of a table of ``2 * buckets`` positions by the distance of two of ``length`` tokens.
 
-    For position keys, which meet queries, distances (query minus key) fall from length - 1; for position queries, which
-    meet keys, they rise from 1 - length. So the distance 0 is that of row length - 1 in both, and the row of a pair lies
-    as far behind it as the token that looks the position up lies behind the other one.
+    For position keys, which meet queries, distances (query minus key) fall from length - 1; for position queries,
+    which meet keys, they rise from 1 - length. In both, the row of a pair is ``length - 1 + other - own``, of the
+    places of the token that looks it up and of the other one.
     """
     distances = np.arange(length - 1, -length - 1, -1) if part == "key" else np.arange(1 - length, length + 1)
     rows: npt.NDArray[np.int64] = np.clip(log_bucket_of(distances, buckets, farthest) + buckets, 0, 2 * buckets - 1)

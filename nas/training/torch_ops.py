@@ -221,8 +221,8 @@ def positions_in_heads(
     rows = torch.from_numpy(relative_rows(length, table.buckets, table.farthest, part)).to(table.table.values.device)
     # Texts are mostly short, and need a part of the table.
     first, last = int(rows.min()), int(rows.max())
-    norm_weight, norm_bias = table.norm_weight.values, table.norm_bias.values
-    needed = F.layer_norm(table.table.values[first : last + 1], norm_weight.shape, norm_weight, norm_bias, table.epsilon)
+    needed, norm = table.table.values[first : last + 1], (table.norm_weight.values, table.norm_bias.values)
+    needed = F.layer_norm(needed, needed.shape[-1:], *norm, table.epsilon)
     flat = F.linear(needed, weight.values.reshape(-1, needed.shape[-1]), bias.values.flatten())
     return flat.view(-1, *bias.values.shape)[rows - first].transpose(0, 1)
 

@@ -35,7 +35,8 @@ _ENTRY = Block(
     },
     products=(),
     gates=tuple(
-        Gate("hidden", (f"{name}.norm.weight", f"{name}.norm.bias"), ("hidden",)) for name in ("embeddings", "positions")
+        Gate("hidden", (f"{name}.weight", f"{name}.bias"), ("hidden",))
+        for name in ("embeddings.norm", "positions.norm")
     ),
     output="embeddings/norm",
 )
@@ -69,9 +70,7 @@ def _encode(
     return x
 
 
-def _mixed(
-    ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, table: RelativeTable[W]
-) -> T:
+def _mixed(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, table: RelativeTable[W]) -> T:
     def projection(part: str) -> tuple[Weight[W], Weight[W]]:
         return weights[f"{part}.weight"], weights[f"{part}.bias"]
 
@@ -98,7 +97,7 @@ def _read(values: Any) -> dict[str, Any]:
     """What a configuration says beside BERT's keys, as fields of ``Dimensions``. Raises ValueError."""
     for key, (needed, default) in _REQUIRED.items():
         if (stated := getattr(values, key, default)) != needed:
-            raise ValueError(f"{key} = {stated!r}; of DeBERTa, networks with {needed!r} are supported, as all of v3 are")
+            raise ValueError(f"{key} = {stated!r}; only {needed!r}, as in all of DeBERTa-v3, is supported")
     kinds = sorted(values.pos_att_type or ())
     if kinds != ["c2p", "p2c"]:
         raise ValueError(f"pos_att_type = {kinds}; only c2p and p2c together are supported")

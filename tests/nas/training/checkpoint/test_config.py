@@ -14,9 +14,9 @@ from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from tests.nas.training.checkpoint.test_reading import change_config
 from tests.networks import write_checkpoint
 
-FAMILY_KEYS = dict.fromkeys(
-    ("bert", "roberta", "electra", "mpnet", "modernbert", "deberta-v2"), "hidden_size"
-) | {"distilbert": "dim"}
+FAMILY_KEYS = dict.fromkeys(("bert", "roberta", "electra", "mpnet", "modernbert", "deberta-v2"), "hidden_size") | {
+    "distilbert": "dim"
+}
 # Values of another kind, and of the right kind beyond all sense.
 ODD_VALUES: list[Any] = [None, True, "32", "", 0, -1, 1, 2, 7, 32.0, 128.5, 1e300, float("nan"), float("inf"), 2**70]
 ODD_VALUES += [[], [32], {}, {"a": 1}, "é" * 3000, "gelu", "absolute"]
