@@ -61,6 +61,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "local_reach": 3,
         "local_layers": (1, 2),
     },
+    "jina": {"family": "jina_embeddings_v3", "token_types": 1, "padding_id": 1, "rotary_theta": 2e4},
     "deberta-v2": {
         "family": "deberta-v2",
         "token_types": 1,

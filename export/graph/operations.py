@@ -63,7 +63,7 @@ class GraphOps:
         graph, flat = self.graph, self.graph.integers(-1)
         words = self._rows("word", word, graph.node("Reshape", ["input_ids", flat], "embeddings/tokens"))
         if position is None:
-            return words
+            return words if token_type is None else self._with_types(words, token_type)
         # Positions 0..sequence-1 repeated for every sentence of the batch.
         expanded = graph.node("Expand", [self._range(), _SHAPE], "embeddings/expanded")
         positions = graph.node("Reshape", [expanded, flat], "embeddings/positions")
@@ -71,10 +71,15 @@ class GraphOps:
             if token_type is not None:
                 position = replace(position, values=position.values + token_type.values[0])
             return self.add("embeddings/sum", words, self._rows("position", position, positions))
-        types = graph.node("Reshape", ["token_type_ids", flat], "embeddings/types")
         positioned = self._rows("position", position, positions)
-        typed = self._rows("token_type", token_type, types)
-        return self.add("embeddings/sum", self.add("embeddings/word_position", words, positioned), typed)
+        return self._with_types(self.add("embeddings/word_position", words, positioned), token_type)
+
+    def _with_types(self, x: Value, table: Weight[Array]) -> Value:
+        if len(table.values) == 1:
+            only = self.graph.constant("embeddings.token_type", table.values[0], table.groups[1:])
+            return x._replace(name=self.graph.node("Add", [x.name, only], "embeddings/sum", x.shape))
+        types = self.graph.node("Reshape", ["token_type_ids", self.graph.integers(-1)], "embeddings/types")
+        return self.add("embeddings/sum", x, self._rows("token_type", table, types))
 
     def _range(self) -> str:
         """0 to sequence - 1."""
@@ -190,7 +195,7 @@ class GraphOps:
         operands.append(self.graph.constant(f"{name}.bias", bias_values, bias.groups))
         # The shapes of outputs are stated with the model's.
         stated = shape if output is None else None
-        return Value(self.graph.node("Gemm", operands, output or name, stated, name), shape)
+        return Value(self.graph.node("Gemm", operands, output or name, stated, name), shape, width)
 
     def enter(self, name: str, x: Value, weight: Weight[Array], bias: Weight[Array], output: str) -> Value:
         # ONNX Runtime runs a Gemm in integers where all readers of its output quantize it or none does. The first layer
@@ -222,6 +227,10 @@ class GraphOps:
         return x._replace(name=self.graph.node("LayerNormalization", operands, name, x.shape, axis=-1, epsilon=epsilon))
 
     def activation(self, kind: str, name: str, x: Value) -> Value:
+        if kind == "log1p":
+            one = self.graph.constant(f"{name}/one", np.array(1, np.float32))
+            x = x._replace(name=self.graph.node("Add", [x.name, one], f"{name}/plus_one", x.shape))
+            return x._replace(name=self.graph.node("Log", [x.name], name, x.shape))
         operator, attributes = _ACTIVATIONS[kind]
         return x._replace(name=self.graph.node(operator, [x.name], name, x.shape, **attributes))
 
@@ -376,7 +385,7 @@ class GraphOps:
         if mode == "max":
             spread = graph.node("Unsqueeze", ["mask", graph.integers(2)], f"{name}/mask")
             shown = graph.node("Cast", [spread], f"{name}/shown", to=TensorProto.BOOL)
-            lowest = graph.constant("lowest", np.array(-np.inf, np.float32))
+            lowest = graph.constant("lowest", np.array(np.finfo(np.float32).min, np.float32))
             masked = graph.node("Where", [shown, tokens, lowest], f"{name}/masked")
             largest = graph.node("ReduceMax", [masked, graph.integers(1)], output or f"{name}/pooled", keepdims=0)
             return Value(largest, shape)

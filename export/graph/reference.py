@@ -76,6 +76,8 @@ class NumpyOps:
         if kind == "gelu_tanh":
             inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
             return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)
+        if kind == "log1p":
+            return np.asarray(np.log1p(x), np.float32)
         if kind == "sigmoid":
             return np.asarray(expit(x), np.float32)
         return np.tanh(x) if kind == "tanh" else np.maximum(x, 0)

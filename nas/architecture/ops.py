@@ -94,7 +94,7 @@ class Ops(Protocol[T, W_contra]):
     def layer_norm(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], epsilon: float) -> T: ...
 
     def activation(self, kind: str, name: str, x: T) -> T:
-        """``kind`` is "gelu", "gelu_tanh", "relu", "sigmoid" or "tanh"."""
+        """``kind`` is "gelu", "gelu_tanh", "relu", "sigmoid", "tanh" or "log1p", the logarithm of 1 + x."""
 
     def add(self, name: str, x: T, y: T) -> T: ...
 

@@ -109,6 +109,8 @@ class TorchOps:
     def activation(self, kind: str, name: str, x: Tensor) -> Tensor:
         if kind == "relu":
             return F.relu(x)
+        if kind == "log1p":
+            return torch.log1p(x)
         if kind in ("tanh", "sigmoid"):
             return torch.tanh(x) if kind == "tanh" else torch.sigmoid(x)
         return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")

@@ -23,6 +23,7 @@ from ortnas.export.metrics import METRICS, suitable_metrics
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, Origin, TrainingData
 from ortnas.export.package.sample import Sample
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import IGNORED, Example, encode, load_tokenizer
 from ortnas.nas.training.supernet import open_checkpoint
 from tests.networks import make_space, write_checkpoint
@@ -60,7 +61,7 @@ def make_examples(head: str, sentences: list[str]) -> list[Example]:
 
 def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> PackageContent:
     """What the export stage makes of a random network, by the same calls."""
-    labels = LABELS if "classification" in head else ()
+    labels = LABELS if HEADS[head].has_label_names else ()
     checkpoint, space = write_checkpoint(folder / "checkpoint", family, head), make_space(num_layers=2, depth=(1, 2))
     label_names = {label: f"LABEL_{row}" for row, label in enumerate(labels)}
     supernet = open_checkpoint(str(checkpoint), head, folder / "supernet", space, labels, label_names=label_names)

@@ -29,7 +29,7 @@ def fitting(dimensions: Dimensions) -> Subnet:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "mpnet", "modernbert", "deberta-v2"])
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"xlm-roberta", "camembert"}))
 @pytest.mark.parametrize("head", HEADS)
 def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path, family: str, head: str) -> None:
     source = write_checkpoint(tmp_path / "source", family, head)

@@ -69,22 +69,29 @@ def enter(ops: Ops[T, W], embedded: T, top: Mapping[str, Weight[W]], dimensions:
 
 
 def post_norm_layer(
-    ops: Ops[T, W], layer: Layer, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions
+    ops: Ops[T, W],
+    layer: Layer,
+    x: T,
+    weights: Mapping[str, Weight[W]],
+    mask: T,
+    dimensions: Dimensions,
+    turns: T | None = None,
 ) -> T:
-    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores."""
+    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores, ``turns`` turns heads."""
     name = f"layers/{layer.source}"
     if layer.num_heads:
-        mixed = _mixed(ops, f"{name}/attention", x, weights, mask)
+        mixed = _mixed(ops, f"{name}/attention", x, weights, mask, turns)
         x = attended(ops, name, x, mixed, weights, dimensions.layer_norm_epsilon)
     if layer.ffn_size:
         x = ffn(ops, name, x, weights, dimensions)
     return x
 
 
-def _mixed(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T) -> T:
-    parts: tuple[HeadPart, ...] = ("query", "key", "value")
+def _mixed(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, turns: T | None) -> T:
+    parts: tuple[tuple[HeadPart, T | None], ...] = (("query", turns), ("key", turns), ("value", None))
     query, key, value = (
-        ops.heads(f"{name}/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part) for part in parts
+        ops.heads(f"{name}/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part, by)
+        for part, by in parts
     )
     return ops.attend(name, query, key, value, mask)
 

@@ -83,8 +83,9 @@ class Family:
     below ``layers``; ``shared`` has tensors that every layer has here and all share there. ``decoder`` is the masked-LM
     decoder's weight, tied to the word table. ``settings`` holds the names of configuration keys that differ from
     BERT's, ``fixed`` the values of keys that the family does not have, ``required`` the only values of keys that
-    transformers itself computes with. ``fused`` names modules there, by the end of their names, and the parts that they
-    are taken apart into, in the order of their rows: names here are of the parts. ``bias_settings`` has the keys that
+    transformers itself computes with. In files, names have the keys of ``renamed`` for its values, and ``fused``
+    are modules, by the end of their names, that are taken apart, in the order of their rows, into those that the other
+    names are of. ``bias_settings`` has the keys that
     say whether there are biases, by canonical module. ``read_own`` makes fields of ``Dimensions`` of what else a
     configuration says, or raises ValueError; ``spell_own`` is the way back. ``respell`` gives the names here of tensors
     that some configurations call otherwise.
@@ -103,6 +104,7 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, Any] = field(default_factory=dict)
     exit: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bias_settings: Mapping[str, str] = field(default_factory=dict)
     read_own: Callable[[Any], dict[str, Any]] = _nothing_more

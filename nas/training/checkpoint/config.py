@@ -10,6 +10,7 @@ from typing import Any
 
 from ortnas.nas.architecture.activations import ACTIVATIONS
 from ortnas.nas.architecture.families import FAMILIES, Family
+from ortnas.nas.architecture.families.refused import REFUSED
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, read_file
 from ortnas.nas.wording import listed, said, shown
@@ -109,7 +110,10 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     document: dict[str, Any] = read_file(name, folder, CONFIG_FILE)
     model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise CheckpointError(f"checkpoint {name}: model_type is {shown(model_type)}; supported: {', '.join(FAMILIES)}")
+        reason = f": {REFUSED[model_type]}" if isinstance(model_type, str) and model_type in REFUSED else ""
+        raise CheckpointError(
+            f"checkpoint {name}: model_type is {shown(model_type)}{reason}; supported: {', '.join(FAMILIES)}"
+        )
     _check_code(name, document, FAMILIES[model_type])
     if document.get("quantization_config"):
         raise CheckpointError(

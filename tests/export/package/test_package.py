@@ -296,11 +296,11 @@ def test_the_tokenizer_gives_the_ids_of_the_checkpoints(exported: Path, sentence
 def test_transformers_understands_the_configuration(tmp_path: Path, family: str, head: str) -> None:
     sizes = {"max_positions": 50, "table_size": 20 if family == "electra" else 0, "padding_id": 1}
     dimensions = make_dimensions(head, family=family, **sizes)
-    labels = LABELS if "classification" in head else ()
+    labels = LABELS if HEADS[head].has_label_names else ()
     settings = checkpoint_config(dimensions, Subnet(24, (Layer(0, 2, 8, 40), Layer(2, 3, 8, 48))), labels)
     (tmp_path / "config.json").write_text(json.dumps(settings))
     config = transformers.AutoConfig.from_pretrained(tmp_path)
-    state = take_apart(getattr(transformers, config.architectures[0])(config).state_dict(), FAMILIES[family].fused)
+    state = take_apart(getattr(transformers, config.architectures[0])(config).state_dict(), FAMILIES[family])
     names = checkpoint_names(dimensions)
     positions = 52 if FAMILIES[family].positions_follow_padding else 50
     width = 20 if family == "electra" else 24

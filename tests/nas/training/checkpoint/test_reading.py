@@ -28,6 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "distilbert": {"hidden_size": 40, "num_attention_heads": 5},
     "electra": {"hidden_size": 24, "num_attention_heads": 2, "embedding_size": 40},
     "mpnet": {"hidden_size": 36, "num_attention_heads": 3},
+    "jina_embeddings_v3": {"hidden_size": 48},
     "modernbert": {"num_hidden_layers": 4, "num_attention_heads": 2, "local_attention": 6, "norm_bias": True},
     "deberta-v2": {"hidden_size": 36, "num_attention_heads": 3, "max_relative_positions": 30},
 }
@@ -58,6 +59,8 @@ def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch
         output = model(**batch)
     if head == "span":
         return torch.stack([output.start_logits, output.end_logits], -1)
+    if head == "sparse":
+        return (torch.log1p(output.logits.relu()) * batch["attention_mask"][..., None]).amax(1)
     if head != "embedding":
         return output.logits
     mask = batch["attention_mask"][..., None]
@@ -213,7 +216,12 @@ UNUSABLE = {
     "albert": (
         "embedding",
         lambda folder: transformers.AlbertConfig().save_pretrained(folder),
-        "model_type is 'albert'; supported: bert, roberta",
+        "model_type is 'albert': its layers share one set of weights.*; supported: bert, roberta",
+    ),
+    "deberta": (
+        "embedding",
+        lambda folder: transformers.DebertaConfig().save_pretrained(folder),
+        "model_type is 'deberta': .*; nearest is deberta-v2",
     ),
     "unknown type": (
         "embedding",
