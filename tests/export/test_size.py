@@ -15,7 +15,13 @@ RECIPE = recipe_named("avx512_vnni")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["embedding", "classification", "token-classification", "span", "masked-lm"])
+@pytest.mark.parametrize(
+    ("shape", "head"),
+    [
+        *(("bert", head) for head in ("embedding", "classification", "token-classification", "span", "masked-lm")),
+        ("deberta-v2", "classification"),
+    ],
+)
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -26,9 +32,10 @@ RECIPE = recipe_named("avx512_vnni")
     ],
     ids=["fp32", "int8", "per tensor", "mixed"],
 )
-def test_sizes_are_those_of_the_exported_files(head: str, recipe: object) -> None:
+def test_sizes_are_those_of_the_exported_files(shape: str, head: str, recipe: object) -> None:
     # Large enough that weights, not names, are most of the file.
-    dimensions = make_dimensions(head, vocab_size=800, hidden_size=64, head_size=16, ffn_size=256)
+    sizes = {"vocab_size": 800, "hidden_size": 64, "head_size": 16, "ffn_size": 256}
+    dimensions = make_dimensions(head, **SHAPES[shape], **sizes)
     space = make_space(hidden_size=(32, 48, 64), head_size=(8, 16), ffn_size=(64, 128, 256))
     folder = SupernetFolder(None, dimensions, space, random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
     exporter = Exporter(folder, recipe or RECIPE, [random_feeds(dimensions, batch=4)])  # type: ignore[arg-type]

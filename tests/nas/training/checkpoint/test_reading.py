@@ -30,6 +30,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "mpnet": {"hidden_size": 36, "num_attention_heads": 3},
     "jina_embeddings_v3": {"hidden_size": 48},
     "modernbert": {"num_hidden_layers": 4, "num_attention_heads": 2, "local_attention": 6, "norm_bias": True},
+    "deberta-v2": {"hidden_size": 36, "num_attention_heads": 3, "max_relative_positions": 30},
 }
 
 
@@ -235,8 +236,8 @@ UNUSABLE = {
     ),
     "deberta": (
         "embedding",
-        lambda folder: transformers.DebertaV2Config().save_pretrained(folder),
-        "model_type is 'deberta-v2': .*; nearest are roberta",
+        lambda folder: transformers.DebertaConfig().save_pretrained(folder),
+        "model_type is 'deberta': .*; nearest is deberta-v2",
     ),
     "unknown type": (
         "embedding",
