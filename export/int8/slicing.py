@@ -50,9 +50,11 @@ class QuantizedSupernet:
 
     def __init__(self, model: onnx.ModelProto, graph: Graph, dimensions: Dimensions) -> None:
         self._dimensions = dimensions
-        self._sizes, self._scaled = graph.sizes, graph.scaled
+        self._sizes, self._scaled, self._folded = graph.sizes, graph.scaled, graph.folded
         self._pieces = {
-            item.name: self._piece(item.name, numpy_helper.to_array(item), graph) for item in model.graph.initializer
+            item.name: self._piece(item.name, numpy_helper.to_array(item), graph)
+            for item in model.graph.initializer
+            if item.name not in graph.folded
         }
         streams = residual_stream(dimensions)
         self._streams = list(streams.values())
@@ -155,7 +157,7 @@ class QuantizedSupernet:
                 node.output[position] = rename(name)
             for position, name in enumerate(source.input):
                 new_name = node.input[position] = rename(name)
-                if name in self._pieces and new_name not in written:
+                if (name in self._pieces or name in self._folded) and new_name not in written:
                     written.add(new_name)
                     values = self._values(name, kept)
                     is_scaled = name.rpartition(".")[0] in self._scaled and values.dtype == np.float32
@@ -165,6 +167,8 @@ class QuantizedSupernet:
                     add_initializer(target, new_name, values)
 
     def _values(self, name: str, kept: dict[str, int]) -> npt.NDArray[Any]:
+        if name in self._folded:
+            return self._folded[name](kept)
         if name in self._sizes:
             return entry_sizes(self._sizes[name], self._dimensions.sizes | kept)
         return self._pieces[name].cut(kept)

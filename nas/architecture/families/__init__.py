@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ortnas.nas.architecture.families.bert import BERT
+from ortnas.nas.architecture.families.deberta_v2 import DEBERTA_V2
 from ortnas.nas.architecture.families.distilbert import DISTILBERT
 from ortnas.nas.architecture.families.electra import ELECTRA
 from ortnas.nas.architecture.families.family import Family
@@ -22,5 +23,6 @@ FAMILIES: dict[str, Family] = {
     "electra": ELECTRA,
     "mpnet": MPNET,
     "modernbert": MODERNBERT,
+    "deberta-v2": DEBERTA_V2,
     "jina_embeddings_v3": JINA_V3,
 }

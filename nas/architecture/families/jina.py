@@ -73,7 +73,7 @@ JINA_V3 = Family(
         layer=replace(POST_NORM, gates=tuple(gate for gate in POST_NORM.gates if not gate.is_inside_heads)),
         look_up=_look_up,
         encode=_encode,
-        node_bytes=(1_000, 1_600),
+        node_bytes=(0, 1_410),
     ),
     class_prefix="JinaEmbeddingsV3",
     base="roberta",

@@ -216,6 +216,7 @@ MODERNBERT = Family(
         first_layer=_FIRST_LAYER,
         exit=_EXIT,
         heads={name: _head(head) for name, head in HEADS.items()},
+        node_bytes=(1_100, 2_070),
     ),
     class_prefix="ModernBert",
     base="model",

@@ -8,10 +8,9 @@ _FAR_TOKENS = "some of its tokens look far and others do not; nearest is modernb
 
 REFUSED = {
     "albert": f"its layers share one set of weights, so that none can be left out or cut by itself; {_ORDINARY}",
-    "deberta": "its scores add products with keys of positions, which are not computed here; nearest is roberta",
-    "deberta-v2": (
-        "its scores add products with keys of positions that all layers share, which are not computed here; nearest "
-        "are roberta, xlm-roberta for many languages, and modernbert"
+    "deberta": (
+        "its first version projects queries, keys and values, and the positions of each layer, otherwise than the later "
+        "ones; nearest is deberta-v2, which all of DeBERTa-v3 are"
     ),
     "nomic_bert": _GATED,
     "gte": _GATED,

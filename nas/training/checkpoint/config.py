@@ -151,6 +151,8 @@ def _check_code(name: str, document: Mapping[str, Any], family: Family) -> None:
 def _check_document(name: str, family: Family, document: Mapping[str, Any]) -> None:
     """Types of what the file says, by its own names of keys."""
     for key in (*_SIZES, "max_position_embeddings", "type_vocab_size", "embedding_size", "num_labels"):
+        if key in family.fixed:
+            continue
         own = family.settings.get(key, key)
         _check_size(name, own, document.get(own, 1))
     padding = document.get("pad_token_id", 0)

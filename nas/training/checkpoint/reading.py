@@ -144,6 +144,7 @@ def read_checkpoint(
             f"{' and '.join(sentence.pooling)}; leave pooling out, or change the folder"
         )
     state = read_weights(name, inner, config.values.model_type)
+    state = {config.family.respell(config.values, key): tensor for key, tensor in state.items()}
     dimensions = _dimensions(config, head)
     if sentence is not None:
         size = sentence.size or len(sentence.pooling) * dimensions.hidden_size

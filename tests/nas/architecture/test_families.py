@@ -59,8 +59,9 @@ def random_model(family: str, head: str, **changes: Any) -> Any:
         "layer_norm_eps": dimensions.layer_norm_epsilon,
         "pad_token_id": PADDING,
         "num_labels": dimensions.num_labels or 3,
-        "embedding_size": 20,
     }
+    if own.factorises_tables:
+        settings["embedding_size"] = 20
     settings |= own.spell_own(dimensions, dimensions.full_subnet) | changes
     config = transformers.AutoConfig.for_model(family, **own.spell_settings(settings))
     torch.manual_seed(1)
