@@ -1,18 +1,19 @@
 """What has to stay float where scores know positions: ``python tests/performance/position_products.py [--quick]
 [--json]``.
 
-Random networks of MiniLM-L6's size, one of BERT and one of DeBERTa-v3, whose weights have heavy tails. Of each the
-float model, ours, and what ``quantize_static`` makes of it where weight products alone are quantized (unsigned activations, a
-scale a channel), products of two activations too, and with them either sums or the softmax, are compared on texts with
-padding, and timed in turn at 1 x 128. The last line of ``--json`` holds, by family and form, ``flips`` (the share of
-tokens whose largest logit is another than the float model's), ``cosine``, and ``ratio`` (the float model's latency over
-this one's), and ``int8_ratio``, the latency of ours of DeBERTa over that of BERT.
+Random networks of MiniLM-L6's size, one of BERT and one of DeBERTa-v3, whose weights have heavy tails. Of each there
+are the float model, ours, and what ``quantize_static`` makes of it (unsigned activations, a scale a channel) where it
+quantizes weight products alone, products of two activations too, and with them either sums or the softmax. They are
+compared on texts with padding, and timed in turn at 1 x 128. The last line of ``--json`` holds, by family and form,
+``flips`` (the share of tokens whose largest logit is another than the float model's), ``cosine``, and ``ratio`` (the
+float model's latency over this one's), and ``int8_ratio``, the latency of ours of DeBERTa over that of BERT.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
+    logging.disable(logging.WARNING)
     operators = dict(list(_OPERATORS.items())[:1]) if arguments.quick else _OPERATORS
     protocol = TimingProtocol.fixed(5 if arguments.quick else 30, runs=3)
     figures: dict[str, float] = {}
