@@ -102,7 +102,7 @@ def _inputs(configuration: Configuration, texts: Texts, steps: Steps) -> str:
         texts.data.digest,
         configuration.training.model_dump(exclude=_PRESENTATION | _PLANNED),
         [steps.teacher, steps.supernet],
-        configuration.space.model_dump(),
+        configuration.space.trained,
         configuration.head,
         configuration.pooling,
         configuration.seed,

@@ -30,6 +30,10 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
         depth_order=draw(st.sampled_from(["first", "spread"])),
     )
     may_lack = not {"num_heads", "ffn_size"} <= set(space.uniform)
+    products = [
+        f"layers/{layer}/{name}" for layer in range(num_layers) for name in ("attention/key", "ffn/in", "ffn/out")
+    ]
+    space = space.leaving_float(draw(st.sets(st.sampled_from(products))))
     return space.of_absent_parts if may_lack and draw(st.booleans()) else space
 
 
