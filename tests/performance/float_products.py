@@ -39,7 +39,7 @@ from ortnas.search.mixed_precision import Evaluation, Goal, Products, Resolution
 from ortnas.search.scoring import Scorer
 
 WORKLOAD = Workload(1, 128)
-SHARES = (0.8, 0.9)
+SHARES = (0.85,)
 POOL = 2048
 
 
@@ -121,12 +121,14 @@ def main() -> None:
                 ways = Ways(exporter, part, metric, Path(scratch), seed)
                 budget_ms = full_ms / speed_up
                 space = supernet.space
-                chosen = {"none": ways.best(space, budget_ms, arguments.candidates)}
-                smaller = [ways.best(space, share * budget_ms, arguments.candidates) for share in SHARES]
                 own = ways.scorer(space, "own")
+                chosen = {"none": ways.best(space, budget_ms, arguments.candidates)}
+                console.say(f"none: {own.score(chosen['none']):.4f}")
+                chosen["genome"] = ways.best(space.leaving_float(products), budget_ms, arguments.candidates)
+                console.say(f"genome: {own.score(chosen['genome']):.4f}, {chosen['genome'].describe()}")
+                smaller = [ways.best(space, share * budget_ms, arguments.candidates) for share in SHARES]
                 filled = [ways.filled(subnet, products, budget_ms) for subnet in smaller]
                 chosen["afterwards"] = max(filled, key=own.score)
-                chosen["genome"] = ways.best(space.leaving_float(products), budget_ms, arguments.candidates)
                 for name, subnet in chosen.items():
                     cache = Path(scratch) / "report.jsonl"
                     on_report = [
