@@ -124,7 +124,7 @@ def _tensors(supernet: SupernetFolder, subnet: Subnet) -> tuple[dict[str, Array]
         for name, tensor in own.items()
         if name in names and switches.get(family.bias_setting(name) or "", True)
     }
-    return join(named, family.fused), switches
+    return join(named, family), switches
 
 
 def _ordered_layers(supernet: SupernetFolder, subnet: Subnet) -> Iterator[dict[str, Weight[Array]]]:

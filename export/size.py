@@ -30,7 +30,10 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     nodes = _FLOAT_NODES if recipe is None else _INTEGER_NODES
     fixed, per_layer = np.add(nodes, network_of(dimensions).node_bytes)
     total: Vector = np.full(hidden.shape, float(fixed))
+    network = network_of(dimensions)
     for name, axes in top_axes(dimensions).items():
+        if name in network.folded_from:
+            continue
         total = total + _tensor_bytes(name, axes, sizes, _top_product(dimensions, name), recipe)
     if HEADS[dimensions.head].has_decoder and not dimensions.has_own_decoder:
         # The decoder is a copy of the word table.
@@ -47,6 +50,8 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
         present = {part: (of_layer[part.axis] > 0).astype(np.float64) for part in block.parts}
         for part in block.parts:
             total = total + per_layer / len(block.parts) * present[part]
+        for axes in network.folded.values():
+            total = total + 4 * present[block.parts[0]] * _product(layer_sizes, axes)
         for name, axes in block.tensors.items():
             product = block.product_of(name)
             path = f"layers/{layer}/{product.name}" if product else None

@@ -15,6 +15,7 @@ import numpy as np
 from ortnas.export.label_sets import mean_log_likelihoods
 from ortnas.export.metrics import log_likelihoods
 from ortnas.export.part import Outputs, Part
+from ortnas.export.vectors import unit_rows
 from ortnas.nas.arrays import Rows, Vector
 
 # With fewer texts the differences are too few to be told from chance.
@@ -34,7 +35,7 @@ def text_values(metric: str, outputs: Outputs, part: Part, rows: Rows) -> Vector
         return mean_log_likelihoods(outputs, [part.label_sets[row] for row in rows])
     if metric == "mean_cosine":
         assert part.teacher is not None
-        return np.asarray((np.stack(outputs) * part.teacher[rows]).sum(1), np.float64)
+        return np.asarray((unit_rows(np.stack(outputs)) * unit_rows(part.teacher[rows])).sum(1), np.float64)
     return None
 
 

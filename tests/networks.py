@@ -61,6 +61,25 @@ SHAPES: dict[str, dict[str, Any]] = {
         "local_reach": 3,
         "local_layers": (1, 2),
     },
+    "jina": {"family": "jina_embeddings_v3", "token_types": 1, "padding_id": 1, "rotary_theta": 2e4},
+    "deberta-v2": {
+        "family": "deberta-v2",
+        "token_types": 1,
+        "head_activation": "gelu",
+        "position_buckets": 8,
+        "farthest_position": 40,
+    },
+}
+# Of a checkpoint, where transformers' own defaults are another network's.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "deberta-v2": {
+        "relative_attention": True,
+        "share_att_key": True,
+        "position_biased_input": False,
+        "pos_att_type": "p2c|c2p",
+        "norm_rel_ebd": "layer_norm",
+        "position_buckets": 8,
+    },
 }
 
 
@@ -177,7 +196,8 @@ def write_checkpoint(
         settings["type_vocab_size"] = 1
     if family == "electra":
         settings["embedding_size"] = 20
-    config = transformers.AutoConfig.for_model(family, **FAMILIES[family].spell_settings(settings | changes))
+    settings |= SETTINGS.get(family, {}) | changes
+    config = transformers.AutoConfig.for_model(family, **FAMILIES[family].spell_settings(settings))
     torch.manual_seed(1)
     if HEADS[head].problem_type == "multi_label_classification":
         config.problem_type = HEADS[head].problem_type

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from ortnas.nas.architecture.ops import Group
+from ortnas.nas.arrays import Array
 
 # What an axis of a graph's tensor is made of: labels of the network's axes, flattened into one, or a fixed size.
 Axis = Group | int
@@ -23,6 +24,7 @@ class Graph:
 
     ``axes`` says of every initializer whose shape depends on the subnet what its axes are made of, ``sizes`` the same
     of the entries of those that hold sizes. ``scaled`` are the products whose weights hold the softmax scale.
+    ``folded`` computes initializers that are sums over axes that a subnet cuts, of what it keeps of each label.
     """
 
     def __init__(self) -> None:
@@ -32,12 +34,18 @@ class Graph:
         self.axes: dict[str, tuple[Axis, ...]] = {}
         self.sizes: dict[str, tuple[Axis, ...]] = {}
         self.scaled: set[str] = set()
+        self.folded: dict[str, Callable[[Mapping[str, int]], Array]] = {}
 
     def constant(self, name: str, value: npt.NDArray[np.generic], axes: tuple[Axis, ...] = ()) -> str:
         self.initializers.setdefault(name, value)
         if axes:
             self.axes[name] = axes
         return name
+
+    def fold(self, name: str, compute: Callable[[Mapping[str, int]], Array]) -> str:
+        """A constant computed of weights; ``compute`` is given the sizes of labelled axes that are not kept whole."""
+        self.folded[name] = compute
+        return self.constant(name, compute({}))
 
     def integers(self, *values: int) -> str:
         return self.constant("integers." + "_".join(map(str, values)), np.array(values, np.int64))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from scipy.special import erf, expit
 
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, network_of
-from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
-from ortnas.nas.architecture.positions import bucket_of, frequencies
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, RelativeTable, Weight
+from ortnas.nas.architecture.positions import bucket_of, frequencies, relative_rows
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array, Feeds
 
@@ -67,10 +68,7 @@ class NumpyOps:
         return product if bias is None else product + bias.values
 
     def layer_norm(self, name: str, x: Array, weight: Weight[Array], bias: Weight[Array], epsilon: float) -> Array:
-        centred = x - x.mean(-1, keepdims=True)
-        variance = (centred**2).mean(-1, keepdims=True)
-        normed: Array = centred / np.sqrt(variance + np.float32(epsilon)) * weight.values + bias.values
-        return normed
+        return _layer_norm(x, weight, bias, epsilon)
 
     def activation(self, kind: str, name: str, x: Array) -> Array:
         if kind == "gelu":
@@ -78,6 +76,8 @@ class NumpyOps:
         if kind == "gelu_tanh":
             inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x**3)
             return np.asarray(0.5 * x * (1 + np.tanh(inner)), np.float32)
+        if kind == "log1p":
+            return np.asarray(np.log1p(x), np.float32)
         if kind == "sigmoid":
             return np.asarray(expit(x), np.float32)
         return np.tanh(x) if kind == "tanh" else np.maximum(x, 0)
@@ -96,14 +96,43 @@ class NumpyOps:
         bias: Weight[Array],
         part: HeadPart,
         turns: Array | None = None,
+        terms: int = 1,
     ) -> Array:
         """[batch, heads, sequence, head_size]."""
         flat = self.linear(name, x, weight, bias)
         split = flat.reshape(*flat.shape[:-1], *bias.values.shape).transpose(0, 2, 1, 3)
         return split if turns is None else split * turns[0] + np.roll(split, split.shape[-1] // 2, -1) * turns[1]
 
-    def attend(self, name: str, query: Array, key: Array, value: Array, mask: Array) -> Array:
-        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(math.sqrt(query.shape[-1])) + mask
+    def position_heads(
+        self,
+        name: str,
+        table: RelativeTable[Array],
+        weight: Weight[Array],
+        bias: Weight[Array],
+        part: Literal["query", "key"],
+    ) -> Array:
+        """[heads, 2 * sequence, head_size]."""
+        rows = relative_rows(self._mask.shape[1], table.buckets, table.farthest, part)
+        return positions_in_heads(table, weight, bias)[:, rows]
+
+    def attend(
+        self,
+        name: str,
+        query: Array,
+        key: Array,
+        value: Array,
+        mask: Array,
+        by_position: tuple[Array, Array] | None = None,
+    ) -> Array:
+        scores, terms = query @ key.transpose(0, 1, 3, 2), 1
+        if by_position is not None:
+            by_query, by_key = by_position
+            terms, places = 3, np.arange(query.shape[2])
+            behind = (places - places[:, None] + len(places) - 1)[None, None]
+            scores = scores + np.take_along_axis(query @ by_key.transpose(0, 2, 1), behind, -1)
+            from_position = np.take_along_axis(key @ by_query.transpose(0, 2, 1), behind, -1)
+            scores = scores + from_position.transpose(0, 1, 3, 2)
+        scores = scores / np.float32(math.sqrt(terms * query.shape[-1])) + mask
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         mixed: Array = (scores / scores.sum(-1, keepdims=True)) @ value
         return mixed.transpose(0, 2, 1, 3).reshape(*self._mask.shape, -1)
@@ -143,6 +172,21 @@ class NumpyOps:
 
     def columns(self, name: str, x: Array, outputs: tuple[str, ...]) -> Array:
         return x
+
+
+def _layer_norm(x: Array, weight: Weight[Array], bias: Weight[Array], epsilon: float) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    variance = (centred**2).mean(-1, keepdims=True)
+    normed: Array = centred / np.sqrt(variance + np.float32(epsilon)) * weight.values + bias.values
+    return normed
+
+
+def positions_in_heads(table: RelativeTable[Array], weight: Weight[Array], bias: Weight[Array]) -> Array:
+    """All rows of a table, normalised, projected and split: [heads, relative, head_size]."""
+    rows = _layer_norm(table.table.values, table.norm_weight, table.norm_bias, table.epsilon)
+    flat = rows @ matrix(weight).T + matrix(bias)
+    split: Array = flat.reshape(len(rows), *bias.values.shape).transpose(1, 0, 2)
+    return split
 
 
 def matrix(weight: Weight[Array]) -> Array:

@@ -7,7 +7,7 @@ scales, zero points and int32 biases are slices, as its float weights are. Laten
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +54,11 @@ class QuantizedSupernet:
         self, model: onnx.ModelProto, graph: Graph, dimensions: Dimensions, keep_float: Collection[str] = ()
     ) -> None:
         self._dimensions = dimensions
-        self._sizes, self._scaled = graph.sizes, graph.scaled
+        self._sizes, self._scaled, self._folded = graph.sizes, graph.scaled, graph.folded
         self._pieces = {
-            item.name: self._piece(item.name, numpy_helper.to_array(item), graph) for item in model.graph.initializer
+            item.name: self._piece(item.name, numpy_helper.to_array(item), graph)
+            for item in model.graph.initializer
+            if item.name not in graph.folded
         }
         self._float_nodes = {node.name: node for node in graph.nodes if node.name in keep_float}
         # The quantizer gives what it makes of a bias the bias's name: weights and biases in float are kept apart.
@@ -64,7 +66,7 @@ class QuantizedSupernet:
             name: self._piece(name, np.asarray(graph.initializers[name]), graph)
             for node in self._float_nodes.values()
             for name in node.input
-            if name in graph.initializers
+            if name in graph.initializers and name not in graph.folded
         }
         streams = residual_stream(dimensions)
         self._streams = list(streams.values())
@@ -168,9 +170,9 @@ class QuantizedSupernet:
                 node.output[position] = rename(name)
             for position, name in enumerate(source.input):
                 new_name = node.input[position] = rename(name)
-                if name in pieces and new_name not in written:
+                if (name in pieces or name in self._folded) and new_name not in written:
                     written.add(new_name)
-                    values = self._values(name, pieces[name], kept)
+                    values = self._values(name, pieces, kept)
                     is_scaled = name.rpartition(".")[0] in self._scaled and values.dtype == np.float32
                     if layer is not None and is_scaled:
                         # The softmax scale is that of the subnet's head size.
@@ -191,10 +193,12 @@ class QuantizedSupernet:
                 read.update(name for name in chosen.input if chosen is node or name not in self._float_pieces)
         return kept[::-1]
 
-    def _values(self, name: str, piece: _Piece, kept: dict[str, int]) -> npt.NDArray[Any]:
+    def _values(self, name: str, pieces: Mapping[str, _Piece], kept: dict[str, int]) -> npt.NDArray[Any]:
+        if name in self._folded:
+            return self._folded[name](kept)
         if name in self._sizes:
             return entry_sizes(self._sizes[name], self._dimensions.sizes | kept)
-        return piece.cut(kept)
+        return pieces[name].cut(kept)
 
 
 def _labels(axis: Axis) -> tuple[str, ...]:

@@ -124,6 +124,12 @@ class Model:
     def embedding(self, text):
         return [round(float(value), 6) for value in self.output(text)[1]]
 
+    def token_weights(self, text):
+        """The weights that are not 0, by token, the largest first."""
+        weights = self.output(text)[1]
+        order = np.argsort(-weights, kind="stable")[: int((weights > 0).sum())]
+        return {self.tokenizer.id_to_token(int(token)): round(float(weights[token]), 4) for token in order}
+
     def probabilities(self, text):
         logits = self.output(text)[1]
         exponentials = np.exp(logits - logits.max())
@@ -210,6 +216,7 @@ class Model:
 # How the output of a head is read.
 DESCRIPTIONS = {
     "embedding": Model.embedding,
+    "sparse": Model.token_weights,
     "classification": Model.probabilities,
     "multi-label": Model.label_set,
     "regression": Model.number,
@@ -233,7 +240,7 @@ if __name__ == "__main__":
         usage = "question context" if is_pair else "query passage" if is_query else "[--prompt NAME] text"
         sys.exit(f"usage: python predict.py {usage} [...]")
     if is_query:
-        for passage, score in model.describe(texts):
+        for passage, score in model.describe(tuple(texts)):
             print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
         sys.exit()
     for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:

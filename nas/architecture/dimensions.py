@@ -30,6 +30,8 @@ class Dimensions:
     from which some families count positions. ``has_own_decoder`` where the masked-LM head does not share the word
     table. ``rotary_theta`` is the base of the angles by which heads are turned, 0 where they are not; ``local_layers``
     of the checkpoint look no farther than ``local_reach`` tokens to either side, and have a base of their own.
+    ``position_buckets`` are those of distances to either side where positions have queries and keys, 0 where they have
+    none; ``farthest_position`` is the distance from which on all are in the last.
     """
 
     vocab_size: int
@@ -57,13 +59,18 @@ class Dimensions:
     local_theta: float = 0.0
     local_reach: int = 0
     local_layers: tuple[int, ...] = ()
+    position_buckets: int = 0
+    farthest_position: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Without what only networks with turned heads have, where this is none."""
+        """Without what only networks with turned heads, or with queries and keys of positions, have, where this is
+        none."""
         document = asdict(self) | {"local_layers": list(self.local_layers)}
         if not self.rotary_theta:
             for name in ("classifier_pooling", "rotary_theta", "local_theta", "local_reach", "local_layers"):
                 del document[name]
+        if not self.position_buckets:
+            del document["position_buckets"], document["farthest_position"]
         return document
 
     @classmethod
@@ -100,6 +107,7 @@ class Dimensions:
             "vocab": self.vocab_size,
             "position": self.max_positions,
             "bucket": BUCKETS,
+            "relative": 2 * self.position_buckets,
             "token_type": self.token_types,
             "table": self.table_size,
             "hidden": self.hidden_size,

@@ -88,23 +88,39 @@ def token_columns(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Out
 
 
 def vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
-    """Transform, layer norm and decoder, mostly the word table (Devlin et al. 2019; ELECTRA's generator)."""
-    return _decoded(ops, x, top, dimensions, outputs, dimensions.activation)
+    """Of every token over the vocabulary."""
+    return ops.by_text("head", _decoded(ops, x, top, dimensions, dimensions.activation), outputs[0])
 
 
 def predicted_vocabulary_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
     """The same with the head's activation."""
-    return _decoded(ops, x, top, dimensions, outputs, dimensions.head_activation)
+    return ops.by_text("head", _decoded(ops, x, top, dimensions, dimensions.head_activation), outputs[0])
 
 
-def _decoded(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs, activation: str) -> T:
+def vocabulary_weights(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """log(1 + relu(logits)), the largest of all tokens (Formal et al. 2021, "SPLADE v2")."""
+    return _weights(ops, _decoded(ops, x, top, dimensions, dimensions.activation), outputs)
+
+
+def predicted_vocabulary_weights(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:
+    """The same with the head's activation."""
+    return _weights(ops, _decoded(ops, x, top, dimensions, dimensions.head_activation), outputs)
+
+
+def _weights(ops: Ops[T, W], logits: T, outputs: Outputs) -> T:
+    """Neither function changes the order, so the largest logit is looked for first: one row a text is left."""
+    largest = ops.pool("max", "head", logits)
+    return ops.activation("log1p", outputs[0], ops.activation("relu", "head/positive", largest))
+
+
+def _decoded(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, activation: str) -> T:
+    """Transform, layer norm and decoder, mostly the word table (Devlin et al. 2019; ELECTRA's generator)."""
     dense = ops.linear("head/transform", x, top["head.transform.weight"], top["head.transform.bias"])
     active = ops.activation(activation, "head/transform/activation", dense)
     norm = top["head.transform_norm.weight"], top["head.transform_norm.bias"]
     normed = ops.layer_norm("head/transform/norm", active, *norm, dimensions.layer_norm_epsilon)
     decoder = top["head.decoder.weight" if dimensions.has_own_decoder else "embeddings.word"]
-    flat = ops.linear("head/decoder", normed, decoder, top["head.decoder.bias"])
-    return ops.by_text("head", flat, outputs[0])
+    return ops.linear("head/decoder", normed, decoder, top["head.decoder.bias"])
 
 
 def predicted_text_logits(ops: Ops[T, W], x: T, top: Top[W], dimensions: Dimensions, outputs: Outputs) -> T:

@@ -18,6 +18,7 @@ from ortnas.nas.architecture.head_passes import (
     token_columns,
     token_labels,
     vocabulary_logits,
+    vocabulary_weights,
 )
 from ortnas.nas.architecture.ops import Axes, Ops
 from ortnas.nas.architecture.sentence_modules import module_tensors
@@ -152,6 +153,11 @@ class Head:
         return any("vocab" in axes for axes in self.tensors.values())
 
     @property
+    def weighs_vocabulary(self) -> bool:
+        """Whether its output is a vector of the text over the vocabulary, as sparse encoders give it."""
+        return self.outputs[0].axes == ("batch", "vocab")
+
+    @property
     def makes_embeddings(self) -> bool:
         """Whether its output is a vector of the text, as models of sentence-transformers give it."""
         return "embedding" in self.outputs[0].axes
@@ -171,6 +177,14 @@ _POOLED_CLASSIFIER: dict[str, Axes] = {
 _TOKEN_CLASSIFIER: dict[str, Axes] = {
     "head.classifier.weight": ("label", "hidden"),
     "head.classifier.bias": ("label",),
+}
+# The word table is the decoder.
+_MASKED_LM: dict[str, Axes] = {
+    "head.transform.weight": ("table", "hidden"),
+    "head.transform.bias": ("table",),
+    "head.transform_norm.weight": ("table",),
+    "head.transform_norm.bias": ("table",),
+    "head.decoder.bias": ("vocab",),
 }
 _LABELS_AND_TEACHER = {"labels": 0.5, "soft_labels": 0.5, "hidden": 1.0}
 
@@ -289,17 +303,25 @@ HEADS: dict[str, Head] = {
         products=("head/classifier",),
         label_rows=2,
     ),
+    "sparse": Head(
+        labels="none",
+        forward=vocabulary_weights,
+        tensors=_MASKED_LM,
+        outputs=(Output("sparse_embedding", ("batch", "vocab"), "a weight for each token, 0 or more"),),
+        class_suffix="ForMaskedLM",
+        metrics=("similarity_spearman", "mean_cosine"),
+        losses={"embedding": 1.0, "similarity": 1.0, "tokens": 1.0},
+        pipeline="feature-extraction",
+        purpose="weighs the tokens of the vocabulary for a text, so that texts are found by inverted indexes",
+        reading="the inner product of two texts' weights is their similarity; most weights are 0",
+        products=("head/transform", "head/decoder"),
+        ranking="neighbour_likelihood",
+        spelled_as="masked-lm",
+    ),
     "masked-lm": Head(
         labels="masked",
         forward=vocabulary_logits,
-        # The word table is the decoder.
-        tensors={
-            "head.transform.weight": ("table", "hidden"),
-            "head.transform.bias": ("table",),
-            "head.transform_norm.weight": ("table",),
-            "head.transform_norm.bias": ("table",),
-            "head.decoder.bias": ("vocab",),
-        },
+        tensors=_MASKED_LM,
         outputs=(Output("logits", ("batch", "sequence", "vocab"), "over the vocabulary"),),
         class_suffix="ForMaskedLM",
         metrics=("masked_accuracy", "masked_log_likelihood"),

@@ -39,6 +39,19 @@ class Weight(Generic[W_co]):
         return group_axes(self.axes)
 
 
+@dataclass(frozen=True, slots=True)
+class RelativeTable(Generic[W_co]):
+    """Embeddings of distances, [relative, hidden], and the layer norm of their rows; ``buckets`` and ``farthest`` are
+    those of ``positions.relative_rows``."""
+
+    table: Weight[W_co]
+    norm_weight: Weight[W_co]
+    norm_bias: Weight[W_co]
+    epsilon: float
+    buckets: int
+    farthest: int
+
+
 def group_axes(axes: Axes) -> tuple[Group, ...]:
     """The axes of the matrix or vector that products compute with: (outputs, inputs) of a weight, (outputs,) of a
     bias."""
@@ -81,7 +94,7 @@ class Ops(Protocol[T, W_contra]):
     def layer_norm(self, name: str, x: T, weight: Weight[W_contra], bias: Weight[W_contra], epsilon: float) -> T: ...
 
     def activation(self, kind: str, name: str, x: T) -> T:
-        """``kind`` is "gelu", "gelu_tanh", "relu", "sigmoid" or "tanh"."""
+        """``kind`` is "gelu", "gelu_tanh", "relu", "sigmoid", "tanh" or "log1p", the logarithm of 1 + x."""
 
     def add(self, name: str, x: T, y: T) -> T: ...
 
@@ -98,13 +111,29 @@ class Ops(Protocol[T, W_contra]):
         bias: Weight[W_contra],
         part: HeadPart,
         turns: T | None = None,
+        terms: int = 1,
     ) -> T:
         """A weight product split into heads, for ``attend`` alone: a carrier scales and transposes here what it
         likes. With ``turns``, the first half of a head's entries and the second are turned by pairs (Su et al. 2021,
-        "RoFormer")."""
+        "RoFormer"). ``terms`` is the number of products that a score is the sum of."""
 
-    def attend(self, name: str, query: T, key: T, value: T, mask: T) -> T:
-        """Softmax attention; the heads' outputs side by side, [tokens, heads * head size]."""
+    def position_heads(
+        self,
+        name: str,
+        table: RelativeTable[W_contra],
+        weight: Weight[W_contra],
+        bias: Weight[W_contra],
+        part: Literal["query", "key"],
+    ) -> T:
+        """The rows of the table by distance, projected and split like tokens, for ``attend`` alone. They depend on
+        weights only, and stay float in quantized models."""
+
+    def attend(self, name: str, query: T, key: T, value: T, mask: T, by_position: tuple[T, T] | None = None) -> T:
+        """Softmax attention; the heads' outputs side by side, [tokens, heads * head size].
+
+        ``by_position`` are queries and keys of ``position_heads``: to the product of query and key come those of the
+        query and the position's key, and of the key and the position's query (He et al. 2021, "DeBERTa").
+        """
 
     def first_token(self, name: str, x: T) -> T:
         """[batch, width] of x [tokens, width]."""

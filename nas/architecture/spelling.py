@@ -9,7 +9,7 @@ import numpy as np
 
 from ortnas.nas.architecture.activations import SPELLED_ACTIVATIONS
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.families import FAMILIES
+from ortnas.nas.architecture.families import FAMILIES, Family
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Array
@@ -101,30 +101,38 @@ def checkpoint_names(dimensions: Dimensions) -> dict[str, str]:
     return names
 
 
-def take_apart(tensors: Mapping[str, T], fused: Mapping[str, tuple[str, ...]]) -> dict[str, T]:
-    """Tensors by transformers' names, those of fused modules as their parts; what cannot be divided stays whole."""
+def take_apart(tensors: Mapping[str, T], family: Family) -> dict[str, T]:
+    """Tensors by the names of their file as those of the family: fused modules as their parts; what cannot be divided
+    stays whole."""
     parts: dict[str, T] = {}
-    for name, tensor in tensors.items():
+    for stored, tensor in tensors.items():
+        name = stored
+        for theirs, ours in family.renamed.items():
+            name = name.replace(theirs, ours)
         module, _, kind = name.rpartition(".")
-        labels = next((labels for end, labels in fused.items() if f".{module}".endswith(f".{end}")), ())
-        if not labels or len(tensor) % len(labels):
+        whole = next((whole for whole in family.fused if f".{module}".endswith(f".{whole}")), "")
+        ends = family.fused.get(whole, ())
+        if not ends or len(tensor) % len(ends):
             parts[name] = tensor
             continue
-        size = len(tensor) // len(labels)
-        for place, label in enumerate(labels):
-            parts[f"{module}.{label}.{kind}"] = tensor[place * size : (place + 1) * size]
+        size = len(tensor) // len(ends)
+        for place, end in enumerate(ends):
+            parts[f"{module.removesuffix(whole)}{end}.{kind}"] = tensor[place * size : (place + 1) * size]
     return parts
 
 
-def join(arrays: Mapping[str, Array], fused: Mapping[str, tuple[str, ...]]) -> dict[str, Array]:
+def join(arrays: Mapping[str, Array], family: Family) -> dict[str, Array]:
     """The way back from ``take_apart``."""
-    whole: dict[str, list[Array]] = {}
+    joined: dict[str, list[Array]] = {}
+    ends = {end: whole for whole, parts in family.fused.items() for end in parts}
     for name, array in arrays.items():
-        path, _, kind = name.rpartition(".")
-        module, _, label = path.rpartition(".")
-        is_part = any(f".{module}".endswith(f".{end}") and label in labels for end, labels in fused.items())
-        whole.setdefault(f"{module}.{kind}" if is_part else name, []).append(array)
-    return {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in whole.items()}
+        module, _, kind = name.rpartition(".")
+        end = next((end for end in ends if f".{module}".endswith(f".{end}")), "")
+        stored = f"{module.removesuffix(end)}{ends[end]}.{kind}" if end else name
+        for theirs, ours in reversed(list(family.renamed.items())):
+            stored = stored.replace(ours, theirs)
+        joined.setdefault(stored, []).append(array)
+    return {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in joined.items()}
 
 
 def _tensors(ours: str, theirs: str) -> dict[str, str]:

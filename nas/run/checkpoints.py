@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ortnas.nas.run.configuration import ConfigurationError
 
+_MODULE_FILES = ("*.json", "*.txt", "model*.safetensors", "pytorch_model*.bin")
 _CONTENT = (".json", ".safetensors", ".bin", ".txt", ".model")
 
 
@@ -35,7 +36,8 @@ def content_digest(checkpoint: str) -> str:
         return checkpoint
     content = hashlib.sha256()
     # Modules of sentence-transformers have folders of their own.
-    for path in sorted((*folder.iterdir(), *folder.glob("*/config.json"))):
+    modules = [path for name in _MODULE_FILES for path in folder.glob(f"[0-9]_*/{name}")]
+    for path in sorted((*folder.iterdir(), *modules)):
         if path.is_file() and path.suffix in _CONTENT:
             content.update(path.relative_to(folder).as_posix().encode())
             with path.open("rb") as stream:

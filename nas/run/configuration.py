@@ -164,12 +164,14 @@ class Configuration(Section):
 
     ``compare`` names more of them, which winners are compared with as they come. ``rivals`` compares every winner with
     subnets of its latency that nobody had to search, trained as long. ``pooling`` makes one vector of a text; by
-    default as a sentence-transformers checkpoint says, else the mean.
+    default as a sentence-transformers checkpoint says, else the mean. ``vocabulary``: whether the word table loses the
+    rows of tokens that no text to train or to calibrate on has.
     """
 
     checkpoint: str
     head: HeadName = "embedding"
     pooling: PoolingMode | None = None
+    vocabulary: Literal["keep", "prune"] = "keep"
     data: Data
     compare: Texts = ()
     rivals: bool = False
@@ -235,6 +237,14 @@ class Configuration(Section):
         if len(self.data.sources) > 1 and HEADS[self.head].labels != "none":
             of_one = "reads one corpus" if HEADS[self.head].fills_masks else "has labels, which are one source's"
             raise ValueError(f"data.source: head {self.head!r} {of_one}; name one source in place of the list")
+        return self
+
+    @model_validator(mode="after")
+    def _vocabulary_fits(self) -> Configuration:
+        if self.vocabulary == "prune" and HEADS[self.head].fills_masks:
+            raise ValueError(f"vocabulary 'prune': head {self.head!r} fills in tokens, and needs all of them")
+        if self.vocabulary == "prune" and self.compare:
+            raise ValueError("vocabulary 'prune' makes a tokenizer that no other checkpoint has; leave compare out")
         return self
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.memory import check_attention
 from ortnas.nas.run.texts import Texts
 
 # So many quantiles stand for the lengths of the texts.
@@ -71,6 +72,8 @@ class RunTarget:
                 raise ConfigurationError(
                     f"target.sequence = {kind.sequence}: the checkpoint has {network.max_positions} positions"
                 )
+            if settings.host == "local":
+                check_attention(network, kind.batch, kind.sequence, f"target.sequence = {kind.sequence}")
         fingerprint = self.host.hello()["fingerprint"]
         if settings.provider not in fingerprint["providers"]:
             raise ConfigurationError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ortnas.export.metrics import judged_metrics, suitable_metrics
 from ortnas.export.part import Part
@@ -20,6 +21,11 @@ from ortnas.nas.run.checkpoints import checkpoint_folder, content_digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData, prepare
+from ortnas.nas.run.vocabulary import prune, read_pruned
+from ortnas.nas.text import Example
+
+if TYPE_CHECKING:
+    from ortnas.nas.training.checkpoint.vocabulary import Vocabulary
 
 
 class Texts:
@@ -35,14 +41,27 @@ class Texts:
 
     @cached_property
     def checkpoint_digest(self) -> str:
-        """Content of a local checkpoint's files; a hub name stands for itself."""
-        return content_digest(self.checkpoint)
+        """Content of a local checkpoint's files; a hub name stands for itself. With what becomes of its vocabulary."""
+        return content_digest(self.checkpoint) + (" pruned" if self._is_pruned else "")
+
+    @property
+    def _is_pruned(self) -> bool:
+        return self._configuration.vocabulary == "prune"
 
     @property
     def tokenizer_folder(self) -> Path:
-        """The checkpoint's tokenizer, saved once."""
+        """The checkpoint's tokenizer, saved once, or what is left of it."""
+        return self.data.tokenizer_folder if self._is_pruned else self._whole_tokenizer
+
+    @property
+    def _whole_tokenizer(self) -> Path:
         _ = self._text_settings
         return self._folder.data / "tokenizer"
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens that are kept; None where all are."""
+        return read_pruned(self.data.tokenizer_folder) if self._is_pruned else None
 
     @property
     def max_length(self) -> int:
@@ -69,6 +88,7 @@ class Texts:
             settings = read_text_settings(self.checkpoint, head)
             settings.tokenizer.save(self._folder.data / "tokenizer")
             recorded = identity | {"max_length": settings.max_length, "prompt": settings.prompt}
+            recorded["prompts"] = list(settings.prompts)
             write_json(marker, recorded)
         return recorded
 
@@ -76,14 +96,24 @@ class Texts:
     def data(self) -> TaskData:
         """The task's parts: made once, then read back, so that every stage sees the same texts."""
         with self._console.progress("data") as report:
-            return prepare(
+            data = prepare(
                 self._configuration,
                 self._folder.data,
-                lambda: self.tokenizer_folder,
+                lambda: self._whole_tokenizer,
                 report,
                 lambda: self.max_length,
                 lambda: self.prompt,
             )
+        return self._pruned(data) if self._is_pruned else data
+
+    def _pruned(self, data: TaskData) -> TaskData:
+        """The same texts under the tokens that those to train and to calibrate on have."""
+        folder = self._folder.data / "pruned"
+        identity = {"checkpoint": self.checkpoint_digest, "texts": data.digest}
+        prompts = [Example(prompt) for prompt in self._text_settings.get("prompts", ())]
+        parts = (data.examples("training"), data.examples("calibration"), prompts)
+        prune(self.checkpoint, data.tokenizer_folder, folder, identity, parts)
+        return replace(data, tokenizer_folder=folder)
 
     def part(self, name: str, metric: str | None = None) -> Part:
         """The ``search`` part or one of the report parts, encoded, with labels or the teacher's embeddings; for a

@@ -20,6 +20,7 @@ def open_run_checkpoint(configuration: Configuration, console: Console, texts: T
     """
     from ortnas.nas.stages.label_order import settle_order
     from ortnas.nas.training.checkpoint.reading import read_checkpoint
+    from ortnas.nas.training.checkpoint.vocabulary import prune_checkpoint
 
     checkpoint = read_checkpoint(
         texts.checkpoint,
@@ -30,6 +31,14 @@ def open_run_checkpoint(configuration: Configuration, console: Console, texts: T
         configuration.data.label_names,
         configuration.training.new_head,
     )
+    if texts.vocabulary is not None:
+        whole, checkpoint = checkpoint, prune_checkpoint(checkpoint, texts.vocabulary)
+        rows, kept = whole.dimensions.vocab_size, checkpoint.dimensions.vocab_size
+        before_mb, after_mb = (each.tensors["embeddings.word"].nbytes / 1e6 for each in (whole, checkpoint))
+        console.say(
+            f"vocabulary: {kept:,} of {rows:,} tokens are kept, the others are in no text to learn from; the word "
+            f"table has {after_mb:.1f} MB in float32 in place of {before_mb:.1f}"
+        )
     for note in checkpoint.notes:
         console.say(f"warning: {note}")
     if checkpoint.order_is_open:

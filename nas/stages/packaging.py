@@ -96,6 +96,8 @@ def _recorded(path: Path, inputs: str, packages: list[Path]) -> Comparison | Non
 
 
 _SAMPLE_TEXTS = 48
+# Of a teacher's vectors so many numbers, of at least a few texts.
+_SAMPLE_NUMBERS, _FEWEST_TEXTS = 400_000, 8
 
 
 def package(
@@ -192,8 +194,11 @@ def _sample(
 
 def make_sample(model: bytes, part: Part, head: str, metric: str) -> Sample:
     """The first inputs of a part, with what a package's outputs are compared with."""
-    encoded, examples = take(part.encoded, _SAMPLE_TEXTS), part.examples[:_SAMPLE_TEXTS]
-    teacher = None if part.teacher is None else part.teacher[:_SAMPLE_TEXTS].round(4)
+    count = _SAMPLE_TEXTS
+    if part.teacher is not None:
+        count = min(count, max(_FEWEST_TEXTS, _SAMPLE_NUMBERS // part.teacher.shape[1]))
+    encoded, examples = take(part.encoded, count), part.examples[:count]
+    teacher = None if part.teacher is None else part.teacher[:count].round(4)
     # A few judged pairs say nothing.
     first = replace(part, encoded=encoded, examples=examples, teacher=teacher, judgements=None)
     labels = encoded.labels or ()

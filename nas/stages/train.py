@@ -21,6 +21,7 @@ from ortnas.nas.files import aside, digest
 from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.memory import check_attention
 from ortnas.nas.run.plan import Steps
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.task_data import TaskData
@@ -157,6 +158,7 @@ def _train(
             f"data.max_length = {texts.max_length}: the checkpoint has {dimensions.max_positions} "
             f"positions; longer texts are cut to data.max_length"
         )
+    check_attention(dimensions, 1, texts.max_length, f"data.max_length = {texts.max_length}")
     if configuration.precision == "fp32":
         # All timings are taken beside the full model.
         check_size(dimensions, dimensions.full_subnet, None)
@@ -167,6 +169,7 @@ def _train(
         "splits": data.digest,
         "max_length": texts.max_length,
         **checkpoint.usage,
+        "vocabulary": configuration.vocabulary,
         "inputs": inputs,
     }
     main = accelerator.is_main_process

@@ -193,9 +193,10 @@ def _tables(objective: Objective) -> dict[str, tuple[int, bool, type[np.floating
 
 
 def _output_width(dimensions: Dimensions) -> int:
-    if HEADS[dimensions.head].makes_embeddings:
+    head = HEADS[dimensions.head]
+    if head.makes_embeddings:
         return dimensions.embedding_size
-    return dimensions.num_labels
+    return dimensions.vocab_size if head.weighs_vocabulary else dimensions.num_labels
 
 
 def _read_marks(path: Path, count: int) -> npt.NDArray[np.bool_]:

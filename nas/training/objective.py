@@ -61,7 +61,7 @@ class Objective(nn.Module):
         super().__init__()
         self.losses, self.dimensions = dict(losses), dimensions
         self.projection: nn.Parameter | None = None
-        if not HEADS[dimensions.head].makes_embeddings and "hidden" in losses:
+        if not HEADS[dimensions.head].makes_embeddings and HIDDEN_LOSSES & losses.keys():
             self.projection = nn.Parameter(torch.eye(dimensions.hidden_size))
 
     @property

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, RelativeTable, Weight
 from ortnas.nas.training.batches import Batch
-from ortnas.nas.training.torch_ops import TorchOps, related, turn, turned_at
+from ortnas.nas.training.torch_ops import (
+    TorchOps,
+    positions_in_heads,
+    related,
+    scale_and_relation,
+    turn,
+    turned_at,
+)
 
 
 class TokenOps(TorchOps):
@@ -56,17 +64,43 @@ class TokenOps(TorchOps):
         bias: Weight[Tensor],
         part: HeadPart,
         turns: Tensor | None = None,
+        terms: int = 1,
     ) -> Tensor:
         """[tokens, heads, head_size]."""
         split = self.linear(name, x, weight, bias).view(-1, *bias.values.shape)
         return split if turns is None else turn(split, turns)
 
-    def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    def position_heads(
+        self,
+        name: str,
+        table: RelativeTable[Tensor],
+        weight: Weight[Tensor],
+        bias: Weight[Tensor],
+        part: Literal["query", "key"],
+    ) -> Tensor:
+        """[heads, 2 * longest, head_size]."""
+        return positions_in_heads(table, weight, bias, part, self._longest)
+
+    def attend(
+        self,
+        name: str,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor,
+        by_position: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         padded = zip(self._pad(query), self._pad(key), self._pad(value), self._masks, strict=True)
-        mixed = []
+        mixed, scale = [], None
         for q, k, v, shown in padded:
-            added = mask[:, : q.shape[2], : q.shape[2]].masked_fill(~shown[:, None, None], float("-inf"))
-            mixed.append(F.scaled_dot_product_attention(q, k, v, attn_mask=added).transpose(1, 2)[shown])
+            length = q.shape[2]
+            added = mask[:, :length, :length]
+            if by_position is not None:
+                needed = slice(self._longest - length, self._longest + length)
+                scale, relation = scale_and_relation(q, k, *(heads[:, needed] for heads in by_position))
+                added = added + relation
+            added = added.masked_fill(~shown[:, None, None], float("-inf"))
+            mixed.append(F.scaled_dot_product_attention(q, k, v, attn_mask=added, scale=scale).transpose(1, 2)[shown])
         return torch.cat(mixed).flatten(1)
 
     def first_token(self, name: str, x: Tensor) -> Tensor:

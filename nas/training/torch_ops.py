@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ortnas.nas.architecture.ops import HeadPart, PoolingMode, Weight
-from ortnas.nas.architecture.positions import bucket_of, frequencies
+from ortnas.nas.architecture.ops import HeadPart, PoolingMode, RelativeTable, Weight
+from ortnas.nas.architecture.positions import bucket_of, frequencies, relative_rows
 
 # A weight product: its name in the exported graph, x [..., in], weight [out, in] and bias [out].
 Linear = Callable[[str, Tensor, Tensor, Tensor], Tensor]
@@ -108,6 +109,8 @@ class TorchOps:
     def activation(self, kind: str, name: str, x: Tensor) -> Tensor:
         if kind == "relu":
             return F.relu(x)
+        if kind == "log1p":
+            return torch.log1p(x)
         if kind in ("tanh", "sigmoid"):
             return torch.tanh(x) if kind == "tanh" else torch.sigmoid(x)
         return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
@@ -126,20 +129,44 @@ class TorchOps:
         bias: Weight[Tensor],
         part: HeadPart,
         turns: Tensor | None = None,
+        terms: int = 1,
     ) -> Tensor:
         """[batch, heads, sequence, head_size]."""
         flat = self._linear(name, x, _matrix(weight), bias.values.flatten())
         split = flat.view(*flat.shape[:-1], *bias.values.shape).transpose(1, 2)
         return split if turns is None else turn(split, turns)
 
-    def attend(self, name: str, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    def position_heads(
+        self,
+        name: str,
+        table: RelativeTable[Tensor],
+        weight: Weight[Tensor],
+        bias: Weight[Tensor],
+        part: Literal["query", "key"],
+    ) -> Tensor:
+        """[heads, 2 * sequence, head_size]."""
+        return positions_in_heads(table, weight, bias, part, self._batch["attention_mask"].shape[1])
+
+    def attend(
+        self,
+        name: str,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor,
+        by_position: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         self.attended = query, key, value
+        scale = None
+        if by_position is not None:
+            scale, related = scale_and_relation(query, key, *by_position)
+            mask = related.float().masked_fill(~mask, torch.finfo(torch.float32).min)
         # On CPUs, torch's own attention takes several times as long backward in bfloat16 as these products do.
         is_written_out = query.device.type == "cpu" and query.dtype == torch.bfloat16
         attention = written_out_attention if is_written_out else F.scaled_dot_product_attention
         if mask.dtype != torch.bool and not is_written_out:
             mask = mask.to(query.dtype)
-        return attention(query, key, value, mask).transpose(1, 2).flatten(2)
+        return attention(query, key, value, mask, scale=scale).transpose(1, 2).flatten(2)
 
     def first_token(self, name: str, x: Tensor) -> Tensor:
         return x[:, 0]
@@ -175,12 +202,48 @@ class TorchOps:
         return x
 
 
-def written_out_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+def written_out_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None = None
+) -> Tensor:
     """``F.scaled_dot_product_attention``, product by product; the softmax is float32 at any precision."""
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(2, 3)
+    scores = (query * (scale or 1 / math.sqrt(query.shape[-1]))) @ key.transpose(2, 3)
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
     return (scores.float() + mask).softmax(-1).to(value.dtype) @ value
+
+
+def positions_in_heads(
+    table: RelativeTable[Tensor],
+    weight: Weight[Tensor],
+    bias: Weight[Tensor],
+    part: Literal["query", "key"],
+    length: int,
+) -> Tensor:
+    """``Ops.position_heads`` for so many tokens, [heads, 2 * length, head_size], in the order of ``relative_rows``."""
+    rows = torch.from_numpy(relative_rows(length, table.buckets, table.farthest, part)).to(table.table.values.device)
+    # Texts are mostly short, and need a part of the table.
+    first, last = int(rows.min()), int(rows.max())
+    needed, norm = table.table.values[first : last + 1], (table.norm_weight.values, table.norm_bias.values)
+    needed = F.layer_norm(needed, needed.shape[-1:], *norm, table.epsilon)
+    flat = F.linear(needed, weight.values.reshape(-1, needed.shape[-1]), bias.values.flatten())
+    return flat.view(-1, *bias.values.shape)[rows - first].transpose(0, 1)
+
+
+def scale_and_relation(query: Tensor, key: Tensor, by_query: Tensor, by_key: Tensor) -> tuple[float, Tensor]:
+    """The scale of attention with queries and keys of positions, and what these add to the scaled scores,
+    [batch, heads, sequence, sequence]."""
+    scale = 1 / math.sqrt(3 * query.shape[-1])
+    to_position = _by_pair(query @ by_key.transpose(-1, -2))
+    from_position = _by_pair(key @ by_query.transpose(-1, -2)).transpose(-1, -2)
+    return scale, (to_position + from_position) * scale
+
+
+def _by_pair(products: Tensor) -> Tensor:
+    """Of products with positions [..., length, 2 * length], in the order of ``relative_rows``, those of every token's
+    distances to all: [..., length, length]. From token to token they lie one place further in front."""
+    length = products.shape[-2]
+    needed = products.flatten(-2)[..., length - 1 : 2 * length * length - 1]
+    return needed.unflatten(-1, (length, 2 * length - 1))[..., :length]
 
 
 def related(table: Tensor, length: int) -> Tensor:

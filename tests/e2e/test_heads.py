@@ -105,6 +105,11 @@ def questions_without_answers(folder: Path) -> dict[str, Any]:
     return {"source": str(folder), "task": "squad_v2"}
 
 
+def sentences(folder: Path) -> dict[str, Any]:
+    (folder / "texts.txt").write_text("\n".join(texts(200)))
+    return {"source": str(folder / "texts.txt")}
+
+
 def books(folder: Path) -> dict[str, Any]:
     (folder / "books").mkdir()
     for number in range(4):
@@ -119,6 +124,9 @@ def books(folder: Path) -> dict[str, Any]:
         ("roberta", "token-classification", entities, "entity_f1"),
         ("distilbert", "span", questions, "span_f1"),
         ("bert", "masked-lm", books, "masked_accuracy"),
+        ("modernbert", "token-classification", entities, "entity_f1"),
+        ("mpnet", "regression", regression, "pearson_spearman"),
+        ("electra", "sparse", sentences, "similarity_spearman"),
     ],
 )
 def test_every_head_goes_from_data_to_a_verified_package(
@@ -143,7 +151,7 @@ def test_every_head_goes_from_data_to_a_verified_package(
     states = {check["name"]: check["state"] for check in json.loads(checks.stdout)}
     assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")
 
-    layers = [{"source": 1, "num_heads": 2, "head_size": 8, "ffn_size": 32}]
+    layers = [{"source": 0, "num_heads": 2, "head_size": 8, "ffn_size": 32}]
     subnet = tmp_path / "subnet.json"
     subnet.write_text(json.dumps({"hidden_size": 16, "layers": layers}))
     refined = ortnas("refine", run, "--subnet", str(subnet), "--quantization-aware")

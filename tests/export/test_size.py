@@ -7,16 +7,22 @@ import pytest
 
 from ortnas.export.build import Exporter, ExportError
 from ortnas.export.graph.encoder import weight_products
-from ortnas.export.int8.recipes import recipe_named
-from ortnas.export.size import model_bytes, subnet_bytes
+from ortnas.export.int8.recipes import Recipe, recipe_named
+from ortnas.export.size import SIZE_ERROR_BYTES, model_bytes, subnet_bytes
 from ortnas.export.weights import SupernetFolder
-from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from tests.networks import SHAPES, make_dimensions, make_space, random_feeds, random_subnets, random_tensors, space_of
 
 RECIPE = recipe_named("avx512_vnni")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["embedding", "classification", "token-classification", "span", "masked-lm"])
+@pytest.mark.parametrize(
+    ("shape", "head"),
+    [
+        *(("bert", head) for head in ("embedding", "classification", "token-classification", "span", "masked-lm")),
+        ("deberta-v2", "classification"),
+    ],
+)
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -27,9 +33,10 @@ RECIPE = recipe_named("avx512_vnni")
     ],
     ids=["fp32", "int8", "per tensor", "mixed"],
 )
-def test_sizes_are_those_of_the_exported_files(head: str, recipe: object) -> None:
+def test_sizes_are_those_of_the_exported_files(shape: str, head: str, recipe: object) -> None:
     # Large enough that weights, not names, are most of the file.
-    dimensions = make_dimensions(head, vocab_size=800, hidden_size=64, head_size=16, ffn_size=256)
+    sizes = {"vocab_size": 800, "hidden_size": 64, "head_size": 16, "ffn_size": 256}
+    dimensions = make_dimensions(head, **SHAPES[shape], **sizes)
     space = make_space(hidden_size=(32, 48, 64), head_size=(8, 16), ffn_size=(64, 128, 256))
     folder = SupernetFolder(None, dimensions, space, random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
     exporter = Exporter(folder, recipe or RECIPE, [random_feeds(dimensions, batch=4)])  # type: ignore[arg-type]
@@ -44,6 +51,21 @@ def test_sizes_are_those_of_the_exported_files(head: str, recipe: object) -> Non
     # Names and nodes are known to a few KB.
     np.testing.assert_allclose(expected, actual, atol=6000)
     assert np.argsort(expected).tolist() == np.argsort(actual).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [None, RECIPE], ids=["fp32", "int8"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sizes_of_every_kind_of_network_are_those_of_the_files(shape: str, recipe: Recipe | None) -> None:
+    # MPNet's places of buckets are counted for a network of the usual length.
+    dimensions = make_dimensions(**SHAPES[shape], max_positions=512, hidden_size=64, head_size=16, ffn_size=256)
+    dimensions = replace(dimensions, embedding_size=64)
+    space = space_of(dimensions, head_size=(16,), hidden_size=(32, 64), ffn_size=(64, 256))
+    folder = SupernetFolder(None, dimensions, space, random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
+    content = Exporter(folder, RECIPE, [random_feeds(dimensions, batch=4)]).build(
+        space.largest, "int8" if recipe else "fp32"
+    )
+    assert abs(subnet_bytes(dimensions, space.largest, recipe) - len(content)) < SIZE_ERROR_BYTES
 
 
 def test_factorised_tables_keep_their_width() -> None:

@@ -22,6 +22,7 @@ from ortnas.export.build import FLOAT_TOLERANCE
 from ortnas.export.inference import load, run
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.layout import cut_layers, cut_top
+from ortnas.nas.architecture.sentence_modules import NORMALIZE
 from ortnas.nas.architecture.subnet import Subnet
 
 Array = npt.NDArray[np.float32]
@@ -63,7 +64,8 @@ class SentenceEncoder(nn.Module):
 
 def rival_network(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> nn.Module:
     """The subnet as a transformers BertModel whose modules have the subnet's sizes and copies of its weights."""
-    if (dimensions.family, dimensions.head, dimensions.pooling) != ("bert", "embedding", "mean"):
+    chain = dimensions.pooling, dimensions.modules
+    if (dimensions.family, dimensions.head, chain) != ("bert", "embedding", (("mean",), (NORMALIZE,))):
         raise ValueError("the rival network is BERT with mean pooling; take such a checkpoint")
     config = transformers.BertConfig(
         vocab_size=dimensions.vocab_size,

@@ -69,31 +69,43 @@ def enter(ops: Ops[T, W], embedded: T, top: Mapping[str, Weight[W]], dimensions:
 
 
 def post_norm_layer(
-    ops: Ops[T, W], layer: Layer, x: T, weights: Mapping[str, Weight[W]], mask: T, dimensions: Dimensions
+    ops: Ops[T, W],
+    layer: Layer,
+    x: T,
+    weights: Mapping[str, Weight[W]],
+    mask: T,
+    dimensions: Dimensions,
+    turns: T | None = None,
 ) -> T:
-    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores."""
+    """One layer, with the parts that it has; ``mask`` is what it adds to attention's scores, ``turns`` turns heads."""
     name = f"layers/{layer.source}"
     if layer.num_heads:
-        x = _attention(ops, name, x, weights, mask, dimensions.layer_norm_epsilon)
+        mixed = _mixed(ops, f"{name}/attention", x, weights, mask, turns)
+        x = attended(ops, name, x, mixed, weights, dimensions.layer_norm_epsilon)
     if layer.ffn_size:
-        x = _ffn(ops, name, x, weights, dimensions)
+        x = ffn(ops, name, x, weights, dimensions)
     return x
 
 
-def _attention(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, epsilon: float) -> T:
-    parts: tuple[HeadPart, ...] = ("query", "key", "value")
+def _mixed(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], mask: T, turns: T | None) -> T:
+    parts: tuple[tuple[HeadPart, T | None], ...] = (("query", turns), ("key", turns), ("value", None))
     query, key, value = (
-        ops.heads(f"{name}/attention/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part)
-        for part in parts
+        ops.heads(f"{name}/{part}", x, weights[f"{part}.weight"], weights[f"{part}.bias"], part, by)
+        for part, by in parts
     )
-    mixed = ops.attend(f"{name}/attention", query, key, value, mask)
+    return ops.attend(name, query, key, value, mask)
+
+
+def attended(ops: Ops[T, W], name: str, x: T, mixed: T, weights: Mapping[str, Weight[W]], epsilon: float) -> T:
+    """The end of a layer's attention, whose heads gave ``mixed``: the product of all, the sum, and its norm."""
     mixed = ops.linear(f"{name}/attention/output", mixed, weights["output.weight"], weights["output.bias"])
     x = ops.add(f"{name}/attention/residual", mixed, x)
     norm = weights["attention_norm.weight"], weights["attention_norm.bias"]
     return ops.layer_norm(f"{name}/attention/norm", x, *norm, epsilon)
 
 
-def _ffn(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+def ffn(ops: Ops[T, W], name: str, x: T, weights: Mapping[str, Weight[W]], dimensions: Dimensions) -> T:
+    """A layer's FFN, the sum behind it, and its norm."""
     inner = ops.linear(f"{name}/ffn/in", x, weights["ffn_in.weight"], weights["ffn_in.bias"])
     inner = ops.activation(dimensions.activation, f"{name}/ffn/activation", inner)
     outer = ops.linear(f"{name}/ffn/out", inner, weights["ffn_out.weight"], weights["ffn_out.bias"])

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from ortnas.nas.architecture.blocks import NOTHING, Block
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS, Head
-from ortnas.nas.architecture.ops import Ops, Weight
+from ortnas.nas.architecture.ops import Axes, Ops, Weight
 from ortnas.nas.architecture.subnet import Layer, Subnet
 
 T = TypeVar("T")
@@ -38,7 +38,8 @@ class Network:
     ``factorised_entry`` is the entry where the tables have a width of their own, ``first_layer`` the checkpoint's first
     layer where it is another than the others, ``exit`` what is behind the last. ``heads`` are this network's, by name.
     ``node_bytes`` is what the graph's
-    nodes and their constants take in a file beside BERT's: once, and a layer.
+    nodes and their constants take in a file beside BERT's: once, and a layer. ``folded`` are the axes of what a layer's
+    attention has in graphs in place of the tensors ``folded_from``.
     """
 
     entry: Block
@@ -50,6 +51,8 @@ class Network:
     exit: Block = NOTHING
     heads: Mapping[str, Head] = field(default_factory=lambda: HEADS)
     node_bytes: tuple[int, int] = (0, 0)
+    folded: Mapping[str, Axes] = field(default_factory=dict)
+    folded_from: tuple[str, ...] = ()
 
     def layer_at(self, source: int) -> Block:
         """The layer in this place of the checkpoint."""
@@ -67,6 +70,10 @@ def _nothing_more(*_: Any) -> dict[str, Any]:
     return {}
 
 
+def _as_it_is(_: Any, name: str) -> str:
+    return name
+
+
 @dataclass(frozen=True)
 class Family:
     """A network, and how transformers spells one model type that computes it.
@@ -76,10 +83,12 @@ class Family:
     below ``layers``; ``shared`` has tensors that every layer has here and all share there. ``decoder`` is the masked-LM
     decoder's weight, tied to the word table. ``settings`` holds the names of configuration keys that differ from
     BERT's, ``fixed`` the values of keys that the family does not have, ``required`` the only values of keys that
-    transformers itself computes with. ``fused`` names modules there, by the end of their names, and the parts that they
-    are taken apart into, in the order of their rows: names here are of the parts. ``bias_settings`` has the keys that
+    transformers itself computes with. In files, names have the keys of ``renamed`` for its values, and ``fused``
+    are modules, by the end of their names, that are taken apart, in the order of their rows, into those that the other
+    names are of. ``bias_settings`` has the keys that
     say whether there are biases, by canonical module. ``read_own`` makes fields of ``Dimensions`` of what else a
-    configuration says, or raises ValueError; ``spell_own`` is the way back.
+    configuration says, or raises ValueError; ``spell_own`` is the way back. ``respell`` gives the names here of tensors
+    that some configurations call otherwise.
     """
 
     network: Network
@@ -95,10 +104,12 @@ class Family:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     required: Mapping[str, Any] = field(default_factory=dict)
     exit: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bias_settings: Mapping[str, str] = field(default_factory=dict)
     read_own: Callable[[Any], dict[str, Any]] = _nothing_more
     spell_own: Callable[[Dimensions, Subnet], dict[str, Any]] = _nothing_more
+    respell: Callable[[Any, str], str] = _as_it_is
     shared: Mapping[str, str] = field(default_factory=dict)
     # The transform of the masked-LM head has this activation, whatever the encoder's is; None: the encoder's.
     transform_activation: str | None = None

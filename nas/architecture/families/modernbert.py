@@ -21,10 +21,12 @@ from ortnas.nas.architecture.head_passes import (
     predicted_labels,
     predicted_text_logits,
     predicted_vocabulary_logits,
+    predicted_vocabulary_weights,
     text_logits,
     token_columns,
     token_labels,
     vocabulary_logits,
+    vocabulary_weights,
 )
 from ortnas.nas.architecture.heads import HEADS, Head
 from ortnas.nas.architecture.ops import HeadPart, Ops, Weight
@@ -138,9 +140,15 @@ _PREDICTED: Mapping[HeadPass, HeadPass] = {
 }
 
 
+_DECODED: Mapping[HeadPass, HeadPass] = {
+    vocabulary_logits: predicted_vocabulary_logits,
+    vocabulary_weights: predicted_vocabulary_weights,
+}
+
+
 def _head(head: Head) -> Head:
-    if head.forward == vocabulary_logits:
-        return replace(head, forward=predicted_vocabulary_logits)
+    if head.forward in _DECODED:
+        return replace(head, forward=_DECODED[head.forward])
     if head.forward not in _PREDICTED:
         return head
     return replace(
@@ -208,6 +216,7 @@ MODERNBERT = Family(
         first_layer=_FIRST_LAYER,
         exit=_EXIT,
         heads={name: _head(head) for name, head in HEADS.items()},
+        node_bytes=(1_100, 2_070),
     ),
     class_prefix="ModernBert",
     base="model",
@@ -225,7 +234,10 @@ MODERNBERT = Family(
         "ffn_out": "mlp.Wo",
         "ffn_norm": "mlp_norm",
     },
-    fused={"attn.Wqkv": ("query", "key", "value"), "mlp.Wi": ("in", "gate")},
+    fused={
+        "attn.Wqkv": ("attn.Wqkv.query", "attn.Wqkv.key", "attn.Wqkv.value"),
+        "mlp.Wi": ("mlp.Wi.in", "mlp.Wi.gate"),
+    },
     bias_settings={
         **dict.fromkeys(("embeddings.norm", "attention_norm", "ffn_norm", "final_norm"), "norm_bias"),
         **dict.fromkeys(("head.pooler_norm", "head.transform_norm"), "norm_bias"),

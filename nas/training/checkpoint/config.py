@@ -10,6 +10,7 @@ from typing import Any
 
 from ortnas.nas.architecture.activations import ACTIVATIONS
 from ortnas.nas.architecture.families import FAMILIES, Family
+from ortnas.nas.architecture.families.refused import REFUSED
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.folder import CONFIG_FILE, read_file
 from ortnas.nas.wording import listed, said, shown
@@ -109,7 +110,10 @@ def read_config(name: str, folder: Path) -> CheckpointConfig:
     document: dict[str, Any] = read_file(name, folder, CONFIG_FILE)
     model_type = document.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise CheckpointError(f"checkpoint {name}: model_type is {shown(model_type)}; supported: {', '.join(FAMILIES)}")
+        reason = f": {REFUSED[model_type]}" if isinstance(model_type, str) and model_type in REFUSED else ""
+        raise CheckpointError(
+            f"checkpoint {name}: model_type is {shown(model_type)}{reason}; supported: {', '.join(FAMILIES)}"
+        )
     _check_code(name, document, FAMILIES[model_type])
     if document.get("quantization_config"):
         raise CheckpointError(
@@ -147,6 +151,8 @@ def _check_code(name: str, document: Mapping[str, Any], family: Family) -> None:
 def _check_document(name: str, family: Family, document: Mapping[str, Any]) -> None:
     """Types of what the file says, by its own names of keys."""
     for key in (*_SIZES, "max_position_embeddings", "type_vocab_size", "embedding_size", "num_labels"):
+        if key in family.fixed:
+            continue
         own = family.settings.get(key, key)
         _check_size(name, own, document.get(own, 1))
     padding = document.get("pad_token_id", 0)

@@ -43,7 +43,13 @@ def choose_head(
     head = HEADS[dimensions.head]
     if not head.has_classifier:
         # An embedding has no weights of its own.
-        return HeadChoice((), head.makes_embeddings or _holds_head(config, state, dimensions))
+        is_trained = head.makes_embeddings or _holds_head(config, state, dimensions)
+        if not is_trained and not head.has_labels:
+            raise CheckpointError(
+                f"checkpoint {config.name}: it has no head of a masked LM, and {dimensions.head} needs one that is "
+                f"trained, since nothing else says what is right"
+            )
+        return HeadChoice((), is_trained)
     size = head.label_rows or len(labels)
     fresh = HeadChoice(labels, False, size)
     if new_head or not _holds_head(config, state, dimensions):

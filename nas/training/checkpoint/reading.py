@@ -20,6 +20,7 @@ from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cros
 from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder
 from ortnas.nas.training.checkpoint.head_choice import choose_head
 from ortnas.nas.training.checkpoint.modules import SentenceModel, read_module_tensors, read_sentence_model
+from ortnas.nas.training.checkpoint.sparse_encoder import SparseEncoder, read_sparse_encoder
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
 from ortnas.nas.training.checkpoint.weights import read_weights
 
@@ -79,11 +80,12 @@ class Checkpoint:
 @dataclass(frozen=True)
 class TextSettings:
     """The tokenizer of a checkpoint, and where nothing else is asked for, how many tokens of a text are read and what
-    is put before it."""
+    is put before it; ``prompts`` are all that may be."""
 
     tokenizer: CheckpointTokenizer
     max_length: int
     prompt: str = ""
+    prompts: tuple[str, ...] = ()
 
 
 def read_text_settings(name: str, head: str) -> TextSettings:
@@ -96,13 +98,18 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
     if library is None:
         return TextSettings(tokenizer, min(_MAX_LENGTH, config.max_positions))
-    return TextSettings(tokenizer, library.texts.max_length, library.texts.prompt)
+    texts = library.texts
+    return TextSettings(tokenizer, texts.max_length, texts.prompt, tuple(texts.prompts.values()))
 
 
-def _read_library(config: CheckpointConfig, folder: Path, head: str) -> SentenceModel | CrossEncoder | None:
+def _read_library(
+    config: CheckpointConfig, folder: Path, head: str
+) -> SentenceModel | CrossEncoder | SparseEncoder | None:
     """What sentence-transformers does around such a network; None where the folder is not its."""
     if HEADS[head].makes_embeddings:
         return read_sentence_model(config, folder)
+    if HEADS[head].weighs_vocabulary:
+        return read_sparse_encoder(config, folder)
     return read_cross_encoder(config, folder) if HEADS[head].gives_number else None
 
 
@@ -137,6 +144,7 @@ def read_checkpoint(
             f"{' and '.join(sentence.pooling)}; leave pooling out, or change the folder"
         )
     state = read_weights(name, inner, config.values.model_type)
+    state = {config.family.respell(config.values, key): tensor for key, tensor in state.items()}
     dimensions = _dimensions(config, head)
     if sentence is not None:
         size = sentence.size or len(sentence.pooling) * dimensions.hidden_size

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
-from ortnas.nas.training.checkpoint.folder import MODULES_FILE, find_folder
+from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder, read_file
+
+# The module of sentence-transformers that makes vectors over the vocabulary.
+_SPARSE = "SpladePooling"
 
 
 def stated_heads(name: str) -> tuple[str, ...]:
     """Heads by the classes of transformers that ``config.json`` names; several where one class serves them all.
 
-    A folder of sentence-transformers makes embeddings. Empty for a bare encoder, and for one that fills masks: any
-    encoder may have learnt that way. Raises CheckpointError.
+    A folder of sentence-transformers makes embeddings, or sparse ones. Empty for a bare encoder, and for one that fills
+    masks: any encoder may have learnt that way. Raises CheckpointError.
     """
     folder = find_folder(name)
-    config = read_config(name, folder)
+    config = read_config(name, encoder_folder(name, folder))
     fitting = {
         head: row
         for head, row in HEADS.items()
@@ -26,7 +29,11 @@ def stated_heads(name: str) -> tuple[str, ...]:
     of_kind = {head: row for head, row in fitting.items() if row.problem_type and row.problem_type == own}
     fitting = of_kind or {head: row for head, row in fitting.items() if not row.takes_label_sets}
     if not fitting and (folder / MODULES_FILE).is_file():
-        return tuple(head for head, row in HEADS.items() if row.makes_embeddings)
+        modules = read_file(name, folder, MODULES_FILE, list)
+        is_sparse = any(isinstance(entry, dict) and str(entry.get("type")).endswith(_SPARSE) for entry in modules)
+        return tuple(
+            head for head, row in HEADS.items() if (row.weighs_vocabulary if is_sparse else row.makes_embeddings)
+        )
     size = _num_labels(config)
     of_size = [head for head, row in fitting.items() if row.label_rows == size]
     of_any_size = [head for head, row in fitting.items() if not row.label_rows]

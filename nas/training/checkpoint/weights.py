@@ -47,7 +47,7 @@ def read_weights(name: str, folder: Path, model_type: str) -> dict[str, Tensor]:
         raise CheckpointError(
             f"checkpoint {name}: its weights hold more than one encoder: {listed(tables)}; save one of them alone"
         )
-    return take_apart(_full_names(state, tables[0].removesuffix(table), family), family.fused)
+    return _full_names(take_apart(state, family), tables[0].removesuffix(table), family)
 
 
 def read_tensors(name: str, folder: Path) -> dict[str, Tensor]:

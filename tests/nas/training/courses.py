@@ -32,6 +32,8 @@ def make_examples(head: str = "embedding", n: int = 40) -> EncodedExamples:
     ids = [rng.integers(5, 120, rng.integers(3, 12)).tolist() for _ in range(n)]
     labels: list[Any] | None = {
         "classification": [row % 3 for row in range(n)],
+        "multi-label": [[place for place in range(3) if row >> place & 1] for row in range(n)],
+        "reranking": [(float(row // 4), float(row % 4 == 0)) for row in range(n)],
         "regression": [float(value) for value in rng.standard_normal(n)],
         "token-classification": [rng.integers(0, 3, len(row)).tolist() for row in ids],
         "span": [(1, 2)] * n,

@@ -14,7 +14,7 @@ from ortnas.nas.training.checkpoint.reading import read_checkpoint
 from tests.nas.training.checkpoint.test_reading import change_config
 from tests.networks import write_checkpoint
 
-FAMILY_KEYS = dict.fromkeys(("bert", "roberta", "electra", "mpnet", "modernbert"), "hidden_size") | {
+FAMILY_KEYS = dict.fromkeys(("bert", "roberta", "electra", "mpnet", "modernbert", "deberta-v2"), "hidden_size") | {
     "distilbert": "dim"
 }
 # Values of another kind, and of the right kind beyond all sense.

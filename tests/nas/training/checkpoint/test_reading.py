@@ -28,7 +28,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "distilbert": {"hidden_size": 40, "num_attention_heads": 5},
     "electra": {"hidden_size": 24, "num_attention_heads": 2, "embedding_size": 40},
     "mpnet": {"hidden_size": 36, "num_attention_heads": 3},
+    "jina_embeddings_v3": {"hidden_size": 48},
     "modernbert": {"num_hidden_layers": 4, "num_attention_heads": 2, "local_attention": 6, "norm_bias": True},
+    "deberta-v2": {"hidden_size": 36, "num_attention_heads": 3, "max_relative_positions": 30},
 }
 
 
@@ -57,6 +59,8 @@ def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch
         output = model(**batch)
     if head == "span":
         return torch.stack([output.start_logits, output.end_logits], -1)
+    if head == "sparse":
+        return (torch.log1p(output.logits.relu()) * batch["attention_mask"][..., None]).amax(1)
     if head != "embedding":
         return output.logits
     mask = batch["attention_mask"][..., None]
@@ -80,6 +84,22 @@ def test_full_subnet_computes_what_the_checkpoint_computes(tmp_path: Path, famil
         computed, expected = computed[mask], expected[mask]
     assert expected.std() > 1e-3
     torch.testing.assert_close(computed, expected, atol=1e-5, rtol=0)
+
+
+def test_modernbert_is_read_as_its_first_configurations_spell_it(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, "modernbert", num_hidden_layers=4, local_attention=6)
+    expected = read(folder, "embedding").dimensions
+    document = json.loads((folder / "config.json").read_text())
+    for key in ("layer_types", "rope_parameters"):
+        del document[key]
+    document |= {"global_attn_every_n_layers": 3, "global_rope_theta": 16e4, "local_rope_theta": 1e4}
+    document |= {"layer_norm_eps": 1e-5, "position_embedding_type": "absolute", "reference_compile": None}
+    (folder / "config.json").write_text(json.dumps(document))
+    assert read(folder, "embedding").dimensions == expected
+    assert (expected.local_layers, expected.local_reach) == ((1, 2), 3)
+    change_config(folder, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    with pytest.raises(CheckpointError, match="rope_type = 'yarn'; only 'default'"):
+        read(folder, "embedding")
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
@@ -212,7 +232,12 @@ UNUSABLE = {
     "albert": (
         "embedding",
         lambda folder: transformers.AlbertConfig().save_pretrained(folder),
-        "model_type is 'albert'; supported: bert, roberta",
+        "model_type is 'albert': its layers share one set of weights.*; supported: bert, roberta",
+    ),
+    "deberta": (
+        "embedding",
+        lambda folder: transformers.DebertaConfig().save_pretrained(folder),
+        "model_type is 'deberta': .*; nearest is deberta-v2",
     ),
     "unknown type": (
         "embedding",

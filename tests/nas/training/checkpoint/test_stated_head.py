@@ -33,3 +33,6 @@ def test_a_folder_of_sentence_transformers_makes_embeddings(tmp_path: Path) -> N
     folder = write_checkpoint(tmp_path, "bert", "masked-lm")
     (folder / "modules.json").write_text(json.dumps([]))
     assert stated_heads(str(folder)) == ("embedding",)
+    pooling = {"type": "sentence_transformers.sparse_encoder.models.SpladePooling", "path": "1_SpladePooling"}
+    (folder / "modules.json").write_text(json.dumps([pooling]))
+    assert stated_heads(str(folder)) == ("sparse",)

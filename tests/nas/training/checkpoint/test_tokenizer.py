@@ -26,6 +26,8 @@ CLASSES = {
     "electra": "ElectraTokenizer",
     "mpnet": "MPNetTokenizerFast",
     "modernbert": "PreTrainedTokenizerFast",
+    "deberta-v2": "DebertaV2Tokenizer",
+    "jina_embeddings_v3": "XLMRobertaTokenizer",
 }
 TEXTS = ("The of", "the THE Of", "na\u00efve \u00dcber", "a-b, c?", "", "  two  blanks ")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

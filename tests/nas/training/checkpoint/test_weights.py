@@ -35,7 +35,7 @@ def rewrite(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "deberta-v2"])
 @pytest.mark.parametrize("head", ["embedding", "classification"])
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model.encoder."])
 def test_wrapped_weights_are_the_same(tmp_path: Path, family: str, head: str, prefix: str) -> None:
@@ -186,7 +186,7 @@ def test_a_table_with_more_rows_than_tokens_works_and_is_told(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "mpnet"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "electra", "mpnet", "deberta-v2"])
 def test_a_decoder_of_its_own_is_the_networks(tmp_path: Path, family: str) -> None:
     folder = write_checkpoint(tmp_path / "checkpoint", family, "masked-lm", tie_word_embeddings=False)
     checkpoint = read_checkpoint(str(folder), "masked-lm")
