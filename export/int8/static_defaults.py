@@ -4,7 +4,6 @@ compared with."""
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -49,11 +48,10 @@ def quantize_by_defaults(model: bytes, batches: Sequence[Feeds]) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the tool's advice and progress."""
+    """Without the tool's advice. Standard output is not touched, as other threads may write to it."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
+        yield
     finally:
         logging.disable(disabled)

@@ -240,7 +240,7 @@ if __name__ == "__main__":
         usage = "question context" if is_pair else "query passage" if is_query else "[--prompt NAME] text"
         sys.exit(f"usage: python predict.py {usage} [...]")
     if is_query:
-        for passage, score in model.describe(texts):
+        for passage, score in model.describe(tuple(texts)):
             print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
         sys.exit()
     for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:

@@ -34,7 +34,8 @@ def init(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="File with a sentence a line (for embeddings several), or folder with train.tsv and dev.tsv."
+            help="File with a sentence a line (for embeddings several), or folder with train.tsv and dev.tsv (or .csv, "
+            ".jsonl); several labels a text, and queries with passages, are recognised."
         ),
     ] = None,
     head: Annotated[str | None, typer.Option(help=f"{HEAD_CHOICES}.")] = None,

@@ -217,7 +217,7 @@ def _run(ops: TokenOps, network: Supernet, subnet: Subnet) -> None:
     layers = cut_layers(network.tensors, subnet, dimensions)
     hidden = architecture.encode(ops, architecture.look_up(ops, top), top, layers, dimensions)
     # The decoder is the word table, which the embeddings need as it is.
-    if not HEADS[dimensions.head].fills_masks:
+    if not HEADS[dimensions.head].has_decoder:
         head_of(dimensions).apply(ops, hidden, top, dimensions)
 
 

@@ -32,7 +32,10 @@ LABELS = ("<b>no</b>", "yes & no", "yes")
 CASES = {
     "embedding": "bert",
     "classification": "bert",
+    "multi-label": "mpnet",
     "regression": "camembert",
+    "reranking": "bert",
+    "sparse": "distilbert",
     "token-classification": "roberta",
     "span": "distilbert",
     "masked-lm": "electra",
@@ -43,13 +46,16 @@ MAX_LENGTH = 20
 def make_examples(head: str, sentences: list[str]) -> list[Example]:
     rng = np.random.default_rng(0)
     examples = []
-    for question, text in itertools.pairwise(sentences[:33]):
+    for number, (question, text) in enumerate(itertools.pairwise(sentences[:33])):
         words = tuple(text.split())
         tags = tuple(rng.integers(0, 3, len(words)).tolist())
         examples.append(
             {
                 "embedding": Example(text),
                 "classification": Example(text, label=int(rng.integers(3))),
+                "multi-label": Example(text, classes=tuple(place for place in range(3) if number >> place & 1)),
+                "reranking": Example("he was", text, label=float(number % 4 == 0), group=number // 4),
+                "sparse": Example(text),
                 "regression": Example(text, label=float(rng.normal())),
                 "token-classification": Example("", words=words, tags=tags),
                 "span": Example(question[:9], text, answers=((0, words[0]),)),
@@ -71,7 +77,7 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     exporter = Exporter(supernet, recipe_named("avx512_vnni"), [feeds for _, feeds in encoded.batches(16)])
     model = exporter.build(space.smallest, "int8")
     metric, tokens, teacher = suitable_metrics(head, labels)[0], [], None
-    if head == "embedding":
+    if head in ("embedding", "sparse"):
         teacher = np.stack(model_outputs(model, encoded, head)).tolist()
     if head == "masked-lm":
         mask = tokenizer.token_to_id("[MASK]")

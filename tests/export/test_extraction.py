@@ -61,6 +61,9 @@ def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path,
             expected, output = supernet.encode(embedded, mask, subnet).hidden, theirs.last_hidden_state
         elif head == "span":
             expected, output = supernet(ours, subnet), torch.stack([theirs.start_logits, theirs.end_logits], -1)
+        elif head == "sparse":
+            weights = (torch.log1p(theirs.logits.relu()) * mask[..., None]).amax(1)
+            expected, output = supernet(ours, subnet), weights
         else:
             expected, output = supernet(ours, subnet), theirs.logits
     if expected.ndim == 3:

@@ -40,7 +40,9 @@ needs_loaders = pytest.mark.skipif(
 CLASSES = {
     "embedding": "ORTModelForFeatureExtraction",
     "classification": "ORTModelForSequenceClassification",
+    "multi-label": "ORTModelForSequenceClassification",
     "regression": "ORTModelForSequenceClassification",
+    "reranking": "ORTModelForSequenceClassification",
     "token-classification": "ORTModelForTokenClassification",
     "span": "ORTModelForQuestionAnswering",
     "masked-lm": "ORTModelForMaskedLM",

@@ -115,7 +115,8 @@ def test_predict_runs_alone_and_gives_the_same_outputs(exported: Path, sentences
 def test_predict_prints_plain_values(exported: Path) -> None:
     head = read_record(exported).head
     text = "he was in [MASK] and it was the [MASK]." if head == "masked-lm" else "he was in it, with them."
-    command = [sys.executable, str(exported / "predict.py"), *(["he was?", text] if head == "span" else [text])]
+    texts = ["he was?", text] if head in ("span", "reranking") else [text]
+    command = [sys.executable, str(exported / "predict.py"), *texts]
     answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     output = answer["output"]
     if head == "embedding":
@@ -123,8 +124,15 @@ def test_predict_prints_plain_values(exported: Path) -> None:
     elif head == "classification":
         assert set(output) == set(LABELS)
         assert sum(output.values()) == pytest.approx(1, abs=1e-3)
-    elif head == "regression":
+    elif head in ("regression", "reranking"):
         assert isinstance(output, float)
+        assert answer["text"] == text
+    elif head == "multi-label":
+        assert set(output["probabilities"]) == set(LABELS)
+        assert set(output["labels"]) == {label for label, value in output["probabilities"].items() if value >= 0.5}
+    elif head == "sparse":
+        assert output
+        assert min(output.values()) > 0
     elif head == "token-classification":
         assert [word for word, _ in output] == ["he", "was", "in", "it", ",", "with", "them", "."]
         assert {label for _, label in output} <= set(LABELS)
@@ -227,6 +235,20 @@ def test_predict_describes_what_the_model_answers(exported: Path, sentences: lis
             encoding = model.tokenizer.encode(text)
             first = [encoding.word_ids.index(word) for word in sorted(set(encoding.word_ids) - {None})]
             assert [label for _, label in model.describe(text)] == [LABELS[output[token].argmax()] for token in first]
+        elif head == "reranking":
+            scores = model([(question, passage) for passage in (text, question, "he was")])[:, 0]
+            ranked = model.describe((question, text, question, "he was"))
+            assert sorted(passage for passage, _ in ranked) == sorted([text, question, "he was"])
+            np.testing.assert_allclose([score for _, score in ranked], np.sort(scores)[::-1], atol=1e-5)
+        elif head == "multi-label":
+            (output,) = model([text])
+            probabilities = model.describe(text)["probabilities"]
+            np.testing.assert_allclose(list(probabilities.values()), 1 / (1 + np.exp(-output)), atol=1e-4)
+        elif head == "sparse":
+            (output,) = model([text])
+            weights = {model.tokenizer.token_to_id(token): weight for token, weight in model.describe(text).items()}
+            assert set(weights) == set(np.flatnonzero(output).tolist())
+            np.testing.assert_allclose([weights[token] for token in sorted(weights)], output[output > 0], atol=1e-4)
         else:
             (output,) = model([text])
             description = model.describe(text)
@@ -240,7 +262,7 @@ def test_predict_pads_with_the_tokenizers_own_token(exported: Path, sentences: l
     model = load_predict(exported).Model(exported)
     short, long = model.tokenizer.encode_batch([sentences[0][:4], sentences[1]])
     assert len(short.ids) == len(long.ids)
-    roberta_like = read_record(exported).head in ("regression", "token-classification")
+    roberta_like = read_record(exported).head in ("regression", "token-classification", "multi-label")
     assert short.ids[-1] == (1 if roberta_like else 0)
     assert short.attention_mask[-1] == 0
 

@@ -86,6 +86,22 @@ def test_full_subnet_computes_what_the_checkpoint_computes(tmp_path: Path, famil
     torch.testing.assert_close(computed, expected, atol=1e-5, rtol=0)
 
 
+def test_modernbert_is_read_as_its_first_configurations_spell_it(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path, "modernbert", num_hidden_layers=4, local_attention=6)
+    expected = read(folder, "embedding").dimensions
+    document = json.loads((folder / "config.json").read_text())
+    for key in ("layer_types", "rope_parameters"):
+        del document[key]
+    document |= {"global_attn_every_n_layers": 3, "global_rope_theta": 16e4, "local_rope_theta": 1e4}
+    document |= {"layer_norm_eps": 1e-5, "position_embedding_type": "absolute", "reference_compile": None}
+    (folder / "config.json").write_text(json.dumps(document))
+    assert read(folder, "embedding").dimensions == expected
+    assert (expected.local_layers, expected.local_reach) == ((1, 2), 3)
+    change_config(folder, rope_scaling={"rope_type": "yarn", "factor": 4.0})
+    with pytest.raises(CheckpointError, match="rope_type = 'yarn'; only 'default'"):
+        read(folder, "embedding")
+
+
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_pooling_takes_the_first_token(tmp_path: Path, family: str) -> None:
     folder = write_checkpoint(tmp_path, family)
