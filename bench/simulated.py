@@ -25,6 +25,7 @@ PRECISION_PROPERTY = "ortnas.precision"
 _PRODUCT_RATE = {"int8": 190.0, "fp32": 57.0}
 _WEIGHT_BYTES = {"int8": 1, "fp32": 4}
 _ATTENTION_RATE = 42.0
+_PROJECTIONS = ("query", "key", "value")
 # Kernels work on tiles; sizes that do not fill their last tile pay for all of it.
 _TILE_ROWS, _TILE_DEPTH, _TILE_COLUMNS = 4, 4, 16
 # Bytes per ns at which weights arrive, by the size of all of them together: second-level cache, last level, memory.
@@ -48,38 +49,65 @@ def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precisi
     """Latency in ms of an encoder (``nas.architecture.subnet.Subnet``'s JSON) on a made-up processor with AVX-512 VNNI.
 
     Every product takes the longer of computing its tiles and fetching its weights (roofline model); attention,
-    activations and layer norms are in float at both precisions. Padding changes nothing: dense kernels compute it.
+    activations and layer norms are in float at both precisions, as are the products of INT8 models that their network's
+    ``keep_float`` names. Padding changes nothing: dense kernels compute it.
     """
     hidden: int = subnet["hidden_size"]
     threads, tokens = setup.threads, workload.batch * workload.sequence
-    widths = [(layer["num_heads"] * layer["head_size"], layer["ffn_size"]) for layer in subnet["layers"]]
-    weight_bytes = _WEIGHT_BYTES[precision] * hidden * sum(4 * width + 2 * ffn for width, ffn in widths)
+    precisions = dict.fromkeys(subnet.get("keep_float", ()), "fp32")
+    products = _products(subnet)
+    weight_bytes = sum(
+        _WEIGHT_BYTES[precisions.get(name, precision)] * depth * columns for name, (depth, columns) in products.items()
+    )
     bandwidth = next(rate for limit, rate in _BANDWIDTH if weight_bytes <= limit)
 
-    def product_ns(depth: int, columns: int) -> float:
-        own_bytes = _WEIGHT_BYTES[precision] * depth * columns
+    def product_ns(name: str) -> float:
+        (depth, columns), own = products[name], precisions.get(name, precision)
+        own_bytes = _WEIGHT_BYTES[own] * depth * columns
         multiply_adds = _tiled(tokens, _TILE_ROWS) * _tiled(depth, _TILE_DEPTH) * _tiled(columns, _TILE_COLUMNS)
-        compute_ns = multiply_adds / _PRODUCT_RATE[precision] * (_STALL if own_bytes > _SECOND_LEVEL else 1)
+        compute_ns = multiply_adds / _PRODUCT_RATE[own] * (_STALL if own_bytes > _SECOND_LEVEL else 1)
         return max(compute_ns * _share(math.ceil(columns / _TILE_COLUMNS), threads), own_bytes / bandwidth)
 
     elements_ns = tokens * hidden * (_EMBEDDING_NS + _NORM_NS)
-    kernels_ns = 0.0
+    kernels_ns = sum(map(product_ns, products))
+    # What products read is made integer once, whoever of them reads it.
+    quantized = {
+        _inputs(name): depth for name, (depth, _) in products.items() if precisions.get(name, precision) == "int8"
+    }
+    elements_ns += tokens * sum(quantized.values()) * _QUANTIZE_NS
     parts = 0
-    for layer, (width, ffn) in zip(subnet["layers"], widths, strict=True):
-        if width:
-            kernels_ns += 3 * product_ns(hidden, width) + product_ns(width, hidden)
-        if ffn:
-            kernels_ns += product_ns(hidden, ffn) + product_ns(ffn, hidden)
+    for layer in subnet["layers"]:
+        width, ffn = layer["num_heads"] * layer["head_size"], layer["ffn_size"]
         if width:
             kernels_ns += _attention_ns(layer["num_heads"], layer["head_size"], workload, threads)
         of_layer = (width > 0) + (ffn > 0)
         parts += of_layer
         elements_ns += tokens * (of_layer * hidden * _NORM_NS + ffn * _ACTIVATION_NS)
-        if precision == "int8":
-            elements_ns += tokens * (of_layer * hidden + width + ffn) * _QUANTIZE_NS
     operators = _OPERATORS_OUTSIDE + _OPERATORS_PER_LAYER / 2 * parts
     start_ns = operators * _OPERATOR_NS * (1 + _THREAD_START * (threads - 1))
     return (kernels_ns + elements_ns * _share(tokens, threads) + start_ns) / 1e6
+
+
+def _products(subnet: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Depth and columns of every weight product of the layers, by its name in the graph."""
+    hidden: int = subnet["hidden_size"]
+    products: dict[str, tuple[int, int]] = {}
+    for layer in subnet["layers"]:
+        width, ffn = layer["num_heads"] * layer["head_size"], layer["ffn_size"]
+        sizes = {
+            **{f"attention/{name}": (hidden, width) for name in _PROJECTIONS},
+            "attention/output": (width, hidden),
+            "ffn/in": (hidden, ffn),
+            "ffn/out": (ffn, hidden),
+        }
+        products |= {f"layers/{layer['source']}/{name}": size for name, size in sizes.items() if min(size)}
+    return products
+
+
+def _inputs(product: str) -> str:
+    """A name for what a product reads; the projections before attention read the same."""
+    part, _, name = product.rpartition("/")
+    return part if name in _PROJECTIONS else product
 
 
 def _attention_ns(num_heads: int, head_size: int, workload: Workload, threads: int) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from ortnas.export.graph.builder import Graph
-from ortnas.export.graph.encoder import build_graph
+from ortnas.export.graph.encoder import build_graph, check_products
 from ortnas.export.graph.model import to_model
 from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run
@@ -53,7 +53,8 @@ class Exporter:
         dimensions = self.supernet.dimensions
         subnet = dimensions.full_subnet
         graph = build_graph(self.supernet.tensors, dimensions, subnet)
-        return QuantizedSupernet(self._quantized(graph, subnet), graph, dimensions)
+        floats = self.supernet.space.keep_float
+        return QuantizedSupernet(self._quantized(graph, subnet), graph, dimensions, floats)
 
     def sliced(self, subnet: Subnet) -> bytes:
         """A serialized INT8 model cut from the quantized full network: the graph of ``build``, other values.
@@ -61,6 +62,8 @@ class Exporter:
         For timing, which does not depend on them; calibration and weight ranges are those of the full network.
         """
         self.check_size(subnet, "int8")
+        if not set(subnet.keep_float) <= set(self.supernet.space.keep_float):
+            return self.build(subnet, "int8")
         content: bytes = self.quantized_supernet.cut(subnet).SerializeToString()
         return content
 
@@ -92,7 +95,7 @@ class Exporter:
         named = to_model(graph, dimensions, subnet, external=True)
         calibration = calibrate(named, self.calibration, self.recipe.calibration, graph.initializers)
         self._compare(subnet, calibration.output)
-        return quantize(to_model(graph, dimensions, subnet), calibration.ranges, self.recipe)
+        return quantize(to_model(graph, dimensions, subnet), calibration.ranges, self.recipe.keeping(subnet.keep_float))
 
     @property
     def _compared(self) -> Feeds:
@@ -117,6 +120,7 @@ def check_size(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) ->
     """Of an INT8 model by a recipe, or a float model without one. Raises ExportError, and SpaceError where the subnet
     does not fit the supernet."""
     dimensions.check(subnet)
+    check_products(dimensions, subnet)
     size_bytes = subnet_bytes(dimensions, subnet, recipe)
     if size_bytes > LARGEST_MODEL_BYTES:
         remedy = "precision int8 or a smaller space" if recipe is None else "a smaller space, or keep less in float"

@@ -56,7 +56,13 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
             product = block.product_of(name)
             path = f"layers/{layer}/{product.name}" if product else None
             is_there = present[block.part_of(name)]
-            total = total + is_there * _tensor_bytes(name, axes, layer_sizes, path, recipe)
+            size_bytes = _tensor_bytes(name, axes, layer_sizes, path, recipe)
+            if recipe is not None and product and path is not None and path in population.keep_float:
+                in_float = _tensor_bytes(name, axes, layer_sizes, path, None)
+                if name == product.weight:
+                    in_float = in_float - (_INTEGER_NODES[1] - _FLOAT_NODES[1]) / len(block.products)
+                size_bytes = np.where(population.keep_float[path], in_float, size_bytes)
+            total = total + is_there * size_bytes
     return total
 
 
@@ -67,7 +73,8 @@ def subnet_bytes(dimensions: Dimensions, subnet: Subnet, recipe: Recipe | None) 
         for name, values in sizes.items():
             values[0, layer.source] = getattr(layer, name)
     shape = np.array([subnet.hidden_size]), np.array([len(subnet.layers)])
-    population = Population(*shape, sizes["num_heads"], sizes["head_size"], sizes["ffn_size"])
+    keep_float = dict.fromkeys(subnet.keep_float, np.array([True]))
+    population = Population(*shape, sizes["num_heads"], sizes["head_size"], sizes["ffn_size"], keep_float=keep_float)
     return int(model_bytes(dimensions, population, recipe)[0])
 
 

@@ -45,6 +45,9 @@ TERMS = {
     "head_elements": Term("tokens x heads x head size: transposes and quantization", 2.0, 1.5),
     "weight_bytes": Term("weights read once per inference: with few tokens they outweigh arithmetic", 1e-2, 1e-2),
     "weight_bytes_beyond_cache": Term("weights that the second-level cache has no room for", 3e-2, 3e-2),
+    "float_products": Term(
+        "multiply-adds of products that stay in float: what they take beyond integers", 1.4e-2, 1.4e-2
+    ),
 }
 PRECISIONS = ("int8", "fp32")
 # Second-level cache of most server and desktop cores of the last years.
@@ -161,6 +164,15 @@ class _Counts:
             weights = weights + number * total
         self.head_columns = _total(heads * _padded(head_size, _FLOAT_KERNELS.columns))
         self.weight_bytes = hidden * weights * kernels.weight_bytes
+        self.float_products = zeros
+        block = counted_layer(population.is_gated)
+        for name, is_float in population.keep_float.items():
+            _, layer, of_layer = name.split("/", 2)
+            product = next(product for product in block.products if product.name == of_layer)
+            group = next(side for side in group_axes(block.tensors[product.weight]) if side != ("hidden",))
+            elements = is_float * hidden * sizes[group][:, int(layer)]
+            self.float_products = self.float_products + elements
+            self.weight_bytes = self.weight_bytes + elements * (_FLOAT_KERNELS.weight_bytes - kernels.weight_bytes)
 
     def columns(self, batch: int, sequence: int, threads: int) -> tuple[Any, ...]:
         """In the order of TERMS."""
@@ -184,6 +196,7 @@ class _Counts:
             tokens * self.width,
             self.weight_bytes,
             np.maximum(self.weight_bytes - _CACHE_BYTES, 0),
+            tokens * self.float_products,
         )
 
 

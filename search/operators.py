@@ -36,10 +36,7 @@ def complete(space: SearchSpace, genomes: Genomes) -> Genomes:
 
 def gene_groups(space: SearchSpace) -> Rows:
     """For each gene the number of its group: all genes of one layer are one group, any other gene is its own."""
-    groups = np.arange(space.genes) + space.num_layers
-    for columns in space.columns.values():
-        if columns.stop - columns.start > 1:
-            groups[columns] = np.arange(space.num_layers)
+    groups = np.where(space.gene_layers < 0, np.arange(space.genes) + space.num_layers, space.gene_layers)
     return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 
@@ -66,11 +63,7 @@ def enumerate_space(space: SearchSpace) -> Genomes:
     """Every genome of a space once, (count, genes); for spaces whose ``count`` fits into memory."""
     rows = []
     for depth in range(len(space.depth)):
-        free = space.bounds.astype(np.int64)
-        present = space.presence[depth]
-        for name, columns in space.columns.items():
-            if name not in space.uniform and columns.stop > columns.start:
-                free[columns] = np.where(present, free[columns], 1)
+        free = np.where(space.has_layers(np.array([depth]))[0], space.bounds, 1)
         choices = [range(count) for count in free]
         choices[1] = range(depth, depth + 1)
         rows.append(np.array(list(product(*choices)), np.int16))

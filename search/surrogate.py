@@ -27,7 +27,8 @@ _TREES = {
 
 
 def features(space: SearchSpace, genomes: Genomes) -> Matrix:
-    """Sizes as shares of the space's largest, (n, features): of the whole subnet, then layer by layer."""
+    """Sizes as shares of the space's largest, (n, features): of the whole subnet, then layer by
+    layer; last the products that stay in float, 1 where they do."""
     values, largest = (_sizes(space.expand(rows)) for rows in (genomes, space.encode(space.largest)[None]))
     shares: Matrix = values / np.maximum(largest, 1)
     return shares
@@ -37,7 +38,7 @@ def _sizes(population: Population) -> Matrix:
     width = population.num_heads * population.head_size
     ffn = population.ffn_size
     whole = (population.hidden_size, population.depth, width.sum(1), ffn.sum(1), population.multiply_adds)
-    return np.column_stack([*whole, width, ffn]).astype(np.float64)
+    return np.column_stack([*whole, width, ffn, *population.keep_float.values()]).astype(np.float64)
 
 
 @dataclass(frozen=True)

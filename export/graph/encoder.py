@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.operations import GraphOps
 from ortnas.nas.architecture.dimensions import Dimensions
-from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, network_of
-from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, kept_parts, network_of
+from ortnas.nas.architecture.subnet import SpaceError, Subnet
 from ortnas.nas.arrays import Array
+from ortnas.nas.wording import shown
 
 
 def input_names(dimensions: Dimensions) -> tuple[str, ...]:
@@ -40,6 +41,15 @@ def weight_products(dimensions: Dimensions) -> list[str]:
         f"layers/{index}/{product.name}" for index in range(dimensions.num_layers) for product in network.layer.products
     ]
     return [*entry, *layers, *head_of(dimensions).products]
+
+
+def check_products(dimensions: Dimensions, subnet: Subnet) -> None:
+    """Raises SpaceError where the subnet leaves a weight product in float that its graph does not have."""
+    kept = {f"layers/{layer.source}/{part.name}" for layer in subnet.layers for part in kept_parts(dimensions, layer)}
+    products = set(weight_products(dimensions))
+    for name in subnet.keep_float:
+        if name not in products or name.rpartition("/")[0] not in kept:
+            raise SpaceError(f"keep_float names {shown(name)}, which is no weight product of this subnet's layers")
 
 
 def residual_stream(dimensions: Dimensions) -> dict[tuple[int, str], str]:

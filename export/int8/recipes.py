@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -31,6 +31,10 @@ class Recipe:
     def keeps_float(self, product: str) -> bool:
         """Whether the weight product of that name stays in float."""
         return any(fnmatchcase(product, pattern) for pattern in self.keep_float)
+
+    def keeping(self, products: Collection[str]) -> Recipe:
+        """The same recipe, which leaves these products in float as well."""
+        return replace(self, keep_float=tuple(dict.fromkeys((*self.keep_float, *products))))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

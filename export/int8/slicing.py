@@ -7,7 +7,7 @@ scales, zero points and int32 biases are slices, as its float weights are. Laten
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.layout import kept_parts, kept_sizes
 from ortnas.nas.architecture.subnet import Layer, Subnet
 
+_CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 # What the quantizer appends to the name of an initializer for what it makes of it; the longest fits first.
 _DERIVED = ("_quantized_zero_point", "_quantized_scale", "_quantized", "_zero_point", "_scale", "")
 
@@ -46,15 +47,26 @@ class _Piece:
 
 
 class QuantizedSupernet:
-    """The full network's INT8 model, taken apart (it is used up). ``graph`` is the float graph that it was made of."""
+    """The full network's INT8 model, taken apart (it is used up). ``graph`` is the float graph that it was made of,
+    ``keep_float`` the weight products that subnets may leave as they are there."""
 
-    def __init__(self, model: onnx.ModelProto, graph: Graph, dimensions: Dimensions) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, graph: Graph, dimensions: Dimensions, keep_float: Collection[str] = ()
+    ) -> None:
         self._dimensions = dimensions
         self._sizes, self._scaled, self._folded = graph.sizes, graph.scaled, graph.folded
         self._pieces = {
             item.name: self._piece(item.name, numpy_helper.to_array(item), graph)
             for item in model.graph.initializer
             if item.name not in graph.folded
+        }
+        self._float_nodes = {node.name: node for node in graph.nodes if node.name in keep_float}
+        # The quantizer gives what it makes of a bias the bias's name: weights and biases in float are kept apart.
+        self._float_pieces = {
+            name: self._piece(name, np.asarray(graph.initializers[name]), graph)
+            for node in self._float_nodes.values()
+            for name in node.input
+            if name in graph.initializers and name not in graph.folded
         }
         streams = residual_stream(dimensions)
         self._streams = list(streams.values())
@@ -134,7 +146,7 @@ class QuantizedSupernet:
     def _write(
         self,
         target: onnx.GraphProto,
-        nodes: Iterable[onnx.NodeProto],
+        nodes: Sequence[onnx.NodeProto],
         move: tuple[str, str],
         subnet: Subnet,
         layer: Layer | None,
@@ -149,7 +161,8 @@ class QuantizedSupernet:
             moves = name == stream or name.startswith(f"{stream}_")
             return new_stream + name[len(stream) :] if moves else name
 
-        for source in nodes:
+        for source in nodes if layer is None else self._chosen(nodes, subnet):
+            pieces = self._float_pieces if source.name in subnet.keep_float else self._pieces
             node = target.node.add()
             node.CopyFrom(source)
             node.name = rename(source.name)
@@ -157,21 +170,35 @@ class QuantizedSupernet:
                 node.output[position] = rename(name)
             for position, name in enumerate(source.input):
                 new_name = node.input[position] = rename(name)
-                if (name in self._pieces or name in self._folded) and new_name not in written:
+                if (name in pieces or name in self._folded) and new_name not in written:
                     written.add(new_name)
-                    values = self._values(name, kept)
+                    values = self._values(name, pieces, kept)
                     is_scaled = name.rpartition(".")[0] in self._scaled and values.dtype == np.float32
                     if layer is not None and is_scaled:
                         # The softmax scale is that of the subnet's head size.
                         values = values * np.float32(math.sqrt(self._dimensions.head_size / layer.head_size))
                     add_initializer(target, new_name, values)
 
-    def _values(self, name: str, kept: dict[str, int]) -> npt.NDArray[Any]:
+    def _chosen(self, nodes: Sequence[onnx.NodeProto], subnet: Subnet) -> list[onnx.NodeProto]:
+        """The nodes of a part, with products in float where the subnet leaves them so, and without what nobody needs
+        then of what makes integers of their inputs."""
+        if not subnet.keep_float:
+            return list(nodes)
+        kept: list[onnx.NodeProto] = []
+        read = set[str]()
+        for node in reversed(nodes):
+            chosen = self._float_nodes[node.name] if node.name in subnet.keep_float else node
+            if chosen.op_type not in _CONVERSIONS or not read.isdisjoint(chosen.output):
+                kept.append(chosen)
+                read.update(name for name in chosen.input if chosen is node or name not in self._float_pieces)
+        return kept[::-1]
+
+    def _values(self, name: str, pieces: Mapping[str, _Piece], kept: dict[str, int]) -> npt.NDArray[Any]:
         if name in self._folded:
             return self._folded[name](kept)
         if name in self._sizes:
             return entry_sizes(self._sizes[name], self._dimensions.sizes | kept)
-        return self._pieces[name].cut(kept)
+        return pieces[name].cut(kept)
 
 
 def _labels(axis: Axis) -> tuple[str, ...]:

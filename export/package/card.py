@@ -161,6 +161,8 @@ def _describe_quantization(facts: Facts) -> str:
     sentences = [f"recipe {code(facts.recipe.name)}"]
     if share is not None:
         sentences.append(f"{share:.1%} of the weight products' multiply-adds run\n  in integer kernels")
+    if facts.recipe.keep_float:
+        sentences.append(f"in float stay\n  {', '.join(map(code, facts.recipe.keep_float))}")
     if facts.calibration is not None:
         sentences.append(f"ranges are those of {escaped(facts.calibration)}")
     if drift is not None:

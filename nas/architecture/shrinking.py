@@ -13,8 +13,8 @@ _STEPS = 201
 
 def shrunk_evenly(space: SearchSpace) -> Genomes:
     """Genomes (n, genes) from the smallest to the largest: layers alike, and every dimension, the depth too, at the
-    same share of its range but for rounding up or down. Layers keep all their parts."""
-    whole = space.of_whole_layers
+    same share of its range but for rounding up or down. Layers keep all their parts, and nothing stays in float."""
+    whole = space.of_whole_layers.leaving_float(())
     if whole != space:
         return np.array([space.encode(whole.decode(genome)) for genome in shrunk_evenly(whole)], np.int16)
     shares = np.linspace(0, 1, _STEPS)[:, None] * (space.bounds - 1)

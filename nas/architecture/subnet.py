@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from ortnas.nas.wording import shown
 
 # Sizes of networks are below it; larger numbers are slips.
 MAXIMUM_SIZE = 10**9
+_PRODUCT = re.compile(r"[a-z0-9_/]+")
 
 
 class SpaceError(OrtnasError, ValueError):
@@ -26,6 +28,13 @@ def read_size(entry: Mapping[str, Any], name: str) -> int:
     if type(value) is not int or not 0 <= value < MAXIMUM_SIZE:
         raise TypeError(f"{name} is {shown(value)}, no whole number of up to nine digits")
     return value
+
+
+def _read_products(names: Any) -> tuple[str, ...]:
+    """Raises TypeError."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and _PRODUCT.fullmatch(name) for name in names):
+        raise TypeError(f"keep_float is {shown(names)}, no list of weight products")
+    return tuple(sorted(set(names)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +52,28 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """One architecture: the width of the residual stream and its layers, first to last."""
+    """One architecture: the width of the residual stream and its layers, first to last.
+
+    ``keep_float``: names of weight products that its INT8 model leaves in float, beside those of the recipe; sorted.
+    """
 
     hidden_size: int
     layers: tuple[Layer, ...]
+    keep_float: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        document: dict[str, Any] = {
             "hidden_size": self.hidden_size,
             "layers": [{name: getattr(layer, name) for name in Layer.__slots__} for layer in self.layers],
         }
+        return document | ({"keep_float": list(self.keep_float)} if self.keep_float else {})
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Subnet:
         """Raises SpaceError where the document does not describe a subnet."""
         try:
             layers = tuple(Layer(*(read_size(entry, name) for name in Layer.__slots__)) for entry in document["layers"])
-            return cls(read_size(document, "hidden_size"), layers)
+            return cls(read_size(document, "hidden_size"), layers, _read_products(document.get("keep_float", [])))
         except (KeyError, TypeError) as error:
             raise SpaceError(f"not a subnet: {error!r} while reading {shown(document)}") from error
 
@@ -96,4 +110,6 @@ class Subnet:
             ("ffn", [str(layer.ffn_size) for layer in self.layers]),
         ):
             parts.append(f"{label} {values[0] if len(set(values)) == 1 else ','.join(values)}")
+        if self.keep_float:
+            parts.append(f"float {','.join(name.removeprefix('layers/') for name in self.keep_float)}")
         return " · ".join(parts)

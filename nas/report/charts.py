@@ -56,7 +56,8 @@ def describe_lines(subnet: Subnet) -> list[str]:
     """An architecture on a few short lines: hovers must fit on a phone."""
     heads = ", ".join(f"{layer.num_heads}×{layer.head_size}" if layer.num_heads else "0" for layer in subnet.layers)
     ffn = ", ".join(str(layer.ffn_size) for layer in subnet.layers)
-    return [f"hidden {subnet.hidden_size} · {len(subnet.layers)} layers", f"heads {heads}", f"FFN {ffn}"]
+    lines = [f"hidden {subnet.hidden_size} · {len(subnet.layers)} layers", f"heads {heads}", f"FFN {ffn}"]
+    return lines if not subnet.keep_float else [*lines, f"{len(subnet.keep_float)} products in float"]
 
 
 def axis(title: str, **settings: Any) -> dict[str, Any]:

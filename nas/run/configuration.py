@@ -78,7 +78,8 @@ class Data(Section):
 
 
 class Space(Section):
-    """A preset, with choices that replace the preset's own. ``drop_parts`` lets layers lack attention or FFN."""
+    """A preset, with choices that replace the preset's own. ``drop_parts`` lets layers lack attention or FFN.
+    ``keep_float: search`` lets the search decide which weight products of INT8 models stay in float."""
 
     preset: str = "default"
     hidden_size: Sizes | None = None
@@ -89,6 +90,12 @@ class Space(Section):
     uniform: Texts | None = None
     depth_order: Literal["first", "spread"] | None = None
     drop_parts: bool = False
+    keep_float: Literal["none", "search"] = "none"
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """The keys that training depends on."""
+        return self.model_dump(exclude={"keep_float"})
 
     @field_validator("preset")
     @classmethod
@@ -234,8 +241,8 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _vocabulary_fits(self) -> Configuration:
-        if self.vocabulary == "prune" and HEADS[self.head].fills_masks:
-            raise ValueError(f"vocabulary 'prune': head {self.head!r} fills in tokens, and needs all of them")
+        if self.vocabulary == "prune" and HEADS[self.head].has_decoder:
+            raise ValueError(f"vocabulary 'prune': head {self.head!r} has an output for every token, and needs all")
         if self.vocabulary == "prune" and self.compare:
             raise ValueError("vocabulary 'prune' makes a tokenizer that no other checkpoint has; leave compare out")
         return self
@@ -263,6 +270,8 @@ class Configuration(Section):
             raise ValueError(f"search.score_by 'likelihood' is for head {', '.join(served)}, not {self.head!r}")
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
+        if self.space.keep_float == "search" and self.precision != "int8":
+            raise ValueError(f"space.keep_float 'search' is for precision 'int8', not {self.precision!r}")
         if self.refinement.quantization_aware and self.quantization.calibration != "minmax":
             calibration = self.quantization.calibration
             raise ValueError(f"refinement.quantization_aware rounds by minmax ranges, not by {calibration!r} ones")

@@ -58,6 +58,21 @@ def recipe_for(
     return replace(named or choose_recipe(isa), **settings.model_dump(exclude={"recipe", "coverage"}))
 
 
+def searched_products(dimensions: Dimensions, recipe: Recipe) -> list[str]:
+    """The weight products that a search may leave in float: those of layers that the recipe does not keep so anyway.
+
+    Raises ConfigurationError where there are none.
+    """
+    products = [name for name in weight_products(dimensions) if name.startswith("layers/")]
+    searched = [name for name in products if not recipe.keeps_float(name)]
+    if not searched:
+        raise ConfigurationError(
+            "space.keep_float = 'search': quantization.keep_float leaves all weight products of the layers in float, "
+            "and nothing to decide"
+        )
+    return searched
+
+
 class Models:
     """Supernet and teacher as they are now; another training makes others, and needs another ``Models``.
 
@@ -78,7 +93,17 @@ class Models:
 
     @cached_property
     def supernet(self) -> SupernetFolder:
-        return read_supernet(self._folder.supernet)
+        """As it was trained, its space with the products that the search may leave in float."""
+        supernet = read_supernet(self._folder.supernet)
+        if self._configuration.space.keep_float == "none":
+            return supernet
+        products = searched_products(supernet.dimensions, self.recipe)
+        if self.recipe.keep_float:
+            self._console.say(
+                f"what fits quantization.keep_float always stays in float; the search decides about {len(products)} "
+                f"other weight products"
+            )
+        return replace(supernet, space=supernet.space.leaving_float(products))
 
     @cached_property
     def teacher(self) -> SupernetFolder:

@@ -163,7 +163,9 @@ def train_alone(
     if settings.quantization_aware:
         calibration = data.held_out("calibration")
         batches = [to_tensors(calibration, rows) for rows, _ in calibration.batches(settings.batch_size)]
-        quantization = FakeQuantization(run_models.recipe, batches, subnet, training.checkpoint_every)
+        quantization = FakeQuantization(
+            run_models.recipe.keeping(subnet.keep_float), batches, subnet, training.checkpoint_every
+        )
     objective = Objective(_losses(configuration, run_models), network.dimensions)
     states = StateFiles(run_folder.training, "subnet", inputs)
     part = texts.part("search")

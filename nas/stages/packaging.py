@@ -114,6 +114,7 @@ def package(
     Raises CoverageError where an INT8 model runs too much in floats, PackageError where another model was timed.
     """
     entry, row, model = compared.entry, compared.row, compared.model
+    recipe = run_models.recipe.keeping(entry.subnet.keep_float)
     thresholds = Thresholds(row.null_threshold, row.label_thresholds)
     source, *further = (weighted.source for weighted in configuration.data.sources)
     task = configuration.data.task
@@ -128,7 +129,7 @@ def package(
             sample=_sample(configuration, texts, run_models, model, thresholds),
             facts=Facts(
                 precision=entry.precision,
-                recipe=run_models.recipe,
+                recipe=recipe,
                 target=run_models.target,
                 latency=_latency(row),
                 checkpoint=configuration.checkpoint,
@@ -143,7 +144,9 @@ def package(
                 judged=_judged(run_models),
                 intervals=row.intervals,
                 drift=drift_from_float(entry.exporter, entry.subnet, model),
-                coverage=coverage(configuration, run_models, model, entry.precision),
+                coverage=measure_coverage(
+                    model, entry.precision, run_models.target, recipe, configuration.quantization.coverage
+                ),
                 data=TrainingData(source, task, run_models.data.counts["training"], further),
                 origin=read_origin(texts.checkpoint),
             ),

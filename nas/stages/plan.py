@@ -123,7 +123,7 @@ def _basis(configuration: Configuration, texts: Texts) -> str:
         texts.data.digest,
         configuration.training.model_dump(exclude={"minutes"}),
         configuration.refinement.model_dump(),
-        configuration.space.model_dump(),
+        configuration.space.trained,
         configuration.search.model_dump(),
     )
 

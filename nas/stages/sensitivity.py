@@ -54,6 +54,9 @@ def sensitivity(
         else find_subnet(configuration, run_folder, run_models, name)
     )
     exporter.supernet.dimensions.check(subnet)
+    if subnet.keep_float:
+        # What a search left in float stays so.
+        exporter = replace(exporter, recipe=exporter.recipe.keeping(subnet.keep_float))
     title = "full model" if name is None else f"subnet {subnet.key}"
     console.heading(
         f"sensitivity: what INT8 costs the {title}",

@@ -103,7 +103,7 @@ def _inputs(configuration: Configuration, texts: Texts, steps: Steps) -> str:
         texts.data.digest,
         configuration.training.model_dump(exclude=_PRESENTATION | _PLANNED),
         [steps.teacher, steps.supernet],
-        configuration.space.model_dump(),
+        configuration.space.trained,
         configuration.head,
         configuration.pooling,
         configuration.seed,
@@ -322,7 +322,7 @@ def choose_space(configuration: Configuration, dimensions: Dimensions) -> Search
     """The configured preset with the configured choices in place of its own."""
     configured = configuration.space
     space = preset(configured.preset, dimensions)
-    chosen = configured.model_dump(exclude={"preset", "drop_parts"})
+    chosen = configured.model_dump(exclude={"preset", "drop_parts", "keep_float"})
     changes = {name: value for name, value in chosen.items() if value is not None}
     if changes:
         space = space.restrict(**changes)

@@ -16,6 +16,7 @@ from ortnas.bench.simulated import SimulatedHost, cost_ms
 from ortnas.bench.timing import PROVIDERS, Samples, Setup, TimingProtocol, Workload
 from ortnas.export.graph.model import float_model
 from ortnas.export.int8.recipes import choose_recipe
+from ortnas.nas.architecture.blocks import POST_NORM
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from tests.networks import make_dimensions, make_space, random_subnets, random_tensors
 
@@ -72,6 +73,16 @@ def test_cost_grows_with_every_size(precision: str) -> None:
         assert cost_ms(larger, WORKLOAD, Setup(), precision) > 1.005 * base
     for workload in (Workload(2, 128), Workload(1, 144)):
         assert cost_ms(uniform(), workload, Setup(), precision) > 1.05 * base
+
+
+def test_products_in_float_take_what_they_take_there() -> None:
+    integers, floats = (cost_ms(uniform(), WORKLOAD, Setup(), precision) for precision in ("int8", "fp32"))
+    names = [product.name for product in POST_NORM.products]
+    products = [f"layers/{layer}/{name}" for layer in range(6) for name in names]
+    assert cost_ms({**uniform(), "keep_float": products}, WORKLOAD, Setup()) == pytest.approx(floats)
+    costs = [cost_ms({**uniform(), "keep_float": products[:count]}, WORKLOAD, Setup()) for count in range(4)]
+    assert costs[0] == integers
+    assert costs == sorted(costs)
 
 
 def test_a_size_that_starts_another_tile_pays_for_all_of_it() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ortnas.export.build import Exporter, ExportError
+from ortnas.export.graph.encoder import weight_products
 from ortnas.export.int8.recipes import Recipe, recipe_named
 from ortnas.export.size import SIZE_ERROR_BYTES, model_bytes, subnet_bytes
 from ortnas.export.weights import SupernetFolder
@@ -41,6 +42,8 @@ def test_sizes_are_those_of_the_exported_files(shape: str, head: str, recipe: ob
     exporter = Exporter(folder, recipe or RECIPE, [random_feeds(dimensions, batch=4)])  # type: ignore[arg-type]
     space = space.of_absent_parts
     subnets = [*random_subnets(space.of_whole_layers, 3), *random_subnets(space, 3)]
+    space = space.leaving_float(name for name in weight_products(dimensions) if name.startswith("layers/"))
+    subnets += random_subnets(space, 3)
     population = space.expand(np.stack([space.encode(subnet) for subnet in subnets]))
     expected = model_bytes(dimensions, population, recipe)  # type: ignore[arg-type]
     precision = "fp32" if recipe is None else "int8"

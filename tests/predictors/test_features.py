@@ -33,6 +33,23 @@ def test_terms_count_what_they_say() -> None:
     assert terms["weight_bytes"] == pytest.approx(subnet.multiply_adds)
 
 
+def test_products_in_float_cost_more_time_and_bytes() -> None:
+    space = WIDE.leaving_float(("layers/1/ffn/out", "layers/2/attention/value"))
+    subnet = space.largest
+    machine = Machine.of(make_target(workloads=(Workload(2, 64),)), "int8")
+    rows = [
+        dict(zip(TERMS, analytic_terms(space.expand(space.encode(network)[None]), machine)[0], strict=True))
+        for network in (subnet, WIDE.largest)
+    ]
+    changed = {name for name in TERMS if rows[0][name] != rows[1][name]}
+    assert changed == {"weight_bytes", "float_products", "weight_bytes_beyond_cache"} & changed
+    layer = subnet.layers[1]
+    elements = subnet.hidden_size * (layer.ffn_size + layer.num_heads * layer.head_size)
+    assert rows[0]["float_products"] == 2 * 64 * elements
+    assert rows[1]["float_products"] == 0
+    assert rows[0]["weight_bytes"] - rows[1]["weight_bytes"] == 3 * elements
+
+
 def test_widths_are_padded_to_the_kernels_tiles() -> None:
     space = make_space(hidden_size=(20, 32), head_size=(), num_heads=(4,))
     genomes = np.array([space.encode(space.smallest)])

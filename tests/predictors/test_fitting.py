@@ -28,6 +28,21 @@ def test_held_out_error_nears_the_noise() -> None:
 
 
 @pytest.mark.slow
+def test_it_learns_what_products_in_float_cost() -> None:
+    products = [f"layers/{layer}/{name}" for layer in range(4) for name in ("attention/value", "ffn/in", "ffn/out")]
+    space = WIDE.leaving_float(products)
+    genomes, latency_ms = measure(space, 100, 0.02)
+    errors = np.full(len(latency_ms), 0.02)
+    predictor = fit_predictor(space, genomes, latency_ms, errors, target=make_target(), precision="int8")
+    genomes, truth_ms = measure(space, 400, 0.0, seed=77)
+    assert float(np.abs(predictor.predict(genomes)[0] / truth_ms - 1).mean()) < 0.02
+    # The same architectures without: what stays in float is a good part of the latency.
+    integers = genomes.copy()
+    integers[:, space.float_genes] = 0
+    assert float((predictor.predict(genomes)[0] / predictor.predict(integers)[0]).max()) > 1.2
+
+
+@pytest.mark.slow
 def test_the_bound_covers_fresh_subnets() -> None:
     predictor = fitted(noise=0.02)
     genomes, latency_ms = measure(WIDE, 1500, 0.02, seed=9)

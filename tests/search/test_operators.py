@@ -15,6 +15,7 @@ SPACES = {
     "uniform": make_space(uniform=("num_heads", "head_size", "ffn_size")),
     "tied head size": make_space(head_size=(), hidden_size=(24, 48), uniform=("num_heads",)),
     "first layers": make_space(depth_order="first"),
+    "some in float": make_space(keep_float=("layers/0/ffn/out", "layers/1/attention/value", "layers/1/ffn/out")),
 }
 
 

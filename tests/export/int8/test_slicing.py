@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from ortnas.export.build import Exporter
+from ortnas.export.graph.encoder import weight_products
 from ortnas.export.inference import drift, load, run
 from ortnas.export.int8.recipes import FALLBACK, Recipe
 from ortnas.export.weights import SupernetFolder
@@ -143,3 +144,25 @@ def test_weights_of_a_slice_are_those_of_the_full_network() -> None:
     np.testing.assert_allclose(part["layers/1/attention/query.weight_scale"], scales.ravel(), rtol=1e-6)
     # The first layer of the subnet reads the embeddings in the units of the layer that it read in the full network.
     assert part["embeddings/norm_scale"] == full["layers/0/ffn/norm_scale"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sliced_graph_leaves_products_in_float_as_the_quantizer_does(shape: str) -> None:
+    exporter = make_exporter("classification", shape)
+    products = [name for name in weight_products(exporter.supernet.dimensions) if name.startswith("layers/")]
+    space = exporter.supernet.space.leaving_float(products)
+    exporter = dataclasses.replace(exporter, supernet=dataclasses.replace(exporter.supernet, space=space))
+    for subnet in random_subnets(space, 4, seed=1):
+        sliced, built = exporter.sliced(subnet), exporter.build(subnet, "int8")
+        assert structure(sliced) == structure(built)
+        # Of the float products, not even the weights may differ.
+        tensors = [
+            {item.name: numpy_helper.to_array(item) for item in onnx.load_from_string(model).graph.initializer}
+            for model in (sliced, built)
+        ]
+        for node in onnx.load_from_string(built).graph.node:
+            if node.name in subnet.keep_float:
+                weight, bias = node.input[1:3]
+                for name in (weight, bias):
+                    np.testing.assert_allclose(tensors[0][name], tensors[1][name], rtol=1e-6)

@@ -30,6 +30,10 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
         depth_order=draw(st.sampled_from(["first", "spread"])),
     )
     may_lack = not {"num_heads", "ffn_size"} <= set(space.uniform)
+    products = [
+        f"layers/{layer}/{name}" for layer in range(num_layers) for name in ("attention/key", "ffn/in", "ffn/out")
+    ]
+    space = space.leaving_float(draw(st.sets(st.sampled_from(products))))
     return space.of_absent_parts if may_lack and draw(st.booleans()) else space
 
 
@@ -80,6 +84,7 @@ def test_expand_agrees_with_decode(space: SearchSpace, seed: int) -> None:
             for layer in subnet.layers:
                 expected[layer.source] = getattr(layer, name)
             np.testing.assert_array_equal(getattr(population, name)[row], expected)
+        assert tuple(name for name, flags in population.keep_float.items() if flags[row]) == subnet.keep_float
 
 
 def test_layers_may_lack_their_attention_or_their_ffn() -> None:
@@ -97,6 +102,50 @@ def test_layers_may_lack_their_attention_or_their_ffn() -> None:
     assert all(any(layer.num_heads for layer in subnet.layers) for subnet in subnets)
     assert any(subnet in whole for subnet in subnets)
     assert any(subnet not in whole for subnet in subnets)
+
+
+def test_nothing_of_an_absent_layer_or_part_stays_in_float() -> None:
+    products = ("layers/0/attention/value", "layers/1/ffn/out", "layers/2/ffn/in")
+    space = make_space(depth=(2, 3)).of_absent_parts.leaving_float(products)
+    assert space.largest.keep_float == products
+    assert space.smallest.keep_float == ()
+    subnets = [space.decode(genome) for genome in space.sample(300, np.random.default_rng(0))]
+    parts = {
+        subnet: {
+            f"layers/{layer.source}/{part}/"
+            for layer in subnet.layers
+            for part, size in (("attention", layer.num_heads), ("ffn", layer.ffn_size))
+            if size
+        }
+        for subnet in subnets
+    }
+    assert all(name.rpartition("/")[0] + "/" in parts[subnet] for subnet in subnets for name in subnet.keep_float)
+    assert {name for subnet in subnets for name in subnet.keep_float} == set(products)
+    # Most subnets leave little in float.
+    assert 0.1 < np.mean([len(subnet.keep_float) for subnet in subnets]) < 1
+
+
+def test_products_that_no_layer_has_cannot_stay_in_float() -> None:
+    for product in ("layers/3/ffn/out", "head/pooler", "layers/*/ffn/out"):
+        with pytest.raises(SpaceError, match="is no weight product of its 3 layers"):
+            make_space(keep_float=(product,))
+    whole, space = make_space(), make_space(keep_float=("layers/0/ffn/in",))
+    assert SearchSpace.from_json(space.to_json()) == space
+    assert whole.largest in space
+    assert space.largest not in whole
+    with pytest.raises(SpaceError, match="layers/0/ffn/in is none of its 0 products that may stay in float"):
+        whole.encode(space.largest)
+
+
+def test_products_in_float_are_part_of_the_key_and_the_json() -> None:
+    subnet = make_space(keep_float=("layers/0/ffn/in",)).largest
+    assert "keep_float" not in make_space().largest.to_json()
+    assert subnet.key != make_space().largest.key
+    assert Subnet.from_json(subnet.to_json()) == subnet
+    assert subnet.describe().endswith("float 0/ffn/in")
+    for wrong in ("layers/0/ffn/in", [1], ["layers/*"]):
+        with pytest.raises(SpaceError, match="keep_float"):
+            Subnet.from_json({**subnet.to_json(), "keep_float": wrong})
 
 
 def test_layers_that_are_all_alike_lack_nothing() -> None:

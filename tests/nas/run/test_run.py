@@ -15,6 +15,7 @@ from ortnas.export.part import Part
 from ortnas.nas.console import Console
 from ortnas.nas.data import DataError
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
+from ortnas.nas.run.models import searched_products
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.commands import data as show_data
 from ortnas.nas.text import IGNORED
@@ -76,6 +77,17 @@ def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
         recipe_of(recipe="avx2", keep_float=("layers/3/ffn/out",))
     with pytest.raises(ConfigurationError, match=r"quantization\.recipe: unknown"):
         recipe_of(recipe="sse")
+
+
+def test_a_search_decides_about_products_that_are_not_in_float_anyway() -> None:
+    dimensions, recipe = make_dimensions(), recipe_named("avx2")
+    every = searched_products(dimensions, recipe)
+    assert len(every) == 3 * 6
+    assert searched_products(dimensions, replace(recipe, keep_float=("layers/1/*", "head/*"))) == [
+        name for name in every if not name.startswith("layers/1/")
+    ]
+    with pytest.raises(ConfigurationError, match=r"space\.keep_float = 'search': quantization\.keep_float leaves all"):
+        searched_products(dimensions, replace(recipe, keep_float=("layers/*",)))
 
 
 def test_a_changed_source_or_seed_makes_new_splits(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
