@@ -42,7 +42,9 @@ def test_sizes_are_those_of_the_exported_files(shape: str, head: str, recipe: ob
     exporter = Exporter(folder, recipe or RECIPE, [random_feeds(dimensions, batch=4)])  # type: ignore[arg-type]
     space = space.of_absent_parts
     subnets = [*random_subnets(space.of_whole_layers, 3), *random_subnets(space, 3)]
-    space = space.leaving_float(name for name in weight_products(dimensions) if name.startswith("layers/"))
+    space = space.of_whole_layers.leaving_float(
+        name for name in weight_products(dimensions) if name.startswith("layers/")
+    )
     subnets += random_subnets(space, 3)
     population = space.expand(np.stack([space.encode(subnet) for subnet in subnets]))
     expected = model_bytes(dimensions, population, recipe)  # type: ignore[arg-type]
