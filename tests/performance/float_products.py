@@ -5,7 +5,7 @@ the search differs. The recipe is one that costs something: weights of 7 bits wi
 without VNNI. *none*: every product is integer. *afterwards*: searches under parts of the budget, each winner filled up
 to the budget by the greedy search of ``ortnas sensitivity``; the best of them. *genome*: the search decides. All score
 as many models. Scores are of models as they are shipped, on the first texts of the search part; those of the
-report part chose nothing. The last line of ``--json`` holds both for each way (``none_search``, ``none_report``, ...).
+report part chose nothing. ``--outliers`` harms the INT8 models of the network, and not its float model. The last line of ``--json`` holds both for each way (``none_search``, ``none_report``, ...).
 """
 
 from __future__ import annotations
