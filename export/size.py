@@ -57,9 +57,9 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
             path = f"layers/{layer}/{product.name}" if product else None
             is_there = present[block.part_of(name)]
             size_bytes = _tensor_bytes(name, axes, layer_sizes, path, recipe)
-            if recipe is not None and path is not None and path in population.keep_float:
+            if recipe is not None and product and path is not None and path in population.keep_float:
                 in_float = _tensor_bytes(name, axes, layer_sizes, path, None)
-                if product and name == product.weight:
+                if name == product.weight:
                     in_float = in_float - (_INTEGER_NODES[1] - _FLOAT_NODES[1]) / len(block.products)
                 size_bytes = np.where(population.keep_float[path], in_float, size_bytes)
             total = total + is_there * size_bytes

@@ -241,8 +241,8 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _vocabulary_fits(self) -> Configuration:
-        if self.vocabulary == "prune" and HEADS[self.head].fills_masks:
-            raise ValueError(f"vocabulary 'prune': head {self.head!r} fills in tokens, and needs all of them")
+        if self.vocabulary == "prune" and HEADS[self.head].has_decoder:
+            raise ValueError(f"vocabulary 'prune': head {self.head!r} has an output for every token, and needs all")
         if self.vocabulary == "prune" and self.compare:
             raise ValueError("vocabulary 'prune' makes a tokenizer that no other checkpoint has; leave compare out")
         return self

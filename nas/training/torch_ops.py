@@ -206,7 +206,7 @@ def written_out_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None = None
 ) -> Tensor:
     """``F.scaled_dot_product_attention``, product by product; the softmax is float32 at any precision."""
-    scores = (query * (scale or 1 / math.sqrt(query.shape[-1]))) @ key.transpose(2, 3)
+    scores = (query / (math.sqrt(query.shape[-1]) if scale is None else 1 / scale)) @ key.transpose(2, 3)
     if mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, torch.finfo(torch.float32).min)
     return (scores.float() + mask).softmax(-1).to(value.dtype) @ value
@@ -220,13 +220,14 @@ def positions_in_heads(
     length: int,
 ) -> Tensor:
     """``Ops.position_heads`` for so many tokens, [heads, 2 * length, head_size], in the order of ``relative_rows``."""
-    rows = torch.from_numpy(relative_rows(length, table.buckets, table.farthest, part)).to(table.table.values.device)
+    rows = relative_rows(length, table.buckets, table.farthest, part)
     # Texts are mostly short, and need a part of the table.
     first, last = int(rows.min()), int(rows.max())
     needed, norm = table.table.values[first : last + 1], (table.norm_weight.values, table.norm_bias.values)
     needed = F.layer_norm(needed, needed.shape[-1:], *norm, table.epsilon)
     flat = F.linear(needed, weight.values.reshape(-1, needed.shape[-1]), bias.values.flatten())
-    return flat.view(-1, *bias.values.shape)[rows - first].transpose(0, 1)
+    places = torch.from_numpy(rows - first).to(flat.device)
+    return flat.view(-1, *bias.values.shape)[places].transpose(0, 1)
 
 
 def scale_and_relation(query: Tensor, key: Tensor, by_query: Tensor, by_key: Tensor) -> tuple[float, Tensor]:
@@ -243,7 +244,7 @@ def _by_pair(products: Tensor) -> Tensor:
     distances to all: [..., length, length]. From token to token they lie one place further in front."""
     length = products.shape[-2]
     needed = products.flatten(-2)[..., length - 1 : 2 * length * length - 1]
-    return needed.unflatten(-1, (length, 2 * length - 1))[..., :length]
+    return needed.reshape(*products.shape[:-1], 2 * length - 1)[..., :length]
 
 
 def related(table: Tensor, length: int) -> Tensor:

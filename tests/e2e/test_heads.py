@@ -126,6 +126,7 @@ def books(folder: Path) -> dict[str, Any]:
         ("bert", "masked-lm", books, "masked_accuracy"),
         ("modernbert", "token-classification", entities, "entity_f1"),
         ("mpnet", "regression", regression, "pearson_spearman"),
+        ("deberta-v2", "span", questions, "span_f1"),
         ("electra", "sparse", sentences, "similarity_spearman"),
     ],
 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, log_loss, recall_score
 
@@ -67,6 +67,8 @@ def test_a_frequent_label_has_a_threshold_of_its_own_and_a_rare_one_the_shared_o
     assert counts.hits[0] / counts.true[0] > 0.98
 
 
+# scikit-learn's checks take their time on a busy machine.
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=1, max_size=12))
 def test_no_single_threshold_has_a_better_f1(rows: list[tuple[int, bool]]) -> None:
     scores, flags = np.array([score for score, _ in rows], np.float64), np.array([flag for _, flag in rows])

@@ -3,9 +3,11 @@
 INT8 subnets of a trained run under one budget, on a host whose cost model is known (``bench.simulated``), so that only
 the search differs. The recipe is one that costs something: weights of 7 bits with one scale a tensor, as on processors
 without VNNI. *none*: every product is integer. *afterwards*: searches under parts of the budget, each winner filled up
-to the budget by the greedy search of ``ortnas sensitivity``; the best of them. *genome*: the search decides. All score
-as many models. Scores are of models as they are shipped, on the first texts of the search part; those of the
-report part chose nothing. ``--outliers`` harms the INT8 models of the network, and not its float model. The last line of ``--json`` holds both for each way (``none_search``, ``none_report``, ...).
+to the budget by the greedy search of ``ortnas sensitivity``; the best of them. *genome*: the search decides. Every
+search scores as many candidates; filling up scores more. Scores are of models as they are shipped, on the first texts
+of the search part; those of the report part chose nothing. ``--outliers`` harms the INT8 models of the network, and not
+its float model. The last line of ``--json`` holds both scores for each budget, seed and way (``2x_0_none_search``,
+``2x_0_none_report``).
 """
 
 from __future__ import annotations

@@ -56,9 +56,13 @@ def _encode(
     epsilon = dimensions.layer_norm_epsilon
     norm = top["embeddings.norm.weight"], top["embeddings.norm.bias"]
     x = ops.layer_norm("embeddings/norm", embedded, *norm, epsilon)
-    names = "positions.table", "positions.norm.weight", "positions.norm.bias"
     table = RelativeTable(
-        *(top[name] for name in names), epsilon, dimensions.position_buckets, dimensions.farthest_position
+        top["positions.table"],
+        top["positions.norm.weight"],
+        top["positions.norm.bias"],
+        epsilon,
+        dimensions.position_buckets,
+        dimensions.farthest_position,
     )
     mask = ops.mask()
     for layer, weights in layers:

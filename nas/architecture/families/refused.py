@@ -9,8 +9,8 @@ _FAR_TOKENS = "some of its tokens look far and others do not; nearest is modernb
 REFUSED = {
     "albert": f"its layers share one set of weights, so that none can be left out or cut by itself; {_ORDINARY}",
     "deberta": (
-        "its first version projects queries, keys and values, and the positions of each layer, otherwise than the later "
-        "ones; nearest is deberta-v2, which all of DeBERTa-v3 are"
+        "its first version projects tokens and positions otherwise than the later ones; nearest is deberta-v2, which "
+        "all of DeBERTa-v3 are"
     ),
     "nomic_bert": _GATED,
     "gte": _GATED,

@@ -157,11 +157,11 @@ def test_broken_tables_get_a_sentence(tmp_path: Path, name: str, content: bytes,
     [
         (
             '{"text": "a", "label": ["a", "b"]}',
-            r"column 'label' holds \['a', 'b'\] as a label; several labels for one input",
+            r"column 'label' holds \['a', 'b'\] as a label; write one, or use head: multi-label",
         ),
         ('{"text": "a", "label": {"a": 1}}', "column 'label' holds {'a': 1} as a label"),
         ('{"text": "a", "label": [[["a"]]]}', r"holds \[\[\['a'\]\]\] as a label"),
-        ('{"text": "a", "label": "[\'a\', \'b\']"}', "several labels for one input are not supported"),
+        ('{"text": "a", "label": "[\'a\', \'b\']"}', "write one, or use head: multi-label, which takes several labels"),
         ('{"text": "a", "label": Infinity}', "column 'label' holds an infinite number"),
         ('{"text": {"a": 1}, "label": 1}', "column 'text' holds {'a': 1}, and text is needed"),
         ('{"text": true, "label": 1}', "column 'text' holds True, and text is needed"),

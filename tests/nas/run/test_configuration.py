@@ -35,8 +35,8 @@ def test_defaults_fill_a_minimal_document() -> None:
         ({"search": {"budgets": []}}, "at least one budget"),
         (
             {"head": "span", "search": {"score_by": "likelihood"}},
-            "score_by 'likelihood' is for head 'embedding', 'classification', 'multi-label', 'reranking', 'masked-lm', "
-            "not 'span'",
+            "score_by 'likelihood' is for head 'embedding', 'classification', 'multi-label', 'reranking', 'sparse', "
+            "'masked-lm', not 'span'",
         ),
         ({"space": {"preset": "tiny"}}, "allowed are default, autotinybert-kd"),
         ({"data": {}}, "the key 'data.source' is missing"),

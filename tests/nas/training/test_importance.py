@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, head_of, network_of, whole_top
+from ortnas.nas.architecture.ops import RelativeTable
 from ortnas.nas.text import IGNORED
 from ortnas.nas.training.importance import LOSSES, measure_importance, reorder
 from ortnas.nas.training.supernet import Supernet
@@ -134,13 +136,20 @@ class GatedOps(TorchOps):
         is_written = self.is_pre_norm and name.endswith(("attention/output", "ffn/out"))
         return self.gated(name, output) if is_written else output
 
-    def heads(self, name: str, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def heads(self, name: str, x: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
         is_read = self.is_pre_norm and name.startswith("layers/0/")
-        return super().heads(name, self.gated("layers/0/read", x) if is_read else x, *rest)
+        return super().heads(name, self.gated("layers/0/read", x) if is_read else x, *rest, **options)
+
+    def position_heads(self, name: str, table: RelativeTable[torch.Tensor], *rest: Any) -> torch.Tensor:
+        weight, bias = (
+            replace(norm, values=self.gated("positions/norm", norm.values))
+            for norm in (table.norm_weight, table.norm_bias)
+        )
+        return super().position_heads(name, replace(table, norm_weight=weight, norm_bias=bias), *rest)
 
 
-@pytest.mark.parametrize("shape", ["bert", "mpnet", "modernbert"])
-def test_importance_of_channels_is_the_gradient_of_gates_on_the_residual_stream(shape: str) -> None:
+@pytest.mark.parametrize(("shape", "gates"), [("bert", 7), ("mpnet", 7), ("modernbert", 14), ("deberta-v2", 8)])
+def test_importance_of_channels_is_the_gradient_of_gates_on_the_residual_stream(shape: str, gates: int) -> None:
     network = make_network("classification", **SHAPES[shape])
     (batch,) = make_batches(network, 1)
     dimensions, architecture = network.dimensions, network_of(network.dimensions)
@@ -152,7 +161,7 @@ def test_importance_of_channels_is_the_gradient_of_gates_on_the_residual_stream(
     hidden = architecture.encode(ops, architecture.look_up(ops, top), top, layers, dimensions)
     LOSSES["class"](head_of(dimensions).apply(ops, hidden, top, dimensions), batch).backward()
     expected = torch.stack([gate.grad.abs() for gate in ops.gates.values()]).sum(0)
-    assert len(ops.gates) == (14 if shape == "modernbert" else 7)
+    assert len(ops.gates) == gates
     torch.testing.assert_close(measure_importance(network, [batch], 0)["hidden"], expected, atol=1e-5, rtol=1e-3)
 
 
@@ -172,7 +181,7 @@ def test_units_that_do_nothing_come_last(shape: str, head: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["bert", "modernbert"])
+@pytest.mark.parametrize("shape", ["bert", "modernbert", "deberta-v2"])
 def test_slices_of_the_reordered_network_are_closer_to_the_full_one(shape: str) -> None:
     """On average over random networks: a single one may be lucky without."""
     space = space_of(make_dimensions(**SHAPES[shape]), depth=(3,))

@@ -88,7 +88,7 @@ def test_an_opened_checkpoint_is_a_supernet_folder_of_the_same_weights(tmp_path:
     assert supernet.space == preset("default", checkpoint.dimensions)
     assert (supernet.dimensions, supernet.provenance) == (
         checkpoint.dimensions,
-        {"checkpoint": name, "activation": None},
+        {"checkpoint": name, "activation": None, "prompts": {}, "default_prompt": None, "similarity": None},
     )
     for key, tensor in checkpoint.tensors.items():
         np.testing.assert_array_equal(supernet.tensors[key], tensor)
