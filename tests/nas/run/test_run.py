@@ -65,7 +65,7 @@ def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
 ) -> None:
     def recipe_of(**settings: Any) -> Recipe:
         run = open_run(tmp_path, corpus, bert_folder, quantization=settings)
-        run.models.__dict__["teacher"] = SimpleNamespace(dimensions=make_dimensions())
+        run.models.__dict__["teacher"] = SimpleNamespace(dimensions=make_dimensions(max_positions=128))
         try:
             return run.models.recipe
         finally:
