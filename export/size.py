@@ -27,10 +27,9 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
     sizes: dict[str, Vector] = {name: np.array(float(size)) for name, size in dimensions.sizes.items()}
     hidden = population.hidden_size.astype(np.float64)
     sizes |= {"hidden": hidden, "pooled": hidden}
-    nodes = _FLOAT_NODES if recipe is None else _INTEGER_NODES
-    fixed, per_layer = np.add(nodes, network_of(dimensions).node_bytes)
+    network, nodes = network_of(dimensions), _FLOAT_NODES if recipe is None else _INTEGER_NODES
+    fixed, per_layer = np.add(nodes, network.node_bytes)
     total: Vector = np.full(hidden.shape, float(fixed))
-    network = network_of(dimensions)
     for name, axes in top_axes(dimensions).items():
         if name in network.folded_from:
             continue
@@ -40,7 +39,7 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
         axes = top_axes(dimensions)["embeddings.word"]
         total = total + _tensor_bytes("head.decoder.weight", axes, sizes, "head/decoder", recipe)
     for layer in range(dimensions.num_layers):
-        block = network_of(dimensions).layer_at(layer)
+        block = network.layer_at(layer)
         of_layer = {
             "heads": population.num_heads[:, layer],
             "head": population.head_size[:, layer],

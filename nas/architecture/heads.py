@@ -255,6 +255,7 @@ HEADS: dict[str, Head] = {
         products=("head/pooler", "head/classifier"),
         label_rows=1,
         problem_type="regression",
+        spelled_as="classification",
     ),
     "reranking": Head(
         labels="grades",
@@ -271,7 +272,7 @@ HEADS: dict[str, Head] = {
         label_rows=1,
         ranking="list_log_likelihood",
         problem_type="regression",
-        spelled_as="regression",
+        spelled_as="classification",
     ),
     "token-classification": Head(
         labels="tags",

@@ -26,4 +26,10 @@ PrecisionOption = Annotated[str | None, typer.Option(help="int8 or fp32.")]
 HostOption = Annotated[
     str | None, typer.Option(help="local, simulated, stored:NAME, or what ssh connects to, such as user@pi.")
 ]
+TaskOption = Annotated[
+    str | None, typer.Option(help="A GLUE task, squad or squad_v2: files, columns, head and metric.")
+]
+TextOption = Annotated[str | None, typer.Option(help="The column of the texts, where its name is not a usual one.")]
+PairOption = Annotated[str | None, typer.Option(help="The column of the second texts, likewise.")]
+LabelOption = Annotated[str | None, typer.Option(help="The column of the labels, likewise.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]

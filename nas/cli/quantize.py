@@ -11,7 +11,7 @@ import typer
 
 from ortnas.nas.architecture.heads import HEAD_CHOICES
 from ortnas.nas.cli.execution import guarded, quoted, say_next
-from ortnas.nas.cli.options import JsonOption
+from ortnas.nas.cli.options import JsonOption, LabelOption, PairOption, TaskOption, TextOption
 from ortnas.nas.run.limits import MOST_THREADS, MOST_TOKENS
 
 if TYPE_CHECKING:
@@ -32,14 +32,10 @@ def quantize(
         ),
     ] = None,
     head: Annotated[str | None, typer.Option(help=f"{HEAD_CHOICES}; by default the checkpoint's own.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="A GLUE task, squad or squad_v2: files, columns, head and metric.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="The column of the texts, where its name is not a usual one.")
-    ] = None,
-    pair: Annotated[str | None, typer.Option(help="The column of the second texts, likewise.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column of the labels, likewise.")] = None,
+    task: TaskOption = None,
+    text: TextOption = None,
+    pair: PairOption = None,
+    label: LabelOption = None,
     max_loss: Annotated[
         str | None,
         typer.Option(

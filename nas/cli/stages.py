@@ -19,9 +19,13 @@ from ortnas.nas.cli.options import (
     FolderOption,
     HostOption,
     JsonOption,
+    LabelOption,
+    PairOption,
     PrecisionOption,
     SetOption,
     SubnetOption,
+    TaskOption,
+    TextOption,
 )
 
 if TYPE_CHECKING:
@@ -39,14 +43,10 @@ def init(
         ),
     ] = None,
     head: Annotated[str | None, typer.Option(help=f"{HEAD_CHOICES}.")] = None,
-    task: Annotated[
-        str | None, typer.Option(help="A GLUE task, squad or squad_v2: files, columns, head and metric.")
-    ] = None,
-    text: Annotated[
-        str | None, typer.Option(help="The column of the texts, where its name is not a usual one.")
-    ] = None,
-    pair: Annotated[str | None, typer.Option(help="The column of the second texts, likewise.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column of the labels, likewise.")] = None,
+    task: TaskOption = None,
+    text: TextOption = None,
+    pair: PairOption = None,
+    label: LabelOption = None,
     budget: BudgetOption = None,
     force: Annotated[bool, typer.Option(help="Overwrite an existing file.")] = False,
 ) -> None:

@@ -36,8 +36,8 @@ from ortnas.nas.training.torch_ops import Linear, TorchOps, plain_linear
 
 
 class LastLayer(NamedTuple):
-    """Last hidden state, float32 [batch, sequence, subnet.hidden_size], and the last layer's query, key and value,
-    [batch, heads, sequence, head_size], not scaled."""
+    """Last hidden state, float32 [batch, sequence, subnet.hidden_size], and query, key and value of the last layer that
+    has attention, [batch, heads, sequence, head_size], not scaled."""
 
     hidden: Tensor
     query: Tensor

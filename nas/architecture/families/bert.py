@@ -148,7 +148,6 @@ BERT = Family(
     layer=LAYER_NAMES,
     heads={
         "classification": _POOLED,
-        "regression": _POOLED,
         "token-classification": CLASSIFIER,
         "span": SPAN,
         "masked-lm": {

@@ -186,7 +186,6 @@ DEBERTA_V2 = Family(
     layer={ours: _OWN_NAMES.get(theirs, theirs) for ours, theirs in LAYER_NAMES.items()},
     heads={
         "classification": _POOLED,
-        "regression": _POOLED,
         "token-classification": CLASSIFIER,
         "span": SPAN,
         "masked-lm": {

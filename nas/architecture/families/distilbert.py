@@ -25,7 +25,6 @@ DISTILBERT = Family(
     },
     heads={
         "classification": _POOLED,
-        "regression": _POOLED,
         "token-classification": CLASSIFIER,
         "span": SPAN,
         "masked-lm": {

@@ -22,7 +22,6 @@ ELECTRA = Family(
     layer=LAYER_NAMES,
     heads={
         "classification": DENSE_CLASSIFIER,
-        "regression": DENSE_CLASSIFIER,
         "token-classification": CLASSIFIER,
         "span": SPAN,
         "masked-lm": {

@@ -37,9 +37,8 @@ class Network:
 
     ``factorised_entry`` is the entry where the tables have a width of their own, ``first_layer`` the checkpoint's first
     layer where it is another than the others, ``exit`` what is behind the last. ``heads`` are this network's, by name.
-    ``node_bytes`` is what the graph's
-    nodes and their constants take in a file beside BERT's: once, and a layer. ``folded`` are the axes of what a layer's
-    attention has in graphs in place of the tensors ``folded_from``.
+    ``node_bytes`` is what the graph's nodes and their constants take in a file beside BERT's: once, and a layer.
+    ``folded`` are the axes of what a layer's attention has in graphs in place of the tensors ``folded_from``.
     """
 
     entry: Block
@@ -83,12 +82,11 @@ class Family:
     below ``layers``; ``shared`` has tensors that every layer has here and all share there. ``decoder`` is the masked-LM
     decoder's weight, tied to the word table. ``settings`` holds the names of configuration keys that differ from
     BERT's, ``fixed`` the values of keys that the family does not have, ``required`` the only values of keys that
-    transformers itself computes with. In files, names have the keys of ``renamed`` for its values, and ``fused``
-    are modules, by the end of their names, that are taken apart, in the order of their rows, into those that the other
-    names are of. ``bias_settings`` has the keys that
-    say whether there are biases, by canonical module. ``read_own`` makes fields of ``Dimensions`` of what else a
-    configuration says, or raises ValueError; ``spell_own`` is the way back. ``respell`` gives the names here of tensors
-    that some configurations call otherwise.
+    transformers itself computes with. In files, names have the keys of ``renamed`` for its values, and ``fused`` are
+    modules, by the end of their names, that are taken apart, in the order of their rows, into those that the other
+    names are of. ``bias_settings`` has the keys that say whether there are biases, by canonical module. ``read_own``
+    makes fields of ``Dimensions`` of what else a configuration says, or raises ValueError; ``spell_own`` is the way
+    back. ``respell`` gives the names here of tensors that some configurations call otherwise.
     """
 
     network: Network

@@ -12,15 +12,13 @@ from typing import Any, TypeVar
 from ortnas.nas.architecture.blocks import POST_NORM, Block
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families.bert import (
-    CLASSIFIER,
-    DENSE_CLASSIFIER,
     EMBEDDING_NAMES,
     NETWORK,
-    SPAN,
     enter,
     post_norm_layer,
 )
 from ortnas.nas.architecture.families.family import Family
+from ortnas.nas.architecture.families.roberta import ROBERTA_DECODER, ROBERTA_HEADS
 from ortnas.nas.architecture.ops import Ops, Weight
 from ortnas.nas.architecture.subnet import Layer, Subnet
 
@@ -97,18 +95,8 @@ JINA_V3 = Family(
         "norm2": "post_mlp_layernorm",
     },
     fused={"mixer.Wqkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")},
-    heads={
-        "classification": DENSE_CLASSIFIER,
-        "regression": DENSE_CLASSIFIER,
-        "token-classification": CLASSIFIER,
-        "span": SPAN,
-        "masked-lm": {
-            "head.transform": "lm_head.dense",
-            "head.transform_norm": "lm_head.layer_norm",
-            "head.decoder.bias": "lm_head.bias",
-        },
-    },
-    decoder="lm_head.decoder.weight",
+    heads=ROBERTA_HEADS,
+    decoder=ROBERTA_DECODER,
     head_activation="tanh",
     transform_activation="gelu",
     read_own=read_rotation,

@@ -248,7 +248,6 @@ MODERNBERT = Family(
     },
     heads={
         "classification": _NORMED_CLASSIFIER,
-        "regression": _NORMED_CLASSIFIER,
         "token-classification": _NORMED_CLASSIFIER,
         "span": _NORMED_CLASSIFIER,
         "masked-lm": {

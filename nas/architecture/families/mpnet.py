@@ -13,17 +13,15 @@ from typing import TypeVar
 from ortnas.nas.architecture.blocks import POST_NORM
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.families.bert import (
-    CLASSIFIER,
-    DENSE_CLASSIFIER,
     EMBEDDING_NAMES,
     LAYER_NAMES,
     LAYERS,
     NETWORK,
-    SPAN,
     enter,
     post_norm_layer,
 )
 from ortnas.nas.architecture.families.family import Family
+from ortnas.nas.architecture.families.roberta import ROBERTA_DECODER, ROBERTA_HEADS
 from ortnas.nas.architecture.ops import Ops, Weight
 from ortnas.nas.architecture.positions import BUCKETS
 from ortnas.nas.architecture.subnet import Layer
@@ -72,18 +70,8 @@ MPNET = Family(
     layers=LAYERS,
     layer={ours: _OWN_NAMES.get(theirs, theirs) for ours, theirs in LAYER_NAMES.items()},
     shared={_TABLE: "encoder.relative_attention_bias.weight"},
-    heads={
-        "classification": DENSE_CLASSIFIER,
-        "regression": DENSE_CLASSIFIER,
-        "token-classification": CLASSIFIER,
-        "span": SPAN,
-        "masked-lm": {
-            "head.transform": "lm_head.dense",
-            "head.transform_norm": "lm_head.layer_norm",
-            "head.decoder.bias": "lm_head.bias",
-        },
-    },
-    decoder="lm_head.decoder.weight",
+    heads=ROBERTA_HEADS,
+    decoder=ROBERTA_DECODER,
     head_activation="tanh",
     fixed={"type_vocab_size": 1},
     required={"relative_attention_num_buckets": BUCKETS, "pad_token_id": _PADDING},

@@ -13,6 +13,19 @@ from ortnas.nas.architecture.families.bert import (
 )
 from ortnas.nas.architecture.families.family import Family
 
+# Those of later families too.
+ROBERTA_HEADS = {
+    "classification": DENSE_CLASSIFIER,
+    "token-classification": CLASSIFIER,
+    "span": SPAN,
+    "masked-lm": {
+        "head.transform": "lm_head.dense",
+        "head.transform_norm": "lm_head.layer_norm",
+        "head.decoder.bias": "lm_head.bias",
+    },
+}
+ROBERTA_DECODER = "lm_head.decoder.weight"
+
 
 def _family(class_prefix: str) -> Family:
     return Family(
@@ -22,18 +35,8 @@ def _family(class_prefix: str) -> Family:
         embeddings=EMBEDDING_NAMES,
         layers=LAYERS,
         layer=LAYER_NAMES,
-        heads={
-            "classification": DENSE_CLASSIFIER,
-            "regression": DENSE_CLASSIFIER,
-            "token-classification": CLASSIFIER,
-            "span": SPAN,
-            "masked-lm": {
-                "head.transform": "lm_head.dense",
-                "head.transform_norm": "lm_head.layer_norm",
-                "head.decoder.bias": "lm_head.bias",
-            },
-        },
-        decoder="lm_head.decoder.weight",
+        heads=ROBERTA_HEADS,
+        decoder=ROBERTA_DECODER,
         head_activation="tanh",
         transform_activation="gelu",
         positions_follow_padding=True,

@@ -16,6 +16,7 @@ from ortnas.export.inference import Drift
 from ortnas.export.int8.recipes import recipe_named
 from ortnas.export.package.card import code, escaped, model_card
 from ortnas.export.package.record import Coverage, Facts, Latency, Origin, TrainingData, read_record
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import load_tokenizer
 from tests.networks import make_dimensions, make_space
 
@@ -71,7 +72,7 @@ def test_a_card_states_checkpoint_latency_score_and_interface(exported: Path) ->
         shape = ", ".join(map(str, item.shape))
         assert re.search(rf"^read    {item.name} +float32 \[{shape}\] ", card, re.MULTILINE)
     assert ("token_type_ids" in card) == ("token_type_ids" in [item.name for item in session.get_inputs()])
-    texts = ("Who is it?", "Hello world") if record.head == "span" else ("Hello world",)
+    texts = ("Who is it?", "Hello world") if HEADS[record.head].reads_pairs else ("Hello world",)
     assert f"has the ids {load_tokenizer(exported).encode(*texts).ids}" in card
 
 
