@@ -10,12 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from .openvino_runtime import DEVICE, PROPERTIES, OpenvinoSession, check_properties
+
+# What runs models, as fingerprints and people call it.
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+RUNTIMES = {ONNXRUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO"}
 # Short names of ONNX Runtime's execution providers.
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -38,11 +43,20 @@ _LARGEST_COUNT = 2**31
 # More than these are slips, and would stall the machine that tries.
 _MOST_THREADS, _MOST_TOKENS = 4096, 2**20
 
-Session: TypeAlias = onnxruntime.InferenceSession
 Array = npt.NDArray[np.float64]
 Feeds = dict[str, npt.NDArray[np.int64]]
 # One list per workload, one entry per inference, in ns.
 Nanoseconds = tuple[tuple[int, ...], ...]
+
+
+class Session(Protocol):
+    """A loaded model, as ONNX Runtime has it: inputs and outputs have a ``name``."""
+
+    def get_inputs(self) -> Sequence[Any]: ...
+
+    def get_outputs(self) -> Sequence[Any]: ...
+
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any], /) -> list[Any]: ...
 
 
 def _is_count(value: Any) -> bool:
@@ -54,7 +68,7 @@ class Setup:
     """How a session runs: execution provider, its options, threads of the CPU provider.
 
     ``spinning`` lets idle threads wait in a loop; ``affinity`` are the processors that the process may use, all if
-    empty.
+    empty. With OpenVINO as ``runtime``, ``provider`` is its device and ``provider_options`` are its properties.
     """
 
     provider: str = PROVIDERS["cpu"]
@@ -62,13 +76,27 @@ class Setup:
     provider_options: tuple[tuple[str, str], ...] = ()
     spinning: bool = True
     affinity: tuple[int, ...] = ()
+    runtime: str = ONNXRUNTIME
+
+    @classmethod
+    def for_openvino(
+        cls, threads: int = 1, properties: Mapping[str, str] | None = None, affinity: tuple[int, ...] = ()
+    ) -> Setup:
+        """OpenVINO on the processor, tuned for one request at a time, with other ``properties`` where they are named.
+
+        Raises ValueError for a property that cannot be set.
+        """
+        check_properties(properties or {})
+        options = tuple(sorted({**PROPERTIES, **(properties or {})}.items()))
+        return cls(DEVICE, threads, options, affinity=affinity, runtime=OPENVINO)
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the usual is named, the rest left out."""
         options = {"provider_options": dict(self.provider_options)} if self.provider_options else {}
         spinning = {} if self.spinning else {"spinning": False}
         affinity = {"affinity": list(self.affinity)} if self.affinity else {}
-        return {"provider": self.provider, "threads": self.threads, **options, **spinning, **affinity}
+        runtime = {} if self.runtime == ONNXRUNTIME else {"runtime": self.runtime}
+        return {"provider": self.provider, "threads": self.threads, **options, **spinning, **affinity, **runtime}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Setup:
@@ -80,12 +108,19 @@ class Setup:
             tuple(sorted(options.items())),
             document.get("spinning", True),
             tuple(affinity),
+            document.get("runtime", ONNXRUNTIME),
         )
         texts = (setup.provider, *(text for option in setup.provider_options for text in option))
         if not all(isinstance(text, str) for text in texts) or not isinstance(setup.spinning, bool):
             raise ValueError("provider and options are texts, spinning is true or false")
         if not all(_is_count(number) for number in (setup.threads, *setup.affinity)) or setup.threads > _MOST_THREADS:
             raise ValueError(f"threads, of which {_MOST_THREADS} are possible, and affinity are whole numbers")
+        if setup.runtime not in RUNTIMES:
+            raise ValueError(f"the runtime is {setup.runtime!r:.80}; there is {' and '.join(RUNTIMES)}")
+        if setup.runtime == OPENVINO:
+            check_properties(options)
+            if setup.provider != DEVICE or not setup.spinning:
+                raise ValueError(f"OpenVINO runs on the device {DEVICE} and has no setting for spinning")
         return setup
 
 
@@ -179,10 +214,13 @@ def _rows(document: Any) -> tuple[tuple[Any, ...], ...]:
 
 
 def make_session(model: bytes | Path, setup: Setup) -> Session:
-    """An inference session with the setup's threads and provider, default optimizations.
+    """An inference session with the setup's runtime, threads and provider, default optimizations.
 
-    Raises ValueError where the provider is not there: ONNX Runtime would quietly take another.
+    Raises ValueError where the provider is not there: ONNX Runtime would quietly take another; RuntimeMissingError
+    where the runtime is not installed.
     """
+    if setup.runtime == OPENVINO:
+        return OpenvinoSession(model, setup.threads, dict(setup.provider_options))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = setup.threads
     options.inter_op_num_threads = 1
@@ -192,10 +230,12 @@ def make_session(model: bytes | Path, setup: Setup) -> Session:
     if not setup.spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = [(setup.provider, dict(setup.provider_options))]
-    session = Session(str(model) if isinstance(model, Path) else model, options, providers=providers)
+    source = str(model) if isinstance(model, Path) else model
+    session = onnxruntime.InferenceSession(source, options, providers=providers)
     if setup.provider not in session.get_providers():
         raise ValueError(f"{setup.provider} is not available here; there is {', '.join(session.get_providers())}")
-    return session
+    ready: Session = session
+    return ready
 
 
 def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:

@@ -2,7 +2,7 @@
 
 JSON lines on stdin and stdout, until stdin ends. Messages name what to ``do``:
 
-* ``hello`` -> ``versions``, ``fingerprint``, ``conditions``
+* ``hello`` with ``runtime`` -> ``versions``, ``fingerprint``, ``conditions``
 * ``put`` with ``digest`` (SHA-256) and ``size_bytes``, followed by that many raw bytes of ONNX
 * ``measure`` with ``models`` (digests) and a ``Request``'s JSON -> ``results`` by digest: ``model_ns`` and
   ``anchor_ns``, or ``failed`` with the reason
@@ -28,9 +28,11 @@ import numpy as np
 import onnxruntime
 
 from .conditions import conditions
+from .errors import BenchError
 from .fingerprint import fingerprint
+from .openvino_runtime import installed_version
 from .request import read_settings
-from .timing import Session, Workload, affinity, make_inputs, make_session, time_interleaved
+from .timing import ONNXRUNTIME, Session, Workload, affinity, make_inputs, make_session, time_interleaved
 
 _BLOCK = 1 << 20
 _FOLDER_PREFIX = "ortnas-worker-"
@@ -46,12 +48,8 @@ class Worker:
         match message.get("do"):
             case "hello":
                 return {
-                    "versions": {
-                        "python": platform.python_version(),
-                        "numpy": np.__version__,
-                        "onnxruntime": onnxruntime.__version__,
-                    },
-                    "fingerprint": fingerprint(),
+                    "versions": _versions(),
+                    "fingerprint": fingerprint(message.get("runtime", ONNXRUNTIME)),
                     "conditions": conditions(),
                 }
             case "put":
@@ -118,7 +116,16 @@ class Worker:
         return session
 
 
+def _versions() -> dict[str, str]:
+    """OpenVINO's too where it is installed."""
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
+    openvino = installed_version()
+    return versions if openvino is None else {**versions, "openvino": openvino}
+
+
 def _sentence(error: Exception) -> str:
+    if isinstance(error, BenchError):
+        return str(error)
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 

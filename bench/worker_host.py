@@ -18,7 +18,7 @@ from .digests import digest_of
 from .errors import BenchError
 from .host import Failure, HostError
 from .request import Request
-from .timing import Samples
+from .timing import ONNXRUNTIME, Samples
 
 # The exported graphs' opset 20 came with this release.
 MINIMUM_ONNXRUNTIME = (1, 17)
@@ -34,11 +34,12 @@ class WorkerError(BenchError):
 class WorkerHost:
     """A worker process and the models that it holds. A crash or hang costs the model at fault; the worker is replaced.
 
-    ``timeout_s`` is allowed for each message beside the time that the protocol takes.
+    ``timeout_s`` is allowed for each message beside the time that the protocol takes. ``runtime`` is what the host's
+    fingerprint is of.
     """
 
-    def __init__(self, name: str, command: Sequence[str], timeout_s: float = 120) -> None:
-        self.name, self.timeout_s = name, timeout_s
+    def __init__(self, name: str, command: Sequence[str], timeout_s: float = 120, runtime: str = ONNXRUNTIME) -> None:
+        self.name, self.timeout_s, self._runtime = name, timeout_s, runtime
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[bytes] = queue.Queue()
@@ -61,8 +62,8 @@ class WorkerHost:
     def hello(self) -> dict[str, Any]:
         self._bury_the_dead()
         try:
-            answer = self._ask({"do": "hello"})
-        except WorkerError as error:
+            answer = self._ask({"do": "hello", "runtime": self._runtime})
+        except (WorkerError, RefusedError) as error:
             raise HostError(f"{self.name}: {error}") from error
         version = tuple(map(int, answer["versions"]["onnxruntime"].split(".")[:2]))
         if version < MINIMUM_ONNXRUNTIME:
@@ -235,11 +236,11 @@ class RefusedError(HostError):
 class LocalHost(WorkerHost):
     """A worker on this machine, in a process of its own."""
 
-    def __init__(self, timeout_s: float = 120, python: str = sys.executable) -> None:
+    def __init__(self, timeout_s: float = 120, python: str = sys.executable, runtime: str = ONNXRUNTIME) -> None:
         # The folder, or the bundle, that this package is in; never the current folder, which may hold another bench.
         home = str(Path(__file__).resolve().parent.parent)
         code = f"import sys; sys.path[:] = [{home!r}, *filter(None, sys.path)]; from bench.worker import main; main()"
-        super().__init__("local", [python, "-c", code], timeout_s)
+        super().__init__("local", [python, "-c", code], timeout_s, runtime)
 
 
 def _send(stream: Any, message: bytes, payload: bytes) -> None:

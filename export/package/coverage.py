@@ -15,7 +15,8 @@ def measure_coverage(model: bytes, precision: Precision, target: Target, recipe:
     """``demanded``: the share of the weight products' multiply-adds that INT8 models have to run in integer kernels,
     beside the products that the recipe keeps in float.
 
-    Raises CoverageError below it. Other providers than the CPU's hide their kernels: nothing is demanded there.
+    Raises CoverageError below it. Other providers than the CPU's, and OpenVINO, hide their kernels: nothing is
+    demanded there, and the shares are those of ONNX Runtime.
     """
     audited = audit(model, target.main_workload, Setup(threads=target.setup.threads))
     threshold = None
