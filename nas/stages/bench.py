@@ -61,6 +61,8 @@ def bench(
             configuration, run_models, run_models.exporter.sliced(run_models.supernet.dimensions.full_subnet), precision
         )
     with Store(run_folder.store_file) as store:
+        if store.notice:
+            console.say(store.notice)
         check_target(configuration, run_folder, run_target, run_models, store)
         survey = _Survey(configuration, console, run_target, run_models, store)
         ending = _until_goal(survey) if active else _all_at_once(survey, most_s)
