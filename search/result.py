@@ -27,15 +27,16 @@ class SearchResultError(OrtnasError):
 class SearchResult:
     """``inputs`` names all that it depends on, ``scored_with`` what its scores are of.
 
-    ``budget_ms`` is about that ``percentile`` of the latency; the full model took ``reference_ms``. ``candidates`` are
-    in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none meets the budget.
+    ``budget_ms`` is about that ``percentile`` of the latency, or its mean (None); the full model took ``reference_ms``.
+    ``candidates`` are in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none
+    meets the budget.
     """
 
     inputs: str
     scored_with: str
     budget: Budget
     budget_ms: float
-    percentile: int
+    percentile: int | None
     reference_ms: float
     metric: str
     resolution: ScoreResolution
@@ -85,7 +86,7 @@ class SearchResult:
             str(document["scored_with"]),
             Budget.parse(document["budget"]),
             float(document["budget_ms"]),
-            int(document["percentile"]),
+            None if document["percentile"] is None else int(document["percentile"]),
             float(document["reference_ms"]),
             str(document["metric"]),
             ScoreResolution.from_json(document["resolution"]),

@@ -13,6 +13,7 @@ import yaml
 from ortnas.nas.files import RESOLVED_FILE, append_line, write_aside
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.lock import FolderLock, HeldError
+from ortnas.search.budget import file_name_of
 
 
 class RunFolder:
@@ -70,7 +71,7 @@ class RunFolder:
 
     def search(self, budget: str) -> Path:
         """Where the search for a budget is written down, at the run's precision."""
-        return self.path / "search" / f"{self._configuration.precision}-{budget}"
+        return self.path / "search" / f"{self._configuration.precision}-{file_name_of(budget)}"
 
     def delivering_to(self, packages: Path) -> RunFolder:
         """The same folder, whose packages lie elsewhere."""

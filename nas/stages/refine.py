@@ -27,6 +27,7 @@ from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.further_training import Alone, alone_for, score_trained, train_alone, training_identity
 from ortnas.nas.stages.plan import EXPORT_S
 from ortnas.nas.stages.winners import finished_searches
+from ortnas.search.budget import file_name_of
 from ortnas.search.finalists import Finalist
 from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors, time_for_each
 from ortnas.search.refinement import REFINEMENT_FILE, Refinement, Rung, read_refinement
@@ -96,7 +97,7 @@ def _time_left(configuration: Configuration, clock: Clock) -> TimeLeft | None:
 
 
 def _folder(configuration: Configuration, run_folder: RunFolder, result: SearchResult) -> Path:
-    return run_folder.path / "refined" / f"{configuration.precision}-{result.budget.name}"
+    return run_folder.path / "refined" / f"{configuration.precision}-{file_name_of(result.budget.name)}"
 
 
 def different_first(result: SearchResult) -> list[Finalist]:
