@@ -117,7 +117,7 @@ def _introduction(name: str, head: str, facts: Facts) -> str:
 
 
 def _budget(facts: Facts, budget_ms: float) -> str:
-    if facts.budget is None or not facts.budget.endswith("/s"):
+    if facts.budget is None or not facts.is_throughput:
         return f"latency budget of {budget_ms:.2f} ms"
     requests = facts.budget.removesuffix("/s")
     return (
