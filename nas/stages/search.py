@@ -36,6 +36,7 @@ from ortnas.search.loop import LOG_FILE, Scored, confirm, run_search
 from ortnas.search.methods import list_candidates
 from ortnas.search.resolution import ScoreResolution
 from ortnas.search.result import RESULT_FILE, SearchResult, SearchResultError, read_result
+from ortnas.search.rivals import evenly_shrunk_within
 from ortnas.search.scoring import FitnessScorer, Scorer
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
@@ -225,9 +226,9 @@ class _Searches:
             raise SearchError("no candidate within the budget was scored in full")
         settings, budget_ms = self.settings, self.limit_ms(budget)
         limit = LatencyLimit(budget_ms, settings.percentile)
-        measured = measure_finalists(
-            self.configuration, self.console, self.run_target, self.run_models, self.reference, limit, ranking
-        )
+        evenly_shrunk = self._evenly_shrunk(budget_ms, ranking)
+        parts = (self.configuration, self.console, self.run_target, self.run_models, self.reference)
+        measured = measure_finalists(*parts, limit, ranking, evenly_shrunk)
         finalists = scored_on_report(self.configuration, self.texts, self.run_models, measured)
         return SearchResult(
             inputs=inputs,
@@ -241,9 +242,23 @@ class _Searches:
             rule=settings.rule,
             candidates=tuple(candidates),
             correction=correction,
+            evenly_shrunk=evenly_shrunk[0].subnet.key if evenly_shrunk else None,
             finalists=finalists,
             winner=choose_winner(finalists, settings.rule, settings.tolerance),
         )
+
+    def _evenly_shrunk(self, budget_ms: float, ranking: Sequence[Candidate]) -> list[Candidate]:
+        """The one near the budget that needs no search, scored as it would be shipped: what is cut evenly scores badly
+        before it is trained, and may be as good as any after. Nothing where it is among the best, or has no score."""
+        proposals = evenly_shrunk_within(self.space, self.constraints(budget_ms), self.size_limit)
+        if proposals is None:
+            return []
+        genome, latency_ms, upper_ms = (values[0] for values in proposals)
+        subnet = self.space.decode(genome)
+        if subnet in [candidate.subnet for candidate in ranking[: self.settings.finalists]]:
+            return []
+        score = next(iter(self.final_scorer.outcomes([subnet], [None]))).score
+        return [] if score is None else [Candidate.of(self.space, genome, latency_ms, upper_ms, score)]
 
     def _evolution(self, budget_ms: float, goal: Literal["budget", "front"]) -> Evolution:
         chosen = Settings(goal, self.settings.method, self.settings.population, self.settings.surrogate)

@@ -17,6 +17,7 @@ import pytest
 
 from ortnas.export.build import Exporter
 from ortnas.export.size import subnet_bytes
+from ortnas.nas.architecture.shrinking import shrunk_evenly
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import comparison
@@ -303,3 +304,16 @@ def test_predictions_that_are_off_near_a_budget_are_corrected_by_timings_and_the
     again, _ = searched(folder, budgets=budgets, candidates=16)
     assert again == results
     assert capsys.readouterr().err.count("to see how far predictions are off") == 1
+
+
+def test_the_evenly_shrunk_subnet_is_a_finalist_too(folder: Path) -> None:
+    results, run = searched(folder, candidates=4, finalists=1, budgets=["1.3x"])
+    result = results["1.3x"]
+    space = run.models.supernet.space
+    even = {space.decode(genome).key for genome in shrunk_evenly(space)}
+    keys = [Subnet.from_json(finalist["subnet"]).key for finalist in result["finalists"]]
+    assert len(keys) == 2
+    assert result["evenly_shrunk"] in even.intersection(keys)
+    finalist = result["finalists"][keys.index(result["evenly_shrunk"])]
+    assert finalist["upper_ms"] <= result["budget_ms"]
+    assert (finalist["measured_ms"], finalist["report"]) != (None, None)
