@@ -13,6 +13,7 @@ from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
 from ortnas.search.budget import Budget
 from ortnas.search.candidate import Candidate
+from ortnas.search.correction import Correction
 from ortnas.search.finalists import Finalist, Rule, hit_rate
 from ortnas.search.resolution import ScoreResolution
 
@@ -29,7 +30,9 @@ class SearchResult:
 
     ``budget_ms`` is about that ``percentile`` of the latency, or its mean (None); the full model took ``reference_ms``.
     ``candidates`` are in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none
-    meets the budget.
+    meets the budget. ``correction``: what predictions of finalists are corrected by; None where nothing was found out.
+    ``evenly_shrunk``: key of the finalist that nobody had to search; None where there is none, or the search's best are
+    such.
     """
 
     inputs: str
@@ -44,6 +47,8 @@ class SearchResult:
     candidates: tuple[Candidate, ...]
     finalists: tuple[Finalist, ...]
     winner: Finalist | None
+    correction: Correction | None = None
+    evenly_shrunk: str | None = None
 
     @property
     def fastest_ms(self) -> float:
@@ -69,6 +74,8 @@ class SearchResult:
             "finalists": [finalist.to_json() for finalist in self.finalists],
             "hit_rate": hit_rate(self.finalists),
             "winner": winner,
+            "correction": None if self.correction is None else self.correction.to_json(),
+            "evenly_shrunk": self.evenly_shrunk,
         }
 
     @classmethod
@@ -94,6 +101,8 @@ class SearchResult:
             tuple(map(Candidate.from_json, document["candidates"])),
             finalists,
             winner,
+            None if document.get("correction") is None else Correction.from_json(document["correction"]),
+            None if document.get("evenly_shrunk") is None else str(document["evenly_shrunk"]),
         )
 
     def write(self, folder: Path) -> None:

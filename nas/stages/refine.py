@@ -101,16 +101,24 @@ def _folder(configuration: Configuration, run_folder: RunFolder, result: SearchR
 
 
 def different_first(result: SearchResult) -> list[Finalist]:
-    """Finalists within the budget: the best of every hidden size and depth, then the others, best first each.
+    """Finalists within the budget: the best one, the evenly shrunk one, the best of every other hidden size and depth,
+    then the others, best first each.
 
     Between finalists of one shape the score decides well enough; trainings are for what it may be wrong about.
     """
     within = [finalist for finalist in result.finalists if finalist.meets_budget]
-    best: dict[tuple[int, int], Finalist] = {}
+    even = [finalist for finalist in within[1:] if finalist.subnet.key == result.evenly_shrunk]
+    first = [*within[:1], *even]
+    shapes = {_shape(finalist) for finalist in first}
     for finalist in within:
-        best.setdefault((finalist.subnet.hidden_size, len(finalist.subnet.layers)), finalist)
-    first = list(best.values())
+        if _shape(finalist) not in shapes:
+            shapes.add(_shape(finalist))
+            first.append(finalist)
     return [*first, *(finalist for finalist in within if finalist not in first)]
+
+
+def _shape(finalist: Finalist) -> tuple[int, int]:
+    return finalist.subnet.hidden_size, len(finalist.subnet.layers)
 
 
 @dataclass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,22 +23,27 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.finalists import measure_finalists, scored_on_report, show_result
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
+from ortnas.nas.stages.probes import probe
 from ortnas.nas.stages.resolution import score_resolution
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.predictors.fitting import Predictor, PredictorError, load_predictor
 from ortnas.search.budget import Budget
 from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint, SizeLimit
+from ortnas.search.correction import CorrectedPredictor, Correction
 from ortnas.search.evolution import Evolution, InfeasibleError, Settings
 from ortnas.search.finalists import LatencyLimit, choose_winner
-from ortnas.search.loop import LOG_FILE, confirm, run_search
+from ortnas.search.loop import LOG_FILE, Scored, confirm, run_search
 from ortnas.search.methods import list_candidates
 from ortnas.search.resolution import ScoreResolution
 from ortnas.search.result import RESULT_FILE, SearchResult, SearchResultError, read_result
+from ortnas.search.rivals import evenly_shrunk_within
 from ortnas.search.scoring import FitnessScorer, Scorer
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
 _CONFIRMED = 4
+# A quarter of the candidates are looked for once timings have corrected predictions near the budget.
+_CORRECTED = 4
 
 
 class SearchError(OrtnasError):
@@ -186,7 +191,8 @@ class _Searches:
         # Nothing slower than the largest budget can win.
         slowest_ms = max(map(self.median_limit_ms, self.settings.budgets))
         evolution = self._evolution(slowest_ms, "front")
-        return self._candidates(evolution, "front", self._inputs("front", slowest_ms))
+        candidates, _ = self._candidates(evolution, "front", self._inputs("front", slowest_ms))
+        return candidates
 
     def under(self, budget: Budget, resolution: ScoreResolution, scored: list[Candidate]) -> SearchResult:
         """The search for one budget, or what it ended with before. ``scored`` are candidates of other searches, and
@@ -201,9 +207,13 @@ class _Searches:
             evolution = self._evolution(self.median_limit_ms(budget), "budget")
             evolution.tell(scored)
             self._say_if_trivial(budget)
-            is_front = self.settings.goal == "front"
-            candidates = scored if is_front else self._candidates(evolution, budget.name, inputs)
-            result = self._concluded(budget, inputs, resolution, candidates, self._confirmed(evolution.ranking))
+            correct = partial(self._correct, evolution, self.median_limit_ms(budget), folder, inputs)
+            if self.settings.goal == "front":
+                candidates, correction = scored, correct()
+            else:
+                candidates, correction = self._candidates(evolution, budget.name, inputs, correct)
+            ranking = self._confirmed(evolution.ranking)
+            result = self._concluded(budget, inputs, resolution, candidates, ranking, correction)
             result.write(folder)
             winner = result.to_json()["winner"]
             self.run_folder.event("search", budget=budget.name, inputs=inputs, scored=len(candidates), winner=winner)
@@ -222,15 +232,16 @@ class _Searches:
         resolution: ScoreResolution,
         candidates: Sequence[Candidate],
         ranking: Sequence[Candidate],
+        correction: Correction | None,
     ) -> SearchResult:
         """Measures the best and chooses the winner."""
         if not ranking:
             raise SearchError("no candidate within the budget was scored in full")
         settings, budget_ms = self.settings, self.limit_ms(budget)
         limit = LatencyLimit(budget_ms, self.percent(budget))
-        measured = measure_finalists(
-            self.configuration, self.console, self.run_target, self.run_models, self.reference, limit, ranking
-        )
+        evenly_shrunk = self._evenly_shrunk(self.median_limit_ms(budget), ranking)
+        parts = (self.configuration, self.console, self.run_target, self.run_models, self.reference)
+        measured = measure_finalists(*parts, limit, ranking, evenly_shrunk)
         finalists = scored_on_report(self.configuration, self.texts, self.run_models, measured)
         return SearchResult(
             inputs=inputs,
@@ -243,9 +254,24 @@ class _Searches:
             resolution=resolution,
             rule=settings.rule,
             candidates=tuple(candidates),
+            correction=correction,
+            evenly_shrunk=evenly_shrunk[0].subnet.key if evenly_shrunk else None,
             finalists=finalists,
             winner=choose_winner(finalists, settings.rule, settings.tolerance),
         )
+
+    def _evenly_shrunk(self, median_ms: float, ranking: Sequence[Candidate]) -> list[Candidate]:
+        """The one near the budget that needs no search, scored as it would be shipped: what is cut evenly scores badly
+        before it is trained, and may be as good as any after. Nothing where it is among the best, or has no score."""
+        proposals = evenly_shrunk_within(self.space, self.constraints(median_ms), self.size_limit)
+        if proposals is None:
+            return []
+        genome, latency_ms, upper_ms = (values[0] for values in proposals)
+        subnet = self.space.decode(genome)
+        if subnet in [candidate.subnet for candidate in ranking[: self.settings.finalists]]:
+            return []
+        score = next(iter(self.final_scorer.outcomes([subnet], [None]))).score
+        return [] if score is None else [Candidate.of(self.space, genome, latency_ms, upper_ms, score)]
 
     def _evolution(self, median_ms: float, goal: Literal["budget", "front"]) -> Evolution:
         chosen = Settings(goal, self.settings.method, self.settings.population, self.settings.surrogate)
@@ -263,17 +289,49 @@ class _Searches:
             *more,
         )
 
-    def _candidates(self, evolution: Evolution, name: str, inputs: str) -> list[Candidate]:
-        """Candidates in the order of scoring; an interrupted search goes on where it was."""
+    def _candidates(
+        self, evolution: Evolution, name: str, inputs: str, correct: Callable[[], Correction | None] | None = None
+    ) -> tuple[list[Candidate], Correction | None]:
+        """Candidates in the order of scoring; an interrupted search goes on where it was. The last of them are looked
+        for with what ``correct`` has found out about those before."""
         log, keep = self.run_folder.search(name) / LOG_FILE, _CONFIRMED * self.settings.finalists
-        with self.console.progress(f"search {name}") as report:
-            scored = run_search(evolution, self.scorer, self.settings.candidates, log, inputs, report, keep=keep)
-        if scored.exhausted:
-            self.console.say(f"the space holds no more unseen subnets within the budget after {len(scored.candidates)}")
-        if scored.failures:
-            reason = next(iter(scored.failures.values()))
-            self.console.say(f"{len(scored.failures)} candidates could not be scored; the first: {reason}")
-        return scored.candidates
+
+        def scored_until(wanted: int) -> Scored:
+            with self.console.progress(f"search {name}") as report:
+                return run_search(evolution, self.scorer, wanted, log, inputs, report, keep=keep)
+
+        count, correction = self.settings.candidates, None
+        parts = []
+        if correct is not None:
+            parts.append(scored_until(count - count // _CORRECTED))
+            correction = correct()
+        parts.append(scored_until(count))
+        candidates = [candidate for part in parts for candidate in part.candidates]
+        if parts[-1].exhausted:
+            self.console.say(f"the space holds no more unseen subnets within the budget after {len(candidates)}")
+        failures = {key: reason for part in parts for key, reason in part.failures.items()}
+        if failures:
+            reason = next(iter(failures.values()))
+            self.console.say(f"{len(failures)} candidates could not be scored; the first: {reason}")
+        return candidates, correction
+
+    def _correct(self, evolution: Evolution, median_ms: float, folder: Path, inputs: str) -> Correction | None:
+        """Has the search go on with predictions as the best candidates' timings correct them."""
+        correction = probe(
+            self.configuration,
+            self.console,
+            self.run_target,
+            self.run_models,
+            self.reference,
+            evolution.ranking,
+            self.predictor.level,
+            folder,
+            inputs,
+        )
+        if correction is not None:
+            corrected = CorrectedPredictor(self.predictor, correction)
+            evolution.constrain([Constraint(corrected, median_ms), *self.others])
+        return correction
 
     def _say_if_trivial(self, budget: Budget) -> None:
         _, upper_ms = self.predictor.predict(self.space.encode(self.space.largest)[None])
