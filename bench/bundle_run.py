@@ -21,7 +21,8 @@ from .bundle import SCHEMA, BundleError, Results, ResultsError, plan_digest, rea
 from .digests import digest_of
 from .host import Failure, Host, HostError
 from .request import Request
-from .timing import Samples, Setup
+from .session import Setup
+from .timing import Samples
 from .visits import GROUP_SIZE
 from .worker_host import LocalHost
 

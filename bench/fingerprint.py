@@ -13,7 +13,7 @@ import onnxruntime
 
 from . import openvino_runtime
 from .conditions import cpu_quota
-from .timing import ONNXRUNTIME, OPENVINO, RUNTIMES
+from .session import ONNXRUNTIME, OPENVINO, RUNTIMES
 
 # Flags that decide which integer kernels run, under the names that Linux reports.
 ISA_FLAGS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .host import Host
-from .timing import ONNXRUNTIME
+from .session import ONNXRUNTIME
 from .worker_host import LocalHost
 
 

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from .host import Failure, HostError
 from .request import Request
-from .timing import ONNXRUNTIME, Samples
+from .session import ONNXRUNTIME
+from .timing import Samples
 from .worker_host import MINIMUM_PYTHON, WorkerError, WorkerHost
 
 _Answer = TypeVar("_Answer")

@@ -9,28 +9,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from .openvino_runtime import DEVICE, PROPERTIES, OpenvinoSession, check_properties
+from .load import Clients, Latencies
+from .session import Session, Setup, is_count
 
-# What runs models, as fingerprints and people call it.
-ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
-RUNTIMES = {ONNXRUNTIME: "ONNX Runtime", OPENVINO: "OpenVINO"}
-# Short names of ONNX Runtime's execution providers.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-}
+# More tokens are a slip, and would stall the machine that tries.
+_MOST_TOKENS = 2**20
 # 97.5 % point of the normal distribution: both tails of a 95 % interval.
 Z_TWO_SIDED = 1.96
 # Different inputs that rounds take in turn, so that no row of the embedding table stays in cache for all of them.
@@ -39,89 +27,10 @@ _CHECK_EVERY = 10
 # A session is warm when a window of runs is no more than this faster than the window before it.
 _WARM_WINDOW, _WARM_SHARE, _WARM_RUNS = 3, 0.02, 24
 
-_LARGEST_COUNT = 2**31
-# More than these are slips, and would stall the machine that tries.
-_MOST_THREADS, _MOST_TOKENS = 4096, 2**20
-
 Array = npt.NDArray[np.float64]
 Feeds = dict[str, npt.NDArray[np.int64]]
 # One list per workload, one entry per inference, in ns.
 Nanoseconds = tuple[tuple[int, ...], ...]
-
-
-class Session(Protocol):
-    """A loaded model, as ONNX Runtime has it: inputs and outputs have a ``name``."""
-
-    def get_inputs(self) -> Sequence[Any]: ...
-
-    def get_outputs(self) -> Sequence[Any]: ...
-
-    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any], /) -> list[Any]: ...
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _LARGEST_COUNT
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How a session runs: execution provider, its options, threads of the CPU provider.
-
-    ``spinning`` lets idle threads wait in a loop; ``affinity`` are the processors that the process may use, all if
-    empty. With OpenVINO as ``runtime``, ``provider`` is its device and ``provider_options`` are its properties.
-    """
-
-    provider: str = PROVIDERS["cpu"]
-    threads: int = 1
-    provider_options: tuple[tuple[str, str], ...] = ()
-    spinning: bool = True
-    affinity: tuple[int, ...] = ()
-    runtime: str = ONNXRUNTIME
-
-    @classmethod
-    def for_openvino(
-        cls, threads: int = 1, properties: Mapping[str, str] | None = None, affinity: tuple[int, ...] = ()
-    ) -> Setup:
-        """OpenVINO on the processor, tuned for one request at a time, with other ``properties`` where they are named.
-
-        Raises ValueError for a property that cannot be set.
-        """
-        check_properties(properties or {})
-        options = tuple(sorted({**PROPERTIES, **(properties or {})}.items()))
-        return cls(DEVICE, threads, options, affinity=affinity, runtime=OPENVINO)
-
-    def to_json(self) -> dict[str, Any]:
-        """What differs from the usual is named, the rest left out."""
-        options = {"provider_options": dict(self.provider_options)} if self.provider_options else {}
-        spinning = {} if self.spinning else {"spinning": False}
-        affinity = {"affinity": list(self.affinity)} if self.affinity else {}
-        runtime = {} if self.runtime == ONNXRUNTIME else {"runtime": self.runtime}
-        return {"provider": self.provider, "threads": self.threads, **options, **spinning, **affinity, **runtime}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Setup:
-        """Raises KeyError, TypeError or ValueError where the document describes no session."""
-        options, affinity = document.get("provider_options", {}), document.get("affinity", [])
-        setup = cls(
-            document["provider"],
-            document["threads"],
-            tuple(sorted(options.items())),
-            document.get("spinning", True),
-            tuple(affinity),
-            document.get("runtime", ONNXRUNTIME),
-        )
-        texts = (setup.provider, *(text for option in setup.provider_options for text in option))
-        if not all(isinstance(text, str) for text in texts) or not isinstance(setup.spinning, bool):
-            raise ValueError("provider and options are texts, spinning is true or false")
-        if not all(_is_count(number) for number in (setup.threads, *setup.affinity)) or setup.threads > _MOST_THREADS:
-            raise ValueError(f"threads, of which {_MOST_THREADS} are possible, and affinity are whole numbers")
-        if setup.runtime not in RUNTIMES:
-            raise ValueError(f"the runtime is {setup.runtime!r:.80}; there is {' and '.join(RUNTIMES)}")
-        if setup.runtime == OPENVINO:
-            check_properties(options)
-            if setup.provider != DEVICE or not setup.spinning:
-                raise ValueError(f"OpenVINO runs on the device {DEVICE} and has no setting for spinning")
-        return setup
 
 
 @dataclass(frozen=True)
@@ -146,7 +55,7 @@ class Workload:
         """Raises TypeError or ValueError where the document describes no kind of request."""
         workload = cls(**{**document, "lengths": tuple(document.get("lengths", ()))})
         sizes = (workload.batch, workload.sequence, workload.vocab_size, *workload.lengths)
-        if not all(_is_count(number) and number > 0 for number in sizes):
+        if not all(is_count(number) and number > 0 for number in sizes):
             raise ValueError("batch, sequence, vocab_size and lengths are whole numbers above 0")
         if workload.batch * workload.sequence > _MOST_TOKENS:
             raise ValueError(f"a request has at most {_MOST_TOKENS} tokens")
@@ -213,31 +122,6 @@ def _rows(document: Any) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(tuple, document))
 
 
-def make_session(model: bytes | Path, setup: Setup) -> Session:
-    """An inference session with the setup's runtime, threads and provider, default optimizations.
-
-    Raises ValueError where the provider is not there: ONNX Runtime would quietly take another; RuntimeMissingError
-    where the runtime is not installed.
-    """
-    if setup.runtime == OPENVINO:
-        return OpenvinoSession(model, setup.threads, dict(setup.provider_options))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = setup.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Several sessions take turns here: the threads of one must not spin while another works.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if not setup.spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [(setup.provider, dict(setup.provider_options))]
-    source = str(model) if isinstance(model, Path) else model
-    session = onnxruntime.InferenceSession(source, options, providers=providers)
-    if setup.provider not in session.get_providers():
-        raise ValueError(f"{setup.provider} is not available here; there is {', '.join(session.get_providers())}")
-    ready: Session = session
-    return ready
-
-
 def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:
     """Random token ids (never all zeros: embedding rows would stay in cache) for the inputs that the model has."""
     rng = np.random.default_rng(seed)
@@ -252,12 +136,16 @@ def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:
 
 
 def time_interleaved(
-    sessions: Mapping[str, Session], anchor: str, workloads: Sequence[Workload], protocol: TimingProtocol
+    sessions: Mapping[str, Session],
+    anchor: str,
+    workloads: Sequence[Workload],
+    protocol: TimingProtocol,
+    concurrency: int = 1,
 ) -> dict[str, Samples]:
     """Samples of each named session, the anchor among them.
 
     In every round the anchor and all models that are not done run once per workload, so that drift of the host falls
-    on all alike.
+    on all alike. With ``concurrency`` above 1, a model's turn is a burst of that many clients.
     """
     feeds = {
         name: [[make_inputs(session, workload, seed) for seed in range(_INPUT_VARIANTS)] for workload in workloads]
@@ -266,7 +154,9 @@ def time_interleaved(
     taken: dict[str, list[list[int]]] = {name: [[] for _ in workloads] for name in sessions}
     active = [name for name in sessions if name != anchor]
     cap_ns = math.inf if protocol.cap_s is None else protocol.cap_s * 1e9 * max(1, len(active))
-    with _no_garbage_collection():
+    turn_samples = Setup(concurrency=concurrency).samples_a_turn(protocol.runs)
+    block = turn_samples if concurrency > 1 else 1
+    with _no_garbage_collection(), Clients(concurrency) as clients:
         for name, session in sessions.items():
             for part in range(len(workloads)):
                 _warm_up(session, feeds[name][part][0])
@@ -275,6 +165,9 @@ def time_interleaved(
             for name in (anchor, *active):
                 session, rows = sessions[name], taken[name]
                 for part, variants in enumerate(feeds[name]):
+                    if concurrency > 1:
+                        rows[part] += _burst(session, variants, clients, turn_samples // concurrency)
+                        continue
                     feed = variants[number % _INPUT_VARIANTS]
                     for _ in range(protocol.runs):
                         start = time.perf_counter_ns()
@@ -286,7 +179,7 @@ def time_interleaved(
             if time.perf_counter_ns() - began >= cap_ns:
                 break
             if protocol.share and (rounds - protocol.min_rounds) % _CHECK_EVERY == 0:
-                active = [name for name in active if not _known(taken[name], taken[anchor], protocol.share)]
+                active = [name for name in active if not _known(taken[name], taken[anchor], protocol.share, block)]
                 if not active:
                     break
     anchor_rows = taken[anchor]
@@ -331,9 +224,28 @@ def affinity(processors: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _known(model_ns: Sequence[Sequence[int]], anchor_ns: Sequence[Sequence[int]], share: float) -> bool:
+def _burst(session: Session, variants: Sequence[Feeds], clients: Clients, requests: int) -> list[int]:
+    """Latencies in ns of each client's first ``requests``, client by client. All go on until the last one has that
+    many, so that none is answered while others rest."""
+
+    def send(client: int, position: int) -> None:
+        session.run(None, variants[(client + position) % len(variants)])
+
+    def is_over(_: int, latencies_ns: Latencies) -> bool:
+        return all(len(row) >= requests for row in latencies_ns)
+
+    return [latency_ns for row in clients.drive(send, is_over).latencies_ns for latency_ns in row[:requests]]
+
+
+def is_known(ratios: Array, share: float, block: int) -> bool:
+    """Whether the median of model / anchor is known to ± ``share``. So many samples as a burst leaves, ``block``, share
+    their luck and count as one."""
+    return half_width(ratios.reshape(-1, block).mean(1)) <= share
+
+
+def _known(model_ns: Sequence[Sequence[int]], anchor_ns: Sequence[Sequence[int]], share: float, block: int) -> bool:
     pairs = zip(model_ns, anchor_ns, strict=True)
-    return all(half_width(np.divide(row, beside[: len(row)])) <= share for row, beside in pairs)
+    return all(is_known(np.divide(row, beside[: len(row)]), share, block) for row, beside in pairs)
 
 
 def _warm_up(session: Session, feed: Feeds) -> None:

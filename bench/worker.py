@@ -32,7 +32,8 @@ from .errors import BenchError
 from .fingerprint import fingerprint
 from .openvino_runtime import installed_version
 from .request import read_settings
-from .timing import ONNXRUNTIME, Session, Workload, affinity, make_inputs, make_session, time_interleaved
+from .session import ONNXRUNTIME, Session, make_session
+from .timing import Workload, affinity, make_inputs, time_interleaved
 
 _BLOCK = 1 << 20
 _FOLDER_PREFIX = "ortnas-worker-"
@@ -96,6 +97,8 @@ class Worker:
 
     def _measure(self, message: dict[str, Any]) -> dict[str, Any]:
         setup, workloads, protocol = read_settings(message)
+        if setup.overload:
+            raise ValueError(setup.overload)
         with affinity(setup.affinity):
             sessions = {"anchor": make_session(self._file(message["anchor"]), setup)}
             results: dict[str, Any] = {}
@@ -104,7 +107,7 @@ class Worker:
                     sessions[digest] = self._warm(make_session(self._file(digest), setup), workloads)
                 except Exception as error:  # ONNX Runtime's own exception types share no public base
                     results[digest] = {"failed": _sentence(error)}
-            samples = time_interleaved(sessions, "anchor", workloads, protocol)
+            samples = time_interleaved(sessions, "anchor", workloads, protocol, setup.concurrency)
         samples.pop("anchor")
         return results | {digest: timed.to_json() for digest, timed in samples.items()}
 

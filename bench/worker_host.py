@@ -18,7 +18,8 @@ from .digests import digest_of
 from .errors import BenchError
 from .host import Failure, HostError
 from .request import Request
-from .timing import ONNXRUNTIME, Samples
+from .session import ONNXRUNTIME
+from .timing import Samples
 
 # The exported graphs' opset 20 came with this release.
 MINIMUM_ONNXRUNTIME = (1, 17)
@@ -153,7 +154,11 @@ class WorkerHost:
         protocol = request.protocol
         # The least rounds may take longer than the cap; without a cap the rounds alone say.
         rounds = protocol.max_rounds if protocol.cap_s is None else protocol.min_rounds
-        expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * len(request.workloads) * _SLOW_INFERENCE_S)
+        # Clients compute beside each other; after what is kept, each goes on for about one request.
+        clients = request.setup.concurrency
+        in_a_row = request.setup.samples_a_turn(protocol.runs) // clients + (clients > 1)
+        turn_s = len(request.workloads) * in_a_row * _SLOW_INFERENCE_S
+        expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * turn_s)
         message = {"do": "measure", "models": list(dict.fromkeys(digests.values())), **request.to_json()}
         answer = self._ask(message, timeout_s=self.timeout_s + expected_s)["results"]
         for name, digest in digests.items():

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from ortnas.bench.conditions import usable_processors
-from ortnas.bench.timing import ONNXRUNTIME, Session, Setup, make_session
+from ortnas.bench.session import ONNXRUNTIME, Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Array, Feeds

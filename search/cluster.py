@@ -14,7 +14,8 @@ from typing import Any
 
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
-from ortnas.bench.timing import ONNXRUNTIME, Samples
+from ortnas.bench.session import ONNXRUNTIME
+from ortnas.bench.timing import Samples
 from ortnas.bench.worker_host import LocalHost
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.arrays import Vector

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ortnas.bench.session import PROVIDERS, Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import PROVIDERS, Setup
 from ortnas.export.build import Precision
 from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inspect.audit import audit, check_coverage

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from ortnas.bench.timing import RUNTIMES
+from ortnas.bench.session import RUNTIMES
 from ortnas.export.package.throughput import LoadRow, drive
 from ortnas.export.package.verify import EXIT_STATUS, Check, describe_outcome, to_json, verdict_of, verify
 from ortnas.nas.failures import OrtnasError

@@ -157,7 +157,8 @@ def inspect(
         raise typer.BadParameter(str(error), param_hint="--batch, --sequence") from None
 
     def action() -> None:
-        from ortnas.bench.timing import PROVIDERS, Setup, Workload
+        from ortnas.bench.session import PROVIDERS, Setup
+        from ortnas.bench.timing import Workload
         from ortnas.nas.console import Console
         from ortnas.nas.stages.inspect import inspect_model
 

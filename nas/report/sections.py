@@ -278,7 +278,7 @@ def _timings(record: RunRecord) -> Section:
             (
                 "host",
                 "processor",
-                "threads",
+                "session",
                 "workloads",
                 "precision",
                 "subnets",
@@ -290,7 +290,7 @@ def _timings(record: RunRecord) -> Section:
                 (
                     item.summary.host,
                     str(item.summary.target.fingerprint.get("cpu") or "unknown"),
-                    str(item.summary.target.setup.threads),
+                    item.summary.target.setup.describe(),
                     ", ".join(workload.describe() for workload in item.summary.target.workloads),
                     item.summary.precision,
                     str(item.summary.subnets),

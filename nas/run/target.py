@@ -12,9 +12,11 @@ import numpy as np
 from ortnas.bench.fingerprint import runtime_of
 from ortnas.bench.host import Host, StoredHost
 from ortnas.bench.hosts import open_host
+from ortnas.bench.load import overload
+from ortnas.bench.session import ONNXRUNTIME, RUNTIMES
 from ortnas.bench.store import Store
 from ortnas.bench.target import Target
-from ortnas.bench.timing import ONNXRUNTIME, RUNTIMES, TimingProtocol, Workload
+from ortnas.bench.timing import TimingProtocol, Workload
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
@@ -98,6 +100,9 @@ class RunTarget:
                 f"warning: target.threads = {settings.threads}: the host has {cores} processors, which more threads "
                 f"than that will share; timings will be slower and scatter"
             )
+        processors = len(settings.affinity) or cores
+        if problem := overload(settings.concurrency, settings.threads, processors):
+            raise ConfigurationError(f"target.concurrency = {settings.concurrency}: {problem}")
         workloads = tuple(
             Workload(kind.batch, kind.sequence, network.vocab_size, self._lengths, kind.weight)
             for kind in settings.requests

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ortnas.bench.openvino_runtime import check_properties
-from ortnas.bench.timing import OPENVINO, PROVIDERS, Setup
+from ortnas.bench.session import OPENVINO, PROVIDERS, Setup
 from ortnas.nas.run.configuration_values import Processor, Section, Size, Sizes
 from ortnas.nas.run.limits import MOST_THREADS, check_request
 
@@ -32,7 +32,8 @@ class TargetHost(Section):
     ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
     cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
     ``runtime`` loads and runs the models. ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace
-    ``batch`` and ``sequence`` by several.
+    ``batch`` and ``sequence`` by several. ``concurrency``: so many clients share the session, each of which sends its
+    next request when the last one is answered; latency is what each of them waits.
     ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
     """
 
@@ -43,6 +44,7 @@ class TargetHost(Section):
     provider: str = PROVIDERS["cpu"]
     provider_options: dict[str, str] = Field({}, max_length=100)
     threads: int = Field(1, ge=1, le=MOST_THREADS)
+    concurrency: int = Field(1, ge=1, le=MOST_THREADS)
     spinning: bool = True
     affinity: Annotated[tuple[Processor, ...], Field(max_length=MOST_THREADS)] = ()
     batch: Size = 1
@@ -58,9 +60,9 @@ class TargetHost(Section):
     def setup(self) -> Setup:
         """How sessions run."""
         if self.runtime == OPENVINO:
-            return Setup.for_openvino(self.threads, self.provider_options, self.affinity)
+            return Setup.for_openvino(self.threads, self.provider_options, self.affinity, self.concurrency)
         options = tuple(sorted(self.provider_options.items()))
-        return Setup(self.provider, self.threads, options, self.spinning, self.affinity)
+        return Setup(self.provider, self.threads, options, self.spinning, self.affinity, self.concurrency)
 
     @field_validator("provider")
     @classmethod

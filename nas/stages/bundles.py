@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Store
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import parse_json, write_json
@@ -82,6 +83,8 @@ def import_results(console: Console, run_folder: RunFolder, path: Path) -> dict[
     share = plan["protocol"]["share"]
     precision, model = document["precision"], document["timed_model"]
     with Store(run_folder.store_file) as store:
+        if store.notice:
+            console.say(store.notice)
         stored = {(row.subnet_key, row.samples) for row in store.measurements(target, precision, model)}
         measurements = [measurement_of(subnets[key], visit, share) for key, visit in results.visits]
         fresh = [row for row in measurements if (row.subnet_key, row.samples) not in stored]

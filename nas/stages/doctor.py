@@ -16,7 +16,8 @@ from ortnas.bench.findings import Reading, findings
 from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
 from ortnas.bench.request import Request
-from ortnas.bench.timing import ONNXRUNTIME, OPENVINO, RUNTIMES, Samples, Setup, TimingProtocol, Workload
+from ortnas.bench.session import ONNXRUNTIME, OPENVINO, RUNTIMES, Setup
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.nas.console import Console
 
 _PAUSE_S = 1.0
@@ -130,7 +131,7 @@ def doctor(
     plain_sessions_ms = [_plain_ms(samples, reference) for samples in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
     console.table(
-        f"{hello['fingerprint']['cpu']}, {setup.threads} thread(s), {RUNTIMES[setup.runtime]} "
+        f"{hello['fingerprint']['cpu']}, {setup.describe()}, {RUNTIMES[setup.runtime]} "
         f"{hello['versions'][setup.runtime]}",
         ("check", "result", "detail"),
         [(finding.name, finding.state, finding.detail) for finding in facts],

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.openvino_runtime import RuntimeMissingError
-from ortnas.bench.timing import ONNXRUNTIME, OPENVINO, Setup
+from ortnas.bench.session import ONNXRUNTIME, OPENVINO, Setup
 from ortnas.export.build import Exporter, Precision
 from ortnas.export.inference import Drift, drift, load, load_for, model_outputs
 from ortnas.export.inference import run as run_model
@@ -36,7 +36,7 @@ from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Compared, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
-from ortnas.search.budget import Budget
+from ortnas.search.budget import Budget, file_name_of
 from ortnas.search.comparison import Comparison, ComparisonRow
 
 
@@ -75,7 +75,7 @@ def conclude(
 
 
 def package_name(configuration: Configuration, budget: Budget) -> str:
-    return f"{configuration.precision}-{budget.label}"
+    return f"{configuration.precision}-{file_name_of(budget.label)}"
 
 
 _LOADING = {

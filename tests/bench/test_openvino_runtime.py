@@ -18,10 +18,11 @@ from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
 from ortnas.bench.openvino_runtime import PROPERTIES, OpenvinoSession, RuntimeMissingError, installed_version
 from ortnas.bench.request import Request
+from ortnas.bench.session import OPENVINO, Setup, make_session
 from ortnas.bench.simulated import SimulatedHost
 from ortnas.bench.target import Target
 from ortnas.bench.testing.hosts import HostSuite
-from ortnas.bench.timing import OPENVINO, Samples, Setup, TimingProtocol, Workload, make_session
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.export.inference import drift, load, run

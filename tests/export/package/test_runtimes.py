@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from ortnas.bench.openvino_runtime import FACTS, RuntimeMissingError, installed_version
+from ortnas.bench.session import OPENVINO, Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import OPENVINO, Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.export.inference import Drift
 from ortnas.export.package.package import write_package
 from ortnas.export.package.record import Coverage, read_record

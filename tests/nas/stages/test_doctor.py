@@ -9,8 +9,9 @@ import pytest
 from ortnas.bench.findings import Finding, findings
 from ortnas.bench.host import HostError
 from ortnas.bench.request import Request
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import SimulatedHost
-from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.graph.model import float_model
 from ortnas.nas.console import Console
