@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import transformers
-import yaml
 
+from tests.e2e import runs
+from tests.e2e.commands import answer, assert_intact, predictions
 from tests.networks import WORDS, write_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -20,25 +19,15 @@ pytestmark = pytest.mark.slow
 SPACE = {"hidden_size": [16, 32], "depth": [1, 2], "num_heads": [2, 4], "head_size": [8], "ffn_size": [32, 64]}
 
 
-def ortnas(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "ortnas", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
-def write_run(folder: Path, family: str, head: str, data: dict[str, Any]) -> str:
-    checkpoint = write_checkpoint(folder / "checkpoint", family, head)
-    sizes = {"calibration_size": 8, "search_size": 16, "report_size": 16, "max_length": 24}
-    document = {
-        "checkpoint": str(checkpoint),
-        "head": head,
-        "folder": str(folder / "run"),
-        "data": sizes | data,
-        "space": SPACE,
+def write_run(folder: Path, family: str, head: str, data: dict[str, Any]) -> Path:
+    return runs.write_run(
+        folder,
+        write_checkpoint(folder / "checkpoint", family, head),
+        head,
+        data={"calibration_size": 8, "search_size": 16, "report_size": 16, "max_length": 24, **data},
+        space=SPACE,
         # The head's labels mean nothing.
-        "training": {
+        training={
             "steps": 6,
             "teacher_steps": 4,
             "probe_every": 3,
@@ -46,14 +35,11 @@ def write_run(folder: Path, family: str, head: str, data: dict[str, Any]) -> str
             "batch_size": 8,
             "new_head": head == "token-classification",
         },
-        "refinement": {"steps": 4},
-        "target": {"sequence": 16},
-        "bench": {"subnets": 10, "cap_s": 0.02},
-        "search": {"budgets": ["0.2x"], "candidates": 3, "population": 2, "finalists": 2},
-    }
-    path = folder / "run.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return str(path)
+        refinement={"steps": 4},
+        target={"sequence": 16, "host": "local"},
+        bench={"subnets": 10, "cap_s": 0.02},
+        search={"budgets": ["0.2x"], "candidates": 3, "population": 2},
+    )
 
 
 def texts(n: int, seed: int = 0) -> list[str]:
@@ -134,31 +120,24 @@ def test_every_head_goes_from_data_to_a_verified_package(
     tmp_path: Path, family: str, head: str, make: Any, metric: str
 ) -> None:
     run = write_run(tmp_path, family, head, make(tmp_path))
-    parts = ortnas("data", run)["parts"]
+    parts = answer("data", run)["parts"]
     assert {name: facts["rows"] for name, facts in parts.items() if name != "training"}["search"] > 0
-    rows = ortnas("run", run)["export"]["rows"]
+    rows = answer("run", run)["export"]["rows"]
     assert len(rows) == 3
     assert metric in rows[0]["scores"]
     folder = tmp_path / "run"
     curve = [json.loads(line) for line in (folder / "curves" / "supernet.jsonl").read_text().splitlines()]
     assert [line["step"] for line in curve if "score" in line] == [3, 6]
     assert list(folder.glob("curves/supernet/events.out.tfevents.*"))
-    checks = subprocess.run(
-        [sys.executable, "-m", "ortnas", "verify", str(folder / "packages" / "int8-0.2x"), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    states = {check["name"]: check["state"] for check in json.loads(checks.stdout)}
-    assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")
+    assert_intact(folder / "packages" / "int8-0.2x")
 
     layers = [{"source": 0, "num_heads": 2, "head_size": 8, "ffn_size": 32}]
     subnet = tmp_path / "subnet.json"
     subnet.write_text(json.dumps({"hidden_size": 16, "layers": layers}))
-    refined = ortnas("refine", run, "--subnet", str(subnet), "--quantization-aware")
+    refined = answer("refine", run, "--subnet", subnet, "--quantization-aware")
     assert Path(refined["packages"][0], "model.onnx").is_file()
-    ortnas("refine", run, "--subnet", str(subnet))
-    extracted = ortnas("extract", run, "--subnet", refined["subnet_key"], "--out", str(tmp_path / "extracted"))
+    answer("refine", run, "--subnet", subnet)
+    extracted = answer("extract", run, "--subnet", refined["subnet_key"], "--out", tmp_path / "extracted")
     assert extracted["source"].endswith(refined["subnet_key"])
     config = transformers.AutoConfig.from_pretrained(tmp_path / "extracted")
     assert (config.hidden_size, config.num_hidden_layers) == (16, 1)
@@ -167,7 +146,7 @@ def test_every_head_goes_from_data_to_a_verified_package(
 def test_questions_without_an_answer_go_from_data_to_a_package_that_gives_none(tmp_path: Path) -> None:
     run = write_run(tmp_path, "bert", "span", questions_without_answers(tmp_path))
     host = ("--set", "target.host=simulated")
-    exported = ortnas("run", run, *host)["export"]
+    exported = answer("run", run, *host)["export"]
     splits = json.loads((tmp_path / "run" / "data" / "splits" / "splits.json").read_text())
     assert splits["counts"] == {"training": 96, "calibration": 8, "search": 16, "report": 16}
     assert "have no answer in their context, and are kept" in splits["notes"][-1]
@@ -180,11 +159,7 @@ def test_questions_without_an_answer_go_from_data_to_a_package_that_gives_none(t
     record = json.loads((package / "ortnas.json").read_text())
     assert record["null_threshold"] == exported["rows"][-1]["null_threshold"]
     assert record["report"] == exported["rows"][-1]["scores"]
-    checks = subprocess.run(
-        [sys.executable, "-m", "ortnas", "verify", str(package), "--json"], capture_output=True, text=True, check=False
-    )
-    states = {check["name"]: check["state"] for check in json.loads(checks.stdout)}
-    assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")
+    assert_intact(package)
 
     # Six steps teach nothing; that the threshold decides is seen at its ends.
     examples = json.loads((package / "sample.json").read_text())["examples"]
@@ -192,7 +167,5 @@ def test_questions_without_an_answer_go_from_data_to_a_package_that_gives_none(t
     counts = set()
     for threshold in (-1e6, record["null_threshold"], 1e6):
         (package / "ortnas.json").write_text(json.dumps(record | {"null_threshold": threshold}))
-        command = [sys.executable, str(package / "predict.py"), *asked]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        counts.add(sum(json.loads(line)["output"] == "" for line in done.stdout.splitlines()))
+        counts.add(sum(prediction["output"] == "" for prediction in predictions(package, *asked)))
     assert {0, len(examples)} <= counts
