@@ -18,9 +18,9 @@ _SECTIONS = {
     "bench": {"subnets": 12, "cap_s": 0.01},
     "search": {"budgets": ["1.2x"], "candidates": 6, "population": 3, "finalists": 2},
 }
-_SENTENCE_SECTIONS = {
+_SPACE_SECTIONS = {
     "data": {"max_length": 16, "search_size": 32, "report_size": 32},
-    "training": {"batch_size": 8, "importance_texts": 16},
+    "training": {"steps": 4, "batch_size": 8, "importance_texts": 16},
     "refinement": {"steps": 20, "batch_size": 8},
     "target": {"sequence": 16},
     "search": {"candidates": 8, "population": 4},
@@ -35,21 +35,15 @@ def write_run(folder: Path, checkpoint: Path, head: str, **sections: Any) -> Pat
     return configuration
 
 
-def write_sentence_run(folder: Path, checkpoint: Path, sentences: Sequence[str], **sections: Any) -> Path:
-    """A run of an embedding whose winners are trained alone for a few steps."""
-    (folder / "corpus.txt").write_text("\n".join(sentences))
-    source = {"data": {"source": str(folder / "corpus.txt")}}
-    chosen = _replaced(_replaced(_SENTENCE_SECTIONS, source), sections)
-    return write_run(folder, checkpoint, "embedding", **chosen)
-
-
 def write_space_run(folder: Path, sentences: Sequence[str], space: Mapping[str, Any], **sections: Any) -> Path:
-    """A run of a random network of three layers whose space is what is tested."""
+    """An embedding, by a random network of three layers, whose space is what is tested; winners are trained alone."""
     checkpoint = write_bert(folder / "bert", num_hidden_layers=3)
-    sizes = {"hidden_size": [32], "num_heads": [4], "ffn_size": [64]}
-    return write_sentence_run(
-        folder, checkpoint, sentences, space={**sizes, **space}, training={"steps": 4}, **sections
-    )
+    (folder / "corpus.txt").write_text("\n".join(sentences))
+    own = {
+        "data": {"source": str(folder / "corpus.txt")},
+        "space": {"hidden_size": [32], "num_heads": [4], "ffn_size": [64], **space},
+    }
+    return write_run(folder, checkpoint, "embedding", **_replaced(_replaced(_SPACE_SECTIONS, own), sections))
 
 
 def _replaced(sections: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
