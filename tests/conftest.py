@@ -29,3 +29,8 @@ def bert_tiny() -> Path:
 def sentences() -> list[str]:
     rng = np.random.default_rng(0)
     return [" ".join(rng.choice(WORDS, rng.integers(4, 12))) for _ in range(400)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs first, a file of them to a process: begun last, one would keep a process busy alone."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import transformers
-import yaml
 
 from ortnas.nas.data import docstring_sentences
+from tests.e2e.commands import answer, assert_intact, extract_one_layer, predictions
+from tests.e2e.runs import write_run
 
 pytestmark = pytest.mark.slow
 
@@ -34,28 +32,17 @@ def write_task(folder: Path) -> None:
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
 
 
-def run_json(*arguments: str) -> Any:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_a_text_is_given_the_labels_that_it_has(tmp_path: Path, bert_tiny: Path) -> None:
     write_task(tmp_path)
-    document = {
-        "checkpoint": str(bert_tiny),
-        "head": "multi-label",
-        "folder": str(tmp_path / "run"),
-        "data": {"source": str(tmp_path), "max_length": 24, "calibration_size": 16, "search_size": 120},
-        "training": {"steps": 40, "teacher_steps": 250, "teacher_learning_rate": 0.001, "importance_texts": 32},
-        "refinement": {"steps": 150, "batch_size": 32},
-        "target": {"sequence": 32, "host": "simulated"},
-        "bench": {"subnets": 12},
-        "search": {"budgets": ["1.2x"], "candidates": 6, "population": 3, "finalists": 2},
-    }
-    configuration = tmp_path / "run.yaml"
-    configuration.write_text(yaml.safe_dump(document))
-    rows = json.loads(run_json("-m", "ortnas", "run", str(configuration), "--json"))["export"]["rows"]
+    configuration = write_run(
+        tmp_path,
+        bert_tiny,
+        "multi-label",
+        data={"source": str(tmp_path), "max_length": 24, "search_size": 120},
+        training={"steps": 40, "teacher_steps": 250, "teacher_learning_rate": 0.001},
+        refinement={"steps": 150, "batch_size": 32},
+    )
+    rows = answer("run", configuration)["export"]["rows"]
     for row in rows:
         recalls = {name for name in row["scores"] if name.startswith("recall of ")}
         assert recalls == {f"recall of {word}" for word in WORDS}
@@ -72,36 +59,24 @@ def test_a_text_is_given_the_labels_that_it_has(tmp_path: Path, bert_tiny: Path)
     assert list(config["id2label"].values()) == sorted(WORDS)
     assert "recall of file" in (package / "README.md").read_text()
     texts = ["Read the file.", "Return a string."]
-    answers = [json.loads(line)["output"] for line in run_json(str(package / "predict.py"), *texts).splitlines()]
-    for answer in answers:
+    for prediction in predictions(package, *texts):
+        output = prediction["output"]
         reached = [
             name
             for name, threshold in zip(record["labels"], record["label_thresholds"], strict=True)
-            if answer["probabilities"][name] >= threshold
+            if output["probabilities"][name] >= threshold
         ]
-        assert answer["labels"] == reached
+        assert output["labels"] == reached
     # Thresholds decide: at 0 a text has all labels, above 1 none.
     for threshold, labels in ((0.0, record["labels"]), (1.1, [])):
         changed = record | {"label_thresholds": [threshold] * 4}
         (package / "ortnas.json").write_text(json.dumps(changed))
-        answer = json.loads(run_json(str(package / "predict.py"), texts[0]))["output"]
-        assert answer["labels"] == labels
+        (prediction,) = predictions(package, texts[0])
+        assert prediction["output"]["labels"] == labels
     (package / "ortnas.json").write_text(json.dumps(record))
-    checks = json.loads(
-        subprocess.run(
-            [sys.executable, "-m", "ortnas", "verify", str(package), "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
-    )
-    states = {check["name"]: check["state"] for check in checks}
-    assert (states["checksums"], states["load"], states["score"]) == ("pass", "pass", "pass")
+    assert_intact(package)
 
-    layers = [{"source": 1, "num_heads": 2, "head_size": 64, "ffn_size": 256}]
-    subnet = tmp_path / "subnet.json"
-    subnet.write_text(json.dumps({"hidden_size": 128, "layers": layers}))
-    run_json("-m", "ortnas", "extract", str(configuration), "--subnet", str(subnet), "--out", str(tmp_path / "out"))
+    extract_one_layer(configuration, tmp_path / "out")
     extracted = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert extracted.config.problem_type == "multi_label_classification"
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")

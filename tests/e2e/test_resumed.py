@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,31 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytestmark = pytest.mark.slow
+from tests.e2e.forked import run_until_killed
 
-# Runs a command that kills itself when some function is called for the n-th time: after its work, or before it.
-_KILLED = """
-import importlib, os, signal, sys
-module, path, calls, when = sys.argv[1:5]
-owner = importlib.import_module(module)
-*parents, name = path.split(".")
-for parent in parents:
-    owner = getattr(owner, parent)
-own, left = getattr(owner, name), int(calls)
-def dying(*arguments, **named):
-    global left
-    left -= 1
-    if when == "before" and not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    result = own(*arguments, **named)
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result
-setattr(owner, name, dying)
-sys.argv[1:] = sys.argv[5:]
-from ortnas.nas.cli import app
-app()
-"""
+pytestmark = pytest.mark.slow
 
 
 def write_run(folder: Path, bert: Path, corpus: Path) -> Path:
@@ -62,13 +39,8 @@ def write_run(folder: Path, bert: Path, corpus: Path) -> Path:
     return path
 
 
-def kill(configuration: Path, module: str, path: str, calls: int, when: str = "after") -> None:
-    command = [sys.executable, "-c", _KILLED, module, path, str(calls), when, "run", str(configuration)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
 def finish(configuration: Path) -> None:
+    """In a process of its own: all that are forked from one have its order of sets."""
     command = [sys.executable, "-m", "ortnas", "run", str(configuration)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -81,21 +53,21 @@ def folders(tmp_path_factory: pytest.TempPathFactory, bert_folder: Path, sentenc
     (home / "corpus.txt").write_text("\n".join(sentences))
     alone, killed = (write_run(home / name, bert_folder, home / "corpus.txt") for name in ("alone", "killed"))
     finish(alone)
-    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 13)
-    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 10)
-    kill(killed, "ortnas.bench.store", "Store.add", 2)
-    kill(killed, "ortnas.bench.store", "Store.add", 1)
-    kill(killed, "ortnas.nas.stages.bench", "_conclude", 1)
-    kill(killed, "ortnas.nas.stages.fit", "save_predictor", 1)
-    kill(killed, "ortnas.search.cache", "ScoreCache.put", 5)
+    run_until_killed(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 13)
+    run_until_killed(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 10)
+    run_until_killed(killed, "ortnas.bench.store", "Store.add", 2)
+    run_until_killed(killed, "ortnas.bench.store", "Store.add", 1)
+    run_until_killed(killed, "ortnas.nas.stages.bench", "_conclude", 1)
+    run_until_killed(killed, "ortnas.nas.stages.fit", "save_predictor", 1)
+    run_until_killed(killed, "ortnas.search.cache", "ScoreCache.put", 5)
     # Between measuring and what is made of it.
-    kill(killed, "ortnas.nas.stages.finalists", "time_finally", 1)
+    run_until_killed(killed, "ortnas.nas.stages.finalists", "time_finally", 1)
     # In the first finalist's training, after the second's, and in the last one's.
-    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 2)
-    kill(killed, "ortnas.nas.stages.refine", "train_alone", 2)
-    kill(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 12)
-    kill(killed, "ortnas.nas.stages.comparison", "time_finally", 1)
-    kill(killed, "ortnas.nas.stages.packaging", "write_package", 1, "before")
+    run_until_killed(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 2)
+    run_until_killed(killed, "ortnas.nas.stages.refine", "train_alone", 2)
+    run_until_killed(killed, "ortnas.nas.training.log", "TrainingLog.__call__", 12)
+    run_until_killed(killed, "ortnas.nas.stages.comparison", "time_finally", 1)
+    run_until_killed(killed, "ortnas.nas.stages.packaging", "write_package", 1, "before")
     finish(killed)
     return alone.parent / "run", killed.parent / "run"
 
