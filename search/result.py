@@ -13,6 +13,7 @@ from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
 from ortnas.search.budget import Budget
 from ortnas.search.candidate import Candidate
+from ortnas.search.correction import Correction
 from ortnas.search.finalists import Finalist, Rule, hit_rate
 from ortnas.search.resolution import ScoreResolution
 
@@ -29,6 +30,7 @@ class SearchResult:
 
     ``budget_ms`` is about that ``percentile`` of the latency; the full model took ``reference_ms``. ``candidates`` are
     in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none meets the budget.
+    ``correction``: what predictions of finalists are corrected by; None where nothing was found out.
     """
 
     inputs: str
@@ -43,6 +45,7 @@ class SearchResult:
     candidates: tuple[Candidate, ...]
     finalists: tuple[Finalist, ...]
     winner: Finalist | None
+    correction: Correction | None = None
 
     @property
     def fastest_ms(self) -> float:
@@ -68,6 +71,7 @@ class SearchResult:
             "finalists": [finalist.to_json() for finalist in self.finalists],
             "hit_rate": hit_rate(self.finalists),
             "winner": winner,
+            "correction": None if self.correction is None else self.correction.to_json(),
         }
 
     @classmethod
@@ -93,6 +97,7 @@ class SearchResult:
             tuple(map(Candidate.from_json, document["candidates"])),
             finalists,
             winner,
+            None if document.get("correction") is None else Correction.from_json(document["correction"]),
         )
 
     def write(self, folder: Path) -> None:

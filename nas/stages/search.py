@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,15 +22,17 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.finalists import measure_finalists, scored_on_report, show_result
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
+from ortnas.nas.stages.probes import probe
 from ortnas.nas.stages.resolution import score_resolution
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.predictors.fitting import Predictor, PredictorError, load_predictor
 from ortnas.search.budget import Budget
 from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint, SizeLimit
+from ortnas.search.correction import CorrectedPredictor, Correction
 from ortnas.search.evolution import Evolution, InfeasibleError, Settings
 from ortnas.search.finalists import LatencyLimit, choose_winner
-from ortnas.search.loop import LOG_FILE, confirm, run_search
+from ortnas.search.loop import LOG_FILE, Scored, confirm, run_search
 from ortnas.search.methods import list_candidates
 from ortnas.search.resolution import ScoreResolution
 from ortnas.search.result import RESULT_FILE, SearchResult, SearchResultError, read_result
@@ -38,6 +40,8 @@ from ortnas.search.scoring import FitnessScorer, Scorer
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
 _CONFIRMED = 4
+# A quarter of the candidates are looked for once timings have corrected predictions near the budget.
+_CORRECTED = 4
 
 
 class SearchError(OrtnasError):
@@ -174,7 +178,8 @@ class _Searches:
         # Nothing slower than the largest budget can win.
         slowest_ms = max(map(self.limit_ms, self.settings.budgets))
         evolution = self._evolution(slowest_ms, "front")
-        return self._candidates(evolution, "front", self._inputs("front", slowest_ms))
+        candidates, _ = self._candidates(evolution, "front", self._inputs("front", slowest_ms))
+        return candidates
 
     def under(self, budget: Budget, resolution: ScoreResolution, scored: list[Candidate]) -> SearchResult:
         """The search for one budget, or what it ended with before. ``scored`` are candidates of other searches, and
@@ -188,9 +193,13 @@ class _Searches:
             evolution = self._evolution(budget_ms, "budget")
             evolution.tell(scored)
             self._say_if_trivial(budget_ms)
-            is_front = self.settings.goal == "front"
-            candidates = scored if is_front else self._candidates(evolution, budget.name, inputs)
-            result = self._concluded(budget, inputs, resolution, candidates, self._confirmed(evolution.ranking))
+            correct = partial(self._correct, evolution, budget_ms, folder, inputs)
+            if self.settings.goal == "front":
+                candidates, correction = scored, correct()
+            else:
+                candidates, correction = self._candidates(evolution, budget.name, inputs, correct)
+            ranking = self._confirmed(evolution.ranking)
+            result = self._concluded(budget, inputs, resolution, candidates, ranking, correction)
             result.write(folder)
             winner = result.to_json()["winner"]
             self.run_folder.event("search", budget=budget.name, inputs=inputs, scored=len(candidates), winner=winner)
@@ -209,6 +218,7 @@ class _Searches:
         resolution: ScoreResolution,
         candidates: Sequence[Candidate],
         ranking: Sequence[Candidate],
+        correction: Correction | None,
     ) -> SearchResult:
         """Measures the best and chooses the winner."""
         if not ranking:
@@ -230,6 +240,7 @@ class _Searches:
             resolution=resolution,
             rule=settings.rule,
             candidates=tuple(candidates),
+            correction=correction,
             finalists=finalists,
             winner=choose_winner(finalists, settings.rule, settings.tolerance),
         )
@@ -250,17 +261,49 @@ class _Searches:
             *more,
         )
 
-    def _candidates(self, evolution: Evolution, name: str, inputs: str) -> list[Candidate]:
-        """Candidates in the order of scoring; an interrupted search goes on where it was."""
+    def _candidates(
+        self, evolution: Evolution, name: str, inputs: str, correct: Callable[[], Correction | None] | None = None
+    ) -> tuple[list[Candidate], Correction | None]:
+        """Candidates in the order of scoring; an interrupted search goes on where it was. The last of them are looked
+        for with what ``correct`` has found out about those before."""
         log, keep = self.run_folder.search(name) / LOG_FILE, _CONFIRMED * self.settings.finalists
-        with self.console.progress(f"search {name}") as report:
-            scored = run_search(evolution, self.scorer, self.settings.candidates, log, inputs, report, keep=keep)
-        if scored.exhausted:
-            self.console.say(f"the space holds no more unseen subnets within the budget after {len(scored.candidates)}")
-        if scored.failures:
-            reason = next(iter(scored.failures.values()))
-            self.console.say(f"{len(scored.failures)} candidates could not be scored; the first: {reason}")
-        return scored.candidates
+
+        def scored_until(wanted: int) -> Scored:
+            with self.console.progress(f"search {name}") as report:
+                return run_search(evolution, self.scorer, wanted, log, inputs, report, keep=keep)
+
+        count, correction = self.settings.candidates, None
+        parts = []
+        if correct is not None:
+            parts.append(scored_until(count - count // _CORRECTED))
+            correction = correct()
+        parts.append(scored_until(count))
+        candidates = [candidate for part in parts for candidate in part.candidates]
+        if parts[-1].exhausted:
+            self.console.say(f"the space holds no more unseen subnets within the budget after {len(candidates)}")
+        failures = {key: reason for part in parts for key, reason in part.failures.items()}
+        if failures:
+            reason = next(iter(failures.values()))
+            self.console.say(f"{len(failures)} candidates could not be scored; the first: {reason}")
+        return candidates, correction
+
+    def _correct(self, evolution: Evolution, budget_ms: float, folder: Path, inputs: str) -> Correction | None:
+        """Has the search go on with predictions as the best candidates' timings correct them."""
+        correction = probe(
+            self.configuration,
+            self.console,
+            self.run_target,
+            self.run_models,
+            self.reference,
+            evolution.ranking,
+            self.predictor.level,
+            folder,
+            inputs,
+        )
+        if correction is not None:
+            corrected = CorrectedPredictor(self.predictor, correction)
+            evolution.constrain([Constraint(corrected, budget_ms / self.tail), *self.others])
+        return correction
 
     def _say_if_trivial(self, budget_ms: float) -> None:
         _, upper_ms = self.predictor.predict(self.space.encode(self.space.largest)[None])

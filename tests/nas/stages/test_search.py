@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +20,16 @@ from ortnas.export.size import subnet_bytes
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import comparison
+from ortnas.nas.stages import search as search_stage
 from ortnas.nas.stages.commands import export, list_within_budget, refine, search
-from ortnas.nas.stages.fit import folder_of
+from ortnas.nas.stages.fit import checked_predictor, folder_of
+from ortnas.nas.stages.probes import PROBES_FILE
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.search import SearchError
-from ortnas.predictors.fitting import PredictorError
+from ortnas.predictors.fitting import Predictor, PredictorError
 from ortnas.search.comparison import ComparisonRow
 from ortnas.search.resolution import ScoreResolution
+from ortnas.search.result import RESULT_FILE
 from tests.nas.stages.small_runs import open_run
 from tests.networks import write_bert
 
@@ -264,3 +270,36 @@ def test_a_winner_stays_within_the_size_that_is_allowed(folder: Path) -> None:
         SearchError, match=r"no subnet's model fits into 0\.00 MB: the smallest takes .*search\.max_size_mb"
     ):
         searched(folder, max_size_mb=0.001)
+
+
+def test_predictions_that_are_off_near_a_budget_are_corrected_by_timings_and_these_are_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_low(*arguments: Any) -> Predictor:
+        predictor = checked_predictor(*arguments)
+        prior = predictor.model.prior
+        return replace(predictor, model=replace(predictor.model, prior=replace(prior, prices=0.9 * prior.prices)))
+
+    monkeypatch.setattr(search_stage, "checked_predictor", too_low)
+    budgets = ["1.02x", "1.1x"]
+    results, run = searched(folder, budgets=budgets, candidates=16)
+    said = " ".join(capsys.readouterr().err.split())
+    assert len(re.findall(r"subnets that the search chose take 1[12]\.\d% more than predicted", said)) == len(budgets)
+    timed_ms = json.loads((run.folder.search("1.1x") / PROBES_FILE).read_text())["measured_ms"]
+    for result in results.values():
+        assert result["correction"]["shift"] == pytest.approx(math.log(1 / 0.9), abs=0.015)
+        assert result["correction"]["timings"] == len(timed_ms)
+        assert result["hit_rate"] == 1
+        for finalist in result["finalists"]:
+            assert finalist["predicted_ms"] == pytest.approx(finalist["measured_ms"], rel=0.02)
+            assert finalist["measured_ms"] <= finalist["upper_ms"] <= result["budget_ms"]
+    # Another search result with the same inputs takes the timings that are there.
+    (run.folder.search("1.1x") / RESULT_FILE).unlink()
+    again, _ = searched(folder, budgets=budgets, candidates=16)
+    assert again == results
+    assert "to see how far predictions are off" not in capsys.readouterr().err
+    (run.folder.search("1.1x") / RESULT_FILE).unlink()
+    (run.folder.search("1.1x") / PROBES_FILE).write_text("{")
+    again, _ = searched(folder, budgets=budgets, candidates=16)
+    assert again == results
+    assert capsys.readouterr().err.count("to see how far predictions are off") == 1
