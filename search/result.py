@@ -28,16 +28,18 @@ class SearchResultError(OrtnasError):
 class SearchResult:
     """``inputs`` names all that it depends on, ``scored_with`` what its scores are of.
 
-    ``budget_ms`` is about that ``percentile`` of the latency; the full model took ``reference_ms``. ``candidates`` are
-    in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none meets the budget.
-    ``correction``: what predictions of finalists are corrected by; None where nothing was found out.
+    ``budget_ms`` is about that ``percentile`` of the latency, or its mean (None); the full model took ``reference_ms``.
+    ``candidates`` are in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none
+    meets the budget. ``correction``: what predictions of finalists are corrected by; None where nothing was found out.
+    ``evenly_shrunk``: key of the finalist that nobody had to search; None where there is none, or the search's best are
+    such.
     """
 
     inputs: str
     scored_with: str
     budget: Budget
     budget_ms: float
-    percentile: int
+    percentile: int | None
     reference_ms: float
     metric: str
     resolution: ScoreResolution
@@ -46,6 +48,7 @@ class SearchResult:
     finalists: tuple[Finalist, ...]
     winner: Finalist | None
     correction: Correction | None = None
+    evenly_shrunk: str | None = None
 
     @property
     def fastest_ms(self) -> float:
@@ -72,6 +75,7 @@ class SearchResult:
             "hit_rate": hit_rate(self.finalists),
             "winner": winner,
             "correction": None if self.correction is None else self.correction.to_json(),
+            "evenly_shrunk": self.evenly_shrunk,
         }
 
     @classmethod
@@ -89,7 +93,7 @@ class SearchResult:
             str(document["scored_with"]),
             Budget.parse(document["budget"]),
             float(document["budget_ms"]),
-            int(document["percentile"]),
+            None if document["percentile"] is None else int(document["percentile"]),
             float(document["reference_ms"]),
             str(document["metric"]),
             ScoreResolution.from_json(document["resolution"]),
@@ -98,6 +102,7 @@ class SearchResult:
             finalists,
             winner,
             None if document.get("correction") is None else Correction.from_json(document["correction"]),
+            None if document.get("evenly_shrunk") is None else str(document["evenly_shrunk"]),
         )
 
     def write(self, folder: Path) -> None:

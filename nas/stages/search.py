@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from ortnas.search.loop import LOG_FILE, Scored, confirm, run_search
 from ortnas.search.methods import list_candidates
 from ortnas.search.resolution import ScoreResolution
 from ortnas.search.result import RESULT_FILE, SearchResult, SearchResultError, read_result
+from ortnas.search.rivals import evenly_shrunk_within
 from ortnas.search.scoring import FitnessScorer, Scorer
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
@@ -107,9 +109,11 @@ def list_within_budget(
 ) -> dict[str, Any]:
     """The subnets whose bound lies closest below the first budget, without scoring them (the seed's ``candidates``)."""
     searches = _Searches(configuration, console, run_folder, texts, run_target, run_models)
-    budget_ms = searches.limit_ms(configuration.search.budgets[0])
+    budget = configuration.search.budgets[0]
+    budget_ms = searches.limit_ms(budget)
     space, rng = run_models.supernet.space, np.random.default_rng(configuration.seed)
-    listed = list_candidates(space, searches.constraints(budget_ms), n, rng, size_limit=searches.size_limit)
+    constraints = searches.constraints(searches.median_limit_ms(budget))
+    listed = list_candidates(space, constraints, n, rng, size_limit=searches.size_limit)
     subnets = [space.decode(genome) for genome in listed.genomes]
     rows = list(zip(subnets, listed.latency_ms.tolist(), listed.upper_ms.tolist(), strict=True))
     console.table(
@@ -129,7 +133,8 @@ def list_within_budget(
 class _Searches:
     """What all searches of a run share. ``scorer`` looks for candidates, ``final_scorer`` scores what may be shipped.
 
-    ``tail`` is how much longer the percentile that budgets are about is than the median, over all timings.
+    ``_tails`` are how much longer what budgets are about is than the median, over all timings, by the percentile; None
+    for the mean.
     """
 
     def __init__(
@@ -150,11 +155,20 @@ class _Searches:
         parts = (configuration, console, run_folder, texts, run_target, run_models)
         self.scorer: Scorer | FitnessScorer = make_scorer(*parts, screening=True)
         self.final_scorer: Scorer | FitnessScorer = make_scorer(*parts)
-        self.tail = _tail(usable.values(), self.settings.percentile)
+        percents = {self.percent(budget) for budget in self.settings.budgets}
+        self._tails = {percent: _tail(usable.values(), percent) for percent in percents}
         self.predictor: Predictor = checked_predictor(configuration, run_folder, run_models)
 
     def limit_ms(self, budget: Budget) -> float:
-        return budget.limit_ms(self.reference.latency_ms)
+        return budget.limit_ms(self.reference.latency_ms, self.configuration.target.concurrency)
+
+    def median_limit_ms(self, budget: Budget) -> float:
+        """Predictions are of medians, so a budget for a percentile or the mean is brought to one for the median."""
+        return self.limit_ms(budget) / self._tails[self.percent(budget)]
+
+    def percent(self, budget: Budget) -> Literal[50, 95] | None:
+        """Which percentile of the latency the budget is about; None for the mean."""
+        return None if budget.is_throughput else self.settings.percentile
 
     @cached_property
     def size_limit(self) -> SizeLimit | None:
@@ -169,14 +183,13 @@ class _Searches:
             most_mb * 1e6,
         )
 
-    def constraints(self, budget_ms: float) -> list[Constraint]:
-        """Predictions are of medians, so a budget for a percentile is brought to one for the median."""
-        return [Constraint(self.predictor, budget_ms / self.tail), *self.others]
+    def constraints(self, median_ms: float) -> list[Constraint]:
+        return [Constraint(self.predictor, median_ms), *self.others]
 
     def whole_front(self) -> list[Candidate]:
         """One search for all budgets: the front of score against latency."""
         # Nothing slower than the largest budget can win.
-        slowest_ms = max(map(self.limit_ms, self.settings.budgets))
+        slowest_ms = max(map(self.median_limit_ms, self.settings.budgets))
         evolution = self._evolution(slowest_ms, "front")
         candidates, _ = self._candidates(evolution, "front", self._inputs("front", slowest_ms))
         return candidates
@@ -185,15 +198,16 @@ class _Searches:
         """The search for one budget, or what it ended with before. ``scored`` are candidates of other searches, and
         with the goal ``front`` all candidates. Raises SearchError."""
         budget_ms, folder = self.limit_ms(budget), self.run_folder.search(budget.name)
-        inputs = self._inputs(budget_ms, [candidate.genome for candidate in scored])
+        about = ["mean"] if budget.is_throughput else []
+        inputs = self._inputs(budget_ms, [candidate.genome for candidate in scored], *about)
         result = _recorded(folder, inputs)
         if result is None:
             # What an earlier search ended with no longer holds, whatever becomes of this one; its scores are kept.
             (folder / RESULT_FILE).unlink(missing_ok=True)
-            evolution = self._evolution(budget_ms, "budget")
+            evolution = self._evolution(self.median_limit_ms(budget), "budget")
             evolution.tell(scored)
-            self._say_if_trivial(budget_ms)
-            correct = partial(self._correct, evolution, budget_ms, folder, inputs)
+            self._say_if_trivial(budget)
+            correct = partial(self._correct, evolution, self.median_limit_ms(budget), folder, inputs)
             if self.settings.goal == "front":
                 candidates, correction = scored, correct()
             else:
@@ -224,30 +238,44 @@ class _Searches:
         if not ranking:
             raise SearchError("no candidate within the budget was scored in full")
         settings, budget_ms = self.settings, self.limit_ms(budget)
-        limit = LatencyLimit(budget_ms, settings.percentile)
-        measured = measure_finalists(
-            self.configuration, self.console, self.run_target, self.run_models, self.reference, limit, ranking
-        )
+        limit = LatencyLimit(budget_ms, self.percent(budget))
+        evenly_shrunk = self._evenly_shrunk(self.median_limit_ms(budget), ranking)
+        parts = (self.configuration, self.console, self.run_target, self.run_models, self.reference)
+        measured = measure_finalists(*parts, limit, ranking, evenly_shrunk)
         finalists = scored_on_report(self.configuration, self.texts, self.run_models, measured)
         return SearchResult(
             inputs=inputs,
             scored_with=self.final_scorer.context,
             budget=budget,
             budget_ms=budget_ms,
-            percentile=settings.percentile,
+            percentile=limit.percent,
             reference_ms=self.reference.latency_ms,
             metric=self.texts.search_metric,
             resolution=resolution,
             rule=settings.rule,
             candidates=tuple(candidates),
             correction=correction,
+            evenly_shrunk=evenly_shrunk[0].subnet.key if evenly_shrunk else None,
             finalists=finalists,
             winner=choose_winner(finalists, settings.rule, settings.tolerance),
         )
 
-    def _evolution(self, budget_ms: float, goal: Literal["budget", "front"]) -> Evolution:
+    def _evenly_shrunk(self, median_ms: float, ranking: Sequence[Candidate]) -> list[Candidate]:
+        """The one near the budget that needs no search, scored as it would be shipped: what is cut evenly scores badly
+        before it is trained, and may be as good as any after. Nothing where it is among the best, or has no score."""
+        proposals = evenly_shrunk_within(self.space, self.constraints(median_ms), self.size_limit)
+        if proposals is None:
+            return []
+        genome, latency_ms, upper_ms = (values[0] for values in proposals)
+        subnet = self.space.decode(genome)
+        if subnet in [candidate.subnet for candidate in ranking[: self.settings.finalists]]:
+            return []
+        score = next(iter(self.final_scorer.outcomes([subnet], [None]))).score
+        return [] if score is None else [Candidate.of(self.space, genome, latency_ms, upper_ms, score)]
+
+    def _evolution(self, median_ms: float, goal: Literal["budget", "front"]) -> Evolution:
         chosen = Settings(goal, self.settings.method, self.settings.population, self.settings.surrogate)
-        return Evolution(self.space, self.constraints(budget_ms), chosen, self.configuration.seed, self.size_limit)
+        return Evolution(self.space, self.constraints(median_ms), chosen, self.configuration.seed, self.size_limit)
 
     def _inputs(self, *more: Any) -> str:
         """Names all that a search depends on; how many processors score is no part of it."""
@@ -287,7 +315,7 @@ class _Searches:
             self.console.say(f"{len(failures)} candidates could not be scored; the first: {reason}")
         return candidates, correction
 
-    def _correct(self, evolution: Evolution, budget_ms: float, folder: Path, inputs: str) -> Correction | None:
+    def _correct(self, evolution: Evolution, median_ms: float, folder: Path, inputs: str) -> Correction | None:
         """Has the search go on with predictions as the best candidates' timings correct them."""
         correction = probe(
             self.configuration,
@@ -302,13 +330,13 @@ class _Searches:
         )
         if correction is not None:
             corrected = CorrectedPredictor(self.predictor, correction)
-            evolution.constrain([Constraint(corrected, budget_ms / self.tail), *self.others])
+            evolution.constrain([Constraint(corrected, median_ms), *self.others])
         return correction
 
-    def _say_if_trivial(self, budget_ms: float) -> None:
+    def _say_if_trivial(self, budget: Budget) -> None:
         _, upper_ms = self.predictor.predict(self.space.encode(self.space.largest)[None])
-        if upper_ms[0] * self.tail <= budget_ms:
-            self.console.say(f"every subnet meets the budget of {budget_ms:.2f} ms; only the score decides")
+        if upper_ms[0] <= self.median_limit_ms(budget):
+            self.console.say(f"every subnet meets the budget of {self.limit_ms(budget):.2f} ms; only the score decides")
 
     def _confirmed(self, ranking: Sequence[Candidate]) -> list[Candidate]:
         """The best candidates in the order of the scores that they would be shipped with."""
@@ -330,10 +358,9 @@ def _other(run_models: Models, folder: Path, budget_ms: float) -> Constraint:
     return Constraint(predictor, budget_ms, f"{predictor.target.fingerprint.get('cpu', 'the second target')}")
 
 
-def _tail(timings: Iterable[Timing], percent: int) -> float:
-    if percent == 50:
-        return 1.0
-    return float(np.median([timing.percentile_ms(percent) / timing.latency_ms for timing in timings]))
+def _tail(timings: Iterable[Timing], percent: Literal[50, 95] | None) -> float:
+    limit = LatencyLimit(math.inf, percent)
+    return float(np.median([limit.measured_ms(timing) / timing.latency_ms for timing in timings]))
 
 
 def _recorded(folder: Path, inputs: str) -> SearchResult | None:
