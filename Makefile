@@ -40,11 +40,14 @@ test: setup
 	@$(MAKE) --no-print-directory --jobs 2 lint docs
 	$(PYTEST)
 
-# OpenVINO's build of ONNX Runtime takes the place of the plain one, so it has an environment of its own.
+# OpenVINO's build of ONNX Runtime takes the place of the plain one, so it has an environment of its own; OpenVINO itself
+# has a folder, so that other tests run without it.
 test-openvino: setup
 	test -d .venv/openvino || $(PYTHON) -m venv .venv/openvino
 	.venv/openvino/bin/python -m pip install --quiet $(PIP_FLAGS) onnxruntime-openvino numpy
 	ORTNAS_OPENVINO_PYTHON=$(CURDIR)/.venv/openvino/bin/python $(BIN)/python -m pytest tests/bench/test_openvino.py
+	test -d .venv/openvino-runtime || $(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps --target .venv/openvino-runtime openvino
+	PYTHONPATH=$(CURDIR)/.venv/openvino-runtime $(BIN)/python -m pytest tests/bench/test_openvino_runtime.py tests/export/package/test_runtimes.py tests/nas/stages/test_doctor.py
 
 # The libraries that load packages pin an older transformers, so they have an environment of their own.
 test-loaders: setup

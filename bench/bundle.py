@@ -21,10 +21,11 @@ from typing import Any
 from .difference import find_difference
 from .digests import digest_of
 from .errors import BenchError
-from .fingerprint import fingerprint
+from .fingerprint import fingerprint_keys
 from .host import Failure
 from .request import Request
-from .timing import Samples, Setup, TimingProtocol
+from .session import ONNXRUNTIME, Setup
+from .timing import Samples, TimingProtocol
 
 SCHEMA = 1
 _RUN_SCRIPT = '#!/bin/sh\ncd "$(dirname "$0")" && exec "${PYTHON:-python3}" . "$@"\n'
@@ -162,7 +163,7 @@ def read_results(path: Path, plan: Mapping[str, Any]) -> Results:
             if stated != checksum:
                 raise ResultsError("not as the bundle wrote it, or lines before it are missing; get the original file")
             if number == 1:
-                _check_header(document)
+                _check_header(document, plan)
             elif "end" in document:
                 complete = True
             else:
@@ -239,13 +240,14 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _check_header(header: Mapping[str, Any]) -> None:
+def _check_header(header: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
     host = header.get("host")
     if not isinstance(host, str) or not host.isprintable() or not 0 < len(host) <= _LONGEST_TEXT:
         raise ResultsError("the host has no name")
     if not all(isinstance(header.get(key), dict) for key in ("fingerprint", "versions", "conditions")):
         raise ResultsError("fingerprint, versions and conditions are objects")
-    if differing := set(header["fingerprint"]) ^ set(fingerprint()):
+    keys = fingerprint_keys(plan["setup"].get("runtime", ONNXRUNTIME))
+    if differing := set(header["fingerprint"]) ^ keys:
         raise ResultsError(f"a fingerprint with keys of another kind: {', '.join(sorted(differing))[:_LONGEST_TEXT]}")
     if not all(map(_is_fact, header["fingerprint"].values())):
         raise ResultsError("a fingerprint of more than texts, numbers and lists of texts")

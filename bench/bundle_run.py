@@ -24,6 +24,7 @@ from .difference import read_parts, rebuild
 from .digests import digest_of
 from .host import Failure, Host, HostError
 from .request import Request
+from .session import Setup
 from .timing import Samples
 from .visits import GROUP_SIZE
 from .worker_host import LocalHost
@@ -104,8 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="the results file (default: results.jsonl beside the bundle)")
     out: Path = parser.parse_args(arguments).out or (home if home.is_dir() else home.parent) / "results.jsonl"
     try:
-        with LocalHost() as host:
-            _run(Bundle(home), out, host)
+        bundle = Bundle(home)
+        with LocalHost(runtime=Setup.from_json(bundle.plan["setup"]).runtime) as host:
+            _run(bundle, out, host)
     except (BundleError, ResultsError, HostError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

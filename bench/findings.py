@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .timing import Setup
+from .session import Setup
 
 State = Literal["pass", "warn", "fail", "unknown"]
 # What bench.conditions reads.

@@ -1,16 +1,19 @@
-"""What a host is, as far as timings care: processor, instruction sets, limits, ONNX Runtime."""
+"""What a host is, as far as timings care: processor, instruction sets, limits, the runtime."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from . import openvino_runtime
 from .conditions import cpu_quota
+from .session import ONNXRUNTIME, OPENVINO, RUNTIMES
 
 # Flags that decide which integer kernels run, under the names that Linux reports.
 ISA_FLAGS = (
@@ -28,8 +31,34 @@ ISA_FLAGS = (
 )
 
 
-def fingerprint() -> dict[str, Any]:
-    """Facts about this host; JSON-ready. Unreadable facts are None."""
+_RUNTIME_KEYS = {
+    ONNXRUNTIME: ("providers", "onnxruntime", "onnxruntime_build"),
+    OPENVINO: openvino_runtime.FACTS,
+}
+
+
+def fingerprint(runtime: str = ONNXRUNTIME) -> dict[str, Any]:
+    """Facts about this host with a runtime; JSON-ready. Unreadable facts are None. Raises RuntimeMissingError."""
+    return _host_facts() | (openvino_runtime.facts() if runtime == OPENVINO else _onnxruntime_facts())
+
+
+def fingerprint_keys(runtime: str = ONNXRUNTIME) -> frozenset[str]:
+    """What ``fingerprint`` tells, whether the runtime is installed here or not."""
+    return frozenset((*_host_facts(), *_RUNTIME_KEYS[runtime]))
+
+
+def runtime_of(facts: Mapping[str, Any]) -> str:
+    """The runtime of a fingerprint, by its key in ``RUNTIMES``."""
+    name = facts.get("runtime", ONNXRUNTIME)
+    return name if name in RUNTIMES else ONNXRUNTIME
+
+
+def _onnxruntime_facts() -> dict[str, Any]:
+    values = (onnxruntime.get_available_providers(), onnxruntime.__version__, onnxruntime.get_build_info())
+    return dict(zip(_RUNTIME_KEYS[ONNXRUNTIME], values, strict=True))
+
+
+def _host_facts() -> dict[str, Any]:
     model, flags = _processor()
     return {
         "cpu": model,
@@ -40,9 +69,6 @@ def fingerprint() -> dict[str, Any]:
         "cpu_quota": cpu_quota(),
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "turbo_off": _read("/sys/devices/system/cpu/intel_pstate/no_turbo"),
-        "providers": onnxruntime.get_available_providers(),
-        "onnxruntime": onnxruntime.__version__,
-        "onnxruntime_build": onnxruntime.get_build_info(),
     }
 
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .host import Host
+from .session import ONNXRUNTIME
 from .worker_host import LocalHost
 
 
-def open_host(name: str, python: str = "python3", ssh: Sequence[str] = ("ssh",), seed: int = 0) -> Host:
-    """``local``, ``simulated`` (from ``seed``), or a name that ``ssh`` connects to."""
+def open_host(
+    name: str,
+    python: str = "python3",
+    ssh: Sequence[str] = ("ssh",),
+    seed: int = 0,
+    runtime: str = ONNXRUNTIME,
+) -> Host:
+    """``local``, ``simulated`` (from ``seed``), or a name that ``ssh`` connects to. Its fingerprint is that of
+    ``runtime`` there."""
     if name == "local":
-        return LocalHost()
+        return LocalHost(runtime=runtime)
     if name == "simulated":
         from .simulated import SimulatedHost
 
-        return SimulatedHost(seed=seed)
+        return SimulatedHost(seed=seed, runtime=runtime)
     from .ssh import SshHost
 
-    return SshHost(name, python, ssh)
+    return SshHost(name, python, ssh, runtime=runtime)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .digests import digest_of
-from .timing import Setup, TimingProtocol, Workload
+from .session import Setup
+from .timing import TimingProtocol, Workload
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ import onnxruntime
 from .digests import digest_of
 from .host import Failure, HostError
 from .load import overload
+from .openvino_runtime import FACTS
 from .request import Request
-from .timing import PROVIDERS, Array, Samples, Session, Setup, TimingProtocol, Workload, is_known
+from .session import ONNXRUNTIME, OPENVINO, PROVIDERS, Setup
+from .timing import Array, Samples, TimingProtocol, Workload, is_known
 
 # Properties of an exported model that say which network it holds, and at which precision.
 SUBNET_PROPERTY = "ortnas.subnet"
@@ -137,17 +139,24 @@ def _share(pieces: int, threads: int) -> float:
     return math.ceil(pieces / threads) / pieces * math.pow(threads, _THREAD_LOSS)
 
 
+_RUNTIME_FACTS: dict[str, dict[str, Any]] = {
+    ONNXRUNTIME: {"providers": [PROVIDERS["cpu"]], "onnxruntime": "simulated", "onnxruntime_build": "simulated"},
+    OPENVINO: {**dict.fromkeys(FACTS, "simulated"), "runtime": OPENVINO},
+}
+
+
 class SimulatedHost:
     """Times models by ``cost_ms``, without a clock: what is timed, and the number of the visit, make the samples.
 
     A run that goes on after a kill therefore sees what it would have seen. Around the cost, samples vary by ``noise``
     each (log-normal, now and then an outlier), by a factor of a third of it for each session, and by a slow drift that
     all models of a round share. Models say which network they hold in
-    their metadata (``ortnas.subnet``, ``ortnas.precision``); they are loaded, but never run.
+    their metadata (``ortnas.subnet``, ``ortnas.precision``); they are loaded, but never run. Every runtime
+    takes as long.
     """
 
-    def __init__(self, name: str = "simulated", seed: int = 0, noise: float = 0.02) -> None:
-        self.name, self.noise = name, noise
+    def __init__(self, name: str = "simulated", seed: int = 0, noise: float = 0.02, runtime: str = ONNXRUNTIME) -> None:
+        self.name, self.noise, self._runtime = name, noise, runtime
         self._seed = seed
         self._elapsed_ns = 0
         self._networks: dict[str, tuple[dict[str, Any], str]] = {}
@@ -162,7 +171,7 @@ class SimulatedHost:
 
     def hello(self) -> dict[str, Any]:
         return {
-            "versions": {"python": "simulated", "numpy": "simulated", "onnxruntime": "simulated"},
+            "versions": dict.fromkeys(("python", "numpy", "onnxruntime", self._runtime), "simulated"),
             "fingerprint": {
                 "cpu": "simulated",
                 "machine": "x86_64",
@@ -172,9 +181,7 @@ class SimulatedHost:
                 "cpu_quota": None,
                 "governor": "performance",
                 "turbo_off": "1",
-                "providers": [PROVIDERS["cpu"]],
-                "onnxruntime": "simulated",
-                "onnxruntime_build": "simulated",
+                **_RUNTIME_FACTS[self._runtime],
             },
             "conditions": {
                 "clock_s": self._elapsed_ns / 1e9,
@@ -204,7 +211,7 @@ class SimulatedHost:
         request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
-        if request.setup.provider != PROVIDERS["cpu"]:
+        if request.setup.runtime == ONNXRUNTIME and request.setup.provider != PROVIDERS["cpu"]:
             raise HostError(f"{self.name}: {request.setup.provider} is not available here; there is {PROVIDERS['cpu']}")
         if problem := overload(request.setup.concurrency, request.setup.threads, _PROCESSORS):
             raise HostError(f"{self.name}: {problem}")
@@ -305,7 +312,7 @@ def _network(model: bytes) -> tuple[dict[str, Any], str]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     try:
-        session = Session(model, options, providers=[PROVIDERS["cpu"]])
+        session = onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"]])
     except Exception as error:  # ONNX Runtime's own exception types share no public base
         raise ValueError(f"{type(error).__name__}: {error}".strip().splitlines()[0]) from error
     properties = session.get_modelmeta().custom_metadata_map

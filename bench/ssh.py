@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from .host import Failure, HostError
 from .request import Request
+from .session import ONNXRUNTIME
 from .timing import Samples
 from .worker_host import MINIMUM_PYTHON, WorkerError, WorkerHost
 
@@ -71,13 +72,14 @@ class SshHost(WorkerHost):
         ssh: Sequence[str] = ("ssh",),
         timeout_s: float = 300,
         wait_s: float = 2,
+        runtime: str = ONNXRUNTIME,
     ) -> None:
         if name.startswith("-"):
             raise HostError(f"{name} is no name of a host")  # ssh would take it as an option
         self._wait_s = wait_s
         # A shell stays beside the worker: of a killed one ssh itself would tell no more than of a broken connection.
         command = f"{shlex.quote(python)} -c {shlex.quote(bootstrap(python))}; exit $?"
-        super().__init__(name, [*ssh, *_SSH_OPTIONS, name, f"exec sh -c {shlex.quote(command)}"], timeout_s)
+        super().__init__(name, [*ssh, *_SSH_OPTIONS, name, f"exec sh -c {shlex.quote(command)}"], timeout_s, runtime)
 
     def _first_bytes(self) -> bytes:
         code = worker_archive()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .digests import short_digest
-from .timing import Setup, Workload
+from .session import Setup
+from .timing import Workload
 
 _LONGEST_VALUE = 80
 

@@ -9,108 +9,28 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from .load import Clients, Latencies, overload
+from .load import Clients, Latencies
+from .session import Session, Setup, is_count
 
-# Short names of ONNX Runtime's execution providers.
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-    "qnn": "QNNExecutionProvider",
-}
+# More tokens are a slip, and would stall the machine that tries.
+_MOST_TOKENS = 2**20
 # 97.5 % point of the normal distribution: both tails of a 95 % interval.
 Z_TWO_SIDED = 1.96
 # Different inputs that rounds take in turn, so that no row of the embedding table stays in cache for all of them.
 _INPUT_VARIANTS = 4
 _CHECK_EVERY = 10
-# Requests in a row of every client that are kept, for each of ``TimingProtocol.runs``. The first one finds the caches
-# as the model before left them.
-LOAD_RUNS = 3
 # A session is warm when a window of runs is no more than this faster than the window before it.
 _WARM_WINDOW, _WARM_SHARE, _WARM_RUNS = 3, 0.02, 24
 
-_LARGEST_COUNT = 2**31
-# More than these are slips, and would stall the machine that tries.
-_MOST_THREADS, _MOST_TOKENS = 4096, 2**20
-
-Session: TypeAlias = onnxruntime.InferenceSession
 Array = npt.NDArray[np.float64]
 Feeds = dict[str, npt.NDArray[np.int64]]
 # One list per workload, one entry per inference, in ns.
 Nanoseconds = tuple[tuple[int, ...], ...]
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _LARGEST_COUNT
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How a session runs: execution provider, its options, threads of the CPU provider.
-
-    ``spinning`` lets idle threads wait in a loop; ``affinity`` are the processors that the process may use, all if
-    empty. ``concurrency``: so many clients share the session, each of which sends its next request when the last one is
-    answered.
-    """
-
-    provider: str = PROVIDERS["cpu"]
-    threads: int = 1
-    provider_options: tuple[tuple[str, str], ...] = ()
-    spinning: bool = True
-    affinity: tuple[int, ...] = ()
-    concurrency: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """What differs from the usual is named, the rest left out."""
-        options = {"provider_options": dict(self.provider_options)} if self.provider_options else {}
-        spinning = {} if self.spinning else {"spinning": False}
-        affinity = {"affinity": list(self.affinity)} if self.affinity else {}
-        concurrency = {"concurrency": self.concurrency} if self.concurrency > 1 else {}
-        return {"provider": self.provider, "threads": self.threads, **options, **spinning, **affinity, **concurrency}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Setup:
-        """Raises KeyError, TypeError or ValueError where the document describes no session."""
-        options, affinity = document.get("provider_options", {}), document.get("affinity", [])
-        setup = cls(
-            document["provider"],
-            document["threads"],
-            tuple(sorted(options.items())),
-            document.get("spinning", True),
-            tuple(affinity),
-            document.get("concurrency", 1),
-        )
-        texts = (setup.provider, *(text for option in setup.provider_options for text in option))
-        if not all(isinstance(text, str) for text in texts) or not isinstance(setup.spinning, bool):
-            raise ValueError("provider and options are texts, spinning is true or false")
-        if not all(_is_count(number) for number in (setup.threads, *setup.affinity)) or setup.threads > _MOST_THREADS:
-            raise ValueError(f"threads, of which {_MOST_THREADS} are possible, and affinity are whole numbers")
-        if not _is_count(setup.concurrency) or not 0 < setup.concurrency <= _MOST_THREADS:
-            raise ValueError(f"concurrency is a whole number from 1 to {_MOST_THREADS}")
-        return setup
-
-    def describe(self) -> str:
-        at_a_time = "" if self.concurrency == 1 else f", {self.concurrency} requests at a time"
-        return f"{self.threads} thread(s){at_a_time}"
-
-    def samples_a_turn(self, runs: int) -> int:
-        """How many samples of a model one round leaves, for a workload."""
-        return runs if self.concurrency == 1 else self.concurrency * LOAD_RUNS * runs
-
-    @property
-    def overload(self) -> str:
-        """Why this host cannot time under so many requests; empty where it can."""
-        return overload(self.concurrency, self.threads, len(self.affinity) or os.cpu_count())
 
 
 @dataclass(frozen=True)
@@ -135,7 +55,7 @@ class Workload:
         """Raises TypeError or ValueError where the document describes no kind of request."""
         workload = cls(**{**document, "lengths": tuple(document.get("lengths", ()))})
         sizes = (workload.batch, workload.sequence, workload.vocab_size, *workload.lengths)
-        if not all(_is_count(number) and number > 0 for number in sizes):
+        if not all(is_count(number) and number > 0 for number in sizes):
             raise ValueError("batch, sequence, vocab_size and lengths are whole numbers above 0")
         if workload.batch * workload.sequence > _MOST_TOKENS:
             raise ValueError(f"a request has at most {_MOST_TOKENS} tokens")
@@ -200,26 +120,6 @@ def _rows(document: Any) -> tuple[tuple[Any, ...], ...]:
     if not isinstance(document, list) or not document or not all(isinstance(row, list) for row in document):
         raise ValueError("samples are lists of lists of nanoseconds")
     return tuple(map(tuple, document))
-
-
-def make_session(model: bytes | Path, setup: Setup) -> Session:
-    """An inference session with the setup's threads and provider, default optimizations.
-
-    Raises ValueError where the provider is not there: ONNX Runtime would quietly take another.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = setup.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Several sessions take turns here: the threads of one must not spin while another works.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    if not setup.spinning:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [(setup.provider, dict(setup.provider_options))]
-    session = Session(str(model) if isinstance(model, Path) else model, options, providers=providers)
-    if setup.provider not in session.get_providers():
-        raise ValueError(f"{setup.provider} is not available here; there is {', '.join(session.get_providers())}")
-    return session
 
 
 def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:

@@ -2,7 +2,7 @@
 
 JSON lines on stdin and stdout, until stdin ends. Messages name what to ``do``:
 
-* ``hello`` -> ``versions``, ``fingerprint``, ``conditions``
+* ``hello`` with ``runtime`` -> ``versions``, ``fingerprint``, ``conditions``
 * ``put`` with ``digest`` (SHA-256) and ``size_bytes``, followed by that many raw bytes of ONNX; with ``source`` (digest
   of a model that is here) and ``parts``, those are what is given of the model's difference from the source
 * ``measure`` with ``models`` (digests) and a ``Request``'s JSON -> ``results`` by digest: ``model_ns`` and
@@ -31,9 +31,12 @@ import onnxruntime
 
 from .conditions import conditions
 from .difference import read_parts, rebuild
+from .errors import BenchError
 from .fingerprint import fingerprint
+from .openvino_runtime import installed_version
 from .request import read_settings
-from .timing import Session, Workload, affinity, make_inputs, make_session, time_interleaved
+from .session import ONNXRUNTIME, Session, make_session
+from .timing import Workload, affinity, make_inputs, time_interleaved
 
 _BLOCK_BYTES = 1 << 20
 _FOLDER_PREFIX = "ortnas-worker-"
@@ -66,12 +69,8 @@ class Worker:
         match message.get("do"):
             case "hello":
                 return {
-                    "versions": {
-                        "python": platform.python_version(),
-                        "numpy": np.__version__,
-                        "onnxruntime": onnxruntime.__version__,
-                    },
-                    "fingerprint": fingerprint(),
+                    "versions": _versions(),
+                    "fingerprint": fingerprint(message.get("runtime", ONNXRUNTIME)),
                     "conditions": conditions(),
                 }
             case "put":
@@ -144,7 +143,16 @@ class Worker:
         return session
 
 
+def _versions() -> dict[str, str]:
+    """OpenVINO's too where it is installed."""
+    versions = {"python": platform.python_version(), "numpy": np.__version__, "onnxruntime": onnxruntime.__version__}
+    openvino = installed_version()
+    return versions if openvino is None else {**versions, "openvino": openvino}
+
+
 def _sentence(error: Exception) -> str:
+    if isinstance(error, BenchError):
+        return str(error)
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 

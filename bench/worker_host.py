@@ -19,6 +19,7 @@ from .digests import digest_of
 from .errors import BenchError
 from .host import Failure, HostError
 from .request import Request
+from .session import ONNXRUNTIME
 from .timing import Samples
 
 # The exported graphs' opset 20 came with this release.
@@ -35,11 +36,12 @@ class WorkerError(BenchError):
 class WorkerHost:
     """A worker process and the models that it holds. A crash or hang costs the model at fault; the worker is replaced.
 
-    ``timeout_s`` is allowed for each message beside the time that the protocol takes.
+    ``timeout_s`` is allowed for each message beside the time that the protocol takes. ``runtime`` is what the host's
+    fingerprint is of.
     """
 
-    def __init__(self, name: str, command: Sequence[str], timeout_s: float = 120) -> None:
-        self.name, self.timeout_s = name, timeout_s
+    def __init__(self, name: str, command: Sequence[str], timeout_s: float = 120, runtime: str = ONNXRUNTIME) -> None:
+        self.name, self.timeout_s, self._runtime = name, timeout_s, runtime
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[bytes] = queue.Queue()
@@ -63,8 +65,8 @@ class WorkerHost:
     def hello(self) -> dict[str, Any]:
         self._bury_the_dead()
         try:
-            answer = self._ask({"do": "hello"})
-        except WorkerError as error:
+            answer = self._ask({"do": "hello", "runtime": self._runtime})
+        except (WorkerError, RefusedError) as error:
             raise HostError(f"{self.name}: {error}") from error
         version = tuple(map(int, answer["versions"]["onnxruntime"].split(".")[:2]))
         if version < MINIMUM_ONNXRUNTIME:
@@ -160,7 +162,8 @@ class WorkerHost:
         # The least rounds may take longer than the cap; without a cap the rounds alone say.
         rounds = protocol.max_rounds if protocol.cap_s is None else protocol.min_rounds
         # Clients compute beside each other; after what is kept, each goes on for about one request.
-        in_a_row = 1 + request.setup.samples_a_turn(protocol.runs) // request.setup.concurrency
+        clients = request.setup.concurrency
+        in_a_row = request.setup.samples_a_turn(protocol.runs) // clients + (clients > 1)
         turn_s = len(request.workloads) * in_a_row * _SLOW_INFERENCE_S
         expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * turn_s)
         message = {"do": "measure", "models": list(dict.fromkeys(digests.values())), **request.to_json()}
@@ -251,11 +254,11 @@ class RefusedError(HostError):
 class LocalHost(WorkerHost):
     """A worker on this machine, in a process of its own."""
 
-    def __init__(self, timeout_s: float = 120, python: str = sys.executable) -> None:
+    def __init__(self, timeout_s: float = 120, python: str = sys.executable, runtime: str = ONNXRUNTIME) -> None:
         # The folder, or the bundle, that this package is in; never the current folder, which may hold another bench.
         home = str(Path(__file__).resolve().parent.parent)
         code = f"import sys; sys.path[:] = [{home!r}, *filter(None, sys.path)]; from bench.worker import main; main()"
-        super().__init__("local", [python, "-c", code], timeout_s)
+        super().__init__("local", [python, "-c", code], timeout_s, runtime)
 
 
 def _send(stream: Any, message: bytes, payload: bytes) -> None:

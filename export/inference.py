@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
 from ortnas.bench.conditions import usable_processors
-from ortnas.bench.timing import Session, Setup, make_session
+from ortnas.bench.session import ONNXRUNTIME, Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Array, Feeds
@@ -90,7 +90,18 @@ def load(model: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
+def load_for(model: bytes, setup: Setup) -> Session:
+    """As ``load``, with the runtime of a target: of ONNX Runtime the CPU provider, of OpenVINO the setup's properties.
+
+    Raises RuntimeMissingError.
+    """
+    if setup.runtime == ONNXRUNTIME:
+        session: Session = load(model)
+        return session
+    return make_session(model, replace(setup, threads=usable_processors()))
+
+
+def run(session: Session, feeds: Feeds) -> Array:
     """The model's output for one batch, given what it asks for; start and end logits of a span on the last axis."""
     asked = {item.name for item in session.get_inputs()}
     # A package repeats its first output for other loaders.
@@ -99,11 +110,16 @@ def run(session: onnxruntime.InferenceSession, feeds: Feeds) -> Array:
     return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
 
-def model_outputs(model: bytes, examples: EncodedExamples, head: str, batch_size: int = 16) -> list[Array]:
-    """Outputs of an ONNX model row by row, in order, as ``export.inference.split_rows`` gives them."""
+def model_outputs(
+    model: bytes, examples: EncodedExamples, head: str, batch_size: int = 16, setup: Setup | None = None
+) -> list[Array]:
+    """Outputs of an ONNX model row by row, in order, as ``export.inference.split_rows`` gives them.
+
+    ONNX Runtime computes them, or the runtime of ``setup`` as ``load_for`` opens it.
+    """
     if not len(examples):
         raise ValueError("the part to score on is empty")
-    session = load(model)
+    session = load_for(model, setup or Setup())
     result: list[Array] = [np.empty(0, np.float32)] * len(examples)
     for rows, feeds in examples.batches(batch_size):
         for row, output in zip(rows, split_rows(head, run(session, feeds), examples, rows), strict=True):

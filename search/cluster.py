@@ -15,6 +15,7 @@ from typing import Any
 
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
+from ortnas.bench.session import ONNXRUNTIME
 from ortnas.bench.timing import Samples
 from ortnas.bench.worker_host import LocalHost
 from ortnas.nas.architecture.subnet import Subnet
@@ -101,11 +102,12 @@ class ClusterHost:
     Nodes of one label have to be alike. Raises HostError where no node carries it, or none answers in time.
     """
 
-    def __init__(self, label: str, timeout_s: float = 600) -> None:
+    def __init__(self, label: str, timeout_s: float = 600, runtime: str = ONNXRUNTIME) -> None:
         self.name, self.label, self.timeout_s = f"ray:{label}", label, timeout_s
+        self._runtime = runtime
 
     def hello(self) -> dict[str, Any]:
-        facts: dict[str, Any] = self._run(_hello)
+        facts: dict[str, Any] = self._run(_hello, self._runtime)
         return facts
 
     def measure(
@@ -146,8 +148,8 @@ class ClusterHost:
             raise HostError(f"{self.name}: {cause}".splitlines()[0]) from error
 
 
-def _hello() -> dict[str, Any]:
-    with LocalHost() as host:
+def _hello(runtime: str) -> dict[str, Any]:
+    with LocalHost(runtime=runtime) as host:
         return host.hello()
 
 

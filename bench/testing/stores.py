@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import pytest
 
 from ortnas.bench.errors import BenchError
+from ortnas.bench.session import Setup
 from ortnas.bench.store import IMPORTED_MODEL, Measurement, Summary, timings
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Workload
 
 TARGET = Target({"cpu": "one"}, Setup(), (Workload(),))
 MIX = Target({"cpu": "one"}, Setup(), (Workload(weight=3), Workload(4, 32)))

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.session import Setup
+from ortnas.bench.timing import Workload
 from ortnas.export.inspect.messages import EXTERNAL_DATA, Message, element_type, parse_model
 from ortnas.export.inspect.products import Product, Shape, Uncounted, find_products, inner_graphs, tensors_to_measure
 from ortnas.export.inspect.running import (

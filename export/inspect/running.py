@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.session import Setup
+from ortnas.bench.timing import Workload
 from ortnas.export.inspect.messages import INT64, Message, element_type, parse_model
 from ortnas.export.inspect.products import Shape
 from ortnas.nas.failures import OrtnasError

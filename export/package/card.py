@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ortnas.bench.session import RUNTIMES
 from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
 from ortnas.export.metrics import RECALL_OF
@@ -84,7 +85,7 @@ def _front_matter(dimensions: Dimensions, facts: Facts) -> str:
     document: dict[str, Any] = {
         "library_name": "onnx",
         "pipeline_tag": HEADS[dimensions.head].pipeline,
-        "tags": ["onnx", "onnxruntime", facts.precision, dimensions.family, "ortnas"],
+        "tags": ["onnx", facts.target.setup.runtime, facts.precision, dimensions.family, "ortnas"],
     }
     if origin.licence:
         document["license"] = origin.licence
@@ -137,14 +138,14 @@ def _figures(subnet: Subnet, facts: Facts) -> str:
     requests = ", ".join(f"{workload.batch} × {workload.sequence} tokens" for workload in target.workloads)
     predicted = "" if latency.predicted_ms is None else f"; predicted {latency.predicted_ms:.2f} ms"
     tail = "" if latency.p95_ms is None else f", 95th percentile {latency.p95_ms:.2f} ms"
-    host = target.fingerprint
+    host, runtime = target.fingerprint, target.setup.runtime
     return f"""## Figures
 
 * architecture: {subnet.describe()}
 * latency: {latency.measured_ms:.2f} ± {latency.spread_ms:.2f} ms (median and half the interquartile
   range{tail}{predicted})
 * measured on {escaped(str(host["cpu"]))}, {target.setup.describe()}, batch {requests},
-  ONNX Runtime {escaped(str(host["onnxruntime"]))}
+  {RUNTIMES[runtime]} {escaped(str(host[runtime]))}
 * quantization: {_describe_quantization(facts)}
 {_scores(facts)}"""
 
@@ -180,6 +181,12 @@ def _describe_quantization(facts: Facts) -> str:
             f"outputs differ from the float model's by {drift.mean:.2g} on average and\n"
             f"  {drift.largest:.2g} at most (cosine {drift.cosine:.4f})"
         )
+    if (between := facts.runtime_drift) is not None:
+        sentences.append(
+            f"{RUNTIMES[facts.target.setup.runtime]} computes outputs that differ from those of ONNX Runtime, which\n"
+            f"  gave the scores, by {between.mean:.2g} on average and {between.largest:.2g} at most (cosine "
+            f"{between.cosine:.4f})"
+        )
     return "; ".join(sentences)
 
 
@@ -199,7 +206,8 @@ def _use(
     named += _prompts(facts)
     return f"""## Use
 
-`python predict.py "a text"` holds the whole path from text to output with onnxruntime and tokenizers alone.
+`python predict.py "a text"` holds the whole path from text to output with
+{facts.target.setup.runtime} and tokenizers alone.
 `ortnas verify .` checks this folder on another machine. In any language that ONNX Runtime is for (C++, C#, Java,
 JavaScript, Python):
 

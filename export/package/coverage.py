@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ortnas.bench.session import PROVIDERS, Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import PROVIDERS, Setup
 from ortnas.export.build import Precision
 from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inspect.audit import audit, check_coverage
@@ -15,7 +15,8 @@ def measure_coverage(model: bytes, precision: Precision, target: Target, recipe:
     """``demanded``: the share of the weight products' multiply-adds that INT8 models have to run in integer kernels,
     beside the products that the recipe keeps in float.
 
-    Raises CoverageError below it. Other providers than the CPU's hide their kernels: nothing is demanded there.
+    Raises CoverageError below it. Other providers than the CPU's, and OpenVINO, hide their kernels: nothing is
+    demanded there, and the shares are those of ONNX Runtime.
     """
     audited = audit(model, target.main_workload, Setup(threads=target.setup.threads))
     threshold = None

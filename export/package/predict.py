@@ -1,9 +1,10 @@
 """Runs this package: ``python predict.py "a text" ["another" ...]``, for answers ``"a question" "its context" ...``,
 to rank passages ``"a query" "a passage" ["another" ...]``.
 
-``--prompt NAME`` before the texts puts one of the package's prompts before each of them.
+``--prompt NAME`` before the texts puts one of the package's prompts before each of them. ``--runtime onnxruntime`` or
+``--runtime openvino`` ahead of all runs it with another runtime than it was timed with.
 
-Needs onnxruntime, tokenizers and numpy only.
+Needs tokenizers, numpy, and onnxruntime or openvino only.
 """
 
 import json
@@ -12,16 +13,17 @@ import os
 import sys
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 # From 1.29 on, ONNX Runtime reports on models and their speed over the network unless told not to.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
 
 FOLDER = Path(__file__).resolve().parent
 COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+RUNTIMES = ("onnxruntime", "openvino")
 LONGEST_ANSWER, STARTS_CONSIDERED = 30, 20
 
 
@@ -58,10 +60,42 @@ def quota(group):
     return int(quota_us) / int(period_us) if quota_us.isdigit() else math.inf
 
 
-class Model:
-    """The packaged model. ``threads`` 0 takes one for each processor that is granted."""
+def onnxruntime_session(path, threads):
+    import onnxruntime
 
-    def __init__(self, folder: Path = FOLDER, threads: int = 0) -> None:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(path), options)
+
+
+class OpenvinoPort(NamedTuple):
+    name: str
+
+
+class OpenvinoSession:
+    """OpenVINO's compiled model with the methods of ONNX Runtime's session."""
+
+    def __init__(self, path, threads, properties) -> None:
+        import openvino
+
+        self.model = openvino.Core().compile_model(path, "CPU", {**properties, "INFERENCE_NUM_THREADS": str(threads)})
+
+    def get_inputs(self):
+        return [OpenvinoPort(port.any_name) for port in self.model.inputs]
+
+    def get_outputs(self):
+        return [OpenvinoPort(port.any_name) for port in self.model.outputs]
+
+    def run(self, names, feeds):
+        outputs = self.model.create_infer_request().infer(feeds)
+        return [outputs[name] for name in names]
+
+
+class Model:
+    """The packaged model. ``threads`` 0 takes one for each processor that is granted; ``runtime``: ``onnxruntime`` or
+    ``openvino``, by default the one that it was timed with."""
+
+    def __init__(self, folder: Path = FOLDER, threads: int = 0, runtime=None) -> None:
         self.record = json.loads((folder / "ortnas.json").read_text(encoding="utf-8"))
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
@@ -72,9 +106,13 @@ class Model:
         else:
             self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id(padding), pad_token=padding)
         self.tokenizer.enable_truncation(self.record["max_length"])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or granted_processors()
-        self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
+        setup, threads = self.record["target"]["setup"], threads or granted_processors()
+        timed_with = setup.get("runtime", "onnxruntime")
+        if (runtime or timed_with) == "openvino":
+            properties = setup["provider_options"] if timed_with == "openvino" else {"PERFORMANCE_HINT": "LATENCY"}
+            self.session = OpenvinoSession(folder / "model.onnx", threads, properties)
+        else:
+            self.session = onnxruntime_session(folder / "model.onnx", threads)
 
     def special_token(self, *candidates):
         """The first candidate that the tokenizer knows; settings may hold it with its properties."""
@@ -228,8 +266,21 @@ DESCRIPTIONS = {
 
 
 if __name__ == "__main__":
-    model = Model()
-    prompt, texts = None, sys.argv[1:]
+    prompt, runtime, texts = None, None, sys.argv[1:]
+    if texts[:1] == ["--runtime"]:
+        runtime, texts = "".join(texts[1:2]), texts[2:]
+        if runtime not in RUNTIMES:
+            sys.exit(f"no runtime is called {runtime!r}; there is {' and '.join(RUNTIMES)}")
+    try:
+        model = Model(runtime=runtime)
+    except ModuleNotFoundError as error:
+        if error.name not in RUNTIMES:
+            raise
+        (other,) = set(RUNTIMES) - {error.name}
+        sys.exit(
+            f"{error.name} is not installed; install it with `{sys.executable} -m pip install {error.name}`, or run "
+            f"predict.py with --runtime {other}"
+        )
     if texts[:1] == ["--prompt"]:
         prompt, texts = "".join(texts[1:2]), texts[2:]
         if prompt not in model.record.get("prompts", {}):
@@ -237,7 +288,9 @@ if __name__ == "__main__":
             sys.exit(f"the package has no prompt {prompt!r}; it has {names}")
     is_pair, is_query = model.record["head"] == "span", model.record["head"] == "reranking"
     if not texts or (is_pair and len(texts) % 2) or (is_query and len(texts) < 2):
-        usage = "question context" if is_pair else "query passage" if is_query else "[--prompt NAME] text"
+        usage = (
+            "question context" if is_pair else "query passage" if is_query else "[--runtime NAME] [--prompt NAME] text"
+        )
         sys.exit(f"usage: python predict.py {usage} [...]")
     if is_query:
         for passage, score in model.describe(tuple(texts)):

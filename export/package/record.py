@@ -139,7 +139,8 @@ class Facts:
     which on a text has it, where it may have several. ``provenance`` is the supernet's. ``activation`` is what a
     cross-encoder's library makes of its logit. ``prompts``, ``default_prompt`` and ``similarity`` (how embeddings are
     compared) are those of sentence-transformers. ``calibration`` says, of a checkpoint that was quantized as it is,
-    what ranges were measured on.
+    what ranges were measured on. ``drift`` is how far the outputs lie from the float model's, ``runtime_drift`` how far
+    the target's runtime computes from ONNX Runtime, which computed the scores; None where that was not measured.
     """
 
     precision: str
@@ -164,6 +165,7 @@ class Facts:
     judged: str | None = None
     intervals: Mapping[str, ScoreIntervals] = field(default_factory=dict)
     drift: Drift | None = None
+    runtime_drift: Drift | None = None
     coverage: Coverage = Coverage()
     data: TrainingData | None = None
     origin: Origin | None = None
@@ -242,6 +244,7 @@ class PackageRecord(Facts):
             judged=_entry(document, "judged", _TEXT_OR_NONE, None),
             intervals=_intervals(document),
             drift=_part(document, "drift", lambda part: Drift(**part), None),
+            runtime_drift=_part(document, "runtime_drift", lambda part: Drift(**part), None),
             coverage=Coverage.from_json(document),
             data=_part(document, "data", lambda part: TrainingData(**part), None),
             origin=_part(document, "origin", lambda part: Origin(**part), None),

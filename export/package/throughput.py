@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.load import Clients
+from ortnas.bench.session import Session, make_session
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Feeds, Session, make_session
+from ortnas.bench.timing import Feeds
 from ortnas.export.package.record import MODEL_FILE, PackageError, PackageRecord, read_record
 from ortnas.export.package.sample import read_sample
 from ortnas.nas.failures import OrtnasError

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 
 from ortnas.bench.estimates import Timing, anchor_latency_of
 from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.openvino_runtime import RuntimeMissingError
+from ortnas.bench.session import ONNXRUNTIME, OPENVINO, RUNTIMES, Setup, make_session
 from ortnas.bench.target import Target
-from ortnas.bench.timing import TimingProtocol, make_session, time_interleaved
+from ortnas.bench.timing import TimingProtocol, time_interleaved
 from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inference import model_outputs
 from ortnas.export.inspect.audit import CoverageError, audit, check_coverage
@@ -90,8 +91,9 @@ def to_json(checks: Sequence[Check], load: Sequence[dict[str, Any]] | None = Non
     return documents if load is None else {"verdict": verdict_of(checks), "checks": documents, "load": load}
 
 
-def verify(folder: Path) -> list[Check]:
-    """All checks in order. Raises PackageError where the folder is no package, or one of another format."""
+def verify(folder: Path, runtime: str | None = None) -> list[Check]:
+    """All checks in order, with the package's runtime or another. Raises PackageError where the folder is no package,
+    or one of another format."""
     record = read_record(folder)
     checks = [
         Check("format", "pass", f"package format {FORMAT}, written by ortnas {shortened(record.release)}"),
@@ -99,7 +101,7 @@ def verify(folder: Path) -> list[Check]:
     ]
     # A changed file is not loaded: nothing else about it can be trusted.
     if all(check.state != "fail" for check in checks):
-        checks += _running(folder, record)
+        checks += _running(folder, record, _setup(record, runtime))
     return checks
 
 
@@ -200,22 +202,39 @@ def _coverage(model: bytes, record: PackageRecord, threshold: float) -> Check:
     return Check("integer kernels", "pass", f"{share:.1%} of the weight products' multiply-adds")
 
 
-def _running(folder: Path, record: PackageRecord) -> Iterator[Check]:
-    setup, workloads = record.target.setup, record.target.workloads
-    yield _runtime(record.target)
+def _setup(record: PackageRecord, runtime: str | None) -> Setup:
+    """As timed, or with another runtime: as many threads on the same processors."""
+    timed = record.target.setup
+    if runtime in (None, timed.runtime):
+        return timed
+    if runtime == OPENVINO:
+        return Setup.for_openvino(timed.threads, affinity=timed.affinity)
+    return Setup(threads=timed.threads, affinity=timed.affinity)
+
+
+def _running(folder: Path, record: PackageRecord, setup: Setup) -> Iterator[Check]:
+    workloads = record.target.workloads
+    try:
+        here = Target(fingerprint(setup.runtime), setup, workloads)
+    except RuntimeMissingError as error:
+        other = next(name for name in RUNTIMES if name != setup.runtime)
+        yield Check(RUNTIMES[setup.runtime], "unknown", f"{error}; or check it with --runtime {other}")
+        return
+    yield _runtime(here, record.target)
     model = (folder / MODEL_FILE).read_bytes()
     try:
         make_session(model, setup)
     except Exception as error:  # ONNX Runtime's own exception types share no public base
-        yield Check("load", "fail", f"ONNX Runtime {onnxruntime.__version__} refuses the model: {said(error)}")
+        version_here = here.fingerprint[setup.runtime]
+        yield Check("load", "fail", f"{RUNTIMES[setup.runtime]} {version_here} refuses the model: {said(error)}")
         return
     yield Check("load", "pass", f"a session with {setup.provider} and {setup.describe()}")
 
     threshold = record.coverage.threshold
-    if threshold is not None:
+    if threshold is not None and setup.runtime == ONNXRUNTIME:
         yield from _guarded("integer kernels", lambda: [_coverage(model, record, threshold)])
-    differences = Target(fingerprint(), setup, workloads).differences(record.target)
-    other_hosts = [difference for difference in differences if not difference.startswith("onnxruntime:")]
+    differences = here.differences(record.target)
+    other_hosts = [difference for difference in differences if not difference.startswith(f"{setup.runtime}:")]
     yield (
         Check("host", "warn", "measured elsewhere; " + "; ".join(other_hosts))
         if other_hosts
@@ -230,7 +249,7 @@ def _running(folder: Path, record: PackageRecord) -> Iterator[Check]:
 
     sample = read_sample(folder)
     yield from _guarded("tokenizer", lambda: [_tokens(folder, sample, record)])
-    yield from _guarded("score", lambda: [_score(folder, sample, model, record)])
+    yield from _guarded("score", lambda: [_score(folder, sample, model, record, setup)])
 
 
 def _guarded(name: str, checks: Callable[[], Iterable[Check]]) -> Iterator[Check]:
@@ -243,20 +262,25 @@ def _guarded(name: str, checks: Callable[[], Iterable[Check]]) -> Iterator[Check
         yield Check(name, "fail", f"the record or the sample does not fit the model: {said(error)}")
 
 
-def _score(folder: Path, sample: Sample, model: bytes, record: PackageRecord) -> Check:
+def _score(folder: Path, sample: Sample, model: bytes, record: PackageRecord, setup: Setup) -> Check:
+    """With OpenVINO too the score has to be that of ONNX Runtime, which gave it when exported."""
     thresholds = record.null_threshold, record.label_thresholds
     part = sample.part(load_tokenizer(folder), record.max_length, record.labels, *thresholds)
-    score = METRICS[sample.metric](model_outputs(model, part.encoded, record.head), part)
+    score = METRICS[sample.metric](model_outputs(model, part.encoded, record.head, setup=setup), part)
     detail = f"{sample.metric} {score:.4f} on {len(part.encoded)} bundled inputs, {sample.score:.4f} when exported"
     return Check("score", "pass" if abs(score - sample.score) <= SCORE_TOLERANCE else "fail", detail)
 
 
-def _runtime(target: Target) -> Check:
+def _runtime(target: Target, timed: Target) -> Check:
     """Kernels, and with them latencies and the last digits of scores, change between releases."""
-    here, there = onnxruntime.__version__, shortened(str(target.fingerprint.get("onnxruntime", "another release")))
+    runtime = target.setup.runtime
+    title, here = RUNTIMES[runtime], target.fingerprint[runtime]
+    if timed.setup.runtime != runtime:
+        return Check(title, "warn", f"timed with {RUNTIMES[timed.setup.runtime]}: latency and rounding may differ")
+    there = shortened(str(timed.fingerprint.get(runtime, "another release")))
     if here == there:
-        return Check("ONNX Runtime", "pass", f"{here}, as when exported")
-    return Check("ONNX Runtime", "warn", f"{here} here, {there} when exported: latency and rounding may differ")
+        return Check(title, "pass", f"{here}, as when exported")
+    return Check(title, "warn", f"{here} here, {there} when exported: latency and rounding may differ")
 
 
 def _tokens(folder: Path, sample: Sample, record: PackageRecord) -> Check:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from ortnas.bench.session import RUNTIMES
 from ortnas.export.package.throughput import LoadRow, drive
 from ortnas.export.package.verify import EXIT_STATUS, Check, describe_outcome, to_json, verdict_of, verify
 from ortnas.nas.failures import OrtnasError
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    checks = verify(options.package)
+    checks = verify(options.package, options.runtime)
     verdict = verdict_of(checks)
     stream = sys.stderr if options.as_json else sys.stdout
     _show_checks(checks, stream)
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     # In sys.argv the archive itself comes first.
     beside = Path(sys.argv[0]).resolve().parent
     parser.add_argument("package", type=Path, nargs="?", default=beside, help="a package folder; this one by default")
+    parser.add_argument("--runtime", choices=RUNTIMES, help="run it with another runtime than it was timed with")
     parser.add_argument("--load", action="store_true", help="drive it with concurrent requests, too")
     parser.add_argument(
         "--concurrency", type=int, nargs="+", default=(1, 2, 4, 8), help="with --load: requests at a time"

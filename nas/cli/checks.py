@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def verify(
     seconds: Annotated[
         float, typer.Option(min=0.1, max=86_400, help="With --load: how long each concurrency is driven.")
     ] = 5.0,
+    runtime: Annotated[
+        Literal["onnxruntime", "openvino"] | None,
+        typer.Option(help="Check it with another runtime than it was timed with."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a package on this machine: files, speed, score; with --load, throughput and latency under load.
@@ -44,7 +48,7 @@ def verify(
         from ortnas.nas.console import Console
 
         console = Console(to_stderr=as_json)
-        checks = verify_package(package)
+        checks = verify_package(package, runtime)
         verdict = verdict_of(checks)
         rows = [(check.name, check.state, check.detail) for check in checks]
         console.table(str(package), ("check", "result", "detail"), rows)
@@ -153,7 +157,8 @@ def inspect(
         raise typer.BadParameter(str(error), param_hint="--batch, --sequence") from None
 
     def action() -> None:
-        from ortnas.bench.timing import PROVIDERS, Setup, Workload
+        from ortnas.bench.session import PROVIDERS, Setup
+        from ortnas.bench.timing import Workload
         from ortnas.nas.console import Console
         from ortnas.nas.stages.inspect import inspect_model
 

@@ -185,7 +185,8 @@ def _fit_file(
     """``setting``: threads, batch, sequence, seed."""
 
     def action() -> None:
-        from ortnas.bench.timing import Setup, Workload
+        from ortnas.bench.session import Setup
+        from ortnas.bench.timing import Workload
         from ortnas.nas.console import Console
         from ortnas.nas.stages.fit import fit_latency_file
 

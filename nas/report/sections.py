@@ -40,6 +40,9 @@ _HOST_FACTS = {
     "turbo_off": "turbo off",
     "onnxruntime": "ONNX Runtime",
     "onnxruntime_build": "its build",
+    "openvino": "OpenVINO",
+    "openvino_build": "OpenVINO's build",
+    "openvino_precision": "OpenVINO's float type",
 }
 
 # What is counted of a corpus beside its parts.

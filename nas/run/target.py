@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ortnas.bench.fingerprint import runtime_of
 from ortnas.bench.host import Host, StoredHost
 from ortnas.bench.hosts import open_host
 from ortnas.bench.load import overload
+from ortnas.bench.session import ONNXRUNTIME, RUNTIMES
 from ortnas.bench.store import Store
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, TimingProtocol, Workload
+from ortnas.bench.timing import TimingProtocol, Workload
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
@@ -43,22 +45,33 @@ class RunTarget:
             from ortnas.search.cluster import ClusterHost
 
             self.join_cluster()
-            return ClusterHost(settings.host.removeprefix("ray:"))
-        return open_host(settings.host, settings.python, shlex.split(settings.ssh), self._configuration.seed)
+            return ClusterHost(settings.host.removeprefix("ray:"), runtime=settings.runtime)
+        ssh = shlex.split(settings.ssh)
+        return open_host(settings.host, settings.python, ssh, self._configuration.seed, settings.runtime)
+
+    def check_runtime(self) -> None:
+        """Raises HostError where the host lacks a runtime that is not always there: better than after a training."""
+        if self._configuration.target.runtime != ONNXRUNTIME:
+            self.host.hello()
 
     def _stored_host(self, name: str) -> StoredHost:
         targets: list[tuple[str, dict[str, Any]]] = []
         if self._folder.store_file.is_file():
             with Store(self._folder.store_file) as store:
                 targets = [(host, target.fingerprint) for target, host in store.targets()]
-        fingerprints = {host: fingerprint for host, fingerprint in targets if "imported" not in fingerprint}
+        runtime = self._configuration.target.runtime
+        fingerprints = {
+            host: fingerprint
+            for host, fingerprint in targets
+            if "imported" not in fingerprint and runtime_of(fingerprint) == runtime
+        }
         if name not in fingerprints:
             # Of a latency file's host nothing is known that a recipe could be chosen by.
             is_file = any(host == name for host, _ in targets)
             advice = "; a latency file is fitted to by `ortnas fit --latencies FILE`" if is_file else ""
             raise ConfigurationError(
                 f"target.host = 'stored:{name}': {self._folder.store_file} has timings of "
-                f"{', '.join(fingerprints) or 'no host'}" + advice
+                f"{', '.join(fingerprints) or 'no host'} with {RUNTIMES[runtime]}" + advice
             )
         return StoredHost(name, fingerprints[name])
 
@@ -76,7 +89,7 @@ class RunTarget:
             if settings.host == "local":
                 check_attention(network, kind.batch, kind.sequence, f"target.sequence = {kind.sequence}")
         fingerprint = self.host.hello()["fingerprint"]
-        if settings.provider not in fingerprint["providers"]:
+        if settings.runtime == ONNXRUNTIME and settings.provider not in fingerprint["providers"]:
             raise ConfigurationError(
                 f"target.provider = {settings.provider!r}: ONNX Runtime on the host has "
                 f"{', '.join(fingerprint['providers'])}"
@@ -90,20 +103,11 @@ class RunTarget:
         processors = len(settings.affinity) or cores
         if problem := overload(settings.concurrency, settings.threads, processors):
             raise ConfigurationError(f"target.concurrency = {settings.concurrency}: {problem}")
-        options = tuple(sorted(settings.provider_options.items()))
-        setup = Setup(
-            settings.provider,
-            settings.threads,
-            options,
-            settings.spinning,
-            settings.affinity,
-            settings.concurrency,
-        )
         workloads = tuple(
             Workload(kind.batch, kind.sequence, network.vocab_size, self._lengths, kind.weight)
             for kind in settings.requests
         )
-        return Target(fingerprint, setup, workloads)
+        return Target(fingerprint, settings.setup, workloads)
 
     @cached_property
     def _lengths(self) -> tuple[int, ...]:

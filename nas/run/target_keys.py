@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ortnas.bench.timing import PROVIDERS
+from ortnas.bench.openvino_runtime import check_properties
+from ortnas.bench.session import OPENVINO, PROVIDERS, Setup
 from ortnas.nas.run.configuration_values import Processor, Section, Size, Sizes
 from ortnas.nas.run.limits import MOST_THREADS, check_request
 
@@ -30,15 +31,16 @@ class TargetHost(Section):
 
     ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
     cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
-    ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace ``batch`` and ``sequence`` by several.
-    ``concurrency``: so many clients share the session, each of which sends its next request when the last one is
-    answered; latency is what each of them waits.
+    ``runtime`` loads and runs the models. ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace
+    ``batch`` and ``sequence`` by several. ``concurrency``: so many clients share the session, each of which sends its
+    next request when the last one is answered; latency is what each of them waits.
     ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
     """
 
     host: str = "local"
     python: str = "python3"
     ssh: str = "ssh"
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"
     provider: str = PROVIDERS["cpu"]
     provider_options: dict[str, str] = Field({}, max_length=100)
     threads: int = Field(1, ge=1, le=MOST_THREADS)
@@ -53,6 +55,14 @@ class TargetHost(Section):
     @property
     def requests(self) -> tuple[RequestKind, ...]:
         return self.workloads or (RequestKind(batch=self.batch, sequence=self.sequence),)
+
+    @property
+    def setup(self) -> Setup:
+        """How sessions run."""
+        if self.runtime == OPENVINO:
+            return Setup.for_openvino(self.threads, self.provider_options, self.affinity, self.concurrency)
+        options = tuple(sorted(self.provider_options.items()))
+        return Setup(self.provider, self.threads, options, self.spinning, self.affinity, self.concurrency)
 
     @field_validator("provider")
     @classmethod
@@ -74,6 +84,17 @@ class TargetHost(Section):
         if len(set(processors)) < len(processors):
             raise ValueError("names a processor twice")
         return processors
+
+    @model_validator(mode="after")
+    def _suits_the_runtime(self) -> TargetHost:
+        if self.runtime != OPENVINO:
+            return self
+        if self.provider != PROVIDERS["cpu"]:
+            raise ValueError(f"provider {self.provider!r} is ONNX Runtime's; with runtime openvino, leave it out")
+        if not self.spinning:
+            raise ValueError("spinning is ONNX Runtime's setting; with runtime openvino, leave it out")
+        check_properties(self.provider_options)
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> TargetHost:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.bundle import ResultsError, plan_digest, read_header, read_results, write_bundle
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Store
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import parse_json, write_json

@@ -16,7 +16,8 @@ from ortnas.bench.findings import Reading, findings
 from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
 from ortnas.bench.request import Request
-from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
+from ortnas.bench.session import ONNXRUNTIME, OPENVINO, RUNTIMES, Setup
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.nas.console import Console
 
 _PAUSE_S = 1.0
@@ -65,6 +66,8 @@ def examine(configuration: Path | None, host: str | None, threads: int | None, c
 
 _PROTOCOL = TimingProtocol()
 _PAUSE_S = 1.0
+# Visits with each runtime: as many in turn as show that one is faster by more than the other's luck.
+_RUNTIME_VISITS = 5
 # The anchor is worth naming where noise without it is so many times as large.
 _GAIN = 1.2
 
@@ -90,6 +93,7 @@ def doctor(
     """Prints what the host does to timings, and the noise floor over ``sessions`` sessions of one model.
 
     ``model`` is timed beside itself; without one, half of a random network of MiniLM-L6's sizes beside the whole.
+    Where the host has both runtimes, they are timed in turn.
     Returns a JSON-ready object; where the state of one of its ``findings`` is ``fail``, timings cannot be trusted.
     Raises HostError, and ValueError for less than two sessions.
     """
@@ -114,6 +118,12 @@ def doctor(
             visits.append(samples)
             readings.append(host.hello()["conditions"])
             report(number + 1, sessions, "")
+    try:
+        runtimes_ms = compare_runtimes(host, timed, request, hello["versions"])
+    except HostError as error:
+        # One that is installed and broken takes nothing from what was found out.
+        runtimes_ms = {}
+        console.say(f"The runtimes were not compared: {error}")
     host.forget()
     facts = findings(readings, setup)
     reference = anchor_latency_of(visits, workloads)
@@ -121,12 +131,13 @@ def doctor(
     plain_sessions_ms = [_plain_ms(samples, reference) for samples in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
     console.table(
-        f"{hello['fingerprint']['cpu']}, {setup.describe()}, ONNX Runtime {hello['versions']['onnxruntime']}",
+        f"{hello['fingerprint']['cpu']}, {setup.describe()}, {RUNTIMES[setup.runtime]} "
+        f"{hello['versions'][setup.runtime]}",
         ("check", "result", "detail"),
         [(finding.name, finding.state, finding.detail) for finding in facts],
     )
     console.say()
-    for sentence in describe(noise, plain, sessions):
+    for sentence in [*describe(noise, plain, sessions), *describe_runtimes(runtimes_ms)]:
         console.say(sentence)
     return {
         "host": host.name,
@@ -135,12 +146,50 @@ def doctor(
         "plain_noise": asdict(plain),
         "sessions_ms": sessions_ms,
         "plain_sessions_ms": plain_sessions_ms,
+        "runtimes_ms": runtimes_ms,
         "setup": setup.to_json(),
         "workloads": [workload.to_json() for workload in workloads],
         "fingerprint": hello["fingerprint"],
         "versions": hello["versions"],
         "conditions": [dict(readings[0]), dict(readings[-1])],
     }
+
+
+def compare_runtimes(host: Host, model: bytes, request: Request, versions: Mapping[str, str]) -> dict[str, list[float]]:
+    """Latencies in ms of visits with each runtime in turn, as many threads for each; empty where the host has one.
+
+    Raises HostError.
+    """
+    if not set(versions) >= set(RUNTIMES):
+        return {}
+    threads, affinity = request.setup.threads, request.setup.affinity
+    setups = {
+        ONNXRUNTIME: Setup(threads=threads, affinity=affinity),
+        OPENVINO: Setup.for_openvino(threads, affinity=affinity),
+    }
+    setups[request.setup.runtime] = request.setup
+    latencies_ms: dict[str, list[float]] = {runtime: [] for runtime in setups}
+    for number in range(_RUNTIME_VISITS):
+        for runtime, setup in setups.items():
+            samples = host.measure({"model": model}, replace(request, setup=setup), number)["model"]
+            if isinstance(samples, Failure):
+                return {}
+            reference = anchor_latency_of([samples], request.workloads)
+            latencies_ms[runtime].append(_plain_ms(samples, reference))
+    return latencies_ms
+
+
+def describe_runtimes(latencies_ms: Mapping[str, Sequence[float]]) -> list[str]:
+    """Which is faster, where no visit of it was as slow as the fastest of the other."""
+    if not latencies_ms:
+        return []
+    ordered = sorted(latencies_ms, key=lambda runtime: float(np.median(latencies_ms[runtime])))
+    fast, slow = (RUNTIMES[runtime] for runtime in ordered)
+    fast_ms, slow_ms = (latencies_ms[runtime] for runtime in ordered)
+    medians = f"{np.median(fast_ms):.2f} ms with {fast}, {np.median(slow_ms):.2f} ms with {slow}"
+    if max(fast_ms) >= min(slow_ms):
+        return [f"Runtimes: {medians}; visits overlap, so neither is shown to be faster here."]
+    return [f"Runtimes: {medians}: {fast} is the faster one here (target.runtime: {ordered[0]})."]
 
 
 def noise_of(latencies_ms: Sequence[float]) -> Noise:

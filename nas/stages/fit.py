@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.estimates import AnchorLatency, Timing, noise_floor
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Measurement, timings
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.presets import covering
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console

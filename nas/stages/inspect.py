@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.session import Setup
+from ortnas.bench.timing import Workload
 from ortnas.export.inspect.audit import Audit, audit
 from ortnas.export.inspect.running import Profile, find_model, profile
 from ortnas.nas.console import Console

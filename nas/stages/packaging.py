@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ortnas.bench.openvino_runtime import RuntimeMissingError
+from ortnas.bench.session import ONNXRUNTIME, OPENVINO, Setup
 from ortnas.export.build import Exporter, Precision
-from ortnas.export.inference import Drift, drift, load, model_outputs
+from ortnas.export.inference import Drift, drift, load, load_for, model_outputs
 from ortnas.export.inference import run as run_model
 from ortnas.export.metrics import METRICS
 from ortnas.export.package.coverage import measure_coverage
@@ -68,7 +70,7 @@ def conclude(
         write_json(file, comparison.to_json())
         run_folder.event("export", inputs=inputs, packages=[folder.name for folder in packages])
     show(configuration, console, texts, run_target, run_models, comparison.rows)
-    announce(console, packages)
+    announce(console, packages, run_models.target.setup.runtime)
     return comparison.to_json() | {"packages": [str(folder) for folder in packages]}
 
 
@@ -76,11 +78,17 @@ def package_name(configuration: Configuration, budget: Budget) -> str:
     return f"{configuration.precision}-{file_name_of(budget.label)}"
 
 
-def announce(console: Console, packages: Sequence[Path]) -> None:
+_LOADING = {
+    ONNXRUNTIME: "session = onnxruntime.InferenceSession({!r})",
+    OPENVINO: "model = openvino.Core().compile_model({!r}, 'CPU')",
+}
+
+
+def announce(console: Console, packages: Sequence[Path], runtime: str = ONNXRUNTIME) -> None:
     """Says where the packages are and how to run them."""
     for folder in packages:
         console.say(f"\npackage: {folder}")
-        console.say(f"  session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})")
+        console.say(f"  {_LOADING[runtime].format(str(folder / 'model.onnx'))}")
         console.say(f'  {sys.executable} {shlex.quote(str(folder / "predict.py"))} "a text of yours"')
 
 
@@ -144,6 +152,7 @@ def package(
                 judged=_judged(run_models),
                 intervals=row.intervals,
                 drift=drift_from_float(entry.exporter, entry.subnet, model),
+                runtime_drift=drift_between_runtimes(entry.exporter, model, run_models.target.setup),
                 coverage=measure_coverage(
                     model, entry.precision, run_models.target, recipe, configuration.quantization.coverage
                 ),
@@ -182,6 +191,21 @@ def drift_from_float(exporter: Exporter, subnet: Subnet, model: bytes) -> Drift:
     feeds = exporter.calibration[0]
     float_output = run_model(load(exporter.build(subnet, "fp32")), feeds)
     return drift(run_model(load(model), feeds), float_output)
+
+
+def drift_between_runtimes(exporter: Exporter, model: bytes, setup: Setup) -> Drift | None:
+    """How far the target's runtime computes from ONNX Runtime, on calibration texts.
+
+    None where that is ONNX Runtime, or is not installed on this machine; then ``verify`` on the target tells.
+    """
+    if setup.runtime == ONNXRUNTIME:
+        return None
+    feeds = exporter.calibration[0]
+    try:
+        session = load_for(model, setup)
+    except RuntimeMissingError:
+        return None
+    return drift(run_model(session, feeds), run_model(load(model), feeds))
 
 
 def _sample(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ortnas.bench.estimates import Timing
+from ortnas.bench.session import Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter, Precision
 from ortnas.export.inference import Drift

@@ -86,7 +86,7 @@ def _package(
     )
     folder = run_folder.packages / package_name
     write_json(run_folder.packages / f"comparison-{package_name}.json", Comparison(rows, texts.metric).to_json())
-    announce(console, [folder])
+    announce(console, [folder], run_models.target.setup.runtime)
     return {"rows": [row.to_json() for row in rows], "packages": [str(folder)], "subnet_key": subnet.key}
 
 

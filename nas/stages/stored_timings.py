@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ortnas.bench.estimates import Timing
+from ortnas.bench.session import Setup
 from ortnas.bench.store import IMPORTED_MODEL, Measurement, Store, StoreError, Summary, timings
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.space import LAYER_DIMENSIONS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ortnas.bench.hosts import open_host
     from ortnas.bench.request import Request
+    from ortnas.bench.session import Setup
     from ortnas.bench.target import Target
-    from ortnas.bench.timing import Setup, Workload
+    from ortnas.bench.timing import Workload
     from ortnas.bench.visits import time_models
     from ortnas.export.build import Exporter
     from ortnas.export.inspect.audit import audit
@@ -36,7 +37,7 @@ _MODULES = {
     "Exporter": "export.build",
     "Request": "bench.request",
     "SearchSpace": "nas.architecture.space",
-    "Setup": "bench.timing",
+    "Setup": "bench.session",
     "Subnet": "nas.architecture.subnet",
     "Target": "bench.target",
     "Workload": "bench.timing",

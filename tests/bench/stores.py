@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Measurement, Store
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Workload
 
 ROOT = Path(__file__).parents[2]
 TARGET = Target({"cpu": "one"}, Setup(), (Workload(),))
@@ -21,7 +22,8 @@ import json, os, resource, sys
 from pathlib import Path
 from ortnas.bench.store import Measurement, Store, StoreError
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.bench.session import Setup
+from ortnas.bench.timing import Samples, Workload
 target = Target({"cpu": "one"}, Setup(), (Workload(),))
 path = Path(sys.argv[1])
 def rows(name, count, rounds=8):

@@ -14,9 +14,10 @@ import pytest
 from ortnas.bench.bundle import ResultsError, read_results
 from ortnas.bench.bundle_run import Bundle as ReadBundle
 from ortnas.bench.bundle_run import BundleError
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Measurement, Store, StoreError
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Workload
 from ortnas.predictors.latency_files import LatencyFileError, read_latency_file, write_latency_file
 from tests.bench.bundles import Bundle, lines_of, write_lines
 from tests.mutations import assert_sentence, damaged, mutated, seeds

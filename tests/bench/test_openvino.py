@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, sys
 import numpy as np
-from bench.timing import TimingProtocol, Setup, Workload, make_session, time_interleaved
+from bench.session import Setup, make_session
+from bench.timing import TimingProtocol, Workload, time_interleaved
 folder = sys.argv[1]
 setup = Setup("OpenVINOExecutionProvider", 1, (("device_type", "CPU"), ("num_of_threads", "1")))
 session = make_session(open(f"{folder}/model.onnx", "rb").read(), setup)

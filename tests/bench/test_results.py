@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ortnas.bench.bundle import ResultsError, read_header, read_results, write_bundle
 from ortnas.bench.host import Failure
 from ortnas.bench.request import Request
-from ortnas.bench.timing import Samples, Setup, TimingProtocol
+from ortnas.bench.session import Setup
+from ortnas.bench.timing import Samples, TimingProtocol
 from tests.bench.bundles import VISITS, WORKLOADS, Bundle, Document, lines_of, run_bundle, write_lines
 
 

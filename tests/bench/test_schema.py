@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Store, StoreError, timings
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Workload
 from tests.bench.stores import TARGET, finish, keys, measurement, start
 
 # The tables of the first release.

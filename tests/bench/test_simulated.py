@@ -12,8 +12,9 @@ from ortnas.bench.estimates import Timing, anchor_latency_of
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
+from ortnas.bench.session import PROVIDERS, Setup
 from ortnas.bench.simulated import SimulatedHost, cost_ms
-from ortnas.bench.timing import PROVIDERS, Samples, Setup, TimingProtocol, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.export.graph.model import float_model
 from ortnas.export.int8.recipes import choose_recipe
 from ortnas.nas.architecture.blocks import POST_NORM

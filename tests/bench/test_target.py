@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from ortnas.bench.session import Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 
 TARGET = Target({"cpu": "one"}, Setup(), (Workload(),))
 MIX = Target({"cpu": "one"}, Setup(), (Workload(weight=3), Workload(4, 32)))

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ortnas.bench.session import Setup, make_session
 from ortnas.bench.testing.models import VOCAB_SIZE, make_model
-from ortnas.bench.timing import Setup, Workload, make_inputs, make_session
+from ortnas.bench.timing import Workload, make_inputs
 
 pytestmark = pytest.mark.slow
 

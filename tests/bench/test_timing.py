@@ -12,18 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ortnas.bench.session import PROVIDERS, Session, Setup, make_session
 from ortnas.bench.timing import (
-    PROVIDERS,
     Samples,
-    Session,
-    Setup,
     TimingProtocol,
     Workload,
     affinity,
     half_width,
     is_known,
     make_inputs,
-    make_session,
     time_interleaved,
 )
 from ortnas.export.graph.model import float_model

@@ -7,8 +7,9 @@ import pytest
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.bench.host import Failure, HostError
 from ortnas.bench.request import Request
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import SimulatedHost, cost_ms
-from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.visits import GROUP_SIZE, time_models
 from tests.bench.test_simulated import ANCHOR, stating, uniform
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ortnas.bench.timing import Setup
+from ortnas.bench.session import Setup
 from ortnas.export.inspect.running import optimized_file
 
 Sizes = Sequence[int | str]

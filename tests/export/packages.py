@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.session import Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
 from ortnas.export.inference import Drift, model_outputs
 from ortnas.export.int8.recipes import recipe_named

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ortnas.bench.timing import Setup, Workload, make_inputs, make_session
+from ortnas.bench.session import Setup, make_session
+from ortnas.bench.timing import Workload, make_inputs
 from ortnas.export.inspect.audit import audit
 from ortnas.export.synthetic import MINILM_L6, synthetic_models
 from tests.networks import make_dimensions

@@ -29,7 +29,8 @@ import onnxruntime
 
 from ortnas.bench.host import Failure
 from ortnas.bench.request import Request
-from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload, make_session, time_interleaved
+from ortnas.bench.session import Setup, make_session
+from ortnas.bench.timing import Samples, TimingProtocol, Workload, time_interleaved
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.export.inference import drift, load, run

@@ -21,8 +21,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import cost_ms
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
 from ortnas.export.int8.recipes import recipe_named
 from ortnas.export.part import Part

@@ -10,9 +10,10 @@ import numpy as np
 
 from ortnas.bench.estimates import Timing, anchor_latency_of, noise_floor
 from ortnas.bench.request import Request
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import SimulatedHost, cost_ms
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.export.graph.model import LAYOUT_VERSION

@@ -26,7 +26,8 @@ import numpy as np
 
 from ortnas.bench.estimates import Timing, anchor_latency_of, noise_floor
 from ortnas.bench.request import Request
-from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload, make_inputs, make_session
+from ortnas.bench.session import Setup, make_session
+from ortnas.bench.timing import Samples, TimingProtocol, Workload, make_inputs
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.nas.architecture.subnet import Subnet

@@ -24,7 +24,8 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from ortnas.bench.fingerprint import fingerprint
-from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
+from ortnas.bench.session import Setup, make_session
+from ortnas.bench.timing import TimingProtocol, Workload, time_interleaved
 from ortnas.export.build import Exporter
 from ortnas.export.inference import drift, load, run
 from ortnas.export.int8.recipes import choose_recipe

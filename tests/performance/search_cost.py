@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import cost_ms
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
 from ortnas.export.part import Part

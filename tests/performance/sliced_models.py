@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
+from ortnas.bench.session import Setup, make_session
+from ortnas.bench.timing import TimingProtocol, Workload, time_interleaved
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import METRICS
 from ortnas.nas.architecture.subnet import Subnet

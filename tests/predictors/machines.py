@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import cost_ms
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.predictors.fitting import Predictor, fit_predictor
 from tests.networks import make_space

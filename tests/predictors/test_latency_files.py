@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import cost_ms
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.presets import preset
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.predictors.latency_files import LatencyFileError, read_latency_file, write_latency_file

@@ -14,7 +14,8 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.session import Setup
+from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
 from ortnas.export.inspect.audit import Audit, CoverageError, audit, check_coverage
 from ortnas.export.int8.recipes import recipe_named

@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.session import Setup
+from ortnas.bench.timing import Workload
 from ortnas.export.graph.model import float_model
 from ortnas.export.inspect.audit import audit
 from ortnas.export.inspect.running import (

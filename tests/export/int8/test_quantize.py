@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from ortnas.bench.timing import Setup
+from ortnas.bench.session import Setup
 from ortnas.export.build import Exporter, ExportError
 from ortnas.export.graph.encoder import build_graph
 from ortnas.export.graph.model import float_model

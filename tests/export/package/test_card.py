@@ -10,8 +10,9 @@ import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
+from ortnas.bench.session import Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.export.inference import Drift
 from ortnas.export.int8.recipes import recipe_named
 from ortnas.export.package.card import code, escaped, model_card

@@ -14,8 +14,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from ortnas.bench.fingerprint import fingerprint
+from ortnas.bench.session import Setup
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
 from ortnas.export.extraction import extract
 from ortnas.export.inference import load, run

@@ -8,9 +8,10 @@ import numpy as np
 import yaml
 
 from ortnas.bench.estimates import noise_floor
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Measurement, Store, timings
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Workload
 from ortnas.export.intervals import Interval
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.space import SearchSpace

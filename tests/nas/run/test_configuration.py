@@ -10,6 +10,7 @@ import pytest
 import torch
 import xgboost
 
+from ortnas.bench.session import Setup
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration, read_configuration
 from ortnas.search.budget import Budget
 
@@ -209,6 +210,30 @@ def test_providers_have_short_names() -> None:
     document = {"checkpoint": "x", "head": "embedding", "data": {"source": "x"}}
     for name, full in (("openvino", "OpenVINOExecutionProvider"), ("MyExecutionProvider", "MyExecutionProvider")):
         assert check_configuration(document | {"target": {"provider": name}}, "run.yaml").target.provider == full
+
+
+def test_openvino_as_a_runtime_has_no_settings_of_onnxruntime() -> None:
+    document = {"checkpoint": "x", "head": "embedding", "data": {"source": "x"}}
+    asked = {
+        "runtime": "openvino",
+        "threads": 2,
+        "affinity": [1],
+        "provider_options": {"INFERENCE_PRECISION_HINT": "f32"},
+    }
+    target = check_configuration(document | {"target": asked}, "run.yaml").target
+    assert target.setup == Setup.for_openvino(2, {"INFERENCE_PRECISION_HINT": "f32"}, (1,))
+    assert check_configuration(document, "run.yaml").target.setup == Setup()
+    for change, message in (
+        ({"runtime": "tensorflow"}, "target.runtime = 'tensorflow'"),
+        ({"provider": "cuda"}, "provider 'CUDAExecutionProvider' is ONNX Runtime's"),
+        ({"spinning": False}, "spinning is ONNX Runtime's"),
+        (
+            {"provider_options": {"session.intra_op.allow_spinning": "0"}},
+            "session.intra_op.allow_spinning: of OpenVINO's",
+        ),
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
+            check_configuration(document | {"target": {"runtime": "openvino", **change}}, "run.yaml")
 
 
 def test_a_task_brings_its_head_and_contradictions_are_refused() -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from ortnas.bench.findings import Finding, findings
 from ortnas.bench.host import HostError
+from ortnas.bench.request import Request
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import SimulatedHost
-from ortnas.bench.timing import Samples, Setup, TimingProtocol, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.graph.model import float_model
 from ortnas.nas.console import Console
-from ortnas.nas.stages.doctor import Noise, describe, doctor, noise_of
+from ortnas.nas.stages.doctor import Noise, compare_runtimes, describe, describe_runtimes, doctor, noise_of
 from tests.networks import make_dimensions, make_space, random_tensors
 
 WORKLOADS, PROTOCOL = (Workload(1, 16, 120),), TimingProtocol.fixed(30)
@@ -211,6 +213,38 @@ def test_drift_is_taken_out_by_the_anchor_and_shown_without_it(
     assert result["plain_noise"]["p95"] > 0.3
     assert result["noise_floor"]["p95"] < result["plain_noise"]["p95"]
     assert "the anchor takes out " in capsys.readouterr().out
+
+
+def test_the_faster_runtime_is_named_where_visits_do_not_overlap() -> None:
+    assert describe_runtimes({}) == []
+    (sentence,) = describe_runtimes({"onnxruntime": [3.0, 3.2, 3.1], "openvino": [2.0, 2.2, 2.9]})
+    assert sentence == (
+        "Runtimes: 2.20 ms with OpenVINO, 3.10 ms with ONNX Runtime: OpenVINO is the faster one here "
+        "(target.runtime: openvino)."
+    )
+    (sentence,) = describe_runtimes({"onnxruntime": [2.0, 2.1, 2.2], "openvino": [2.15, 2.3, 2.4]})
+    assert "neither is shown to be faster" in sentence
+
+
+class TwoRuntimes(SimulatedHost):
+    """OpenVINO takes half as long."""
+
+    def hello(self) -> dict[str, Any]:
+        answer = super().hello()
+        return answer | {"versions": answer["versions"] | {"openvino": "simulated"}}
+
+    def measure(self, models: Any, request: Request, visit: int = 0) -> Any:
+        results = super().measure(models, request, visit)
+        return results if request.setup.runtime == "openvino" else {key: slowed(each) for key, each in results.items()}
+
+
+def test_both_runtimes_are_timed_where_the_host_has_them(model: bytes) -> None:
+    request = Request(model, Setup(threads=2), WORKLOADS, PROTOCOL)
+    with TwoRuntimes() as host:
+        latencies_ms = compare_runtimes(host, model, request, host.hello()["versions"])
+    assert "OpenVINO is the faster one here" in describe_runtimes(latencies_ms)[0]
+    with SimulatedHost() as host:
+        assert compare_runtimes(host, model, request, host.hello()["versions"]) == {}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ortnas.bench.session import Setup
 from ortnas.bench.simulated import cost_ms
-from ortnas.bench.timing import Setup, Workload
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.presets import preset
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import ConfigurationError

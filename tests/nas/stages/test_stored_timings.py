@@ -8,9 +8,10 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from ortnas.bench.session import Setup
 from ortnas.bench.store import Measurement, Store, StoreError, timings
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Samples, Setup, Workload
+from ortnas.bench.timing import Samples, Workload
 from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import ConfigurationError
