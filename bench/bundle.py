@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .difference import find_difference
 from .digests import digest_of
 from .errors import BenchError
 from .fingerprint import fingerprint_keys
@@ -71,7 +72,8 @@ def write_bundle(
 ) -> dict[str, Any]:
     """Writes models, taken one by one, and all that it takes to time them on a host with numpy and onnxruntime.
 
-    Returns the plan, JSON-ready, that results are read with. Raises BundleError.
+    The request's source is stored whole, models that share tensors with it as their differences from it. Returns the
+    plan, JSON-ready, that results are read with. Raises BundleError.
     """
     if os.path.isdir(path):  # unlike Path.is_dir, silent on names that are too long
         raise BundleError(f"{path} is a folder; name the file that the bundle is to be")
@@ -80,19 +82,23 @@ def write_bundle(
         path.parent.mkdir(parents=True, exist_ok=True)
         # Python imports from no zip file that needs the 64-bit extension before 3.13.
         with zipfile.ZipFile(temporary, "w", allowZip64=False) as archive:
-            _add_model(archive, request.anchor)
+            source = request.source
+            # Ahead of all that may be its slices.
+            source_digest = None if source is None else _add_model(archive, source)
+            _add_model(archive, request.anchor, source)
             plan = {
                 "schema": SCHEMA,
                 **request.to_json(),
+                "source": source_digest,
                 "visits": visits,
-                "models": _add_models(archive, models.items() if isinstance(models, Mapping) else models),
+                "models": _add_models(archive, models.items() if isinstance(models, Mapping) else models, source),
             }
             plan["digest"] = plan_digest(plan)
             _add(archive, "plan.json", json.dumps(plan).encode())
             _add(archive, "run.sh", _RUN_SCRIPT.encode(), mode=0o755)
-            for source in sorted(Path(__file__).resolve().parent.glob("*.py")):
-                name = "__main__.py" if source.name == "bundle_main.py" else f"bench/{source.name}"
-                _add(archive, name, source.read_bytes())
+            for module in sorted(Path(__file__).resolve().parent.glob("*.py")):
+                name = "__main__.py" if module.name == "bundle_main.py" else f"bench/{module.name}"
+                _add(archive, name, module.read_bytes())
         os.replace(temporary, path)
     except zipfile.LargeZipFile as error:
         raise BundleError(f"{path} would be larger than 2 GiB; bundle fewer models at a time") from error
@@ -177,23 +183,29 @@ def read_results(path: Path, plan: Mapping[str, Any]) -> Results:
     return Results(host, facts, versions, conditions, tuple(visits), missing, complete, checksum, size_bytes)
 
 
-def _add_models(archive: zipfile.ZipFile, models: Iterable[tuple[str, bytes]]) -> list[list[str]]:
+def _add_models(archive: zipfile.ZipFile, models: Iterable[tuple[str, bytes]], source: bytes | None) -> list[list[str]]:
     """[name, digest] of each."""
     digests: dict[str, str] = {}
     for name, model in models:
         if name in digests:
             raise BundleError(f"two models are called {name}")
-        digests[name] = _add_model(archive, model)
+        digests[name] = _add_model(archive, model, source)
     if not digests:
         raise BundleError("there is no model to bundle")
     return [[name, digest] for name, digest in digests.items()]
 
 
-def _add_model(archive: zipfile.ZipFile, model: bytes) -> str:
+def _add_model(archive: zipfile.ZipFile, model: bytes, source: bytes | None = None) -> str:
+    """Whole, or a line with the parts of its difference from the source and then what of it is given."""
     digest = digest_of(model)
-    name = f"models/{digest}.onnx"
-    if name not in archive.NameToInfo:
-        _add(archive, name, model)
+    whole, different = f"models/{digest}.onnx", f"models/{digest}.difference"
+    if whole not in archive.NameToInfo and different not in archive.NameToInfo:
+        difference = None if source is None else find_difference(model, source)
+        if difference is not None and difference.has_slices:
+            parts = json.dumps(difference.parts_to_json()).encode()
+            _add(archive, different, parts + b"\n" + difference.content)
+        else:
+            _add(archive, whole, model)
     return digest
 
 

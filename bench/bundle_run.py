@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import platform
@@ -14,10 +15,12 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .bundle import SCHEMA, BundleError, Results, ResultsError, plan_digest, read_results, seal
+from .difference import read_parts, rebuild
 from .digests import digest_of
 from .host import Failure, Host, HostError
 from .request import Request
@@ -64,14 +67,33 @@ class Bundle:
             raise BundleError(f"the plan of {home} was changed; copy the bundle again")
 
     def model(self, digest: str) -> bytes:
-        """Raises BundleError where the file is damaged."""
+        """Raises BundleError where its file or that of the source is damaged."""
+        different = self._root / "models" / f"{digest}.difference"
         try:
-            content = (self._root / "models" / f"{digest}.onnx").read_bytes()
+            content = self._rebuilt(different.read_bytes()) if different.exists() else self._whole(digest)
         except _DAMAGE as error:
             raise BundleError(f"the bundle is damaged, copy it again: {_said(error)}") from error
-        if digest_of(content) != digest:
-            raise BundleError(f"the bundle is damaged, copy it again: model {digest[:12]} has other bytes")
-        return content
+        return _checked(content, digest, "model")
+
+    @cached_property
+    def _source(self) -> bytes:
+        """The model of which others are slices: the only one that is kept."""
+        digest = self.plan["source"]
+        return _checked(self._whole(digest), digest, "the source")
+
+    def _whole(self, digest: str) -> bytes:
+        return (self._root / "models" / f"{digest}.onnx").read_bytes()
+
+    def _rebuilt(self, different: bytes) -> bytes:
+        content = io.BytesIO(different)
+        parts = read_parts(json.loads(content.readline()), len(self._source))
+        return b"".join(rebuild(parts, content, io.BytesIO(self._source)))
+
+
+def _checked(content: bytes, digest: str, what: str) -> bytes:
+    if digest_of(content) != digest:
+        raise BundleError(f"the bundle is damaged, copy it again: {what} {digest[:12]} has other bytes")
+    return content
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

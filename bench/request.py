@@ -13,15 +13,19 @@ from .timing import TimingProtocol, Workload
 
 @dataclass(frozen=True)
 class Request:
-    """``anchor`` is the ONNX model that takes turns with those that are timed, so that drift of the host is seen."""
+    """``anchor`` is the ONNX model that takes turns with those that are timed, so that drift of the host is seen.
+
+    Of ``source``, where there is one, models may be slices: it travels once, they as their differences from it.
+    """
 
     anchor: bytes = field(repr=False)
     setup: Setup = field(default_factory=Setup)
     workloads: tuple[Workload, ...] = (Workload(),)
     protocol: TimingProtocol = field(default_factory=TimingProtocol)
+    source: bytes | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """The anchor by its digest: its bytes travel and lie beside the JSON."""
+        """The anchor by its digest: its bytes and the source travel and lie beside the JSON."""
         return {
             "anchor": digest_of(self.anchor),
             "setup": self.setup.to_json(),

@@ -3,7 +3,8 @@
 JSON lines on stdin and stdout, until stdin ends. Messages name what to ``do``:
 
 * ``hello`` with ``runtime`` -> ``versions``, ``fingerprint``, ``conditions``
-* ``put`` with ``digest`` (SHA-256) and ``size_bytes``, followed by that many raw bytes of ONNX
+* ``put`` with ``digest`` (SHA-256) and ``size_bytes``, followed by that many raw bytes of ONNX; with ``source`` (digest
+  of a model that is here) and ``parts``, those are what is given of the model's difference from the source
 * ``measure`` with ``models`` (digests) and a ``Request``'s JSON -> ``results`` by digest: ``model_ns`` and
   ``anchor_ns``, or ``failed`` with the reason
 * ``drop`` with ``digests``
@@ -14,6 +15,7 @@ Every answer has ``ok``; where it is false, ``error`` says why, and the worker g
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -28,6 +30,7 @@ import numpy as np
 import onnxruntime
 
 from .conditions import conditions
+from .difference import read_parts, rebuild
 from .errors import BenchError
 from .fingerprint import fingerprint
 from .openvino_runtime import installed_version
@@ -35,8 +38,25 @@ from .request import read_settings
 from .session import ONNXRUNTIME, Session, make_session
 from .timing import Workload, affinity, make_inputs, time_interleaved
 
-_BLOCK = 1 << 20
+_BLOCK_BYTES = 1 << 20
 _FOLDER_PREFIX = "ortnas-worker-"
+
+
+class _Payload:
+    """The bytes that follow a message on the stream."""
+
+    def __init__(self, stream: BinaryIO, size_bytes: int) -> None:
+        self._stream, self._left = stream, size_bytes
+
+    def read(self, size: int) -> bytes:
+        block = self._stream.read(min(size, self._left))
+        # A stream that ended gives no more.
+        self._left = self._left - len(block) if block else 0
+        return block
+
+    def drain(self) -> None:
+        while self.read(_BLOCK_BYTES):
+            pass
 
 
 class Worker:
@@ -54,7 +74,11 @@ class Worker:
                     "conditions": conditions(),
                 }
             case "put":
-                self._put(message["digest"], message["size_bytes"], stream)
+                payload = _Payload(stream, message["size_bytes"])
+                try:
+                    self._put(message, payload)
+                finally:
+                    payload.drain()  # whatever happened to it: the next message follows
                 return {}
             case "measure":
                 return {"results": self._measure(message)}
@@ -70,30 +94,30 @@ class Worker:
             raise ValueError(f"{digest!r} is no SHA-256 digest")
         return self.folder / f"{digest}.onnx"
 
-    def _put(self, digest: str, size_bytes: int, stream: BinaryIO) -> None:
-        """Takes all bytes off the stream whatever happens to them: the next message follows."""
-        left, content, problem = size_bytes, hashlib.sha256(), None
-        path = self._file(digest)
+    def _put(self, message: dict[str, Any], payload: _Payload) -> None:
+        path = self._file(message["digest"])
         part = path.with_suffix(".part")
+        content = hashlib.sha256()
         try:
-            with part.open("wb") as file:
-                while left and (block := stream.read(min(left, _BLOCK))):
-                    left -= len(block)
+            with self._source(message) as source, part.open("wb") as file:
+                parts = read_parts(message.get("parts", [message["size_bytes"]]), source.seek(0, os.SEEK_END))
+                for block in rebuild(parts, payload, source):
                     content.update(block)
-                    if problem is None:
-                        try:
-                            file.write(block)
-                        except OSError as error:
-                            problem = error
-        except OSError as error:
-            problem = problem or error
-        while left and (block := stream.read(min(left, _BLOCK))):
-            left -= len(block)
-        if problem is None and content.hexdigest() == digest:
+                    file.write(block)
+            if content.hexdigest() != message["digest"]:
+                raise ValueError("the model's bytes do not match its digest")
             part.replace(path)
-            return
-        part.unlink(missing_ok=True)
-        raise problem or ValueError("the model's bytes do not match its digest")
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _source(self, message: dict[str, Any]) -> BinaryIO:
+        """What parts are cut from: a model that was put before, or nothing."""
+        if "source" not in message:
+            return io.BytesIO()
+        path = self._file(message["source"])
+        if not path.exists():
+            raise ValueError(f"the model {message['source'][:12]}, from which this one is cut, is not here")
+        return path.open("rb")
 
     def _measure(self, message: dict[str, Any]) -> dict[str, Any]:
         setup, workloads, protocol = read_settings(message)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .difference import find_difference
 from .digests import digest_of
 from .errors import BenchError
 from .host import Failure, HostError
@@ -46,6 +47,7 @@ class WorkerHost:
         self._answers: queue.Queue[bytes] = queue.Queue()
         self._stderr: collections.deque[str] = collections.deque(maxlen=_STDERR_LINES)
         self._present: set[str] = set()
+        self._source: str | None = None
 
     def __enter__(self) -> WorkerHost:
         return self
@@ -103,10 +105,12 @@ class WorkerHost:
         return results
 
     def forget(self) -> None:
-        if self._process is not None and self._present:
+        """The source stays: models to come may be cut from it."""
+        digests = self._present - {self._source}
+        if self._process is not None and digests:
             with contextlib.suppress(HostError, WorkerError):
-                self._ask({"do": "drop", "digests": sorted(self._present)})
-        self._present.clear()
+                self._ask({"do": "drop", "digests": sorted(digests)})
+        self._present -= digests
 
     def close(self) -> None:
         """Lets the worker tidy up; one that does not end by itself is killed."""
@@ -145,10 +149,13 @@ class WorkerHost:
     ) -> dict[str, Samples | Failure]:
         results: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
-        self._put(request.anchor)
+        source = request.source
+        if source is not None:
+            self._source = self._put(source)
+        self._put(request.anchor, source)
         for name, model in models.items():
             try:
-                digests[name] = self._put(model)
+                digests[name] = self._put(model, source)
             except RefusedError as error:
                 results[name] = Failure(str(error))
         protocol = request.protocol
@@ -166,10 +173,16 @@ class WorkerHost:
             results[name] = Failure(result["failed"]) if "failed" in result else Samples.from_json(result)
         return results
 
-    def _put(self, model: bytes) -> str:
+    def _put(self, model: bytes, source: bytes | None = None) -> str:
+        """Sends what the worker lacks: the whole model, or its difference from a source that the worker has."""
         digest = digest_of(model)
         if digest not in self._present:
-            self._ask({"do": "put", "digest": digest, "size_bytes": len(model)}, model)
+            message, payload = {"do": "put", "digest": digest}, model
+            difference = None if source is None else find_difference(model, source)
+            if difference is not None and difference.has_slices:
+                message |= {"source": self._source, "parts": difference.parts_to_json()}
+                payload = difference.content
+            self._ask({**message, "size_bytes": len(payload)}, payload)
             self._present.add(digest)
         return digest
 

@@ -10,6 +10,7 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from ortnas.bench.host import Failure, HostError
@@ -115,6 +116,8 @@ class ClusterHost:
         request: Request,
         visit: int = 0,
     ) -> dict[str, Samples | Failure]:
+        # Workers there live for one visit: a source would travel with each.
+        request = replace(request, source=None)
         outcomes: dict[str, Samples | Failure] = self._run(_measure, dict(models), request, visit)
         return outcomes
 

@@ -162,6 +162,16 @@ class Models:
         """The full teacher at the run's precision: the model that all timings are taken beside."""
         return self.teacher_exporter.build(self.teacher.dimensions.full_subnet, self._configuration.precision)
 
+    def for_timing(self, subnet: Subnet) -> bytes:
+        """The subnet's model as it is timed: latency depends on the graph, not on the values in it."""
+        precision = self._configuration.precision
+        return self.exporter.sliced(subnet) if precision == "int8" else self.exporter.build(subnet, precision)
+
+    @cached_property
+    def source(self) -> bytes:
+        """The full network ``for_timing``: tensors of those of subnets are slices of its own."""
+        return self.for_timing(self.supernet.dimensions.full_subnet)
+
     @cached_property
     def timed_model(self) -> str:
         """Names what timings depend on beside the subnet: graph, dimensions and recipe, but neither the values of

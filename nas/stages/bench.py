@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,9 +57,7 @@ def bench(
     )
     if precision == "int8":
         # All subnets have the full network's operators, so what holds for it holds for them.
-        coverage(
-            configuration, run_models, run_models.exporter.sliced(run_models.supernet.dimensions.full_subnet), precision
-        )
+        coverage(configuration, run_models, run_models.source, precision)
     with Store(run_folder.store_file) as store:
         if store.notice:
             console.say(store.notice)
@@ -230,13 +228,10 @@ class _Survey:
             self.run_target.host.forget()
 
     def _visit(self, number: int, group: dict[str, Subnet]) -> list[Measurement]:
-        exporter, precision = self.run_models.exporter, self.configuration.precision
-        # Latency depends on the graph, not on the values in it.
-        models = {
-            key: exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
-            for key, subnet in group.items()
-        }
-        results = self.run_target.host.measure(models, self.run_models.request, number)
+        precision = self.configuration.precision
+        models = {key: self.run_models.for_timing(subnet) for key, subnet in group.items()}
+        request = replace(self.run_models.request, source=self.run_models.source)
+        results = self.run_target.host.measure(models, request, number)
         measurements = [
             measurement_of(group[key], result, self.run_target.protocol.share) for key, result in results.items()
         ]

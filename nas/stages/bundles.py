@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,18 @@ def bundle(
     )
     space = run_models.supernet.space
     if precision == "int8":
-        coverage(
-            configuration, run_models, run_models.exporter.sliced(run_models.supernet.dimensions.full_subnet), precision
-        )
+        coverage(configuration, run_models, run_models.source, precision)
     genomes = stratified(space, settings.subnets, np.random.default_rng(configuration.seed))
     subnets = {subnet.key: subnet for subnet in map(space.decode, genomes)}
 
     def models() -> Iterator[tuple[str, bytes]]:
         with console.progress("bundle") as report:
             for number, (key, subnet) in enumerate(subnets.items(), start=1):
-                exporter = run_models.exporter
-                yield key, exporter.sliced(subnet) if precision == "int8" else exporter.build(subnet, precision)
+                yield key, run_models.for_timing(subnet)
                 report(number, len(subnets), "")
 
-    plan = write_bundle(path, models(), run_models.request, settings.visits)
+    request = replace(run_models.request, source=run_models.source)
+    plan = write_bundle(path, models(), request, settings.visits)
     document = {
         "plan": plan,
         "precision": precision,

@@ -36,6 +36,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, named: dict[str, bytes]) ->
 
 
 @pytest.fixture(scope="session")
+def sliced_bundle(tmp_path_factory: pytest.TempPathFactory, named: dict[str, bytes]) -> Bundle:
+    """The same, stored as slices of the largest."""
+    path = tmp_path_factory.mktemp("sliced") / "bundle.pyz"
+    source = named["model 0"]
+    request = Request(named["model 1"], workloads=WORKLOADS, protocol=PROTOCOL, source=source)
+    return path, json.loads(json.dumps(write_bundle(path, named, request, VISITS)))
+
+
+@pytest.fixture(scope="session")
 def measured(bundle: Bundle) -> Path:
     """The results file of a run without interruptions."""
     path, _ = bundle

@@ -113,8 +113,12 @@ def test_what_is_no_store_is_refused_in_one_sentence(tmp_path: Path) -> None:
         assert_sentence(failure.value)
 
 
-def test_mutated_bundles_give_their_models_or_one_sentence(bundle: Bundle, tmp_path: Path) -> None:
-    content, plan = bundle[0].read_bytes(), bundle[1]
+@pytest.mark.parametrize("kind", ["bundle", "sliced_bundle"])
+def test_mutated_bundles_give_their_models_or_one_sentence(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    written: Bundle = request.getfixturevalue(kind)
+    content, plan = written[0].read_bytes(), written[1]
     # Most bytes are weights: changes near the directory at the end are tried as often as others.
     for seed in seeds():
         rng, path = random.Random(seed), tmp_path / "bundle.pyz"

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,7 +115,7 @@ def test_a_model_that_hangs_is_stopped(tmp_path: Path, models: list[bytes], monk
         host.timeout_s = 0.5
         (result,) = measure(host, models[0], models[2])
         assert isinstance(result, Failure)
-        assert "did not answer within 0.5" in result.reason
+        assert "did not answer within 0." in result.reason
         with pytest.raises(ProcessLookupError):
             os.kill(hung, 0)
         assert isinstance(measure(host, models[0], models[1])[0], Samples)
@@ -129,6 +131,47 @@ def test_a_stopped_worker_is_replaced(host: LocalHost, models: list[bytes], monk
         host.hello()
     host.timeout_s = 60
     assert isinstance(measure(host, models[0], models[1])[0], Samples)
+
+
+class Listening(LocalHost):
+    """Remembers what it sent: whether it was a source's slices, and how many bytes came with it."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout_s=60)
+        self.sent: list[tuple[bool, int]] = []
+
+    def _ask(self, message: dict[str, Any], payload: bytes = b"", timeout_s: float | None = None) -> dict[str, Any]:
+        if message["do"] == "put":
+            self.sent.append(("parts" in message, len(payload)))
+        return super()._ask(message, payload, timeout_s)
+
+
+@pytest.mark.slow
+def test_a_source_is_sent_once_and_models_as_their_differences_from_it(models: list[bytes]) -> None:
+    source, *slices = models
+    request = Request(slices[0], workloads=WORKLOADS, protocol=PROTOCOL, source=source)
+    named = {"whole": source, "bad": b"not a model"} | {str(number): model for number, model in enumerate(slices)}
+    with Listening() as host:
+        for visit in range(2):
+            results = host.measure(named, request, visit)
+            failed = [name for name, result in results.items() if isinstance(result, Failure)]
+            assert (results.keys(), failed) == (named.keys(), ["bad"])
+            host.forget()
+        once = [(False, len(source))]
+        again = [entry for entry in host.sent if entry not in once]
+        assert host.sent[:1] == once
+        assert len(again) == len(host.sent) - 1 == 2 * (len(slices) + 1)
+        assert sum(size for _, size in again) < sum(map(len, slices))
+        assert [size for is_sliced, size in again if not is_sliced] == 2 * [len(b"not a model")]
+        # A new worker has no source.
+        kill_worker(host)
+        assert isinstance(host.measure({"0": slices[0]}, request)["0"], Samples)
+        assert host.sent.count(once[0]) == 2
+        # Another source takes the first one's place.
+        assert isinstance(host.measure({"0": source}, replace(request, source=slices[1]))["0"], Samples)
+        host.forget()
+        host.measure({"0": slices[2]}, request)
+        assert host.sent.count(once[0]) == 3
 
 
 @pytest.mark.slow
@@ -240,7 +283,7 @@ def test_the_worker_needs_numpy_and_onnxruntime_only(tmp_path: Path, models: lis
         json.dumps({"do": "measure", **measure}).encode() + b"\n",
         b'{"do": "dance"}\n',
         json.dumps({"do": "put", "digest": "0" * 64, "size_bytes": 1}).encode() + b"\nx",
-        json.dumps({"do": "put", "digest": "../escape", "size_bytes": 0}).encode() + b"\n",
+        json.dumps({"do": "put", "digest": "../escape", "size_bytes": MEBIBYTE}).encode() + b"\n" + bytes(MEBIBYTE),
         json.dumps({"do": "drop", "digests": [digest]}).encode() + b"\n",
         json.dumps({"do": "measure", **measure}).encode() + b"\n",
     ]

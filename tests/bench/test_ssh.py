@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,18 @@ def test_a_connection_lost_between_measurements_is_made_again(server: Server, mo
         assert host.hello()["fingerprint"]
         server.cut_connections()
         host.forget()
+
+
+def test_a_source_is_sent_again_over_a_new_connection(server: Server, models: list[bytes]) -> None:
+    request = replace(beside(models[0]), source=models[0])
+    with connect(server) as host:
+        for _ in range(2):
+            results = host.measure({"a": models[1], "b": models[2]}, request)
+            assert all(isinstance(result, Samples) for result in results.values())
+            host.forget()
+            results = host.measure({"c": models[3]}, request)
+            assert isinstance(results["c"], Samples)
+            server.cut_connections()
 
 
 def test_a_connection_lost_while_measuring_costs_no_model(server: Server, tmp_path: Path, models: list[bytes]) -> None:

@@ -5,8 +5,10 @@ each) and by the plain one (one subnet after the other, 20 runs after 10 that do
 minutes; then both again while another process loads one core now and then. The last line of ``--json`` holds
 ``repeat_median`` and ``repeat_p95`` (relative differences between the two timings of a subnet), ``plain_repeat_*`` the
 same of the plain protocol, ``loaded_*`` under load, ``noise_floor`` (what our timings say of themselves),
-``subnets_per_minute`` for subnets of about 10 ms with export, quantization, sessions and all, and
-``worker_resident_mib``: peak memory of the worker beyond the model's size.
+``subnets_per_minute`` for subnets of about 10 ms with export, quantization, sessions and all,
+``worker_resident_mib``: peak memory of the worker beyond the model's size, ``bundle_megabytes``: size of a bundle of
+120 subnets, and ``bundle_timing_ratio``: latency of models as a bundle's host rebuilds them / as they were exported,
+the median over subnets of sessions in turn.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from ortnas.bench.bundle import write_bundle
+from ortnas.bench.bundle_run import Bundle
 from ortnas.bench.estimates import Timing, anchor_latency_of, noise_floor
 from ortnas.bench.request import Request
 from ortnas.bench.session import Setup, make_session
-from ortnas.bench.timing import Samples, TimingProtocol, Workload, make_inputs
+from ortnas.bench.timing import Samples, TimingProtocol, Workload, make_inputs, time_interleaved
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
 from ortnas.nas.architecture.subnet import Subnet
@@ -36,6 +40,7 @@ from tests.performance.export_speed import make_exporter, random_subnets, write_
 
 SETUP, WORKLOADS = Setup(), (Workload(1, 128),)
 GROUP, VISITS = 5, 2
+BUNDLED = 120
 PLAIN_WARMUP, PLAIN_RUNS = 10, 20
 # A full network takes about 12 ms where these were written.
 LONG_SHARE = 0.8
@@ -162,6 +167,31 @@ def worker_memory(model: bytes) -> float | None:
     return (peak_kib * 1024 - len(model)) / 2**20
 
 
+def bundle_figures(exporter: Exporter, folder: Path, timed_count: int) -> dict[str, float]:
+    """Of a bundle as ``ortnas bench --bundle`` writes it; some of its models are timed as its host would have them."""
+    full = exporter.supernet.dimensions.full_subnet
+    subnets = random_subnets(exporter, BUNDLED)
+    path = folder / "bundle.zip"
+    request = Request(exporter.build(full, "int8"), SETUP, WORKLOADS, source=exporter.sliced(full))
+    plan = write_bundle(path, ((subnet.key, exporter.sliced(subnet)) for subnet in subnets), request, VISITS)
+    bundle, digests = Bundle(path), dict(plan["models"])
+    pairs = ((exporter.sliced(subnet), bundle.model(digests[subnet.key])) for subnet in subnets[:timed_count])
+    return {"bundle_megabytes": path.stat().st_size / 1e6, "bundle_timing_ratio": rebuilt_ratio(pairs)}
+
+
+def rebuilt_ratio(pairs: Iterable[tuple[bytes, bytes]]) -> float:
+    """Median latency of rebuilt models in exported ones; which of the two is opened first alternates."""
+    ratios = []
+    for number, (exported, rebuilt) in enumerate(pairs):
+        named = {"exported": exported, "rebuilt": rebuilt}
+        order = list(named)[:: 1 - number % 2 * 2]
+        sessions = {name: make_session(named[name], SETUP) for name in order}
+        samples = time_interleaved(sessions, order[0], WORKLOADS, TimingProtocol.fixed(100))
+        median_ns = {name: statistics.median(samples[name].model_ns[0]) for name in order}
+        ratios.append(median_ns["rebuilt"] / median_ns["exported"])
+    return statistics.median(ratios)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
@@ -178,6 +208,11 @@ def main() -> None:
         figures: dict[str, float | None] = {"worker_resident_mib": worker_memory(anchor)}
         figures |= throughput(folder, long_count)
         console.say(f"{figures['subnets_per_minute']:.0f} subnets a minute")
+        figures |= bundle_figures(exporter, folder, loaded_count)
+        console.say(
+            f"a bundle of {BUNDLED} subnets has {figures['bundle_megabytes']:.0f} MB; its models take "
+            f"{figures['bundle_timing_ratio']:.3f} of what they take as exported"
+        )
         figures |= repeat(models, anchor)
         with background_load():
             loaded = repeat(dict(list(models.items())[:loaded_count]), anchor)

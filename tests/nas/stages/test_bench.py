@@ -6,6 +6,8 @@ import json
 import shlex
 import subprocess
 import sys
+import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +243,9 @@ def test_a_bundle_is_timed_elsewhere_and_its_results_come_home(folder: Path, tmp
     run = open_run(folder, target={"host": "local"}, bench={"subnets": 10, "visits": 1})
     path = tmp_path / "out.zip"
     assert bundle(run, path)["subnets"] == 10
+    with zipfile.ZipFile(path) as archive:
+        suffixes = Counter(Path(name).suffix for name in archive.namelist() if name.startswith("models/"))
+    assert suffixes[".difference"] >= 9  # all but the full network
     results = tmp_path / "results.jsonl"
     subprocess.run([sys.executable, path, "--out", results], check=True, capture_output=True, cwd=tmp_path)
     imported = import_results(run, results)
