@@ -177,7 +177,8 @@ class WorkerHost:
         """Sends what the worker lacks: the whole model, or its difference from a source that the worker has."""
         digest = digest_of(model)
         if digest not in self._present:
-            message, payload = {"do": "put", "digest": digest}, model
+            message: dict[str, Any] = {"do": "put", "digest": digest}
+            payload = model
             difference = None if source is None else find_difference(model, source)
             if difference is not None and difference.has_slices:
                 message |= {"source": self._source, "parts": difference.parts_to_json()}
