@@ -37,6 +37,7 @@ def test_what_is_not_known_is_left_out_and_what_none_tells_is_kept(exported: Pat
         "similarity",
         "calibration",
         "label_thresholds",
+        "runtime_drift",
     }
 
 
