@@ -1,5 +1,6 @@
 """Runs this package: ``python predict.py "a text" ["another" ...]``, for answers ``"a question" "its context" ...``,
-to rank passages ``"a query" "a passage" ["another" ...]``.
+to rank passages ``"a query" "a passage" ["another" ...]``; late interaction prints the
+tokens' vectors of one text, or of several behind ``--prompt NAME``.
 
 ``--prompt NAME`` before the texts puts one of the package's prompts before each of them.
 
@@ -130,6 +131,49 @@ class Model:
         order = np.argsort(-weights, kind="stable")[: int((weights > 0).sum())]
         return {self.tokenizer.id_to_token(int(token)): round(float(weights[token]), 4) for token in order}
 
+    def vectors(self, text):
+        """Of the tokens that count, with their names. Behind the query's prompt all count, and mask tokens fill up the
+        query where the package says so; of a document, all that are not on the skip list."""
+        settings, encoding = self.late_interaction, self.tokenizer.encode(text)
+        prefix = self.record.get("prompts", {}).get("query")
+        if prefix and text.startswith(prefix):
+            ids, shown = encoding.ids, encoding.attention_mask
+            length = min(settings.get("query_length") or len(ids), self.record["max_length"])
+            if len(ids) > length:
+                self.tokenizer.enable_truncation(length)
+                ids = self.tokenizer.encode(text).ids
+                self.tokenizer.enable_truncation(self.record["max_length"])
+            more = length - len(ids) if settings.get("do_query_expansion") else 0
+            filler = self.tokenizer.token_to_id(self.mask) if more else 0
+            shown = [1] * len(ids) + [int(bool(settings.get("attend_to_expansion_tokens")))] * more
+            ids = [*ids, *[filler] * more]
+            counted = list(range(len(ids)))
+        else:
+            ids, shown = encoding.ids, encoding.attention_mask
+            skipped = {self.tokenizer.token_to_id(word) for word in settings.get("skiplist_words", ())}
+            counted = [place for place, token in enumerate(ids) if token not in skipped]
+        columns = {"input_ids": ids, "attention_mask": shown, "token_type_ids": [0] * len(ids)}
+        feeds = {item.name: np.array([columns[item.name]], np.int64) for item in self.session.get_inputs()}
+        return [self.tokenizer.id_to_token(ids[place]) for place in counted], self.session.run(None, feeds)[0][0][
+            counted
+        ]
+
+    @property
+    def late_interaction(self):
+        return self.record["provenance"].get("late_interaction", {})
+
+    def token_vectors(self, text):
+        names, vectors = self.vectors(text)
+        return [[name, vector.round(6).tolist()] for name, vector in zip(names, vectors, strict=True)]
+
+    def maxsim(self, query, *passages):
+        """Passages with their MaxSim, the best first."""
+        prompts = self.record.get("prompts", {})
+        vectors = self.vectors(prompts.get("query", "") + query)[1]
+        documents = [self.vectors(prompts.get("document", "") + passage)[1] for passage in passages]
+        scores = [round(float((vectors @ document.T).max(1).sum()), 4) for document in documents]
+        return sorted(zip(passages, scores, strict=True), key=lambda scored: -scored[1])
+
     def probabilities(self, text):
         logits = self.output(text)[1]
         exponentials = np.exp(logits - logits.max())
@@ -217,6 +261,7 @@ class Model:
 DESCRIPTIONS = {
     "embedding": Model.embedding,
     "sparse": Model.token_weights,
+    "late-interaction": Model.token_vectors,
     "classification": Model.probabilities,
     "multi-label": Model.label_set,
     "regression": Model.number,
@@ -239,8 +284,9 @@ if __name__ == "__main__":
     if not texts or (is_pair and len(texts) % 2) or (is_query and len(texts) < 2):
         usage = "question context" if is_pair else "query passage" if is_query else "[--prompt NAME] text"
         sys.exit(f"usage: python predict.py {usage} [...]")
-    if is_query:
-        for passage, score in model.describe(tuple(texts)):
+    is_late = model.record["head"] == "late-interaction" and len(texts) > 1 and prompt is None
+    if is_query or is_late:
+        for passage, score in model.maxsim(*texts) if is_late else model.describe(tuple(texts)):
             print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
         sys.exit()
     for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:
