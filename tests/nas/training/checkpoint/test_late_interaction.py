@@ -107,5 +107,5 @@ def test_other_vectors_are_refused(tmp_path: Path, changes: dict[str, Any], mess
 def test_folders_of_stanford_are_refused_with_the_way_out(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "bert")
     (tmp_path / "artifact.metadata").write_text("{}")
-    with pytest.raises(CheckpointError, match="artifact.metadata is of a ColBERT folder of Stanford's"):
+    with pytest.raises(CheckpointError, match=r"artifact\.metadata is of a ColBERT folder of Stanford's"):
         read_checkpoint(str(tmp_path), "late-interaction")
