@@ -23,7 +23,7 @@ from .errors import BenchError
 from .fingerprint import fingerprint
 from .host import Failure
 from .request import Request
-from .timing import Samples, TimingProtocol
+from .timing import Samples, Setup, TimingProtocol
 
 SCHEMA = 1
 _RUN_SCRIPT = '#!/bin/sh\ncd "$(dirname "$0")" && exec "${PYTHON:-python3}" . "$@"\n'
@@ -262,12 +262,13 @@ def _visit(document: Mapping[str, Any], plan: Mapping[str, Any]) -> tuple[str, S
         raise ResultsError(str(error)) from error
     protocol = TimingProtocol.from_json(plan["protocol"])
     fewest, most = min(protocol.min_rounds, protocol.max_rounds), protocol.max_rounds
+    turn_samples = Setup.from_json(plan["setup"]).samples_a_turn(protocol.runs)
     for rows in (samples.model_ns, samples.anchor_ns):
         if len(rows) != len(plan["workloads"]):
             raise ResultsError(f"samples of {len(rows)} workloads; the bundle has {len(plan['workloads'])}")
         for row in rows:
-            if len(row) % protocol.runs or not fewest <= len(row) // protocol.runs <= most:
-                raise ResultsError(f"{len(row) / protocol.runs:g} rounds; the bundle makes {fewest} to {most}")
+            if len(row) % turn_samples or not fewest <= len(row) // turn_samples <= most:
+                raise ResultsError(f"{len(row) / turn_samples:g} rounds; the bundle makes {fewest} to {most}")
             if min(row) < _SHORTEST_NS or max(row) > _LONGEST_NS:
                 raise ResultsError("an inference of less than a microsecond or more than an hour")
             if len(row) >= _NEVER_ALL_EQUAL and min(row) == max(row):

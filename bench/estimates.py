@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,10 +59,20 @@ class Timing:
         """Drift-corrected latency below which ``percent`` of the inferences stay; weighted as ``latency_ms``."""
         if percent == 50:
             return self.latency_ms
+        return self._of_samples(lambda model_ns: float(np.percentile(model_ns, percent)))
+
+    @property
+    def mean_ms(self) -> float:
+        """Drift-corrected mean of the samples; weighted as ``latency_ms``. Under so many requests at a time, it is that
+        many by the throughput (Little 1961): outliers, which a median passes over, count."""
+        return self._of_samples(lambda model_ns: float(np.mean(model_ns)))
+
+    def _of_samples(self, figure: Callable[[Sequence[int]], float]) -> float:
+        """A figure of one row of samples, in the usual ms: median over visits."""
         visits = [
             self.reference.weigh(
                 [
-                    float(np.percentile(model, percent) / np.median(anchor))
+                    figure(model) / float(np.median(anchor))
                     for model, anchor in zip(visit.model_ns, visit.anchor_ns, strict=True)
                 ]
             )

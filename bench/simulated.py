@@ -14,8 +14,9 @@ import onnxruntime
 
 from .digests import digest_of
 from .host import Failure, HostError
+from .load import overload
 from .request import Request
-from .timing import PROVIDERS, Array, Samples, Session, Setup, TimingProtocol, Workload, half_width
+from .timing import PROVIDERS, Array, Samples, Session, Setup, TimingProtocol, Workload, is_known
 
 # Properties of an exported model that say which network it holds, and at which precision.
 SUBNET_PROPERTY = "ortnas.subnet"
@@ -37,6 +38,9 @@ _SOFTMAX_NS, _NORM_NS, _ACTIVATION_NS, _QUANTIZE_NS, _EMBEDDING_NS = 0.5, 0.5, 0
 _OPERATOR_NS, _OPERATORS_PER_LAYER, _OPERATORS_OUTSIDE = 4000.0, 20, 15
 # What each further thread adds to an operator's start, and how far threads fall short: n of them do n ** 0.85 work.
 _THREAD_START, _THREAD_LOSS = 0.25, 0.15
+# By what every further client slows the others' computing: they share caches and clock. They share the bandwidth too.
+_CLIENT_LOSS = 0.03
+_PROCESSORS = 8
 
 # The drift's step in units of the noise, and what stays of it from round to round: it wanders by 1.5 times the noise.
 _DRIFT_STEP, _DRIFT_KEPT = 0.15, 0.995
@@ -50,16 +54,21 @@ def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precisi
 
     Every product takes the longer of computing its tiles and fetching its weights (roofline model); attention,
     activations and layer norms are in float at both precisions, as are the products of INT8 models that their network's
-    ``keep_float`` names. Padding changes nothing: dense kernels compute it.
+    ``keep_float`` names. Padding changes nothing: dense kernels compute it. With several clients it is what each
+    of them waits: beyond the second-level cache, of which every processor has its own, they share the bandwidth, and
+    always the threads that a session has beside theirs.
     """
     hidden: int = subnet["hidden_size"]
-    threads, tokens = setup.threads, workload.batch * workload.sequence
+    tokens, clients = workload.batch * workload.sequence, setup.concurrency
+    threads = 1 + (setup.threads - 1) // clients
     precisions = dict.fromkeys(subnet.get("keep_float", ()), "fp32")
     products = _products(subnet)
     weight_bytes = sum(
         _WEIGHT_BYTES[precisions.get(name, precision)] * depth * columns for name, (depth, columns) in products.items()
     )
     bandwidth = next(rate for limit, rate in _BANDWIDTH if weight_bytes <= limit)
+    if weight_bytes > _SECOND_LEVEL:
+        bandwidth /= clients
 
     def product_ns(name: str) -> float:
         (depth, columns), own = products[name], precisions.get(name, precision)
@@ -85,7 +94,8 @@ def cost_ms(subnet: Mapping[str, Any], workload: Workload, setup: Setup, precisi
         elements_ns += tokens * (of_layer * hidden * _NORM_NS + ffn * _ACTIVATION_NS)
     operators = _OPERATORS_OUTSIDE + _OPERATORS_PER_LAYER / 2 * parts
     start_ns = operators * _OPERATOR_NS * (1 + _THREAD_START * (threads - 1))
-    return (kernels_ns + elements_ns * _share(tokens, threads) + start_ns) / 1e6
+    computed_ns = kernels_ns + elements_ns * _share(tokens, threads) + start_ns
+    return computed_ns * (1 + _CLIENT_LOSS * (clients - 1)) / 1e6
 
 
 def _products(subnet: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
@@ -158,7 +168,7 @@ class SimulatedHost:
                 "machine": "x86_64",
                 "system": "Linux",
                 "isa": ["avx2", "avx512f", "avx512_vnni"],
-                "cores": 8,
+                "cores": _PROCESSORS,
                 "cpu_quota": None,
                 "governor": "performance",
                 "turbo_off": "1",
@@ -169,8 +179,8 @@ class SimulatedHost:
             "conditions": {
                 "clock_s": self._elapsed_ns / 1e9,
                 "load": 0.0,
-                "processors": 8,
-                "cores": 8,
+                "processors": _PROCESSORS,
+                "cores": _PROCESSORS,
                 "hyper_threads": False,
                 "capacities": [1024],
                 "cpu_quota": 8.0,
@@ -196,6 +206,8 @@ class SimulatedHost:
     ) -> dict[str, Samples | Failure]:
         if request.setup.provider != PROVIDERS["cpu"]:
             raise HostError(f"{self.name}: {request.setup.provider} is not available here; there is {PROVIDERS['cpu']}")
+        if problem := overload(request.setup.concurrency, request.setup.threads, _PROCESSORS):
+            raise HostError(f"{self.name}: {problem}")
         failures: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
         try:
@@ -218,7 +230,7 @@ class SimulatedHost:
         timed = [self._seed, visit, anchor_digest, distinct, request.setup.to_json(), request.protocol.to_json()]
         timed += [workload.to_json() for workload in request.workloads]
         noise = _Noise(self.noise, int(digest_of(json.dumps(timed).encode())[:32], 16))
-        samples = dict(zip(distinct, self._rounds(costs_ns, request.protocol, noise), strict=True))
+        samples = dict(zip(distinct, self._rounds(costs_ns, request.setup, request.protocol, noise), strict=True))
         return failures | {name: samples[digest] for name, digest in digests.items()}
 
     def forget(self) -> None:
@@ -234,7 +246,7 @@ class SimulatedHost:
             self._networks[digest] = _network(model)
         return digest
 
-    def _rounds(self, costs_ns: Array, protocol: TimingProtocol, noise: _Noise) -> list[Samples]:
+    def _rounds(self, costs_ns: Array, setup: Setup, protocol: TimingProtocol, noise: _Noise) -> list[Samples]:
         """Samples of all rows of ``costs_ns`` (models, workloads) after the first, the anchor's.
 
         Rounds end as in ``bench.timing.time_interleaved``, by the samples' own seconds.
@@ -243,12 +255,14 @@ class SimulatedHost:
         active = list(range(1, len(costs_ns)))
         cap_ns = math.inf if protocol.cap_s is None else protocol.cap_s * 1e9 * max(1, len(active))
         taken: list[list[npt.NDArray[np.int64]]] = [[] for _ in costs_ns]
+        turn_samples = setup.samples_a_turn(protocol.runs)
+        block = turn_samples if setup.concurrency > 1 else 1
         began_ns = self._elapsed_ns
         for rounds in range(1, protocol.max_rounds + 1):
             running = [0, *active]
-            for _ in range(protocol.runs):
+            for _ in range(turn_samples):
                 drawn = noise.round(costs_ns[running])
-                self._elapsed_ns += int(drawn.sum())
+                self._elapsed_ns += int(drawn.sum()) // setup.concurrency
                 for model, values in zip(running, drawn, strict=True):
                     taken[model].append(values)
             if rounds < protocol.min_rounds:
@@ -256,7 +270,7 @@ class SimulatedHost:
             if self._elapsed_ns - began_ns >= cap_ns:
                 break
             if protocol.share and (rounds - protocol.min_rounds) % _CHECK_EVERY == 0:
-                active = [model for model in active if not _known(taken[model], taken[0], protocol.share)]
+                active = [model for model in active if not _known(taken[model], taken[0], protocol.share, block)]
                 if not active:
                     break
         return [Samples(_rows(values), _rows(taken[0][: len(values)])) for values in taken[1:]]
@@ -313,9 +327,11 @@ def _network(model: bytes) -> tuple[dict[str, Any], str]:
     return network, precision
 
 
-def _known(model_ns: Sequence[npt.NDArray[np.int64]], anchor_ns: Sequence[npt.NDArray[np.int64]], share: float) -> bool:
+def _known(
+    model_ns: Sequence[npt.NDArray[np.int64]], anchor_ns: Sequence[npt.NDArray[np.int64]], share: float, block: int
+) -> bool:
     ratios = np.divide(model_ns, anchor_ns[: len(model_ns)])
-    return all(half_width(row) <= share for row in ratios.T)
+    return all(is_known(row, share, block) for row in ratios.T)
 
 
 def _rows(rounds: Sequence[npt.NDArray[np.int64]]) -> tuple[tuple[int, ...], ...]:

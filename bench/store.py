@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import BenchError
 from .estimates import AnchorLatency, Timing, anchor_latency_of, noise_floor
+from .file_system import file_system_of, is_shared
 from .schema import MIGRATIONS
 from .target import Target
 from .timing import Samples, Workload
@@ -77,23 +78,38 @@ class Summary:
 
 class Store:
     """Opens or creates a store file; other processes may have it open too. Every method raises StoreError where the
-    file is damaged, newer than this release, no measurement store or cannot be written."""
+    file is damaged, newer than this release, no measurement store or cannot be written.
+
+    ``notice`` is a sentence where the file system does without SQLite's write-ahead log, else empty.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.notice = path, ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
+            kind = file_system_of(path.parent)
+            # Hosts share no memory, which the log's index needs: it may seem to work, and then lose what two wrote.
+            if is_shared(kind):
+                self._open(has_log=False)
+            else:
+                try:
+                    self._open(has_log=True)
+                except sqlite3.OperationalError as error:
+                    if "locked" in str(error):
+                        raise
+                    try:
+                        self._open(has_log=False)
+                    except (sqlite3.Error, *_DAMAGE):
+                        raise error from None
+            has_log = self._has_log()
+        except (OSError, sqlite3.Error, *_DAMAGE) as error:
             raise StoreError(f"{path} is not a usable measurement store: {_said(error)}") from error
-        try:
-            self._prepare()
-        except StoreError:
-            self._connection.close()
-            raise
-        except (sqlite3.Error, *_DAMAGE) as error:
-            self._connection.close()
-            raise StoreError(f"{path} is not a usable measurement store: {_said(error)}") from error
+        if not has_log:
+            self.notice = (
+                f"{path}: the file system{f' ({kind})' if kind else f' of {path.parent}'} has no memory that processes "
+                f"share, so the store keeps a rollback journal instead of a write-ahead log; every measurement is "
+                f"committed by itself all the same."
+            )
 
     def __enter__(self) -> Store:
         return self
@@ -225,7 +241,47 @@ class Store:
                 )
         return summaries
 
-    def _prepare(self) -> None:
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=30, isolation_level=None)
+
+    def _open(self, has_log: bool) -> None:
+        """Connects and prepares; closes again where that fails."""
+        self._connection = self._connect()
+        try:
+            if has_log:
+                self._migrate()
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                # Only the first reading after that needs the log's shared index.
+                self._version()
+            else:
+                self._open_without_log()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _open_without_log(self) -> None:
+        """A file with a log, left by a host that could keep one, is read by a process that has it alone: that needs no
+        shared index, and brings what the log holds into the file."""
+        try:
+            has_log = self._has_log()
+        except sqlite3.OperationalError:
+            has_log = True
+        if has_log:
+            # The reading before may have opened the index already.
+            self._connection.close()
+            self._connection = self._connect()
+            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._migrate()
+        self._connection.execute("PRAGMA journal_mode=DELETE")
+        if has_log:
+            self._connection.execute("PRAGMA locking_mode=NORMAL")
+            self._version()  # the next access lets go of the file
+
+    def _has_log(self) -> bool:
+        mode: str = self._connection.execute("PRAGMA journal_mode").fetchone()[0]
+        return mode == "wal"
+
+    def _migrate(self) -> None:
         """Creates or migrates the tables; of several processes that would, one does."""
         if self._version() < len(MIGRATIONS):
             with self._writing():
@@ -235,7 +291,6 @@ class Store:
                 for migration in MIGRATIONS[version:]:
                     migration(self._connection)
                 self._connection.execute(f"PRAGMA user_version={len(MIGRATIONS)}")
-        self._connection.execute("PRAGMA journal_mode=WAL")
 
     def _version(self) -> int:
         version: int = self._connection.execute("PRAGMA user_version").fetchone()[0]

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from .load import Clients, Latencies, overload
+
 # Short names of ONNX Runtime's execution providers.
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -31,6 +33,9 @@ Z_TWO_SIDED = 1.96
 # Different inputs that rounds take in turn, so that no row of the embedding table stays in cache for all of them.
 _INPUT_VARIANTS = 4
 _CHECK_EVERY = 10
+# Requests in a row of every client that are kept, for each of ``TimingProtocol.runs``. The first one finds the caches
+# as the model before left them.
+LOAD_RUNS = 3
 # A session is warm when a window of runs is no more than this faster than the window before it.
 _WARM_WINDOW, _WARM_SHARE, _WARM_RUNS = 3, 0.02, 24
 
@@ -54,7 +59,8 @@ class Setup:
     """How a session runs: execution provider, its options, threads of the CPU provider.
 
     ``spinning`` lets idle threads wait in a loop; ``affinity`` are the processors that the process may use, all if
-    empty.
+    empty. ``concurrency``: so many clients share the session, each of which sends its next request when the last one is
+    answered.
     """
 
     provider: str = PROVIDERS["cpu"]
@@ -62,13 +68,15 @@ class Setup:
     provider_options: tuple[tuple[str, str], ...] = ()
     spinning: bool = True
     affinity: tuple[int, ...] = ()
+    concurrency: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the usual is named, the rest left out."""
         options = {"provider_options": dict(self.provider_options)} if self.provider_options else {}
         spinning = {} if self.spinning else {"spinning": False}
         affinity = {"affinity": list(self.affinity)} if self.affinity else {}
-        return {"provider": self.provider, "threads": self.threads, **options, **spinning, **affinity}
+        concurrency = {"concurrency": self.concurrency} if self.concurrency > 1 else {}
+        return {"provider": self.provider, "threads": self.threads, **options, **spinning, **affinity, **concurrency}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Setup:
@@ -80,13 +88,29 @@ class Setup:
             tuple(sorted(options.items())),
             document.get("spinning", True),
             tuple(affinity),
+            document.get("concurrency", 1),
         )
         texts = (setup.provider, *(text for option in setup.provider_options for text in option))
         if not all(isinstance(text, str) for text in texts) or not isinstance(setup.spinning, bool):
             raise ValueError("provider and options are texts, spinning is true or false")
         if not all(_is_count(number) for number in (setup.threads, *setup.affinity)) or setup.threads > _MOST_THREADS:
             raise ValueError(f"threads, of which {_MOST_THREADS} are possible, and affinity are whole numbers")
+        if not _is_count(setup.concurrency) or not 0 < setup.concurrency <= _MOST_THREADS:
+            raise ValueError(f"concurrency is a whole number from 1 to {_MOST_THREADS}")
         return setup
+
+    def describe(self) -> str:
+        at_a_time = "" if self.concurrency == 1 else f", {self.concurrency} requests at a time"
+        return f"{self.threads} thread(s){at_a_time}"
+
+    def samples_a_turn(self, runs: int) -> int:
+        """How many samples of a model one round leaves, for a workload."""
+        return runs if self.concurrency == 1 else self.concurrency * LOAD_RUNS * runs
+
+    @property
+    def overload(self) -> str:
+        """Why this host cannot time under so many requests; empty where it can."""
+        return overload(self.concurrency, self.threads, len(self.affinity) or os.cpu_count())
 
 
 @dataclass(frozen=True)
@@ -212,12 +236,16 @@ def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:
 
 
 def time_interleaved(
-    sessions: Mapping[str, Session], anchor: str, workloads: Sequence[Workload], protocol: TimingProtocol
+    sessions: Mapping[str, Session],
+    anchor: str,
+    workloads: Sequence[Workload],
+    protocol: TimingProtocol,
+    concurrency: int = 1,
 ) -> dict[str, Samples]:
     """Samples of each named session, the anchor among them.
 
     In every round the anchor and all models that are not done run once per workload, so that drift of the host falls
-    on all alike.
+    on all alike. With ``concurrency`` above 1, a model's turn is a burst of that many clients.
     """
     feeds = {
         name: [[make_inputs(session, workload, seed) for seed in range(_INPUT_VARIANTS)] for workload in workloads]
@@ -226,7 +254,9 @@ def time_interleaved(
     taken: dict[str, list[list[int]]] = {name: [[] for _ in workloads] for name in sessions}
     active = [name for name in sessions if name != anchor]
     cap_ns = math.inf if protocol.cap_s is None else protocol.cap_s * 1e9 * max(1, len(active))
-    with _no_garbage_collection():
+    turn_samples = Setup(concurrency=concurrency).samples_a_turn(protocol.runs)
+    block = turn_samples if concurrency > 1 else 1
+    with _no_garbage_collection(), Clients(concurrency) as clients:
         for name, session in sessions.items():
             for part in range(len(workloads)):
                 _warm_up(session, feeds[name][part][0])
@@ -235,6 +265,9 @@ def time_interleaved(
             for name in (anchor, *active):
                 session, rows = sessions[name], taken[name]
                 for part, variants in enumerate(feeds[name]):
+                    if concurrency > 1:
+                        rows[part] += _burst(session, variants, clients, turn_samples // concurrency)
+                        continue
                     feed = variants[number % _INPUT_VARIANTS]
                     for _ in range(protocol.runs):
                         start = time.perf_counter_ns()
@@ -246,7 +279,7 @@ def time_interleaved(
             if time.perf_counter_ns() - began >= cap_ns:
                 break
             if protocol.share and (rounds - protocol.min_rounds) % _CHECK_EVERY == 0:
-                active = [name for name in active if not _known(taken[name], taken[anchor], protocol.share)]
+                active = [name for name in active if not _known(taken[name], taken[anchor], protocol.share, block)]
                 if not active:
                     break
     anchor_rows = taken[anchor]
@@ -291,9 +324,28 @@ def affinity(processors: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _known(model_ns: Sequence[Sequence[int]], anchor_ns: Sequence[Sequence[int]], share: float) -> bool:
+def _burst(session: Session, variants: Sequence[Feeds], clients: Clients, requests: int) -> list[int]:
+    """Latencies in ns of each client's first ``requests``, client by client. All go on until the last one has that
+    many, so that none is answered while others rest."""
+
+    def send(client: int, position: int) -> None:
+        session.run(None, variants[(client + position) % len(variants)])
+
+    def is_over(_: int, latencies_ns: Latencies) -> bool:
+        return all(len(row) >= requests for row in latencies_ns)
+
+    return [latency_ns for row in clients.drive(send, is_over).latencies_ns for latency_ns in row[:requests]]
+
+
+def is_known(ratios: Array, share: float, block: int) -> bool:
+    """Whether the median of model / anchor is known to ± ``share``. So many samples as a burst leaves, ``block``, share
+    their luck and count as one."""
+    return half_width(ratios.reshape(-1, block).mean(1)) <= share
+
+
+def _known(model_ns: Sequence[Sequence[int]], anchor_ns: Sequence[Sequence[int]], share: float, block: int) -> bool:
     pairs = zip(model_ns, anchor_ns, strict=True)
-    return all(half_width(np.divide(row, beside[: len(row)])) <= share for row, beside in pairs)
+    return all(is_known(np.divide(row, beside[: len(row)]), share, block) for row, beside in pairs)
 
 
 def _warm_up(session: Session, feed: Feeds) -> None:

@@ -98,6 +98,8 @@ class Worker:
 
     def _measure(self, message: dict[str, Any]) -> dict[str, Any]:
         setup, workloads, protocol = read_settings(message)
+        if setup.overload:
+            raise ValueError(setup.overload)
         with affinity(setup.affinity):
             sessions = {"anchor": make_session(self._file(message["anchor"]), setup)}
             results: dict[str, Any] = {}
@@ -106,7 +108,7 @@ class Worker:
                     sessions[digest] = self._warm(make_session(self._file(digest), setup), workloads)
                 except Exception as error:  # ONNX Runtime's own exception types share no public base
                     results[digest] = {"failed": _sentence(error)}
-            samples = time_interleaved(sessions, "anchor", workloads, protocol)
+            samples = time_interleaved(sessions, "anchor", workloads, protocol, setup.concurrency)
         samples.pop("anchor")
         return results | {digest: timed.to_json() for digest, timed in samples.items()}
 

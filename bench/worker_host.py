@@ -152,7 +152,10 @@ class WorkerHost:
         protocol = request.protocol
         # The least rounds may take longer than the cap; without a cap the rounds alone say.
         rounds = protocol.max_rounds if protocol.cap_s is None else protocol.min_rounds
-        expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * len(request.workloads) * _SLOW_INFERENCE_S)
+        # Clients compute beside each other; after what is kept, each goes on for about one request.
+        in_a_row = 1 + request.setup.samples_a_turn(protocol.runs) // request.setup.concurrency
+        turn_s = len(request.workloads) * in_a_row * _SLOW_INFERENCE_S
+        expected_s = (len(models) + 1) * ((protocol.cap_s or 0) + rounds * turn_s)
         message = {"do": "measure", "models": list(dict.fromkeys(digests.values())), **request.to_json()}
         answer = self._ask(message, timeout_s=self.timeout_s + expected_s)["results"]
         for name, digest in digests.items():

@@ -7,7 +7,7 @@ thousands of genomes; what is asked for are a few that the predictors' bounds an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -126,11 +126,23 @@ class Evolution:
         """Adds scored candidates, asked for or known from elsewhere; those over a budget are parents of last resort."""
         if not candidates:
             return
-        genomes = np.array([candidate.genome for candidate in candidates], np.int16)
+        genomes = self._genomes(candidates)
         _, excess = predict(self.constraints, genomes, self.size_limit)
         self.candidates += candidates
         self._excess += excess.max(1).tolist()
         self._seen.update(genome.tobytes() for genome in genomes)
+
+    def constrain(self, constraints: Sequence[Constraint]) -> None:
+        """Goes on under other constraints on the same targets; candidates are predicted anew."""
+        self.constraints = tuple(constraints)
+        if self.candidates:
+            proposals, excess = predict(self.constraints, self._genomes(self.candidates), self.size_limit)
+            latencies = zip(proposals.latency_ms.tolist(), proposals.upper_ms.tolist(), strict=True)
+            self.candidates = [
+                replace(candidate, latency_ms=latency_ms, upper_ms=upper_ms)
+                for candidate, (latency_ms, upper_ms) in zip(self.candidates, latencies, strict=True)
+            ]
+            self._excess = excess.max(1).tolist()
 
     @property
     def ranking(self) -> list[Candidate]:
@@ -194,14 +206,17 @@ class Evolution:
             return enumerate_space(self.space)
         if not self.candidates or attempt % 2:
             return self.space.sample(self.settings.pool, rng)
-        everyone = np.array([candidate.genome for candidate in self.candidates], np.int16)
-        return offspring(self.space, everyone, self.settings.pool, rng)
+        return offspring(self.space, self._genomes(self.candidates), self.settings.pool, rng)
 
     def _parents(self) -> Genomes:
         """The best candidates (m, genes) in order of rank."""
         order = best_first(self._objectives(), np.array(self._excess))
         chosen = order[: self.settings.population]
-        return np.array([self.candidates[row].genome for row in chosen], np.int16)
+        return self._genomes([self.candidates[row] for row in chosen])
+
+    @staticmethod
+    def _genomes(candidates: Sequence[Candidate]) -> Genomes:
+        return np.array([candidate.genome for candidate in candidates], np.int16)
 
     def _objectives(self) -> Matrix:
         """What is to be small, (candidates, objectives)."""
@@ -215,7 +230,7 @@ class Evolution:
         return proposals.latency_ms[:, None]
 
     def _proposals(self, candidates: Sequence[Candidate]) -> Proposals:
-        genomes = np.array([candidate.genome for candidate in candidates], np.int16)
+        genomes = self._genomes(candidates)
         latency_ms, upper_ms = np.array([(item.latency_ms, item.upper_ms) for item in candidates]).T
         return Proposals(genomes, latency_ms, upper_ms)
 

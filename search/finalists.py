@@ -21,17 +21,17 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class LatencyLimit:
-    """What a measured latency has to stay within on one target: its median, or its 95th percentile."""
+    """What a measured latency has to stay within on one target: its median, its 95th percentile, or its mean (None)."""
 
     ms: float
-    percent: Literal[50, 95] = 50
+    percent: Literal[50, 95] | None = 50
     target: str = ""
 
     def measured_ms(self, timing: Timing) -> float:
-        return timing.percentile_ms(self.percent)
+        return timing.mean_ms if self.percent is None else timing.percentile_ms(self.percent)
 
     def upper_ms(self, timing: Timing) -> float:
-        """A 95 % confidence bound; a high percentile is taken to be as unsure as the median."""
+        """A 95 % confidence bound; a high percentile or a mean is taken to be as unsure as the median."""
         return self.measured_ms(timing) * timing.upper_ms / timing.latency_ms
 
 

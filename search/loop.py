@@ -45,7 +45,9 @@ def run_search(
     batch: int = 16,
     keep: int = 8,
 ) -> Scored:
-    """Scores ``wanted`` candidates, ``batch`` of them between two looks at the scores.
+    """Scores candidates until ``wanted`` were asked for, ``batch`` of them between two looks at the scores.
+
+    What ``evolution`` has asked for in an earlier call with the same ``log`` is not asked for again.
 
     ``log`` is JSON Lines: what was asked for and what came of each. It is taken up where it was left if its ``inputs``,
     which name all that the scores depend on, are these, and begun anew otherwise. Without one nothing is written.
@@ -58,6 +60,9 @@ def run_search(
         if log is not None:
             append_line(log, line)
 
+    asked_before = 0
+    while waiting and asked_before < evolution.asked:
+        asked_before += len(waiting.pop(0).genomes)
     scored = Scored()
     while evolution.asked < wanted:
         if waiting:

@@ -13,6 +13,7 @@ from ortnas.nas.failures import OrtnasError
 from ortnas.nas.files import write_json
 from ortnas.search.budget import Budget
 from ortnas.search.candidate import Candidate
+from ortnas.search.correction import Correction
 from ortnas.search.finalists import Finalist, Rule, hit_rate
 from ortnas.search.resolution import ScoreResolution
 
@@ -27,15 +28,18 @@ class SearchResultError(OrtnasError):
 class SearchResult:
     """``inputs`` names all that it depends on, ``scored_with`` what its scores are of.
 
-    ``budget_ms`` is about that ``percentile`` of the latency; the full model took ``reference_ms``. ``candidates`` are
-    in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none meets the budget.
+    ``budget_ms`` is about that ``percentile`` of the latency, or its mean (None); the full model took ``reference_ms``.
+    ``candidates`` are in the order of scoring, ``finalists`` best first. ``winner`` is one of them; None where none
+    meets the budget. ``correction``: what predictions of finalists are corrected by; None where nothing was found out.
+    ``evenly_shrunk``: key of the finalist that nobody had to search; None where there is none, or the search's best are
+    such.
     """
 
     inputs: str
     scored_with: str
     budget: Budget
     budget_ms: float
-    percentile: int
+    percentile: int | None
     reference_ms: float
     metric: str
     resolution: ScoreResolution
@@ -43,6 +47,8 @@ class SearchResult:
     candidates: tuple[Candidate, ...]
     finalists: tuple[Finalist, ...]
     winner: Finalist | None
+    correction: Correction | None = None
+    evenly_shrunk: str | None = None
 
     @property
     def fastest_ms(self) -> float:
@@ -68,6 +74,8 @@ class SearchResult:
             "finalists": [finalist.to_json() for finalist in self.finalists],
             "hit_rate": hit_rate(self.finalists),
             "winner": winner,
+            "correction": None if self.correction is None else self.correction.to_json(),
+            "evenly_shrunk": self.evenly_shrunk,
         }
 
     @classmethod
@@ -85,7 +93,7 @@ class SearchResult:
             str(document["scored_with"]),
             Budget.parse(document["budget"]),
             float(document["budget_ms"]),
-            int(document["percentile"]),
+            None if document["percentile"] is None else int(document["percentile"]),
             float(document["reference_ms"]),
             str(document["metric"]),
             ScoreResolution.from_json(document["resolution"]),
@@ -93,6 +101,8 @@ class SearchResult:
             tuple(map(Candidate.from_json, document["candidates"])),
             finalists,
             winner,
+            None if document.get("correction") is None else Correction.from_json(document["correction"]),
+            None if document.get("evenly_shrunk") is None else str(document["evenly_shrunk"]),
         )
 
     def write(self, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -10,7 +11,7 @@ import numpy as np
 from ortnas.nas.architecture.shrinking import shrunk_evenly
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.search.constraints import LatencyBound
+from ortnas.search.constraints import Constraint, LatencyBound, Proposals, SizeLimit, predict
 
 RivalKind = Literal["fewer_layers", "shrunk", "random"]
 # Random subnets are as fast as the winner where they are slower than this share of its latency, and no slower than it.
@@ -40,6 +41,15 @@ class Rival:
 def evenly_shrunk(predictor: SpacePredictor, winner_ms: float) -> Rival | None:
     """Every dimension shrunk about alike; None where all such subnets are slower."""
     return _nearest_below("shrunk", predictor, shrunk_evenly(predictor.space), winner_ms)
+
+
+def evenly_shrunk_within(
+    space: SearchSpace, constraints: Sequence[Constraint], size_limit: SizeLimit | None = None
+) -> Proposals | None:
+    """The evenly shrunk subnet whose bound is nearest below the first budget, and within the others; None of none."""
+    proposals, excess = predict(constraints, shrunk_evenly(space), size_limit)
+    within = np.flatnonzero(excess.max(1) <= 0)
+    return proposals.take(within[[np.argmax(proposals.upper_ms[within])]]) if len(within) else None
 
 
 def fewer_layers(

@@ -96,7 +96,7 @@ def _front_matter(dimensions: Dimensions, facts: Facts) -> str:
 def _introduction(name: str, head: str, facts: Facts) -> str:
     checkpoint, budget_ms = code(_short(facts.checkpoint or "unknown")), facts.budget_ms
     licence, data = (facts.origin or _UNKNOWN_ORIGIN).licence, facts.data
-    budget = "" if budget_ms is None else f"; winner of a search under a latency budget of {budget_ms:.2f} ms"
+    budget = "" if budget_ms is None else f"; winner of a search under a {_budget(facts, budget_ms)}"
     made = "cut" if facts.calibration is None else "made without training"
     kind = f"An {facts.precision.upper()} ONNX encoder"
     terms = (
@@ -116,6 +116,16 @@ def _introduction(name: str, head: str, facts: Facts) -> str:
     return "\n".join(lines)
 
 
+def _budget(facts: Facts, budget_ms: float) -> str:
+    if facts.budget is None or not facts.is_throughput:
+        return f"latency budget of {budget_ms:.2f} ms"
+    requests = facts.budget.removesuffix("/s")
+    return (
+        f"budget of {requests} requests a second, {facts.target.setup.concurrency} at a time: {budget_ms:.2f} ms for "
+        f"each in the mean"
+    )
+
+
 def _short(name: str) -> str:
     """Hub names and the like as they are; of a path the last part: where it lay on a machine is nobody's business."""
     is_path = name.startswith(("/", "~", ".", "\\")) or name.count("/") > 1 or ":\\" in name
@@ -133,7 +143,7 @@ def _figures(subnet: Subnet, facts: Facts) -> str:
 * architecture: {subnet.describe()}
 * latency: {latency.measured_ms:.2f} ± {latency.spread_ms:.2f} ms (median and half the interquartile
   range{tail}{predicted})
-* measured on {escaped(str(host["cpu"]))}, {target.setup.threads} thread(s), batch {requests},
+* measured on {escaped(str(host["cpu"]))}, {target.setup.describe()}, batch {requests},
   ONNX Runtime {escaped(str(host["onnxruntime"]))}
 * quantization: {_describe_quantization(facts)}
 {_scores(facts)}"""

@@ -168,6 +168,11 @@ class Facts:
     data: TrainingData | None = None
     origin: Origin | None = None
 
+    @property
+    def is_throughput(self) -> bool:
+        """Whether the budget is in requests a second: it is then about the mean latency under load."""
+        return (self.budget or "").endswith("/s")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackageRecord(Facts):

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ortnas.bench.load import Clients
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Feeds, Session, make_session
 from ortnas.export.package.record import MODEL_FILE, PackageError, PackageRecord, read_record
@@ -93,43 +92,22 @@ def _asked(session: Session, feeds: Feeds) -> Feeds:
 
 
 def _row(sessions: list[Session], requests: list[Feeds], clients: int, seconds: float, threads: int) -> LoadRow:
-    latencies_ns: list[list[int]] = [[] for _ in range(clients)]
-    failures: list[Exception] = []
-    barrier = threading.Barrier(clients + 1)
-    ends_ns = [0] * clients
+    of_client = [sessions[number % len(sessions)] for number in range(clients)]
+    asked = [[_asked(session, feeds) for feeds in requests] for session in of_client]
 
-    def client(number: int) -> None:
-        session = sessions[number % len(sessions)]
-        own_requests = [_asked(session, feeds) for feeds in requests]
-        own_latencies_ns = latencies_ns[number]
-        barrier.wait()
-        try:
-            # Clients begin with different texts.
-            for position in count(number):
-                sent_ns = time.perf_counter_ns()
-                if sent_ns >= deadline_ns[0]:
-                    return
-                session.run(None, own_requests[position % len(own_requests)])
-                ends_ns[number] = time.perf_counter_ns()
-                own_latencies_ns.append(ends_ns[number] - sent_ns)
-        except Exception as error:  # as above; a thread's own end is heard by nobody
-            failures.append(error)
+    def send(client: int, position: int) -> None:
+        # Clients begin with different texts.
+        of_client[client].run(None, asked[client][(client + position) % len(requests)])
 
-    deadline_ns = [0]
-    workers = [threading.Thread(target=client, args=(number,), daemon=True) for number in range(clients)]
-    for worker in workers:
-        worker.start()
-    start_ns = time.perf_counter_ns()
-    deadline_ns[0] = start_ns + round(seconds * 1e9)
-    barrier.wait()
-    for worker in workers:
-        worker.join()
-    if failures:
-        raise LoadError(f"a request failed with {clients} clients: {failures[0]}")
-    answered_ms = np.fromiter(chain(*latencies_ns), np.float64) / 1e6
+    try:
+        with Clients(clients) as driven:
+            load = driven.drive(send, lambda elapsed_ns, _: elapsed_ns >= seconds * 1e9)
+    except Exception as error:  # as above
+        raise LoadError(f"a request failed with {clients} clients: {error}") from error
+    answered_ms = np.fromiter(chain(*load.latencies_ns), np.float64) / 1e6
     if not len(answered_ms):
         raise LoadError(f"no request was answered within {seconds:g} s; give more seconds")
-    elapsed_s = (max(ends_ns) - start_ns) / 1e9
+    elapsed_s = load.elapsed_ns / 1e9
     p50_ms, p95_ms, p99_ms = (float(value) for value in np.percentile(answered_ms, [50, 95, 99]))
     return LoadRow(
         concurrency=clients,

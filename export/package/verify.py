@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime
 
-from ortnas.bench.estimates import anchor_latency_of
+from ortnas.bench.estimates import Timing, anchor_latency_of
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Setup, TimingProtocol, Workload, make_session, time_interleaved
+from ortnas.bench.timing import TimingProtocol, make_session, time_interleaved
 from ortnas.export.graph.heads import FLOAT_PRODUCTS
 from ortnas.export.inference import model_outputs
 from ortnas.export.inspect.audit import CoverageError, audit, check_coverage
@@ -137,9 +137,7 @@ def _visible_files(folder: Path) -> Iterator[str]:
             yield "/".join(parts)
 
 
-def _latency(
-    model: bytes, setup: Setup, workloads: tuple[Workload, ...], budget_ms: float, same_host: bool
-) -> Iterator[Check]:
+def _latency(model: bytes, record: PackageRecord, budget_ms: float, same_host: bool) -> Iterator[Check]:
     """The median of sessions at several moments, and how far two of them lie apart here: the noise floor.
 
     The fastest and the slowest of six sessions enclose the median of all 19 times in 20. On another host than the
@@ -149,7 +147,7 @@ def _latency(
     for moment in range(_MOMENTS):
         if moment:
             time.sleep(_PAUSE_S)
-        sessions_ms.append(_session_ms(model, setup, workloads))
+        sessions_ms.append(_session_ms(model, record))
     differences = [max(pair) / min(pair) - 1 for pair in combinations(sessions_ms, 2)]
     latency_ms, noise = float(np.median(sessions_ms)), float(np.percentile(differences, 95))
     detail = f"{latency_ms:.2f} ms ({min(sessions_ms):.2f} to {max(sessions_ms):.2f} in {_MOMENTS} sessions)"
@@ -180,11 +178,14 @@ def _doubt(sessions_ms: Sequence[float], budget_ms: float, noise: float) -> str:
     return ""
 
 
-def _session_ms(model: bytes, setup: Setup, workloads: tuple[Workload, ...]) -> float:
-    """Latency in a session of its own: memory falls differently in every one."""
+def _session_ms(model: bytes, record: PackageRecord) -> float:
+    """Latency in a session of its own, median, or mean where a throughput was asked for: memory falls differently in
+    every one."""
+    setup, workloads = record.target.setup, record.target.workloads
     session = make_session(model, setup)
-    samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL)["model"]
-    return anchor_latency_of([samples], workloads).latency_ms
+    samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL, setup.concurrency)["model"]
+    timing = Timing((samples,), anchor_latency_of([samples], workloads))
+    return timing.mean_ms if record.is_throughput else timing.latency_ms
 
 
 def _coverage(model: bytes, record: PackageRecord, threshold: float) -> Check:
@@ -208,7 +209,7 @@ def _running(folder: Path, record: PackageRecord) -> Iterator[Check]:
     except Exception as error:  # ONNX Runtime's own exception types share no public base
         yield Check("load", "fail", f"ONNX Runtime {onnxruntime.__version__} refuses the model: {said(error)}")
         return
-    yield Check("load", "pass", f"a session with {setup.provider} and {setup.threads} thread(s)")
+    yield Check("load", "pass", f"a session with {setup.provider} and {setup.describe()}")
 
     threshold = record.coverage.threshold
     if threshold is not None:
@@ -222,7 +223,10 @@ def _running(folder: Path, record: PackageRecord) -> Iterator[Check]:
     )
     # A package that was made for no budget is held to what it took where it was made.
     budget_ms = record.budget_ms or record.latency.measured_ms * _UNBUDGETED
-    yield from _guarded("latency", lambda: _latency(model, setup, workloads, budget_ms, same_host=not differences))
+    if setup.overload:
+        yield Check("latency", "unknown", setup.overload)
+    else:
+        yield from _guarded("latency", lambda: _latency(model, record, budget_ms, same_host=not differences))
 
     sample = read_sample(folder)
     yield from _guarded("tokenizer", lambda: [_tokens(folder, sample, record)])

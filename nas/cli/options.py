@@ -18,7 +18,9 @@ SubnetOption = Annotated[str | None, typer.Option(help=SUBNET_HELP)]
 CheckpointOption = Annotated[str | None, typer.Option(help="Local folder or hub name in place of the configured one.")]
 DataOption = Annotated[str | None, typer.Option(help="Data source in place of the configured one.")]
 FolderOption = Annotated[str | None, typer.Option(help="Run folder in place of the configured one.")]
-BudgetOption = Annotated[list[str] | None, typer.Option(help="Latency budget: ms as 6.5, or a speed-up as 2x.")]
+BudgetOption = Annotated[
+    list[str] | None, typer.Option(help="Budget: ms as 6.5, a speed-up as 2x, requests a second as 400/s.")
+]
 CompareOption = Annotated[
     list[str] | None, typer.Option(help="A ready-made checkpoint to compare the winners with; several times.")
 ]

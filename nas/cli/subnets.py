@@ -39,7 +39,9 @@ def sensitivity(
     subnet: Annotated[str | None, typer.Option(help=f"{SUBNET_HELP} The full model if not given.")] = None,
     tolerance: Annotated[float, typer.Option(min=0, max=1e6, help="How far below fp32's score to stop.")] = 0.0,
     limit: Annotated[int, typer.Option(min=1, help="How many products to leave in float at most.")] = 6,
-    budget: Annotated[str | None, typer.Option(help="Latency not to exceed: ms as 6.5, or a speed-up as 2x.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="To keep: ms as 6.5, a speed-up as 2x, requests a second as 400/s.")
+    ] = None,
     folder: FolderOption = None,
     assignments: SetOption = None,
     as_json: JsonOption = False,

@@ -20,6 +20,7 @@ from ortnas.nas.files import RESOLVED_FILE, read_lines
 from ortnas.nas.yaml_documents import read_yaml
 from ortnas.predictors.features import PRECISIONS
 from ortnas.predictors.fitting import Predictor, load_predictor
+from ortnas.search.budget import budget_of_file
 from ortnas.search.candidate import Candidate
 from ortnas.search.comparison import Comparison
 from ortnas.search.finalists import Finalist
@@ -285,7 +286,7 @@ def _search(record: RunRecord, folder: Path, scores: Sequence[dict[str, Any]]) -
     return Search(
         name=folder.name,
         precision=precision,
-        budget=budget if result is None else result.budget.name,
+        budget=budget_of_file(budget) if result is None else result.budget.name,
         candidates=tuple(logged.candidates) if result is None else result.candidates,
         failures=tuple(logged.failures.items()),
         result=result,

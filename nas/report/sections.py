@@ -275,7 +275,7 @@ def _timings(record: RunRecord) -> Section:
             (
                 "host",
                 "processor",
-                "threads",
+                "session",
                 "workloads",
                 "precision",
                 "subnets",
@@ -287,7 +287,7 @@ def _timings(record: RunRecord) -> Section:
                 (
                     item.summary.host,
                     str(item.summary.target.fingerprint.get("cpu") or "unknown"),
-                    str(item.summary.target.setup.threads),
+                    item.summary.target.setup.describe(),
                     ", ".join(workload.describe() for workload in item.summary.target.workloads),
                     item.summary.precision,
                     str(item.summary.subnets),

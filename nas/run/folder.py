@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from ortnas.nas.files import RESOLVED_FILE, append_line, write_aside
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.lock import FolderLock, HeldError
+from ortnas.search.budget import file_name_of
 
 
 class RunFolder:
@@ -32,7 +33,7 @@ class RunFolder:
         self.predictors = self.path / "predictor"
         self.scores_file = self.path / "search" / "scores.jsonl"
         self.packages = self.path / "packages"
-        self._lock: FileLock | None = None
+        self._lock: FolderLock | None = None
 
     @property
     def processes(self) -> int:
@@ -44,26 +45,25 @@ class RunFolder:
         """This process's number among them; the first one speaks and writes for all."""
         return int(os.environ.get("RANK", "0"))
 
-    def hold(self) -> None:
+    def hold(self) -> str:
         """Makes the folder, keeps other commands out of it and writes ``resolved.yaml``; processes of one distributed
         training share it.
 
-        Raises ConfigurationError where another command is at work in it.
+        Returns a sentence where a killed command had left its lock, else an empty text. Raises ConfigurationError
+        where another command is at work in it.
         """
         if self.rank:
-            return
+            return ""
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
+        lock = FolderLock(self.path)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigurationError(
-                f"folder = {self._configuration.folder!r}: another ortnas command is at work in it; wait for it to "
-                f"end, or choose another folder"
-            ) from None
+            sentence = lock.take()
+        except HeldError as error:
+            raise ConfigurationError(f"folder = {self._configuration.folder!r}: {error}") from None
         self._lock = lock
         resolved = yaml.safe_dump(self._configuration.model_dump(mode="json"), sort_keys=False)
         write_aside(self.path / RESOLVED_FILE, resolved)
+        return sentence
 
     def release(self) -> None:
         if self._lock is not None:
@@ -71,7 +71,7 @@ class RunFolder:
 
     def search(self, budget: str) -> Path:
         """Where the search for a budget is written down, at the run's precision."""
-        return self.path / "search" / f"{self._configuration.precision}-{budget}"
+        return self.path / "search" / f"{self._configuration.precision}-{file_name_of(budget)}"
 
     def delivering_to(self, packages: Path) -> RunFolder:
         """The same folder, whose packages lie elsewhere."""

@@ -26,8 +26,8 @@ class Run:
         self.reopen_models()
         if self.folder.rank:
             console.silence()
-        if not only_looks:
-            self.folder.hold()
+        if not only_looks and (sentence := self.folder.hold()):
+            console.say(sentence)
 
     def reopen_models(self) -> None:
         """To be called after a training: what was read before is not what it made."""

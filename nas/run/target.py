@@ -11,6 +11,7 @@ import numpy as np
 
 from ortnas.bench.host import Host, StoredHost
 from ortnas.bench.hosts import open_host
+from ortnas.bench.load import overload
 from ortnas.bench.store import Store
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Setup, TimingProtocol, Workload
@@ -86,8 +87,18 @@ class RunTarget:
                 f"warning: target.threads = {settings.threads}: the host has {cores} processors, which more threads "
                 f"than that will share; timings will be slower and scatter"
             )
+        processors = len(settings.affinity) or cores
+        if problem := overload(settings.concurrency, settings.threads, processors):
+            raise ConfigurationError(f"target.concurrency = {settings.concurrency}: {problem}")
         options = tuple(sorted(settings.provider_options.items()))
-        setup = Setup(settings.provider, settings.threads, options, settings.spinning, settings.affinity)
+        setup = Setup(
+            settings.provider,
+            settings.threads,
+            options,
+            settings.spinning,
+            settings.affinity,
+            settings.concurrency,
+        )
         workloads = tuple(
             Workload(kind.batch, kind.sequence, network.vocab_size, self._lengths, kind.weight)
             for kind in settings.requests

@@ -31,6 +31,8 @@ class TargetHost(Section):
     ``host``: ``local``, ``simulated``, ``stored:NAME`` (known from imported timings), ``ray:LABEL`` (nodes of the Ray
     cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
     ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace ``batch`` and ``sequence`` by several.
+    ``concurrency``: so many clients share the session, each of which sends its next request when the last one is
+    answered; latency is what each of them waits.
     ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
     """
 
@@ -40,6 +42,7 @@ class TargetHost(Section):
     provider: str = PROVIDERS["cpu"]
     provider_options: dict[str, str] = Field({}, max_length=100)
     threads: int = Field(1, ge=1, le=MOST_THREADS)
+    concurrency: int = Field(1, ge=1, le=MOST_THREADS)
     spinning: bool = True
     affinity: Annotated[tuple[Processor, ...], Field(max_length=MOST_THREADS)] = ()
     batch: Size = 1

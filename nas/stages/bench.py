@@ -52,8 +52,8 @@ def bench(
     requests = ", ".join(workload.describe() for workload in target.workloads)
     console.heading(
         f"bench: time {'subnets until the goal is met' if active else f'{settings.subnets} subnets'}",
-        f"Each is exported to {precision.upper()} ONNX and timed on {place(run_target)} ({target.setup.threads} "
-        f"thread(s), batch {requests}), in turn with the full model, in {settings.visits} sessions at different times.",
+        f"Each is exported to {precision.upper()} ONNX and timed on {place(run_target)} ({target.setup.describe()}, "
+        f"batch {requests}), in turn with the full model, in {settings.visits} sessions at different times.",
     )
     if precision == "int8":
         # All subnets have the full network's operators, so what holds for it holds for them.
@@ -61,6 +61,8 @@ def bench(
             configuration, run_models, run_models.exporter.sliced(run_models.supernet.dimensions.full_subnet), precision
         )
     with Store(run_folder.store_file) as store:
+        if store.notice:
+            console.say(store.notice)
         check_target(configuration, run_folder, run_target, run_models, store)
         survey = _Survey(configuration, console, run_target, run_models, store)
         ending = _until_goal(survey) if active else _all_at_once(survey, most_s)
@@ -172,7 +174,8 @@ class _Survey:
         if predictor is None:
             return stratified(space, n, rng, taken=measured)
         _, reference = timings(self.rows(), self.run_models.target.workloads)
-        budgets = [budget.limit_ms(reference.latency_ms) for budget in self.configuration.search.budgets]
+        concurrency = self.configuration.target.concurrency
+        budgets = [budget.limit_ms(reference.latency_ms, concurrency) for budget in self.configuration.search.budgets]
         return most_useful(space, predictor, measured, n, budgets, rng)
 
     def add(self, genomes: Genomes) -> None:

@@ -82,6 +82,8 @@ def import_results(console: Console, run_folder: RunFolder, path: Path) -> dict[
     share = plan["protocol"]["share"]
     precision, model = document["precision"], document["timed_model"]
     with Store(run_folder.store_file) as store:
+        if store.notice:
+            console.say(store.notice)
         stored = {(row.subnet_key, row.samples) for row in store.measurements(target, precision, model)}
         measurements = [measurement_of(subnets[key], visit, share) for key, visit in results.visits]
         fresh = [row for row in measurements if (row.subnet_key, row.samples) not in stored]

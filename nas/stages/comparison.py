@@ -203,7 +203,7 @@ def show(
     host = "this machine" if run_target.host.name == "local" else run_target.host.name
     requests = ", ".join(workload.describe() for workload in run_models.target.workloads)
     console.table(
-        f"Latency on {host} ({run_models.target.setup.threads} thread(s), batch {requests}); "
+        f"Latency on {host} ({run_models.target.setup.describe()}, batch {requests}); "
         f"scores on {run_models.data.counts['report']} report texts{judged}",
         (
             "model",

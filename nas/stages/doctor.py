@@ -121,7 +121,7 @@ def doctor(
     plain_sessions_ms = [_plain_ms(samples, reference) for samples in visits]
     noise, plain = noise_of(sessions_ms), noise_of(plain_sessions_ms)
     console.table(
-        f"{hello['fingerprint']['cpu']}, {setup.threads} thread(s), ONNX Runtime {hello['versions']['onnxruntime']}",
+        f"{hello['fingerprint']['cpu']}, {setup.describe()}, ONNX Runtime {hello['versions']['onnxruntime']}",
         ("check", "result", "detail"),
         [(finding.name, finding.state, finding.detail) for finding in facts],
     )

@@ -31,12 +31,14 @@ def measure_finalists(
     reference: AnchorLatency,
     limit: LatencyLimit,
     ranking: Sequence[Candidate],
+    beside: Sequence[Candidate] = (),
 ) -> list[Finalist]:
-    """Measures the best candidates on the target, group by group until one is within the limit; best score first."""
+    """Measures the best candidates on the target, group by group until one is within the limit, and those ``beside``
+    them with the first group; best score first."""
     size = configuration.search.finalists
     finalists: list[Finalist] = []
     for start in range(0, min(len(ranking), _GROUPS * size), size):
-        group = ranking[start : start + size]
+        group = [*ranking[start : start + size], *([] if start else beside)]
         console.say(f"re-measuring {len(group)} finalists in turn with the full model")
         models = {
             candidate.subnet.key: run_models.exporter.build(candidate.subnet, configuration.precision)
@@ -44,7 +46,8 @@ def measure_finalists(
         }
         timings = time_finally(console, run_target, run_models, models, reference)
         finalists += judge(group, {key: [timing] for key, timing in timings.items()}, [limit])
-        if choose_winner(finalists) is not None:
+        others = [finalist for finalist in finalists if finalist.candidate not in beside]
+        if choose_winner(others) is not None:
             break
     return best_first(finalists)
 
@@ -76,8 +79,16 @@ def show_result(console: Console, result: SearchResult) -> None:
                 "" if finalist.report is None else finalist.report.difference.signed,
                 f"{finalist.candidate.latency_ms:.2f}",
                 f"{finalist.measured_ms:.2f} ± {finalist.spread_ms:.2f}",
-                "winner" if finalist == result.winner else "" if finalist.meets_budget else "over budget",
+                _remark(result, finalist),
             )
             for finalist in result.finalists
         ],
     )
+
+
+def _remark(result: SearchResult, finalist: Finalist) -> str:
+    if finalist == result.winner:
+        return "winner"
+    if not finalist.meets_budget:
+        return "over budget"
+    return "evenly shrunk" if finalist.subnet.key == result.evenly_shrunk else ""

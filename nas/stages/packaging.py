@@ -34,7 +34,7 @@ from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Compared, show
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.text import take
-from ortnas.search.budget import Budget
+from ortnas.search.budget import Budget, file_name_of
 from ortnas.search.comparison import Comparison, ComparisonRow
 
 
@@ -73,7 +73,7 @@ def conclude(
 
 
 def package_name(configuration: Configuration, budget: Budget) -> str:
-    return f"{configuration.precision}-{budget.label}"
+    return f"{configuration.precision}-{file_name_of(budget.label)}"
 
 
 def announce(console: Console, packages: Sequence[Path]) -> None:

@@ -27,6 +27,7 @@ from ortnas.nas.stages.courses import recorded
 from ortnas.nas.stages.further_training import Alone, alone_for, score_trained, train_alone, training_identity
 from ortnas.nas.stages.plan import EXPORT_S
 from ortnas.nas.stages.winners import finished_searches
+from ortnas.search.budget import file_name_of
 from ortnas.search.finalists import Finalist
 from ortnas.search.halving import relative_cost, rung_shares, rung_sizes, survivors, time_for_each
 from ortnas.search.refinement import REFINEMENT_FILE, Refinement, Rung, read_refinement
@@ -96,20 +97,28 @@ def _time_left(configuration: Configuration, clock: Clock) -> TimeLeft | None:
 
 
 def _folder(configuration: Configuration, run_folder: RunFolder, result: SearchResult) -> Path:
-    return run_folder.path / "refined" / f"{configuration.precision}-{result.budget.name}"
+    return run_folder.path / "refined" / f"{configuration.precision}-{file_name_of(result.budget.name)}"
 
 
 def different_first(result: SearchResult) -> list[Finalist]:
-    """Finalists within the budget: the best of every hidden size and depth, then the others, best first each.
+    """Finalists within the budget: the best one, the evenly shrunk one, the best of every other hidden size and depth,
+    then the others, best first each.
 
     Between finalists of one shape the score decides well enough; trainings are for what it may be wrong about.
     """
     within = [finalist for finalist in result.finalists if finalist.meets_budget]
-    best: dict[tuple[int, int], Finalist] = {}
+    even = [finalist for finalist in within[1:] if finalist.subnet.key == result.evenly_shrunk]
+    first = [*within[:1], *even]
+    shapes = {_shape(finalist) for finalist in first}
     for finalist in within:
-        best.setdefault((finalist.subnet.hidden_size, len(finalist.subnet.layers)), finalist)
-    first = list(best.values())
+        if _shape(finalist) not in shapes:
+            shapes.add(_shape(finalist))
+            first.append(finalist)
     return [*first, *(finalist for finalist in within if finalist not in first)]
+
+
+def _shape(finalist: Finalist) -> tuple[int, int]:
+    return finalist.subnet.hidden_size, len(finalist.subnet.layers)
 
 
 @dataclass

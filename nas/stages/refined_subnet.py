@@ -82,7 +82,7 @@ def _package(
         run_models,
         package_name,
         compared[-1],
-        _search_facts(run_folder, name, full_ms),
+        _search_facts(configuration, run_folder, name, full_ms),
     )
     folder = run_folder.packages / package_name
     write_json(run_folder.packages / f"comparison-{package_name}.json", Comparison(rows, texts.metric).to_json())
@@ -90,11 +90,12 @@ def _package(
     return {"rows": [row.to_json() for row in rows], "packages": [str(folder)], "subnet_key": subnet.key}
 
 
-def _search_facts(run_folder: RunFolder, name: str, full_ms: float) -> SearchFacts:
+def _search_facts(configuration: Configuration, run_folder: RunFolder, name: str, full_ms: float) -> SearchFacts:
     """The budget that the subnet was named by, if it was; its score in the search was that of other weights."""
     try:
         budget = Budget.parse(name)
     except ValueError:
         return SearchFacts()
     is_searched = run_folder.search(budget.name).is_dir()
-    return SearchFacts(budget.name, budget.limit_ms(full_ms)) if is_searched else SearchFacts()
+    limit_ms = budget.limit_ms(full_ms, configuration.target.concurrency)
+    return SearchFacts(budget.name, limit_ms) if is_searched else SearchFacts()

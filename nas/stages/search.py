@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,22 +23,27 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.finalists import measure_finalists, scored_on_report, show_result
 from ortnas.nas.stages.fit import checked_predictor, usable_timings
+from ortnas.nas.stages.probes import probe
 from ortnas.nas.stages.resolution import score_resolution
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.predictors.fitting import Predictor, PredictorError, load_predictor
 from ortnas.search.budget import Budget
 from ortnas.search.candidate import Candidate
 from ortnas.search.constraints import Constraint, SizeLimit
+from ortnas.search.correction import CorrectedPredictor, Correction
 from ortnas.search.evolution import Evolution, InfeasibleError, Settings
 from ortnas.search.finalists import LatencyLimit, choose_winner
-from ortnas.search.loop import LOG_FILE, confirm, run_search
+from ortnas.search.loop import LOG_FILE, Scored, confirm, run_search
 from ortnas.search.methods import list_candidates
 from ortnas.search.resolution import ScoreResolution
 from ortnas.search.result import RESULT_FILE, SearchResult, SearchResultError, read_result
+from ortnas.search.rivals import evenly_shrunk_within
 from ortnas.search.scoring import FitnessScorer, Scorer
 
 # Of screened candidates, so many for each finalist are scored again as they would be shipped.
 _CONFIRMED = 4
+# A quarter of the candidates are looked for once timings have corrected predictions near the budget.
+_CORRECTED = 4
 
 
 class SearchError(OrtnasError):
@@ -103,9 +109,11 @@ def list_within_budget(
 ) -> dict[str, Any]:
     """The subnets whose bound lies closest below the first budget, without scoring them (the seed's ``candidates``)."""
     searches = _Searches(configuration, console, run_folder, texts, run_target, run_models)
-    budget_ms = searches.limit_ms(configuration.search.budgets[0])
+    budget = configuration.search.budgets[0]
+    budget_ms = searches.limit_ms(budget)
     space, rng = run_models.supernet.space, np.random.default_rng(configuration.seed)
-    listed = list_candidates(space, searches.constraints(budget_ms), n, rng, size_limit=searches.size_limit)
+    constraints = searches.constraints(searches.median_limit_ms(budget))
+    listed = list_candidates(space, constraints, n, rng, size_limit=searches.size_limit)
     subnets = [space.decode(genome) for genome in listed.genomes]
     rows = list(zip(subnets, listed.latency_ms.tolist(), listed.upper_ms.tolist(), strict=True))
     console.table(
@@ -125,7 +133,8 @@ def list_within_budget(
 class _Searches:
     """What all searches of a run share. ``scorer`` looks for candidates, ``final_scorer`` scores what may be shipped.
 
-    ``tail`` is how much longer the percentile that budgets are about is than the median, over all timings.
+    ``_tails`` are how much longer what budgets are about is than the median, over all timings, by the percentile; None
+    for the mean.
     """
 
     def __init__(
@@ -146,11 +155,20 @@ class _Searches:
         parts = (configuration, console, run_folder, texts, run_target, run_models)
         self.scorer: Scorer | FitnessScorer = make_scorer(*parts, screening=True)
         self.final_scorer: Scorer | FitnessScorer = make_scorer(*parts)
-        self.tail = _tail(usable.values(), self.settings.percentile)
+        percents = {self.percent(budget) for budget in self.settings.budgets}
+        self._tails = {percent: _tail(usable.values(), percent) for percent in percents}
         self.predictor: Predictor = checked_predictor(configuration, run_folder, run_models)
 
     def limit_ms(self, budget: Budget) -> float:
-        return budget.limit_ms(self.reference.latency_ms)
+        return budget.limit_ms(self.reference.latency_ms, self.configuration.target.concurrency)
+
+    def median_limit_ms(self, budget: Budget) -> float:
+        """Predictions are of medians, so a budget for a percentile or the mean is brought to one for the median."""
+        return self.limit_ms(budget) / self._tails[self.percent(budget)]
+
+    def percent(self, budget: Budget) -> Literal[50, 95] | None:
+        """Which percentile of the latency the budget is about; None for the mean."""
+        return None if budget.is_throughput else self.settings.percentile
 
     @cached_property
     def size_limit(self) -> SizeLimit | None:
@@ -165,32 +183,37 @@ class _Searches:
             most_mb * 1e6,
         )
 
-    def constraints(self, budget_ms: float) -> list[Constraint]:
-        """Predictions are of medians, so a budget for a percentile is brought to one for the median."""
-        return [Constraint(self.predictor, budget_ms / self.tail), *self.others]
+    def constraints(self, median_ms: float) -> list[Constraint]:
+        return [Constraint(self.predictor, median_ms), *self.others]
 
     def whole_front(self) -> list[Candidate]:
         """One search for all budgets: the front of score against latency."""
         # Nothing slower than the largest budget can win.
-        slowest_ms = max(map(self.limit_ms, self.settings.budgets))
+        slowest_ms = max(map(self.median_limit_ms, self.settings.budgets))
         evolution = self._evolution(slowest_ms, "front")
-        return self._candidates(evolution, "front", self._inputs("front", slowest_ms))
+        candidates, _ = self._candidates(evolution, "front", self._inputs("front", slowest_ms))
+        return candidates
 
     def under(self, budget: Budget, resolution: ScoreResolution, scored: list[Candidate]) -> SearchResult:
         """The search for one budget, or what it ended with before. ``scored`` are candidates of other searches, and
         with the goal ``front`` all candidates. Raises SearchError."""
         budget_ms, folder = self.limit_ms(budget), self.run_folder.search(budget.name)
-        inputs = self._inputs(budget_ms, [candidate.genome for candidate in scored])
+        about = ["mean"] if budget.is_throughput else []
+        inputs = self._inputs(budget_ms, [candidate.genome for candidate in scored], *about)
         result = _recorded(folder, inputs)
         if result is None:
             # What an earlier search ended with no longer holds, whatever becomes of this one; its scores are kept.
             (folder / RESULT_FILE).unlink(missing_ok=True)
-            evolution = self._evolution(budget_ms, "budget")
+            evolution = self._evolution(self.median_limit_ms(budget), "budget")
             evolution.tell(scored)
-            self._say_if_trivial(budget_ms)
-            is_front = self.settings.goal == "front"
-            candidates = scored if is_front else self._candidates(evolution, budget.name, inputs)
-            result = self._concluded(budget, inputs, resolution, candidates, self._confirmed(evolution.ranking))
+            self._say_if_trivial(budget)
+            correct = partial(self._correct, evolution, self.median_limit_ms(budget), folder, inputs)
+            if self.settings.goal == "front":
+                candidates, correction = scored, correct()
+            else:
+                candidates, correction = self._candidates(evolution, budget.name, inputs, correct)
+            ranking = self._confirmed(evolution.ranking)
+            result = self._concluded(budget, inputs, resolution, candidates, ranking, correction)
             result.write(folder)
             winner = result.to_json()["winner"]
             self.run_folder.event("search", budget=budget.name, inputs=inputs, scored=len(candidates), winner=winner)
@@ -209,34 +232,50 @@ class _Searches:
         resolution: ScoreResolution,
         candidates: Sequence[Candidate],
         ranking: Sequence[Candidate],
+        correction: Correction | None,
     ) -> SearchResult:
         """Measures the best and chooses the winner."""
         if not ranking:
             raise SearchError("no candidate within the budget was scored in full")
         settings, budget_ms = self.settings, self.limit_ms(budget)
-        limit = LatencyLimit(budget_ms, settings.percentile)
-        measured = measure_finalists(
-            self.configuration, self.console, self.run_target, self.run_models, self.reference, limit, ranking
-        )
+        limit = LatencyLimit(budget_ms, self.percent(budget))
+        evenly_shrunk = self._evenly_shrunk(self.median_limit_ms(budget), ranking)
+        parts = (self.configuration, self.console, self.run_target, self.run_models, self.reference)
+        measured = measure_finalists(*parts, limit, ranking, evenly_shrunk)
         finalists = scored_on_report(self.configuration, self.texts, self.run_models, measured)
         return SearchResult(
             inputs=inputs,
             scored_with=self.final_scorer.context,
             budget=budget,
             budget_ms=budget_ms,
-            percentile=settings.percentile,
+            percentile=limit.percent,
             reference_ms=self.reference.latency_ms,
             metric=self.texts.search_metric,
             resolution=resolution,
             rule=settings.rule,
             candidates=tuple(candidates),
+            correction=correction,
+            evenly_shrunk=evenly_shrunk[0].subnet.key if evenly_shrunk else None,
             finalists=finalists,
             winner=choose_winner(finalists, settings.rule, settings.tolerance),
         )
 
-    def _evolution(self, budget_ms: float, goal: Literal["budget", "front"]) -> Evolution:
+    def _evenly_shrunk(self, median_ms: float, ranking: Sequence[Candidate]) -> list[Candidate]:
+        """The one near the budget that needs no search, scored as it would be shipped: what is cut evenly scores badly
+        before it is trained, and may be as good as any after. Nothing where it is among the best, or has no score."""
+        proposals = evenly_shrunk_within(self.space, self.constraints(median_ms), self.size_limit)
+        if proposals is None:
+            return []
+        genome, latency_ms, upper_ms = (values[0] for values in proposals)
+        subnet = self.space.decode(genome)
+        if subnet in [candidate.subnet for candidate in ranking[: self.settings.finalists]]:
+            return []
+        score = next(iter(self.final_scorer.outcomes([subnet], [None]))).score
+        return [] if score is None else [Candidate.of(self.space, genome, latency_ms, upper_ms, score)]
+
+    def _evolution(self, median_ms: float, goal: Literal["budget", "front"]) -> Evolution:
         chosen = Settings(goal, self.settings.method, self.settings.population, self.settings.surrogate)
-        return Evolution(self.space, self.constraints(budget_ms), chosen, self.configuration.seed, self.size_limit)
+        return Evolution(self.space, self.constraints(median_ms), chosen, self.configuration.seed, self.size_limit)
 
     def _inputs(self, *more: Any) -> str:
         """Names all that a search depends on; how many processors score is no part of it."""
@@ -250,22 +289,54 @@ class _Searches:
             *more,
         )
 
-    def _candidates(self, evolution: Evolution, name: str, inputs: str) -> list[Candidate]:
-        """Candidates in the order of scoring; an interrupted search goes on where it was."""
+    def _candidates(
+        self, evolution: Evolution, name: str, inputs: str, correct: Callable[[], Correction | None] | None = None
+    ) -> tuple[list[Candidate], Correction | None]:
+        """Candidates in the order of scoring; an interrupted search goes on where it was. The last of them are looked
+        for with what ``correct`` has found out about those before."""
         log, keep = self.run_folder.search(name) / LOG_FILE, _CONFIRMED * self.settings.finalists
-        with self.console.progress(f"search {name}") as report:
-            scored = run_search(evolution, self.scorer, self.settings.candidates, log, inputs, report, keep=keep)
-        if scored.exhausted:
-            self.console.say(f"the space holds no more unseen subnets within the budget after {len(scored.candidates)}")
-        if scored.failures:
-            reason = next(iter(scored.failures.values()))
-            self.console.say(f"{len(scored.failures)} candidates could not be scored; the first: {reason}")
-        return scored.candidates
 
-    def _say_if_trivial(self, budget_ms: float) -> None:
+        def scored_until(wanted: int) -> Scored:
+            with self.console.progress(f"search {name}") as report:
+                return run_search(evolution, self.scorer, wanted, log, inputs, report, keep=keep)
+
+        count, correction = self.settings.candidates, None
+        parts = []
+        if correct is not None:
+            parts.append(scored_until(count - count // _CORRECTED))
+            correction = correct()
+        parts.append(scored_until(count))
+        candidates = [candidate for part in parts for candidate in part.candidates]
+        if parts[-1].exhausted:
+            self.console.say(f"the space holds no more unseen subnets within the budget after {len(candidates)}")
+        failures = {key: reason for part in parts for key, reason in part.failures.items()}
+        if failures:
+            reason = next(iter(failures.values()))
+            self.console.say(f"{len(failures)} candidates could not be scored; the first: {reason}")
+        return candidates, correction
+
+    def _correct(self, evolution: Evolution, median_ms: float, folder: Path, inputs: str) -> Correction | None:
+        """Has the search go on with predictions as the best candidates' timings correct them."""
+        correction = probe(
+            self.configuration,
+            self.console,
+            self.run_target,
+            self.run_models,
+            self.reference,
+            evolution.ranking,
+            self.predictor.level,
+            folder,
+            inputs,
+        )
+        if correction is not None:
+            corrected = CorrectedPredictor(self.predictor, correction)
+            evolution.constrain([Constraint(corrected, median_ms), *self.others])
+        return correction
+
+    def _say_if_trivial(self, budget: Budget) -> None:
         _, upper_ms = self.predictor.predict(self.space.encode(self.space.largest)[None])
-        if upper_ms[0] * self.tail <= budget_ms:
-            self.console.say(f"every subnet meets the budget of {budget_ms:.2f} ms; only the score decides")
+        if upper_ms[0] <= self.median_limit_ms(budget):
+            self.console.say(f"every subnet meets the budget of {self.limit_ms(budget):.2f} ms; only the score decides")
 
     def _confirmed(self, ranking: Sequence[Candidate]) -> list[Candidate]:
         """The best candidates in the order of the scores that they would be shipped with."""
@@ -287,10 +358,9 @@ def _other(run_models: Models, folder: Path, budget_ms: float) -> Constraint:
     return Constraint(predictor, budget_ms, f"{predictor.target.fingerprint.get('cpu', 'the second target')}")
 
 
-def _tail(timings: Iterable[Timing], percent: int) -> float:
-    if percent == 50:
-        return 1.0
-    return float(np.median([timing.percentile_ms(percent) / timing.latency_ms for timing in timings]))
+def _tail(timings: Iterable[Timing], percent: Literal[50, 95] | None) -> float:
+    limit = LatencyLimit(math.inf, percent)
+    return float(np.median([limit.measured_ms(timing) / timing.latency_ms for timing in timings]))
 
 
 def _recorded(folder: Path, inputs: str) -> SearchResult | None:

@@ -75,7 +75,7 @@ def sensitivity(
         run_folder.path / "sensitivity" / "evaluations.jsonl",
     )
     baseline, multiply_adds = variants.baseline, variants.multiply_adds()
-    budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms)
+    budget_ms = math.inf if asked is None else asked.limit_ms(baseline.full_ms, configuration.target.concurrency)
     goal = Goal(baseline.fp32.score - tolerance, limit, budget_ms)
     search = search_precision(list(multiply_adds), variants.evaluate, goal, baseline.resolution, GROUP_SIZE)
     show_alone(console, search, multiply_adds)
@@ -116,7 +116,8 @@ def _budget(budget: str) -> Budget:
         return Budget.parse(budget)
     except ValueError:
         raise ConfigurationError(
-            f"--budget {budget}: write ms as 6.5, or a speed-up over the full INT8 model as 2x"
+            f"--budget {budget}: write ms as 6.5, a speed-up over the full INT8 model as 2x, or requests a second as "
+            f"400/s"
         ) from None
 
 

@@ -28,6 +28,7 @@ _COLUMNS = {
     "target": "text",
     "host": "text",
     "threads": "integer",
+    "concurrency": "integer",
     "workloads": "text",
     "precision": "text",
     "model": "text",
@@ -56,7 +57,7 @@ def list_datasets(store_path: Path, console: Console) -> dict[str, Any]:
     if not summaries:
         console.say(f"{store_path} holds no timings yet")
     else:
-        columns = ("host", "processor", "threads", "workloads", "precision", "subnets", "unstable visits")
+        columns = ("host", "processor", "session", "workloads", "precision", "subnets", "unstable visits")
         console.table(
             f"Timings in {store_path}",
             (*columns, "failed visits", "ms", "noise floor", "target", "last timed"),
@@ -153,7 +154,7 @@ def _table_row(summary: Summary) -> tuple[str, ...]:
     return (
         summary.host,
         _processor(summary.target),
-        str(summary.target.setup.threads),
+        summary.target.setup.describe(),
         _workloads(summary.target),
         summary.precision,
         str(summary.subnets),
@@ -199,6 +200,7 @@ def _rows(store: Store, summary: Summary) -> Iterator[dict[str, Any]]:
             "target": target.hash,
             "host": summary.host,
             "threads": target.setup.threads,
+            "concurrency": target.setup.concurrency,
             "workloads": _workloads(target),
             "precision": summary.precision,
             "model": summary.model,

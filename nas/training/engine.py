@@ -22,10 +22,13 @@ from ortnas.bench.fingerprint import fingerprint
 from ortnas.nas.failures import NotFiniteError, TrainingError
 from ortnas.nas.files import aside
 from ortnas.nas.training.batches import Batch, Schedule
+from ortnas.nas.training.free_memory import release_free_memory
 
 _KEPT_STATES = 2
 _GRADIENT_NORM = 1.0
 _WEIGHT_DECAY = 0.01
+# Steps between two times that free memory is given back, which takes some milliseconds.
+_RELEASE_EVERY = 50
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 
 
@@ -200,6 +203,8 @@ def optimise(
                 f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
             )
         optimizer.step()
+        if (step + 1) % _RELEASE_EVERY == 0:
+            release_free_memory()
         # Before the state: what a kill in between leaves unsaved is computed again, what is unsaid would stay so.
         names = (name for name, _ in losses.by_subnet)
         after_step(step + 1, list(zip(names, values, strict=True)))

@@ -33,6 +33,16 @@ def test_percentiles_and_spread_come_from_the_raw_samples() -> None:
     assert timing.percentile_ms(95) == pytest.approx(1.95)
 
 
+def test_the_mean_counts_what_the_median_passes_over() -> None:
+    rows = [1.0] * 9 + [11.0], [2.0] * 9 + [40.0]
+    timing = Timing((visit(rows), visit(([2.0] * 10, 4.0))), AnchorLatency((2.0,), (1.0,)))
+    assert timing.visits_ms == pytest.approx([1.0, 1.0])
+    # The anchor's own outliers are no drift of the host.
+    assert timing.mean_ms == pytest.approx((2.0 + 1.0) / 2)
+    drifted = Timing((visit(([2.0] * 9 + [22.0], [4.0] * 10)),), AnchorLatency((2.0,), (1.0,)))
+    assert drifted.mean_ms == pytest.approx(2.0)
+
+
 def test_the_bound_covers_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     draws = rng.gamma(4, 0.25, (2000, 60))

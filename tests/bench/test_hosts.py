@@ -147,6 +147,21 @@ def test_nothing_lies_in_the_temporary_folder_afterwards(
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this operating system has no affinity of processes")
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two requests at a time need two processors")
+def test_requests_can_come_together(host: LocalHost, models: list[bytes]) -> None:
+    (samples,) = measure(host, models[0], models[1], setup=Setup(concurrency=2))
+    assert isinstance(samples, Samples)
+    turn_samples = Setup(concurrency=2).samples_a_turn(PROTOCOL.runs)
+    assert [len(row) for row in samples.model_ns] == [PROTOCOL.min_rounds * turn_samples]
+
+
+def test_more_requests_at_a_time_than_processors_are_refused(host: LocalHost, models: list[bytes]) -> None:
+    processors = os.cpu_count() or 1
+    with pytest.raises(HostError, match=f"keep {processors + 1} processors busy, and there are {processors}"):
+        measure(host, models[0], models[1], setup=Setup(threads=2, concurrency=processors))
+    assert measure(host, models[0], models[1])
+
+
 def test_processors_and_spinning_can_be_chosen(host: LocalHost, models: list[bytes]) -> None:
     allowed = sorted(os.sched_getaffinity(0))
     for setup in (Setup(affinity=(allowed[0],)), Setup(threads=2, spinning=False)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ortnas.bench.bundle import ResultsError, read_header, read_results
+from ortnas.bench.bundle import ResultsError, read_header, read_results, write_bundle
 from ortnas.bench.host import Failure
-from tests.bench.bundles import VISITS, Bundle, Document, lines_of, write_lines
+from ortnas.bench.request import Request
+from ortnas.bench.timing import Samples, Setup, TimingProtocol
+from tests.bench.bundles import VISITS, WORKLOADS, Bundle, Document, lines_of, run_bundle, write_lines
 
 
 @pytest.mark.slow
@@ -154,3 +158,25 @@ def test_a_failures_reason_holds_nothing_that_a_terminal_obeys(bundle: Bundle, m
 def test_a_file_that_is_not_there_gets_a_sentence(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="cannot be read: No such file"):
         read_results(tmp_path / "nothing.jsonl", bundle[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two requests at a time need two processors")
+def test_results_of_several_requests_at_a_time_are_counted_by_rounds(named: dict[str, bytes], tmp_path: Path) -> None:
+    setup = Setup(concurrency=2)
+    request = Request(named["model 0"], setup, WORKLOADS, TimingProtocol.fixed(4))
+    plan = json.loads(json.dumps(write_bundle(tmp_path / "b.pyz", {"a": named["model 1"]}, request, 1)))
+    done = run_bundle(tmp_path / "b.pyz")
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "results.jsonl"
+    ((name, samples),) = read_results(results, plan).visits
+    assert name == "a"
+    assert isinstance(samples, Samples)
+    assert [len(row) for row in samples.model_ns] == [4 * setup.samples_a_turn(1)] * 2
+    documents = lines_of(results)
+    # A burst that lacks a sample is none.
+    for key in ("model_ns", "anchor_ns"):
+        documents[1][key][0].pop()
+    write_lines(results, plan, documents)
+    with pytest.raises(ResultsError, match="rounds; the bundle makes 4 to 4"):
+        read_results(results, plan)

@@ -106,6 +106,29 @@ def test_threads_help_less_and_less() -> None:
     assert cost_ms(tiny, Workload(1, 8), Setup(threads=8)) > cost_ms(tiny, Workload(1, 8), Setup())
 
 
+def test_clients_wait_for_each_others_memory_and_threads() -> None:
+    one, four = Setup(), Setup(concurrency=4)
+    tiny, large = uniform(128, 2, 2, 64, 512), uniform(768, 12, 12, 64, 3072)
+    slowed = [cost_ms(subnet, Workload(1, 8), four) / cost_ms(subnet, Workload(1, 8), one) for subnet in (tiny, large)]
+    assert slowed[0] == pytest.approx(1.09)
+    assert slowed[1] > 2
+    # More of them are answered in all.
+    for subnet in (tiny, large):
+        assert 4 / cost_ms(subnet, WORKLOAD, four) > 1.5 / cost_ms(subnet, WORKLOAD, one)
+    shared = cost_ms(uniform(), WORKLOAD, Setup(threads=4, concurrency=4))
+    assert shared > 1.5 * cost_ms(uniform(), WORKLOAD, Setup(threads=4))
+
+
+def test_a_load_that_the_processors_cannot_carry_is_refused() -> None:
+    with SimulatedHost() as host:
+        request = Request(ANCHOR, Setup(threads=2, concurrency=8), (WORKLOAD,), ROUNDS)
+        with pytest.raises(HostError, match="keep 9 processors busy, and there are 8"):
+            host.measure({"a": SMALL}, request)
+        samples = host.measure({"a": SMALL}, Request(ANCHOR, Setup(concurrency=8), (WORKLOAD,), ROUNDS))["a"]
+    assert isinstance(samples, Samples)
+    assert len(samples.model_ns[0]) == 40 * Setup(concurrency=8).samples_a_turn(1) == 40 * 24
+
+
 def test_samples_follow_from_what_is_timed_whatever_was_timed_before() -> None:
     first, second, other = SimulatedHost(seed=3), SimulatedHost(seed=3), SimulatedHost(seed=4)
     visits = [samples_of(first, visit=number) for number in range(3)]

@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ortnas.bench.timing import (
     Workload,
     affinity,
     half_width,
+    is_known,
     make_inputs,
     make_session,
     time_interleaved,
@@ -41,7 +43,11 @@ def models() -> dict[str, bytes]:
 
 def test_setups_and_workloads_survive_json() -> None:
     options = (("device_type", "CPU"), ("num_of_threads", "1"))
-    for setup in (Setup(), Setup(PROVIDERS["openvino"], 2, options), Setup(spinning=False, affinity=(0, 3))):
+    for setup in (
+        Setup(),
+        Setup(PROVIDERS["openvino"], 2, options),
+        Setup(spinning=False, affinity=(0, 3), concurrency=4),
+    ):
         assert Setup.from_json(json.loads(json.dumps(setup.to_json()))) == setup
     for workload in (Workload(), Workload(4, 32, 99, (3, 7), 0.5)):
         assert Workload.from_json(json.loads(json.dumps(workload.to_json()))) == workload
@@ -53,6 +59,52 @@ def test_models_are_timed_in_turn_with_raw_samples_kept(models: dict[str, bytes]
     timed = time_interleaved(sessions, "large", workloads, TimingProtocol.fixed(7, runs=3))
     assert [[len(row) for row in samples.model_ns] for samples in timed.values()] == [[21, 21], [21, 21]]
     assert timed["small"].anchor_ns == timed["large"].model_ns
+
+
+def test_setups_without_concurrency_are_written_as_before_and_odd_ones_refused() -> None:
+    assert "concurrency" not in Setup(threads=2).to_json()
+    assert Setup(threads=2, concurrency=3).describe() == "2 thread(s), 3 requests at a time"
+    for concurrency in (0, -1, 2.0, True, "2", 10**6, None):
+        with pytest.raises(ValueError, match="concurrency is a whole number from 1"):
+            Setup.from_json({"provider": "P", "threads": 1, "concurrency": concurrency})
+
+
+def test_a_turn_under_load_keeps_as_many_samples_of_every_client(models: dict[str, bytes]) -> None:
+    """And as long as one is short of them, all go on."""
+    under_way: list[int] = []
+    now = [0]
+    lock = threading.Lock()
+
+    class Watched:
+        def __init__(self, name: str) -> None:
+            self.session = make_session(models[name], Setup())
+            self.get_inputs = self.session.get_inputs
+
+        def run(self, outputs: None, feeds: dict[str, np.ndarray]) -> object:
+            with lock:
+                now[0] += 1
+                under_way.append(now[0])
+            try:
+                return self.session.run(outputs, feeds)
+            finally:
+                with lock:
+                    now[0] -= 1
+
+    sessions = {name: Watched(name) for name in models}
+    workloads = [SHORT, Workload(1, 8, 120)]
+    timed = time_interleaved(sessions, "large", workloads, TimingProtocol.fixed(5, runs=2), concurrency=3)  # type: ignore[arg-type]
+    assert Setup(concurrency=3).samples_a_turn(2) == 18
+    assert [[len(row) for row in samples.model_ns] for samples in timed.values()] == [[90, 90], [90, 90]]
+    assert timed["small"].anchor_ns == timed["large"].model_ns
+    assert max(under_way) == 3
+
+
+def test_samples_of_one_burst_count_as_one() -> None:
+    """Six bursts that lie apart tell little of the median, however many samples are in each."""
+    ratios = np.repeat([1.0, 1.2, 0.9, 1.1, 1.0, 0.8], 50)
+    assert is_known(ratios, 0.06, 1)
+    assert not is_known(ratios, 0.06, 50)
+    assert is_known(np.tile([0.8, 1.2], 50), 0.01, 2)
 
 
 class Costing:

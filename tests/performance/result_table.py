@@ -88,7 +88,7 @@ def entries_of(run: Run) -> Iterator[tuple[str, Entry]]:
             if rival is not None:
                 entry = Entry(f"{title}, {name}", run.models.exporter, rival.subnet, "int8", rival.predicted_ms)
                 yield name, entry
-        limit_ms = budget.limit_ms(reference.latency_ms)
+        limit_ms = budget.limit_ms(reference.latency_ms, run.configuration.target.concurrency)
         fitting = None if searched is None else first_within(predictor, searched, limit_ms)
         if fitting is not None:
             subnet, latency_ms = space.decode(fitting[0]), fitting[1]

@@ -4,12 +4,14 @@ import itertools
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from ortnas.bench.timing import Samples, TimingProtocol
 from ortnas.export.package.record import PackageError, read_record
 from ortnas.export.package.sample import read_sample
 from ortnas.export.package.verify import verify
@@ -184,6 +186,35 @@ def test_latency_keeps_breaks_or_cannot_be_told(
     (check,) = [check for check in verify(package) if check.name == "latency"]
     assert check.state == state
     assert detail in check.detail
+
+
+@pytest.mark.slow
+def test_a_package_is_timed_under_the_load_that_it_was_searched_for(
+    classifier_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = copy_of(classifier_package, tmp_path)
+    target = json.loads((package / "ortnas.json").read_text())["target"]
+    asked: list[int] = []
+
+    def time_interleaved(
+        sessions: Any, anchor: str, workloads: Any, protocol: TimingProtocol, concurrency: int
+    ) -> dict[str, Samples]:
+        asked.append(concurrency)
+        # The mean is 2 ms, the median 1.
+        row = (1_000_000,) * 9 + (11_000_000,)
+        return {anchor: Samples((row,), (row,))}
+
+    monkeypatch.setattr("ortnas.export.package.verify.time_interleaved", time_interleaved)
+    for budget, latency_ms in (("2x", "1.00 ms"), ("100/s", "2.00 ms")):
+        change_record(package, target=target | {"setup": target["setup"] | {"concurrency": 2}}, budget=budget)
+        monkeypatch.setattr("os.cpu_count", lambda: 2)
+        (check,) = [check for check in verify(package) if check.name == "latency"]
+        assert check.detail.startswith(latency_ms)
+    assert set(asked) == {2}
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    (check,) = [check for check in verify(package) if check.name == "latency"]
+    assert check.state == "unknown"
+    assert "keep 2 processors busy, and there are 1" in check.detail
 
 
 @pytest.mark.slow

@@ -30,7 +30,10 @@ def test_defaults_fill_a_minimal_document() -> None:
         ({"data": {"source": "x", "zzzz": 3}}, "unknown key 'data.zzzz'; known keys are source"),
         ({"training": {"steps": "many"}}, "training.steps = 'many': input should be a valid integer"),
         ({"head": "ranking"}, "head = 'ranking': input should be 'embedding', 'classification', 'multi-label'"),
-        ({"search": {"budgets": ["fast"]}}, "'fast' is no budget; write ms as 6.5 or a speed-up as 2x"),
+        (
+            {"search": {"budgets": ["fast"]}},
+            "'fast' is no budget; write ms as 6.5, a speed-up as 2x or requests a second as 400/s",
+        ),
         ({"search": {"budgets": ["0x"]}}, "is no budget"),
         ({"search": {"budgets": []}}, "at least one budget"),
         (

@@ -175,6 +175,11 @@ def test_finalists_of_other_shapes_are_tried_before_near_copies_of_the_best(open
     over_budget = replace(finalists[2], meets_budget=False)
     order = refine_stage.different_first(replace(result, finalists=(*finalists, over_budget)))
     assert [finalist.subnet for finalist in order] == [subnets[0], subnets[2], subnets[1]]
+    # The evenly shrunk one comes second, of whatever shape it is.
+    order = refine_stage.different_first(replace(result, finalists=tuple(finalists), evenly_shrunk=subnets[1].key))
+    assert [finalist.subnet for finalist in order] == subnets
+    order = refine_stage.different_first(replace(result, finalists=tuple(finalists), evenly_shrunk=subnets[0].key))
+    assert [finalist.subnet for finalist in order] == [subnets[0], subnets[2], subnets[1]]
 
 
 def test_training_that_makes_it_worse_is_not_shipped(opened: Callable[..., Run]) -> None:

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from ortnas.bench.errors import BenchError
 from ortnas.export.build import Exporter
+from ortnas.export.package.record import read_record
 from ortnas.export.size import subnet_bytes
+from ortnas.nas.architecture.shrinking import shrunk_evenly
 from ortnas.nas.architecture.subnet import Subnet
+from ortnas.nas.run.configuration import ConfigurationError
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages import comparison
-from ortnas.nas.stages.commands import export, list_within_budget, refine, search
-from ortnas.nas.stages.fit import folder_of
+from ortnas.nas.stages import search as search_stage
+from ortnas.nas.stages.commands import bench, export, fit_predictor, list_within_budget, refine, search
+from ortnas.nas.stages.fit import checked_predictor, folder_of
+from ortnas.nas.stages.probes import PROBES_FILE
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.search import SearchError
-from ortnas.predictors.fitting import PredictorError
+from ortnas.predictors.fitting import Predictor, PredictorError
 from ortnas.search.comparison import ComparisonRow
 from ortnas.search.resolution import ScoreResolution
+from ortnas.search.result import RESULT_FILE
 from tests.nas.stages.small_runs import open_run
 from tests.networks import write_bert
 
@@ -130,6 +141,59 @@ def test_a_budget_on_the_95th_percentile_is_stricter(folder: Path) -> None:
     slowest = [max(candidate["upper_ms"] for candidate in results["0.236"]["candidates"]) for results in (median, tail)]
     assert slowest[1] < slowest[0]
     assert tail["0.236"]["winner"]["measured_ms"] <= tail["0.236"]["budget_ms"]
+
+
+@pytest.mark.slow
+def test_a_throughput_is_searched_for_under_its_requests_at_a_time(
+    fitted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
+    document = yaml.safe_load((tmp_path / "run.yaml").read_text())
+    document["target"]["concurrency"] = 4
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(document | {"folder": str(tmp_path / "run")}))
+    run = open_run(tmp_path)
+    assert run.models.target.setup.concurrency == 4
+    # Timings of one request at a time are those of another target.
+    with pytest.raises(BenchError, match="ortnas bench"):
+        search(run)
+    run.close()
+    run = open_run(tmp_path, bench={"subnets": 24, "new_target": True})
+    bench(run)
+    fit_predictor(run)
+    assert "4 requests at a time" in capsys.readouterr().err
+    run.close()
+    by_speed_up = searched(tmp_path)[0]["1.1x"]
+    requests_a_second = round(4 * 1000 / by_speed_up["budget_ms"])
+    budget = f"{requests_a_second}/s"
+    run = open_run(tmp_path, search={"budgets": [budget, "1.1x"]})
+    results = search(run)
+    throughput = results[budget]
+    assert throughput["budget_ms"] == pytest.approx(by_speed_up["budget_ms"], rel=1e-3)
+    assert (throughput["percentile"], results["1.1x"]["percentile"]) == (None, 50)
+    # So many requests under way, of which each takes so long in the mean, are answered at least as often as asked for.
+    winner = throughput["winner"]
+    assert 4 * 1000 / winner["measured_ms"] >= requests_a_second
+    # By its mean, which lies above the median.
+    tails = [max(candidate["upper_ms"] for candidate in result["candidates"]) for result in (throughput, by_speed_up)]
+    assert tails[0] <= tails[1]
+    name = f"int8-{requests_a_second}-per-s"
+    assert (run.folder.path / "search" / name / "search.json").is_file()
+    packages = export(run)["packages"]
+    run.close()
+    assert [Path(package).name for package in packages] == [name, "int8-1.1x"]
+    record = read_record(Path(packages[0]))
+    assert (record.budget, record.target.setup.concurrency) == (budget, 4)
+    card = (Path(packages[0]) / "README.md").read_text()
+    assert f"budget of {requests_a_second} requests a second, 4 at a time" in card
+    assert "1 thread(s), 4 requests at a time" in card
+    assert searched(tmp_path, budgets=[budget])[0][budget] == throughput
+
+
+def test_more_requests_at_a_time_than_processors_are_refused_before_anything_is_timed(folder: Path) -> None:
+    run = open_run(folder, target={"concurrency": 9})
+    with pytest.raises(ConfigurationError, match=r"target\.concurrency = 9: 9 requests .* there are 8"):
+        search(run)
+    run.close()
 
 
 @pytest.mark.slow
@@ -264,3 +328,56 @@ def test_a_winner_stays_within_the_size_that_is_allowed(folder: Path) -> None:
         SearchError, match=r"no subnet's model fits into 0\.00 MB: the smallest takes .*search\.max_size_mb"
     ):
         searched(folder, max_size_mb=0.001)
+
+
+def test_predictions_that_are_off_near_a_budget_are_corrected_by_timings_and_these_are_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_low(*arguments: Any) -> Predictor:
+        predictor = checked_predictor(*arguments)
+        prior = predictor.model.prior
+        return replace(predictor, model=replace(predictor.model, prior=replace(prior, prices=0.9 * prior.prices)))
+
+    monkeypatch.setattr(search_stage, "checked_predictor", too_low)
+    budgets = ["1.02x", "1.1x"]
+    results, run = searched(folder, budgets=budgets, candidates=16)
+    said = " ".join(capsys.readouterr().err.split())
+    assert len(re.findall(r"subnets that the search chose take 1[12]\.\d% more than predicted", said)) == len(budgets)
+    timed_ms = json.loads((run.folder.search("1.1x") / PROBES_FILE).read_text())["measured_ms"]
+    for result in results.values():
+        assert result["correction"]["shift"] == pytest.approx(math.log(1 / 0.9), abs=0.015)
+        assert result["correction"]["timings"] == len(timed_ms)
+        # What nobody searched is of another shape: its prediction is not corrected.
+        chosen = [
+            finalist
+            for finalist in result["finalists"]
+            if Subnet.from_json(finalist["subnet"]).key != result["evenly_shrunk"]
+        ]
+        assert len(chosen) == 2
+        for finalist in chosen:
+            assert finalist["is_hit"]
+            assert finalist["predicted_ms"] == pytest.approx(finalist["measured_ms"], rel=0.02)
+            assert finalist["measured_ms"] <= finalist["upper_ms"] <= result["budget_ms"]
+    # Another search result with the same inputs takes the timings that are there.
+    (run.folder.search("1.1x") / RESULT_FILE).unlink()
+    again, _ = searched(folder, budgets=budgets, candidates=16)
+    assert again == results
+    assert "to see how far predictions are off" not in capsys.readouterr().err
+    (run.folder.search("1.1x") / RESULT_FILE).unlink()
+    (run.folder.search("1.1x") / PROBES_FILE).write_text("{")
+    again, _ = searched(folder, budgets=budgets, candidates=16)
+    assert again == results
+    assert capsys.readouterr().err.count("to see how far predictions are off") == 1
+
+
+def test_the_evenly_shrunk_subnet_is_a_finalist_too(folder: Path) -> None:
+    results, run = searched(folder, candidates=4, finalists=1, budgets=["1.3x"])
+    result = results["1.3x"]
+    space = run.models.supernet.space
+    even = {space.decode(genome).key for genome in shrunk_evenly(space)}
+    keys = [Subnet.from_json(finalist["subnet"]).key for finalist in result["finalists"]]
+    assert len(keys) == 2
+    assert result["evenly_shrunk"] in even.intersection(keys)
+    finalist = result["finalists"][keys.index(result["evenly_shrunk"])]
+    assert finalist["upper_ms"] <= result["budget_ms"]
+    assert (finalist["measured_ms"], finalist["report"]) != (None, None)

@@ -214,5 +214,6 @@ def test_the_command_prints_one_json_object(folder: Path) -> None:
     refused = subprocess.run([*command, "--budget", "soon"], capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert refused.stderr.strip() == (
-        "error: --budget soon: write ms as 6.5, or a speed-up over the full INT8 model as 2x"
+        "error: --budget soon: write ms as 6.5, a speed-up over the full INT8 model as 2x, or requests a second as "
+        "400/s"
     )

@@ -53,9 +53,9 @@ def test_the_list_names_every_data_set(store_path: Path, capsys: pytest.CaptureF
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert len(cells) == 2 + 3
-    assert cells[2][:9] == ["local", "Xeon", "1", "1 x 128 tokens", "int8", "2", "1", "0", "1.00 to 3.00"]
+    assert cells[2][:9] == ["local", "Xeon", "1 thread(s)", "1 x 128 tokens", "int8", "2", "1", "0", "1.00 to 3.00"]
     assert cells[2][10:] == [HERE.hash, "2023-11-14 22:15 UTC"]
-    assert cells[4][:8] == ["user@pi", "Cortex", "4", "1 x 128 tokens, 4 x 32 tokens", "int8", "2", "0", "1"]
+    assert cells[4][:8] == ["user@pi", "Cortex", "4 thread(s)", "1 x 128 tokens, 4 x 32 tokens", "int8", "2", "0", "1"]
     assert [(dataset["target"], dataset["precision"]) for dataset in result["datasets"]] == [
         (HERE.hash, "int8"),
         (HERE.hash, "fp32"),
