@@ -131,48 +131,48 @@ class Model:
         order = np.argsort(-weights, kind="stable")[: int((weights > 0).sum())]
         return {self.tokenizer.id_to_token(int(token)): round(float(weights[token]), 4) for token in order}
 
-    def vectors(self, text):
-        """Of the tokens that count, with their names. Behind the query's prompt all count, and mask tokens fill up the
-        query where the package says so; of a document, all that are not on the skip list."""
-        settings, encoding = self.late_interaction, self.tokenizer.encode(text)
+    def vectors(self, text, is_query=False):
+        """Of the tokens that count, [n, size], with their names.
+
+        Of a document, or any other text, all that are not on the skip list. Of a query, which the query's prompt shows
+        as well, all; mask tokens fill it up where the package says so.
+        """
+        settings = self.record["provenance"].get("late_interaction", {})
         prefix = self.record.get("prompts", {}).get("query")
-        if prefix and text.startswith(prefix):
-            ids, shown = encoding.ids, encoding.attention_mask
-            length = min(settings.get("query_length") or len(ids), self.record["max_length"])
-            if len(ids) > length:
-                self.tokenizer.enable_truncation(length)
-                ids = self.tokenizer.encode(text).ids
-                self.tokenizer.enable_truncation(self.record["max_length"])
-            more = length - len(ids) if settings.get("do_query_expansion") else 0
-            filler = self.tokenizer.token_to_id(self.mask) if more else 0
-            shown = [1] * len(ids) + [int(bool(settings.get("attend_to_expansion_tokens")))] * more
-            ids = [*ids, *[filler] * more]
+        if is_query or (prefix and text.startswith(prefix)):
+            longest = self.record["max_length"]
+            length = min(settings.get("query_length", longest), longest)
+            self.tokenizer.enable_truncation(length)
+            ids = self.tokenizer.encode(text).ids
+            self.tokenizer.enable_truncation(longest)
+            filling = length - len(ids) if settings.get("do_query_expansion") else 0
+            attention = [1] * len(ids) + [int(settings.get("attend_to_expansion_tokens", False))] * filling
+            ids = ids + [self.tokenizer.token_to_id(self.mask)] * filling if filling else ids
             counted = list(range(len(ids)))
         else:
-            ids, shown = encoding.ids, encoding.attention_mask
+            encoding = self.tokenizer.encode(text)
+            ids, attention = encoding.ids, encoding.attention_mask
             skipped = {self.tokenizer.token_to_id(word) for word in settings.get("skiplist_words", ())}
-            counted = [place for place, token in enumerate(ids) if token not in skipped]
-        columns = {"input_ids": ids, "attention_mask": shown, "token_type_ids": [0] * len(ids)}
+            counted = [place for place, token in enumerate(ids) if attention[place] and token not in skipped]
+        columns = {"input_ids": ids, "attention_mask": attention, "token_type_ids": [0] * len(ids)}
         feeds = {item.name: np.array([columns[item.name]], np.int64) for item in self.session.get_inputs()}
-        return [self.tokenizer.id_to_token(ids[place]) for place in counted], self.session.run(None, feeds)[0][0][
-            counted
-        ]
-
-    @property
-    def late_interaction(self):
-        return self.record["provenance"].get("late_interaction", {})
+        vectors = self.session.run(None, feeds)[0][0]
+        return [self.tokenizer.id_to_token(ids[place]) for place in counted], vectors[counted]
 
     def token_vectors(self, text):
+        """[token, vector] of every token that counts."""
         names, vectors = self.vectors(text)
         return [[name, vector.round(6).tolist()] for name, vector in zip(names, vectors, strict=True)]
 
     def maxsim(self, query, *passages):
-        """Passages with their MaxSim, the best first."""
+        """[passage, MaxSim] of every passage, the most relevant first."""
         prompts = self.record.get("prompts", {})
-        vectors = self.vectors(prompts.get("query", "") + query)[1]
+        vectors = self.vectors(prompts.get("query", "") + query, is_query=True)[1]
         documents = [self.vectors(prompts.get("document", "") + passage)[1] for passage in passages]
-        scores = [round(float((vectors @ document.T).max(1).sum()), 4) for document in documents]
-        return sorted(zip(passages, scores, strict=True), key=lambda scored: -scored[1])
+        # A passage may have nothing but words of the skip list.
+        scores = [float((vectors @ document.T).max(1, initial=-1).sum()) for document in documents]
+        order = np.argsort(-np.array(scores), kind="stable")
+        return [[passages[place], round(scores[place], 4)] for place in order]
 
     def probabilities(self, text):
         logits = self.output(text)[1]

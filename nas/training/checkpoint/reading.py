@@ -20,8 +20,10 @@ from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cros
 from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder
 from ortnas.nas.training.checkpoint.head_choice import choose_head
 from ortnas.nas.training.checkpoint.late_interaction import (
+    DENSE_WEIGHT,
     LateInteraction,
-    check_prefixes,
+    check_bare,
+    fit_tokenizer,
     read_dense,
     read_late_interaction,
 )
@@ -105,6 +107,8 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
     if library is None:
         return TextSettings(tokenizer, min(_MAX_LENGTH, config.max_positions))
+    if isinstance(library, LateInteraction):
+        fit_tokenizer(name, library, tokenizer)
     texts = library.texts
     return TextSettings(tokenizer, texts.max_length, texts.prompt, tuple(texts.prompts.values()))
 
@@ -154,11 +158,14 @@ def read_checkpoint(
         )
     late = library if isinstance(library, LateInteraction) else None
     if late is not None:
-        check_prefixes(name, late, tokenizer.backend)
+        fit_tokenizer(name, late, tokenizer)
     elif HEADS[head].makes_token_vectors:
         notes.append(f"no {MODULES_FILE}: the vectors of tokens are their last hidden states, without a Dense layer")
     state = read_weights(name, inner, config.values.model_type)
     state = {config.family.respell(config.values, key): tensor for key, tensor in state.items()}
+    if late is None and HEADS[head].makes_token_vectors:
+        check_bare(name, state)
+    dense = {} if late is None else {key: state.pop(key) for key in (DENSE_WEIGHT,) if key in state}
     dimensions = _dimensions(config, head)
     if sentence is not None:
         size = sentence.size or len(sentence.pooling) * dimensions.hidden_size
@@ -176,7 +183,7 @@ def read_checkpoint(
     if sentence is not None:
         tensors |= read_module_tensors(config, sentence)
     if late is not None:
-        tensors |= read_dense(config, late)
+        tensors |= read_dense(config, late, dense)
     usage = None if library is None else library.texts
     notes += [*choice.notes, *unused_weights(config, dimensions, state)]
     return Checkpoint(

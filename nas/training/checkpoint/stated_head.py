@@ -5,6 +5,7 @@ from __future__ import annotations
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder, read_file
+from ortnas.nas.training.checkpoint.late_interaction import is_stanford
 
 # The module of sentence-transformers that makes vectors over the vocabulary.
 _SPARSE = "SpladePooling"
@@ -15,11 +16,14 @@ _LATE = "pylate."
 def stated_heads(name: str) -> tuple[str, ...]:
     """Heads by the classes of transformers that ``config.json`` names; several where one class serves them all.
 
-    A folder of sentence-transformers makes embeddings or sparse ones, one of PyLate vectors of tokens. Empty for a bare
+    A folder of sentence-transformers makes embeddings or sparse ones, one of PyLate or Stanford's ColBERT vectors of
+    tokens. Empty for a bare
     encoder, and for one that fills masks: any encoder may have learnt that way. Raises CheckpointError.
     """
     folder = find_folder(name)
     config = read_config(name, encoder_folder(name, folder))
+    if is_stanford(config, folder):
+        return tuple(head for head, row in HEADS.items() if row.makes_token_vectors)
     fitting = {
         head: row
         for head, row in HEADS.items()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 
 from ortnas.nas.failures import CheckpointError
@@ -16,6 +16,7 @@ from ortnas.nas.training.checkpoint.reading import read_checkpoint, read_text_se
 from ortnas.nas.training.checkpoint.stated_head import stated_heads
 from tests.networks import write_checkpoint
 
+WEIGHTS = "model.safetensors"
 DENSE = {
     "in_features": 32,
     "out_features": 24,
@@ -104,8 +105,87 @@ def test_other_vectors_are_refused(tmp_path: Path, changes: dict[str, Any], mess
         read_checkpoint(str(tmp_path), "late-interaction")
 
 
-def test_folders_of_stanford_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, "bert")
-    (tmp_path / "artifact.metadata").write_text("{}")
-    with pytest.raises(CheckpointError, match=r"artifact\.metadata is of a ColBERT folder of Stanford's"):
+ARTIFACT = {
+    "query_token_id": "[unused0]",
+    "doc_token_id": "[unused1]",
+    "query_token": "[Q]",
+    "query_maxlen": 12,
+    "doc_maxlen": 20,
+    "dim": 24,
+    "similarity": "cosine",
+    "interaction": "colbert",
+    "mask_punctuation": True,
+    "attend_to_mask_tokens": False,
+}
+
+
+def write_stanford(folder: Path, **changes: Any) -> Path:
+    """A folder as Stanford's ColBERT writes it; keys of the artifact that are changed to None are left out."""
+    write_checkpoint(folder, "bert")
+    document = json.loads((folder / "tokenizer.json").read_text())
+    words = document["model"]["vocab"]
+    last = sorted(words, key=lambda name: words[name])[-4:]
+    for new, old in zip(("[unused0]", "[unused1]", ".", "!"), last, strict=True):
+        words[new] = words.pop(old)
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    state = {
+        key if key.startswith("bert.") else f"bert.{key}": tensor for key, tensor in load_file(folder / WEIGHTS).items()
+    }
+    weight = torch.randn(24, 32, generator=torch.Generator().manual_seed(5))
+    save_file(state | {"linear.weight": weight}, folder / WEIGHTS, {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["HF_ColBERT"]}))
+    artifact = {key: value for key, value in (ARTIFACT | changes).items() if value is not None}
+    (folder / "artifact.metadata").write_text(json.dumps(artifact))
+    return folder
+
+
+def test_a_folder_of_stanford_says_how_texts_and_queries_are_read(tmp_path: Path) -> None:
+    write_stanford(tmp_path)
+    checkpoint = read_checkpoint(str(tmp_path), "late-interaction")
+    assert torch.equal(checkpoint.tensors["head.dense.weight"], load_file(tmp_path / WEIGHTS)["linear.weight"])
+    assert not checkpoint.tensors["head.dense.bias"].any()
+    assert not any("linear.weight" in note or "Dense" in note for note in checkpoint.notes)
+    queries = checkpoint.usage["late_interaction"]
+    assert (queries["query_length"], queries["do_query_expansion"]) == (12, True)
+    assert "!" in queries["skiplist_words"]
+    settings = read_text_settings(str(tmp_path), "late-interaction")
+    assert (settings.max_length, settings.prompt) == (20, "[unused1] ")
+    assert settings.tokenizer.backend.encode("[unused1] the").tokens == ["[CLS]", "[unused1]", "the", "[SEP]"]
+    assert stated_heads(str(tmp_path)) == ("late-interaction",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"query_maxlen": None, "mask_punctuation": None}, "tells query_maxlen and mask_punctuation: how texts"),
+        ({"doc_maxlen": 2}, "doc_maxlen = 2"),
+        ({"similarity": "l2"}, "similarity = 'l2'"),
+        ({"query_token_id": "[unused7]"}, r"marks texts by '\[unused7\]'"),
+        ({"dim": 23}, "the checkpoint hold no linear.weight of"),
+    ],
+)
+def test_what_an_artifact_does_not_tell_is_not_guessed(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    write_stanford(tmp_path, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(str(tmp_path), "late-interaction")
+
+
+def test_a_dense_layer_without_its_artifact_is_no_bare_encoder(tmp_path: Path) -> None:
+    write_stanford(tmp_path)
+    (tmp_path / "artifact.metadata").unlink()
+    assert stated_heads(str(tmp_path)) == ("late-interaction",)
+    with pytest.raises(CheckpointError, match=r"no artifact\.metadata beside it tells query_token_id"):
+        read_checkpoint(str(tmp_path), "late-interaction")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["BertModel"]}))
+    with pytest.raises(CheckpointError, match=r"its weights hold linear\.weight, a layer behind the encoder"):
+        read_checkpoint(str(tmp_path), "late-interaction")
+
+
+def test_queries_are_not_filled_up_without_a_mask_token(tmp_path: Path) -> None:
+    write_late_interaction(tmp_path)
+    text = (tmp_path / "tokenizer.json").read_text().replace("[MASK]", "[OTHER]")
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(CheckpointError, match="has no mask token"):
         read_checkpoint(str(tmp_path), "late-interaction")
