@@ -158,10 +158,10 @@ def test_a_folder_of_stanford_says_how_texts_and_queries_are_read(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"query_maxlen": None, "mask_punctuation": None}, "tells query_maxlen and mask_punctuation: how texts"),
+        ({"query_maxlen": None, "mask_punctuation": None}, "tells query_maxlen, mask_punctuation: how texts"),
         ({"doc_maxlen": 2}, "doc_maxlen = 2"),
         ({"similarity": "l2"}, "similarity = 'l2'"),
-        ({"query_token_id": "[unused7]"}, r"marks texts by '\[unused7\]'"),
+        ({"query_token_id": "[nowhere]"}, r"marks texts by '\[nowhere\]'"),
         ({"dim": 23}, "the checkpoint hold no linear.weight of"),
     ],
 )
