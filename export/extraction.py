@@ -66,6 +66,11 @@ def extract(supernet: SupernetFolder, subnet: Subnet, folder: Path, max_length: 
     """
     dimensions = supernet.dimensions
     dimensions.check(subnet)
+    if HEADS[dimensions.head].makes_token_vectors:
+        raise SpaceError(
+            f"transformers has no model of the head {dimensions.head}, whose Dense layer is PyLate's: the package's "
+            f"model.onnx is to be served"
+        )
     if reasons := obstacles(dimensions, subnet) + _differences(supernet, subnet):
         raise SpaceError(f"{subnet.describe()} is no transformers model: {'; '.join(reasons)}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,6 +33,8 @@ from ortnas.nas.text import IGNORED
 
 # Figures of single labels are called so, followed by the label.
 RECALL_OF = "recall of "
+# Documents that each text is compared with, token by token.
+_COMPARED_TEXTS = 16
 
 
 def accuracy(outputs: Outputs, part: Part) -> float:
@@ -205,6 +207,30 @@ def similarity_spearman(outputs: Outputs, part: Part) -> float:
     return float(np.corrcoef(ours, theirs)[0, 1])
 
 
+def token_cosine(outputs: Outputs, part: Part) -> float:
+    """Mean over texts of the mean cosine of its tokens' vectors with the teacher's."""
+    assert part.teacher is not None
+    pairs = zip(outputs, part.teacher, strict=True)
+    return float(np.mean([(unit_rows(own) * unit_rows(other[: len(own)])).sum(1).mean() for own, other in pairs]))
+
+
+def maxsim_spearman(outputs: Outputs, part: Part) -> float:
+    """Spearman correlation of the MaxSim of texts, each the query of up to 16 others, with the teacher's.
+
+    MaxSim is divided by the number of the query's tokens: it would rank texts by their length.
+    """
+    assert part.teacher is not None
+    theirs = [other[: len(own)] for own, other in zip(outputs, part.teacher, strict=True)]
+    return rank_correlation(_maxsims(outputs), _maxsims(theirs))
+
+
+def _maxsims(texts: Outputs) -> Vector:
+    steps = range(1, min(_COMPARED_TEXTS, len(texts) - 1) + 1)
+    units = [unit_rows(vectors) for vectors in texts]
+    pairs = ((unit, units[(row + step) % len(units)]) for step in steps for row, unit in enumerate(units))
+    return np.array([(query @ document.T).max(1).mean() for query, document in pairs], np.float64)
+
+
 def neighbour_likelihood(outputs: Outputs, part: Part) -> float:
     """Minus the mean divergence of each text's neighbours from those by the teacher's embeddings; at most 0."""
     assert part.teacher is not None
@@ -238,13 +264,15 @@ def _query_mean(metric: str, outputs: Outputs, part: Part) -> float:
 
 
 # Metrics of embeddings that lie in the teacher's space.
-OF_ONE_SPACE = (mean_cosine.__name__,)
+OF_ONE_SPACE = (mean_cosine.__name__, token_cosine.__name__)
 Metric = Callable[[Outputs, Part], float]
 METRICS: dict[str, Metric] = {
     metric.__name__: metric
     for metric in (
         similarity_spearman,
         mean_cosine,
+        maxsim_spearman,
+        token_cosine,
         neighbour_likelihood,
         accuracy,
         f1,

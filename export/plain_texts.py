@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
 from ortnas.export.part import Part
+from ortnas.export.vectors import stack_rows
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import Example, encode, load_tokenizer, with_prompt
@@ -40,7 +40,7 @@ def make_part(exporter: Exporter, texts: Sequence[Text], max_length: int) -> Par
             raise ValueError(f"the head {head} is scored by labels: give ortnas.Example, not plain texts")
         return Part(encoded, examples, supernet.labels)
     full = exporter.build(supernet.dimensions.full_subnet, "fp32")
-    return Part(encoded, examples, teacher=np.stack(model_outputs(full, encoded, head)))
+    return Part(encoded, examples, teacher=stack_rows(model_outputs(full, encoded, head)))
 
 
 def _examples(texts: Sequence[Text], prompt: str) -> Sequence[Example]:

@@ -40,7 +40,7 @@ def make_dimensions(head: str = "embedding", **changes: Any) -> Dimensions:
         "activation": "gelu",
         "head": head,
         "num_labels": (row.label_rows or 3) if row.has_classifier else 0,
-        "embedding_size": 32 if row.makes_embeddings else 0,
+        "embedding_size": (32 if row.makes_embeddings else 24) if row.makes_vectors else 0,
     }
     return Dimensions(**sizes | changes)
 

@@ -1,5 +1,6 @@
 """Runs this package: ``python predict.py "a text" ["another" ...]``, for answers ``"a question" "its context" ...``,
-to rank passages ``"a query" "a passage" ["another" ...]``.
+to rank passages ``"a query" "a passage" ["another" ...]``; late interaction prints the
+tokens' vectors of one text, or of several behind ``--prompt NAME``.
 
 ``--prompt NAME`` before the texts puts one of the package's prompts before each of them. ``--runtime onnxruntime`` or
 ``--runtime openvino`` ahead of all runs it with another runtime than it was timed with.
@@ -168,6 +169,49 @@ class Model:
         order = np.argsort(-weights, kind="stable")[: int((weights > 0).sum())]
         return {self.tokenizer.id_to_token(int(token)): round(float(weights[token]), 4) for token in order}
 
+    def vectors(self, text, is_query=False):
+        """Of the tokens that count, [n, size], with their names.
+
+        Of a document, or any other text, all that are not on the skip list. Of a query, which the query's prompt shows
+        as well, all; mask tokens fill it up where the package says so.
+        """
+        settings = self.record["provenance"].get("late_interaction", {})
+        prefix = self.record.get("prompts", {}).get("query")
+        if is_query or (prefix and text.startswith(prefix)):
+            longest = self.record["max_length"]
+            length = min(settings.get("query_length", longest), longest)
+            self.tokenizer.enable_truncation(length)
+            ids = self.tokenizer.encode(text).ids
+            self.tokenizer.enable_truncation(longest)
+            filling = length - len(ids) if settings.get("do_query_expansion") else 0
+            attention = [1] * len(ids) + [int(settings.get("attend_to_expansion_tokens", False))] * filling
+            ids = ids + [self.tokenizer.token_to_id(self.mask)] * filling if filling else ids
+            counted = list(range(len(ids)))
+        else:
+            encoding = self.tokenizer.encode(text)
+            ids, attention = encoding.ids, encoding.attention_mask
+            skipped = {self.tokenizer.token_to_id(word) for word in settings.get("skiplist_words", ())}
+            counted = [place for place, token in enumerate(ids) if attention[place] and token not in skipped]
+        columns = {"input_ids": ids, "attention_mask": attention, "token_type_ids": [0] * len(ids)}
+        feeds = {item.name: np.array([columns[item.name]], np.int64) for item in self.session.get_inputs()}
+        vectors = self.session.run(None, feeds)[0][0]
+        return [self.tokenizer.id_to_token(ids[place]) for place in counted], vectors[counted]
+
+    def token_vectors(self, text):
+        """[token, vector] of every token that counts."""
+        names, vectors = self.vectors(text)
+        return [[name, vector.round(6).tolist()] for name, vector in zip(names, vectors, strict=True)]
+
+    def maxsim(self, query, *passages):
+        """[passage, MaxSim] of every passage, the most relevant first."""
+        prompts = self.record.get("prompts", {})
+        vectors = self.vectors(prompts.get("query", "") + query, is_query=True)[1]
+        documents = [self.vectors(prompts.get("document", "") + passage)[1] for passage in passages]
+        # A passage may have nothing but words of the skip list.
+        scores = [float((vectors @ document.T).max(1, initial=-1).sum()) for document in documents]
+        order = np.argsort(-np.array(scores), kind="stable")
+        return [[passages[place], round(scores[place], 4)] for place in order]
+
     def probabilities(self, text):
         logits = self.output(text)[1]
         exponentials = np.exp(logits - logits.max())
@@ -255,6 +299,7 @@ class Model:
 DESCRIPTIONS = {
     "embedding": Model.embedding,
     "sparse": Model.token_weights,
+    "late-interaction": Model.token_vectors,
     "classification": Model.probabilities,
     "multi-label": Model.label_set,
     "regression": Model.number,
@@ -292,8 +337,9 @@ if __name__ == "__main__":
             "question context" if is_pair else "query passage" if is_query else "[--runtime NAME] [--prompt NAME] text"
         )
         sys.exit(f"usage: python predict.py {usage} [...]")
-    if is_query:
-        for passage, score in model.describe(tuple(texts)):
+    is_late = model.record["head"] == "late-interaction" and len(texts) > 1 and prompt is None
+    if is_query or is_late:
+        for passage, score in model.maxsim(*texts) if is_late else model.describe(tuple(texts)):
             print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
         sys.exit()
     for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:

@@ -81,6 +81,15 @@ def token_labels(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Outp
     return ops.by_text("head", flat, outputs[0])
 
 
+def token_vectors(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Outputs) -> T:
+    """A dense layer on every token, its outputs of length one (Khattab & Zaharia 2020, "ColBERT").
+
+    Padding has vectors too: queries are padded with mask tokens whose vectors count though nothing attends to them.
+    """
+    flat = ops.linear("head/dense", x, top["head.dense.weight"], top["head.dense.bias"])
+    return ops.by_text("head", ops.unit("head/unit", flat), outputs[0])
+
+
 def token_columns(ops: Ops[T, W], x: T, top: Top[W], _: Dimensions, outputs: Outputs) -> T:
     """The classifier on every token, each of its rows an output."""
     flat = ops.linear("head/classifier", x, top["head.classifier.weight"], top["head.classifier.bias"])

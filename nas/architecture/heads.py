@@ -17,6 +17,7 @@ from ortnas.nas.architecture.head_passes import (
     text_logits,
     token_columns,
     token_labels,
+    token_vectors,
     vocabulary_logits,
     vocabulary_weights,
 )
@@ -160,7 +161,17 @@ class Head:
     @property
     def makes_embeddings(self) -> bool:
         """Whether its output is a vector of the text, as models of sentence-transformers give it."""
+        return self.makes_vectors and not self.is_token_level
+
+    @property
+    def makes_vectors(self) -> bool:
+        """Whether its output is a vector of the text, or of each of its tokens."""
         return "embedding" in self.outputs[0].axes
+
+    @property
+    def makes_token_vectors(self) -> bool:
+        """Whether texts are compared token by token, as late interaction does."""
+        return self.makes_vectors and self.is_token_level
 
     @property
     def is_bare_encoder(self) -> bool:
@@ -318,6 +329,20 @@ HEADS: dict[str, Head] = {
         products=("head/transform", "head/decoder"),
         ranking="neighbour_likelihood",
         spelled_as="masked-lm",
+    ),
+    "late-interaction": Head(
+        labels="none",
+        forward=token_vectors,
+        tensors={"head.dense.weight": ("embedding", "hidden"), "head.dense.bias": ("embedding",)},
+        outputs=(Output("token_embeddings", ("batch", "sequence", "embedding"), "one of length one for each token"),),
+        class_suffix="Model",
+        metrics=("maxsim_spearman", "token_cosine"),
+        losses={"embedding": 1.0, "similarity": 1.0, "tokens": 1.0},
+        pipeline="sentence-similarity",
+        purpose="makes a vector of every token, by which queries and documents are compared",
+        reading="sum over the query's tokens of the largest inner product with a token of the document (MaxSim)",
+        products=("head/dense",),
+        learning_rate=1e-3,
     ),
     "masked-lm": Head(
         labels="masked",

@@ -220,7 +220,7 @@ def make_sample(model: bytes, part: Part, head: str, metric: str) -> Sample:
     """The first inputs of a part, with what a package's outputs are compared with."""
     count = _SAMPLE_TEXTS
     if part.teacher is not None:
-        count = min(count, max(_FEWEST_TEXTS, _SAMPLE_NUMBERS // part.teacher.shape[1]))
+        count = min(count, max(_FEWEST_TEXTS, _SAMPLE_NUMBERS // part.teacher[0].size))
     encoded, examples = take(part.encoded, count), part.examples[:count]
     teacher = None if part.teacher is None else part.teacher[:count].round(4)
     # A few judged pairs say nothing.

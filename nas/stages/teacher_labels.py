@@ -12,6 +12,7 @@ from ortnas.export.answers import best_spans
 from ortnas.export.label_sets import probabilities
 from ortnas.export.part import Outputs, Part
 from ortnas.export.query_ranks import query_rows
+from ortnas.export.vectors import stack_rows
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.text import IGNORED, Example
 
@@ -25,7 +26,7 @@ def labelled_by(head: str, part: Part, outputs: Outputs) -> Part:
 
 
 def _by_embedding(part: Part, outputs: Outputs) -> Part:
-    return replace(part, teacher=np.stack(outputs))
+    return replace(part, teacher=stack_rows(outputs))
 
 
 def _by_class(part: Part, outputs: Outputs) -> Part:

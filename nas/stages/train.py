@@ -10,6 +10,7 @@ import numpy as np
 
 from ortnas.export.build import check_size
 from ortnas.export.metrics import all_scores
+from ortnas.export.vectors import stack_rows
 from ortnas.export.weights import read_supernet
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
@@ -345,7 +346,7 @@ def _save_outputs(run_folder: RunFolder, teacher: Supernet, data: TaskData) -> N
     with aside(run_folder.teacher / "outputs.safetensors") as temporary:
         save_file(
             {
-                name: np.stack(network_outputs(teacher, data.held_out(name), full))
+                name: stack_rows(network_outputs(teacher, data.held_out(name), full))
                 for name in dict.fromkeys(("search", *data.report_parts, *data.judgements))
             },
             temporary,

@@ -194,7 +194,7 @@ def _tables(objective: Objective) -> dict[str, tuple[int, bool, type[np.floating
 
 def _output_width(dimensions: Dimensions) -> int:
     head = HEADS[dimensions.head]
-    if head.makes_embeddings:
+    if head.makes_vectors:
         return dimensions.embedding_size
     return dimensions.vocab_size if head.weighs_vocabulary else dimensions.num_labels
 

@@ -24,8 +24,8 @@ LOSSES = {
     "hidden": "squared error of last hidden states, projected to the teacher's size",
     "attention": "squared error of the last layer's attention scores before the softmax",
     "relations": "KL divergence of the last layer's query, key and value relations",
-    "embedding": "cosine distance of sentence embeddings",
-    "similarity": "squared error of the batch's similarity matrix",
+    "embedding": "cosine distance of sentence embeddings (of token vectors for late-interaction)",
+    "similarity": "squared error of the batch's similarity matrix (of MaxSim and its margins for late-interaction)",
     "tokens": "cosine distance of last hidden states",
 }
 

@@ -222,6 +222,27 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(ours @ ours.T, theirs @ theirs.T)
 
 
+def maxsim_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tensor:
+    """Squared error of the batch's matrix of MaxSim (Khattab & Zaharia 2020, "ColBERT"), and of its rows' margins.
+
+    Vectors [batch, sequence, size] of length one. Each text is query and document once; the sum over a query's tokens
+    is their mean, so that long texts count as short ones. Margins between documents of one query are what ranks them
+    (Hofstatter et al. 2020, "Margin-MSE").
+    """
+    ours, theirs = _maxsim(student, attention_mask), _maxsim(teacher, attention_mask)
+    margins = F.mse_loss(ours - ours.mean(1, keepdim=True), theirs - theirs.mean(1, keepdim=True))
+    return F.mse_loss(ours, theirs) + margins
+
+
+def _maxsim(vectors: Tensor, attention_mask: Tensor) -> Tensor:
+    """[queries, documents]."""
+    shown = attention_mask.bool()
+    cosines = torch.einsum("qid,pjd->qpij", vectors, vectors)
+    best = cosines.masked_fill(~shown[None, :, None, :], -1.0).amax(3)
+    counted = shown.to(vectors.dtype)[:, None, :]
+    return (best * counted).sum(2) / counted.sum(2)
+
+
 def token_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tensor:
     """Mean cosine distance of last hidden states [batch, sequence, size] over the tokens that are not padding.
 

@@ -19,6 +19,7 @@ from ortnas.nas.training.losses import (
     embedding_loss,
     hidden_loss,
     label_loss,
+    maxsim_loss,
     relation_loss,
     similarity_loss,
     soft_label_loss,
@@ -135,12 +136,17 @@ def _tokens(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
     return token_loss(*_projected(student, teacher), mask)
 
 
-def _embedding(student: Signals, teacher: Signals, _: Tensor) -> Tensor:
-    return embedding_loss(*_outputs(student, teacher))
+def _embedding(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
+    ours, theirs = _outputs(student, teacher)
+    if ours.dim() == 3:
+        counted = mask.bool()
+        ours, theirs = ours[counted], theirs[counted]
+    return embedding_loss(ours, theirs)
 
 
-def _similarity(student: Signals, teacher: Signals, _: Tensor) -> Tensor:
-    return similarity_loss(*_outputs(student, teacher))
+def _similarity(student: Signals, teacher: Signals, mask: Tensor) -> Tensor:
+    ours, theirs = _outputs(student, teacher)
+    return maxsim_loss(ours, theirs, mask) if ours.dim() == 3 else similarity_loss(ours, theirs)
 
 
 def _last_layers(student: Signals, teacher: Signals) -> tuple[LastLayer, LastLayer]:

@@ -24,6 +24,7 @@ from ortnas.export.metrics import METRICS, suitable_metrics
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, Origin, TrainingData
 from ortnas.export.package.sample import Sample
+from ortnas.export.vectors import stack_rows
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.text import IGNORED, Example, encode, load_tokenizer
 from ortnas.nas.training.supernet import open_checkpoint
@@ -37,6 +38,7 @@ CASES = {
     "regression": "camembert",
     "reranking": "bert",
     "sparse": "distilbert",
+    "late-interaction": "bert",
     "token-classification": "roberta",
     "span": "distilbert",
     "masked-lm": "electra",
@@ -57,6 +59,7 @@ def make_examples(head: str, sentences: list[str]) -> list[Example]:
                 "multi-label": Example(text, classes=tuple(place for place in range(3) if number >> place & 1)),
                 "reranking": Example("he was", text, label=float(number % 4 == 0), group=number // 4),
                 "sparse": Example(text),
+                "late-interaction": Example(text),
                 "regression": Example(text, label=float(rng.normal())),
                 "token-classification": Example("", words=words, tags=tags),
                 "span": Example(question[:9], text, answers=((0, words[0]),)),
@@ -78,8 +81,8 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     exporter = Exporter(supernet, recipe_named("avx512_vnni"), [feeds for _, feeds in encoded.batches(16)])
     model = exporter.build(space.smallest, "int8")
     metric, tokens, teacher = suitable_metrics(head, labels)[0], [], None
-    if head in ("embedding", "sparse"):
-        teacher = np.stack(model_outputs(model, encoded, head)).tolist()
+    if not HEADS[head].has_labels:
+        teacher = stack_rows(model_outputs(model, encoded, head)).tolist()
     if head == "masked-lm":
         mask = tokenizer.token_to_id("[MASK]")
         tokens = [

@@ -30,7 +30,7 @@ def fitting(dimensions: Dimensions) -> Subnet:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"xlm-roberta", "camembert"}))
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [head for head, row in HEADS.items() if not row.makes_token_vectors])
 def test_an_extracted_subnet_is_the_same_network_in_transformers(tmp_path: Path, family: str, head: str) -> None:
     source = write_checkpoint(tmp_path / "source", family, head)
     checkpoint = read_checkpoint(str(source), head, LABELS.get(head, ()))

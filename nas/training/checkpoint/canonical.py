@@ -146,6 +146,8 @@ def canonical_tensors(
         shape = tensor_shape(axes, dimensions)
         if name == "head.projection.weight":
             tensors[name] = torch.eye(dimensions.hidden_size)
+        elif name == "head.dense.weight":
+            tensors[name] = torch.eye(*shape)
         elif name not in names:  # token types in a family without them, biases in a checkpoint without them
             tensors[name] = torch.zeros(shape)
         elif name.startswith("head.") and not head_is_trained:

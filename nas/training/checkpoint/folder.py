@@ -13,7 +13,7 @@ from ortnas.nas.wording import said, shown
 CONFIG_FILE = "config.json"
 MODULES_FILE = "modules.json"
 ADAPTER_FILE = "adapter_config.json"
-_SMALL_FILES = ("*.json", "*.txt", "*.model", "*/config.json")
+_SMALL_FILES = ("*.json", "*.txt", "*.model", "*.metadata", "*/config.json")
 # Those of the modules of sentence-transformers, a folder each.
 _MODULE_WEIGHTS = ("[0-9]_*/model.safetensors", "[0-9]_*/pytorch_model.bin")
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")

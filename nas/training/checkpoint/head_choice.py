@@ -43,7 +43,7 @@ def choose_head(
     head = HEADS[dimensions.head]
     if not head.has_classifier:
         # An embedding has no weights of its own.
-        is_trained = head.makes_embeddings or _holds_head(config, state, dimensions)
+        is_trained = head.makes_vectors or _holds_head(config, state, dimensions)
         if not is_trained and not head.has_labels:
             raise CheckpointError(
                 f"checkpoint {config.name}: it has no head of a masked LM, and {dimensions.head} needs one that is "

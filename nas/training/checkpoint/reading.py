@@ -19,6 +19,14 @@ from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
 from ortnas.nas.training.checkpoint.cross_encoder import CrossEncoder, read_cross_encoder
 from ortnas.nas.training.checkpoint.folder import MODULES_FILE, encoder_folder, find_folder
 from ortnas.nas.training.checkpoint.head_choice import choose_head
+from ortnas.nas.training.checkpoint.late_interaction import (
+    DENSE_WEIGHT,
+    LateInteraction,
+    check_bare,
+    fit_tokenizer,
+    read_dense,
+    read_late_interaction,
+)
 from ortnas.nas.training.checkpoint.modules import SentenceModel, read_module_tensors, read_sentence_model
 from ortnas.nas.training.checkpoint.sparse_encoder import SparseEncoder, read_sparse_encoder
 from ortnas.nas.training.checkpoint.tokenizer import CheckpointTokenizer, read_tokenizer
@@ -60,6 +68,7 @@ class Checkpoint:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     similarity: str | None = None
+    late_interaction: Mapping[str, Any] | None = None
 
     @property
     def prompt(self) -> str:
@@ -74,7 +83,7 @@ class Checkpoint:
             "prompts": dict(self.prompts),
             "default_prompt": self.default_prompt,
             "similarity": self.similarity,
-        }
+        } | ({} if self.late_interaction is None else {"late_interaction": dict(self.late_interaction)})
 
 
 @dataclass(frozen=True)
@@ -98,18 +107,22 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
     if library is None:
         return TextSettings(tokenizer, min(_MAX_LENGTH, config.max_positions))
+    if isinstance(library, LateInteraction):
+        fit_tokenizer(name, library, tokenizer)
     texts = library.texts
     return TextSettings(tokenizer, texts.max_length, texts.prompt, tuple(texts.prompts.values()))
 
 
 def _read_library(
     config: CheckpointConfig, folder: Path, head: str
-) -> SentenceModel | CrossEncoder | SparseEncoder | None:
+) -> SentenceModel | CrossEncoder | SparseEncoder | LateInteraction | None:
     """What sentence-transformers does around such a network; None where the folder is not its."""
     if HEADS[head].makes_embeddings:
         return read_sentence_model(config, folder)
     if HEADS[head].weighs_vocabulary:
         return read_sparse_encoder(config, folder)
+    if HEADS[head].makes_token_vectors:
+        return read_late_interaction(config, folder)
     return read_cross_encoder(config, folder) if HEADS[head].gives_number else None
 
 
@@ -143,12 +156,22 @@ def read_checkpoint(
             f"checkpoint {name}: pooling = {pooling!r} as configured, but its {MODULES_FILE} pools by "
             f"{' and '.join(sentence.pooling)}; leave pooling out, or change the folder"
         )
+    late = library if isinstance(library, LateInteraction) else None
+    if late is not None:
+        fit_tokenizer(name, late, tokenizer)
+    elif HEADS[head].makes_token_vectors:
+        notes.append(f"no {MODULES_FILE}: the vectors of tokens are their last hidden states, without a Dense layer")
     state = read_weights(name, inner, config.values.model_type)
     state = {config.family.respell(config.values, key): tensor for key, tensor in state.items()}
+    if late is None and HEADS[head].makes_token_vectors:
+        check_bare(name, state)
+    dense = {} if late is None else {key: state.pop(key) for key in (DENSE_WEIGHT,) if key in state}
     dimensions = _dimensions(config, head)
     if sentence is not None:
         size = sentence.size or len(sentence.pooling) * dimensions.hidden_size
         dimensions = replace(dimensions, pooling=sentence.pooling, modules=sentence.modules, embedding_size=size)
+    elif late is not None:
+        dimensions = replace(dimensions, embedding_size=late.size)
     elif pooling is not None:
         dimensions = replace(dimensions, pooling=(pooling,))
     choice = choose_head(config, state, dimensions, labels, label_names, new_head)
@@ -159,6 +182,8 @@ def read_checkpoint(
     tensors = canonical_tensors(config, state, dimensions, choice.is_trained, choice.rows, seed)
     if sentence is not None:
         tensors |= read_module_tensors(config, sentence)
+    if late is not None:
+        tensors |= read_dense(config, late, dense)
     usage = None if library is None else library.texts
     notes += [*choice.notes, *unused_weights(config, dimensions, state)]
     return Checkpoint(
@@ -175,6 +200,7 @@ def read_checkpoint(
         {} if usage is None else usage.prompts,
         None if usage is None else usage.default_prompt,
         None if usage is None else usage.similarity,
+        None if late is None else late.queries,
     )
 
 
@@ -218,7 +244,7 @@ def _dimensions(config: CheckpointConfig, head: str) -> Dimensions:
         layer_norm_epsilon=config.setting("layer_norm_eps"),
         activation=activation,
         head=head,
-        embedding_size=hidden_size if HEADS[head].makes_embeddings else 0,
+        embedding_size=hidden_size if HEADS[head].makes_vectors else 0,
         family=values.model_type,
         table_size=0 if table_size == hidden_size else table_size,
         padding_id=values.pad_token_id or 0,

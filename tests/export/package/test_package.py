@@ -130,6 +130,8 @@ def test_predict_prints_plain_values(exported: Path) -> None:
     elif head == "multi-label":
         assert set(output["probabilities"]) == set(LABELS)
         assert set(output["labels"]) == {label for label, value in output["probabilities"].items() if value >= 0.5}
+    elif head == "late-interaction":
+        assert np.linalg.norm([vector for _, vector in output], axis=1) == pytest.approx(1, abs=1e-3)
     elif head == "sparse":
         assert output
         assert min(output.values()) > 0
@@ -244,6 +246,9 @@ def test_predict_describes_what_the_model_answers(exported: Path, sentences: lis
             (output,) = model([text])
             probabilities = model.describe(text)["probabilities"]
             np.testing.assert_allclose(list(probabilities.values()), 1 / (1 + np.exp(-output)), atol=1e-4)
+        elif head == "late-interaction":
+            (output,) = model([text])
+            np.testing.assert_allclose([vector for _, vector in model.describe(text)], output, atol=1e-5)
         elif head == "sparse":
             (output,) = model([text])
             weights = {model.tokenizer.token_to_id(token): weight for token, weight in model.describe(text).items()}

@@ -82,6 +82,8 @@ def canonical_tensors(model: Any, dimensions: Dimensions) -> dict[str, np.ndarra
             tensor = state[names[name]].numpy()
             # The first rows of a table of positions may be nobody's.
             tensors[name] = tensor[-shape[0] :] if name == "embeddings.position" else tensor.reshape(shape)
+        elif name == "head.dense.weight":
+            tensors[name] = np.eye(*shape, dtype=np.float32)
         elif name != "head.projection.weight":
             tensors[name] = np.zeros(shape, np.float32)
     return tensors
@@ -98,6 +100,10 @@ def expected_output(model: Any, dimensions: Dimensions, feeds: dict[str, np.ndar
     if dimensions.head == "sparse":
         counted = torch.from_numpy(feeds["attention_mask"])[..., None]
         return (torch.log1p(output.logits.relu()) * counted).amax(1).numpy()
+    if dimensions.head == "late-interaction":
+        # Without a Dense layer, as ``canonical_tensors`` has it.
+        vectors = output.last_hidden_state[..., : dimensions.embedding_size]
+        return torch.nn.functional.normalize(vectors, dim=-1).numpy()
     if dimensions.head != "embedding":
         return output.logits.numpy()
     hidden, mask = output.last_hidden_state.numpy(), feeds["attention_mask"][..., None]
@@ -164,6 +170,8 @@ def test_every_canonical_tensor_has_a_name_or_a_constant_value(family: str, head
     dimensions = dimensions_of(family, head)
     nameless = set(tensor_axes(dimensions)) - set(checkpoint_names(dimensions))
     projection = {"head.projection.weight"} if head == "embedding" else set()
+    if head == "late-interaction":
+        projection = {"head.dense.weight", "head.dense.bias"}
     has_constant = "embeddings.token_type" in tensor_axes(dimensions) and not FAMILIES[family].has_token_types
     assert nameless == projection | ({"embeddings.token_type"} if has_constant else set())
 

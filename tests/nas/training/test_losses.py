@@ -10,6 +10,7 @@ from ortnas.nas.training.losses import (
     embedding_loss,
     hidden_loss,
     label_loss,
+    maxsim_loss,
     relation_loss,
     similarity_loss,
     soft_label_loss,
@@ -168,3 +169,19 @@ def test_lengths_of_embeddings_are_taught_whatever_their_scale() -> None:
     assert embedding_loss(2 * theirs, theirs).item() == pytest.approx(0.5)
     assert similarity_loss(2 * theirs, theirs).item() == pytest.approx(0, abs=1e-6)
     assert torch.isfinite(embedding_loss(ours, 0 * theirs))
+
+
+def test_maxsim_is_learned_of_tokens_alone() -> None:
+    student, teacher = (F.normalize(hidden(seed=seed), dim=-1) for seed in (0, 1))
+
+    def mean_maxsim(vectors: torch.Tensor) -> torch.Tensor:
+        texts = [vectors[0, :3], vectors[1]]
+        return torch.stack([torch.stack([(one @ two.T).amax(1).mean() for two in texts]) for one in texts])
+
+    ours, theirs = mean_maxsim(student), mean_maxsim(teacher)
+    margins = (ours - ours.mean(1, keepdim=True) - theirs + theirs.mean(1, keepdim=True)).square().mean()
+    loss = maxsim_loss(student, teacher, MASK)
+    torch.testing.assert_close(loss, (ours - theirs).square().mean() + margins)
+    changed = student.clone()
+    changed[0, 3] = teacher[0, 0]
+    torch.testing.assert_close(maxsim_loss(changed, teacher, MASK), loss)
