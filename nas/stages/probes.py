@@ -11,7 +11,6 @@ import numpy as np
 from ortnas.bench.estimates import AnchorLatency
 from ortnas.nas.console import Console
 from ortnas.nas.files import write_json
-from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.stages.comparison import time_finally
@@ -23,7 +22,6 @@ _MOST = 8
 
 
 def probe(
-    configuration: Configuration,
     console: Console,
     run_target: RunTarget,
     run_models: Models,
@@ -41,14 +39,7 @@ def probe(
     candidates = ranking[:_MOST]
     measured_ms = _recorded(folder, inputs)
     if measured_ms.keys() != {candidate.subnet.key for candidate in candidates}:
-        # Latency depends on the graph, not on the values in it.
-        exporter, precision = run_models.exporter, configuration.precision
-        models = {
-            candidate.subnet.key: exporter.sliced(candidate.subnet)
-            if precision == "int8"
-            else exporter.build(candidate.subnet, precision)
-            for candidate in candidates
-        }
+        models = {candidate.subnet.key: run_models.for_timing(candidate.subnet) for candidate in candidates}
         console.say(f"timing the best {len(candidates)} so far, to see how far predictions are off near the budget")
         timings = time_finally(console, run_target, run_models, models, reference)
         measured_ms = {key: timing.latency_ms for key, timing in timings.items()}

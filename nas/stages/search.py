@@ -318,7 +318,6 @@ class _Searches:
     def _correct(self, evolution: Evolution, median_ms: float, folder: Path, inputs: str) -> Correction | None:
         """Has the search go on with predictions as the best candidates' timings correct them."""
         correction = probe(
-            self.configuration,
             self.console,
             self.run_target,
             self.run_models,

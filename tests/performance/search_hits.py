@@ -46,7 +46,7 @@ def measure_hits(run: Run, searches: int, candidates: int = 48) -> dict[str, flo
         inputs = f"{scorer.context} {predictor.inputs}"
         with run.console.progress(f"search {speed:.2f}x") as report:
             run_search(evolution, scorer, candidates - candidates // 4, log, inputs, report)
-        parts = (run.configuration, run.console, run.target, run.models, reference)
+        parts = (run.console, run.target, run.models, reference)
         correction = probe(*parts, evolution.ranking, predictor.level, log.with_suffix(""), inputs)
         if correction is not None:
             evolution.constrain([Constraint(CorrectedPredictor(predictor, correction), budget_ms)])

@@ -17,8 +17,8 @@ def stated_heads(name: str) -> tuple[str, ...]:
     """Heads by the classes of transformers that ``config.json`` names; several where one class serves them all.
 
     A folder of sentence-transformers makes embeddings or sparse ones, one of PyLate or Stanford's ColBERT vectors of
-    tokens. Empty for a bare
-    encoder, and for one that fills masks: any encoder may have learnt that way. Raises CheckpointError.
+    tokens. Empty for a bare encoder, and for one that fills masks: any encoder may have learnt that way. Raises
+    CheckpointError.
     """
     folder = find_folder(name)
     config = read_config(name, encoder_folder(name, folder))

@@ -61,6 +61,8 @@ def expected_output(folder: Path, checkpoint: Checkpoint, batch: dict[str, torch
         return torch.stack([output.start_logits, output.end_logits], -1)
     if head == "sparse":
         return (torch.log1p(output.logits.relu()) * batch["attention_mask"][..., None]).amax(1)
+    if head == "late-interaction":
+        return torch.nn.functional.normalize(output.last_hidden_state, dim=-1)
     if head != "embedding":
         return output.logits
     mask = batch["attention_mask"][..., None]
