@@ -108,10 +108,12 @@ def test_the_loop_survives_kills_and_ends_with_a_package(folder: Path, configura
     assert len(set(genomes)) == len(genomes) == 10
     after = scores.read_text().splitlines()
     assert after[: len(before)] == before
-    # All are scored as cut from the quantized full network, the best again as they would be shipped, and the evenly
-    # shrunk one.
+    # All are scored as cut from the quantized full network; as they would be shipped the best again, which are at most
+    # eight within the bound that timings correct, and the evenly shrunk one.
     keys = [(entry["context"], entry["subnet_key"]) for entry in map(json.loads, after)]
-    assert len(set(keys)) == len(keys) == 19, "a subnet was scored twice"
+    assert len(set(keys)) == len(keys), "a subnet was scored twice"
+    as_cut = sum(context == keys[0][0] for context, _ in keys)
+    assert (as_cut, 1 <= len(keys) - as_cut <= 9) == (10, True)
 
     refined = answer("refine", configuration)["1.5x"]
     assert refined["after"] is None or refined["weights"] is None or refined["after"] >= refined["before"]
