@@ -204,7 +204,9 @@ def test_the_host_of_a_latency_file_is_no_target(folder: Path, tmp_path: Path) -
     import_latencies(run.folder.store_file, tmp_path / "phone.lat", "int8")
     run.close()
     run = open_run(folder, target={"host": "stored:phone.lat"})
-    with pytest.raises(ConfigurationError, match=r"timings of no host with ONNX Runtime; .* `ortnas fit --latencies FILE`"):
+    with pytest.raises(
+        ConfigurationError, match=r"timings of no host with ONNX Runtime; .* `ortnas fit --latencies FILE`"
+    ):
         _ = run.models.target
     run.close()
 
