@@ -75,7 +75,7 @@ def find_correction(
     n = len(measured_ms)
     if n < _LEAST:
         return None
-    errors = np.log(np.asarray(measured_ms) / np.asarray(predicted_ms))
+    errors = np.log(measured_ms / predicted_ms)
     scatter = float(errors.std(ddof=1)) * math.sqrt(1 + 1 / n)
-    own_margin = float(np.log(np.asarray(upper_ms) / np.asarray(predicted_ms)).mean())
+    own_margin = float(np.log(upper_ms / predicted_ms).mean())
     return Correction(float(errors.mean()), max(float(t.ppf(level, n - 1)) * scatter, _KEPT_MARGIN * own_margin), n)

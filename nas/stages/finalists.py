@@ -36,6 +36,8 @@ def measure_finalists(
     """Measures the best candidates on the target, group by group until one is within the limit, and those ``beside``
     them with the first group; best score first."""
     size = configuration.search.finalists
+    measured_beside = {candidate.subnet for candidate in beside}
+    ranking = [candidate for candidate in ranking if candidate.subnet not in measured_beside]
     finalists: list[Finalist] = []
     for start in range(0, min(len(ranking), _GROUPS * size), size):
         group = [*ranking[start : start + size], *([] if start else beside)]
@@ -46,7 +48,7 @@ def measure_finalists(
         }
         timings = time_finally(console, run_target, run_models, models, reference)
         finalists += judge(group, {key: [timing] for key, timing in timings.items()}, [limit])
-        others = [finalist for finalist in finalists if finalist.candidate not in beside]
+        others = [finalist for finalist in finalists if finalist.subnet not in measured_beside]
         if choose_winner(others) is not None:
             break
     return best_first(finalists)

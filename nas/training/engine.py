@@ -27,7 +27,7 @@ from ortnas.nas.training.free_memory import release_free_memory
 _KEPT_STATES = 2
 _GRADIENT_NORM = 1.0
 _WEIGHT_DECAY = 0.01
-# Steps between two times that free memory is given back, which takes some milliseconds.
+# Steps between two times that free memory is given back.
 _RELEASE_EVERY = 50
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 

@@ -27,14 +27,16 @@ from ortnas.nas.run.run import Run
 from ortnas.nas.stages import comparison
 from ortnas.nas.stages import search as search_stage
 from ortnas.nas.stages.commands import bench, export, fit_predictor, list_within_budget, refine, search
-from ortnas.nas.stages.fit import checked_predictor, folder_of
+from ortnas.nas.stages.finalists import measure_finalists
+from ortnas.nas.stages.fit import checked_predictor, folder_of, usable_timings
 from ortnas.nas.stages.probes import PROBES_FILE
 from ortnas.nas.stages.scoring import make_scorer
 from ortnas.nas.stages.search import SearchError
 from ortnas.predictors.fitting import Predictor, PredictorError
 from ortnas.search.comparison import ComparisonRow
+from ortnas.search.finalists import LatencyLimit
 from ortnas.search.resolution import ScoreResolution
-from ortnas.search.result import RESULT_FILE
+from ortnas.search.result import RESULT_FILE, read_result
 from tests.nas.stages.small_runs import open_run
 from tests.networks import write_bert
 
@@ -381,3 +383,17 @@ def test_the_evenly_shrunk_subnet_is_a_finalist_too(folder: Path) -> None:
     finalist = result["finalists"][keys.index(result["evenly_shrunk"])]
     assert finalist["upper_ms"] <= result["budget_ms"]
     assert (finalist["measured_ms"], finalist["report"]) != (None, None)
+
+
+def test_no_finalist_is_measured_twice(folder: Path) -> None:
+    searched(folder)
+    run = open_run(folder, search={"finalists": 1})
+    result = read_result(run.folder.search("1.1x"))
+    assert result is not None
+    ranking = result.candidates[:4]
+    _, _, reference = usable_timings(run.folder, run.models)
+    # No group has one within so small a limit, so that all are measured.
+    parts = (run.configuration, run.console, run.target, run.models, reference, LatencyLimit(1e-6))
+    measured = measure_finalists(*parts, ranking, beside=[ranking[2]])
+    run.close()
+    assert sorted(finalist.subnet.key for finalist in measured) == sorted(item.subnet.key for item in ranking)
