@@ -342,6 +342,7 @@ HEADS: dict[str, Head] = {
         purpose="makes a vector of every token, by which queries and documents are compared",
         reading="sum over the query's tokens of the largest inner product with a token of the document (MaxSim)",
         products=("head/dense",),
+        judged_metrics=("recall_at_1", "mrr_at_10", "ndcg_at_10"),
         learning_rate=1e-3,
     ),
     "masked-lm": Head(

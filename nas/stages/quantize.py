@@ -40,6 +40,7 @@ from ortnas.nas.stages.quantized_models import (
     time_in_turn,
 )
 from ortnas.nas.stages.replaceable_folder import check_replaceable
+from ortnas.nas.stages.teacher_labels import labelled_by
 
 if TYPE_CHECKING:
     from ortnas.export.weights import SupernetFolder
@@ -224,6 +225,9 @@ def _calibration(order: Order, texts: QuantizeTexts) -> str:
 def _write(package: Path, facts: Facts, models: QuantizedModels, max_length: int) -> None:
     model, part, texts = models.content[facts.precision], models.scored_part(facts.precision), models.texts
     metric = texts.metric if part.judgements is None else HEADS[models.head].metrics[0]
+    if part.encoded.compared is not None:
+        # Packages are verified on texts that are read as any other.
+        part = labelled_by(models.head, texts.calibration, models.calibration_outputs)
     sample = make_sample(model, part, models.head, metric)
     write_package(
         package, PackageContent(package.name, model, models.exporter.supernet, models.subnet, max_length, sample, facts)

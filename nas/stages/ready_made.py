@@ -147,6 +147,11 @@ def _read(configuration: Configuration, console: Console, texts: Texts, name: st
             f"compare: {name} puts {shown(checkpoint.prompt)} before every text, this run's checkpoint "
             f"{shown(texts.prompt)}, and models are compared on the same inputs"
         )
+    if checkpoint.late != texts.late:
+        raise ConfigurationError(
+            f"compare: {name} reads queries and documents otherwise than this run's checkpoint (prompts, length, mask "
+            f"tokens or skipped words), and models are compared on the same inputs"
+        )
     longest = _longest(configuration, texts)
     if checkpoint.dimensions.max_positions < longest:
         raise ConfigurationError(

@@ -360,6 +360,10 @@ def _say_judged(configuration: Configuration, console: Console, texts: Texts) ->
         return
     part = texts.part(name)
     assert part.teacher is not None
-    scores = all_scores(configuration.head, list(part.teacher), part)
+    outputs = list(part.teacher)
+    if part.encoded.compared is not None:
+        # What is behind a text's tokens is padding.
+        outputs = [rows[: len(places)] for rows, places in zip(outputs, part.encoded.compared, strict=True)]
+    scores = all_scores(configuration.head, outputs, part)
     figures = ", ".join(f"{metric.replace('_', ' ')} {score:.4f}" for metric, score in scores.items())
     console.say(f"the full model on the search part's pairs ({judgements}): {figures}")
