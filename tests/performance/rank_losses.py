@@ -56,7 +56,7 @@ HEAD, SEED, MAX_LENGTH = "reranking", 0, 64
 # Beside its own, each query has so many passages.
 NEGATIVES = 7
 REPORTED_SHARE = 1 / 4
-BATCH, RATE, TEACHER_RATE = 32, 3e-4, 5e-5
+BATCH, RATE, TEACHER_RATE = 32, 3e-4, 2e-4
 SAMPLES = 10_000
 
 Loss = Callable[..., Tensor]

@@ -205,6 +205,21 @@ def test_pairs_that_say_nothing_are_left_out_with_a_note(tmp_path: Path) -> None
     assert "2 rows of 5 left out, the first because pair 4 has one text, 'same', on both sides" in notes[1]
 
 
+def test_late_interaction_is_judged_by_queries_that_are_no_documents(tmp_path: Path, corpus: DataSource) -> None:
+    rows = [*queries(60), {"query": queries(1)[0]["document"], "document": "something else"}]
+    splits = make_splits(corpus, "late-interaction", SIZES, 0, write_pairs(tmp_path / "pairs.jsonl", rows))
+    asked, documents = set[str](), set[str]()
+    for part, judgements in splits.judgements.items():
+        texts = texts_of(splits, part)
+        asked |= {texts[row] for row in judgements.queries}
+        documents |= {texts[row] for row in judgements.documents}
+    assert asked.isdisjoint(documents)
+    assert any("is a query too" in note for note in splits.notes)
+    scored = [{"sentence1": f"a {n}", "sentence2": f"b {n}", "score": n} for n in range(60)]
+    with pytest.raises(DataError, match="late-interaction is judged by queries that look for documents"):
+        make_splits(corpus, "late-interaction", SIZES, 0, write_pairs(tmp_path / "scored.jsonl", scored))
+
+
 def test_a_query_has_all_its_documents_and_repeats_of_texts_are_one_row() -> None:
     pairs = plain_pairs("a test", [TextPair(f"q{number // 2}", f"d{number % 30}") for number in range(120)], [])
     parts = cut_pairs(pairs, 25, 25, 0)
