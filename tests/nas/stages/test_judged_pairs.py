@@ -121,7 +121,10 @@ def test_a_metric_that_the_pairs_do_not_serve_is_refused(judged: Path, tmp_path:
 
 def test_pairs_are_for_vectors_and_sts_b_has_some() -> None:
     document = {"checkpoint": "bert", "head": "classification", "data": {"source": "reviews", "pairs": "pairs.tsv"}}
-    with pytest.raises(ConfigurationError, match=r"data\.pairs judges the heads 'embedding' and 'late-interaction', not 'classification'"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"data\.pairs judges the heads 'embedding' and 'late-interaction', not 'classification'",
+    ):
         check_configuration(document, "test")
     task = {"checkpoint": "bert", "data": {"source": "STS-B", "task": "sts-b"}}
     assert check_configuration(task, "test").head == "regression"
