@@ -48,10 +48,16 @@ WAYS = {
     "openvino": "OpenVINO, float32",
     "openvino-static": "OpenVINO, static INT8",
 }
-# Which environment computes what; torch is the base of both, in the same process.
+# What each environment needs, and what is computed there; torch is the base of both, in the same process.
 ENVIRONMENTS = {
-    "sentence-transformers": ("onnx", ("torch", "torch-bf16", "onnx", "onnx-dynamic", "ours")),
-    "sentence-transformers-openvino": ("openvino", ("torch", "openvino", "openvino-static")),
+    "sentence-transformers": (
+        ("sentence-transformers[onnx]",),
+        ("torch", "torch-bf16", "onnx", "onnx-dynamic", "ours"),
+    ),
+    "sentence-transformers-openvino": (
+        ("sentence-transformers[openvino]", "datasets"),
+        ("torch", "openvino", "openvino-static"),
+    ),
 }
 # Characters of a text, and texts of a pass.
 LENGTHS = {"short": (0, 1000), "middling": (620, 250), "long": (9600, 60)}
@@ -242,9 +248,8 @@ def measure_checkpoint(
         lines = [" ".join(text.split()) for text in calibration_texts(data)]
         (calibration / "train.txt").write_text("\n".join(lines), encoding="utf-8")
         quantize(checkpoint, calibration / "train.txt", scratch / "ours", max_length)
-        for extra, (environment_name, (kind, ways)) in enumerate(ENVIRONMENTS.items()):
-            more = ("datasets",) if extra else ()
-            python = environment(environment_name, *constraints, "torch", f"sentence-transformers[{kind}]", *more)
+        for environment_name, (requirements, ways) in ENVIRONMENTS.items():
+            python = environment(environment_name, *constraints, "torch", *requirements)
             if python is None:
                 console.say(f"{environment_name}: the environment could not be made: is a package registry in reach?")
                 continue

@@ -105,7 +105,11 @@ NETWORKS = (
     Network("mpnet", "MPNet-base", shape(12, 768, 12, 3072, 30527)),
     Network("modernbert", "ModernBERT-base", shape(22, 768, 12, 1152, 50368, max_position_embeddings=8192)),
     Network("deberta-v2", "DeBERTa-v3-xsmall", shape(12, 384, 6, 1536, 128100, **DEBERTA)),
-    Network("jina_embeddings_v3", "half of its layers", shape(12, 1024, 16, 4096, 32000, max_position_embeddings=8194)),
+    Network(
+        "jina_embeddings_v3",
+        "Jina v3, 12 of 24 layers, 32,000 tokens",
+        shape(12, 1024, 16, 4096, 32000, max_position_embeddings=8194),
+    ),
 )
 
 
