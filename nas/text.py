@@ -264,7 +264,7 @@ def take(encoded: EncodedExamples, count: int) -> EncodedExamples:
         rows = sum(window.example < count for window in windows)
         windows = windows[:rows]
     labels = None if encoded.labels is None else encoded.labels[:rows]
-    words, attended, compared = (
-        None if values is None else values[:rows] for values in (encoded.words, encoded.attended, encoded.compared)
-    )
+    words = None if encoded.words is None else encoded.words[:rows]
+    attended = None if encoded.attended is None else encoded.attended[:rows]
+    compared = None if encoded.compared is None else encoded.compared[:rows]
     return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows, words, attended, compared)
