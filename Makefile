@@ -57,7 +57,6 @@ test-loaders: setup
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) 'optimum-onnx[onnxruntime]' sentence-transformers
 	ORTNAS_LOADERS_PYTHON=$(CURDIR)/.venv/loaders/bin/python $(BIN)/python -m pytest tests/export/package/test_loaders.py
-
 	test -d .venv/pylate || $(PYTHON) -m venv .venv/pylate
 	.venv/pylate/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	.venv/pylate/bin/python -m pip install --quiet $(PIP_FLAGS) sentence-transformers==5.3.0 'transformers<=5.3.0' datasets
