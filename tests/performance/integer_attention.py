@@ -24,8 +24,9 @@ from ortnas.bench.timing import Workload
 from ortnas.export.inspect.audit import audit
 from ortnas.export.int8.recipes import ATTENTION_PRODUCTS
 from ortnas.nas.console import Console
-from tests.performance.deployed_latency import OLDER_RELEASE, environment
+from tests.performance.deployed_latency import OLDER_RELEASE
 from tests.performance.export_speed import make_exporter, write_minilm
+from tests.performance.openvino_latency import environment
 from tests.performance.processor_time import processor_ms
 
 WORKLOADS = (Workload(1, 128), Workload(1, 16), Workload(1, 32), Workload(1, 256), Workload(1, 512), Workload(8, 128))
