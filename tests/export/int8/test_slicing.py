@@ -169,3 +169,17 @@ def test_a_sliced_graph_leaves_products_in_float_as_the_quantizer_does(shape: st
                 weight, bias = node.input[1:3]
                 for name in (weight, bias):
                     np.testing.assert_allclose(tensors[0][name], tensors[1][name], rtol=1e-6)
+
+
+def test_the_scale_of_queries_follows_the_heads_size() -> None:
+    """Queries hold the softmax scale, which is that of the subnet's heads."""
+    exporter = make_exporter("embedding", recipe=dataclasses.replace(HOST_RECIPE, attention="scores"))
+
+    def scales(subnet: Subnet) -> dict[str, float]:
+        model = onnx.load_from_string(exporter.sliced(subnet))
+        values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+        return {part: float(values[f"layers/1/attention/{part}/transposed_scale"]) for part in ("query", "key")}
+
+    full, narrow = (scales(Subnet(32, (Layer(1, 4, size, 64),))) for size in (8, 4))
+    assert narrow["query"] == pytest.approx(full["query"] * 2**0.5)
+    assert narrow["key"] == full["key"]
