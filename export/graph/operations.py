@@ -155,8 +155,8 @@ class GraphOps(PositionOps):
         if turns is not None:
             split_heads = self._turn(name, split_heads, turns)
         order = _HEAD_ORDERS[part]
-        sizes = ("batch", "sequence", heads, head_size)
-        shape = tuple(sizes[axis] for axis in order)
+        axes: tuple[int | str, ...] = ("batch", "sequence", heads, head_size)
+        shape = tuple(axes[axis] for axis in order)
         return Value(self.graph.node("Transpose", [split_heads], f"{name}/transposed", shape, perm=order), shape)
 
     def attend(
