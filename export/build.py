@@ -93,7 +93,9 @@ class Exporter:
     def _quantized(self, graph: Graph, subnet: Subnet) -> onnx.ModelProto:
         dimensions = self.supernet.dimensions
         named = to_model(graph, dimensions, subnet, external=True)
-        calibration = calibrate(named, self.calibration, self.recipe.calibration, graph.initializers)
+        calibration = calibrate(
+            named, self.calibration, self.recipe.calibration, graph.initializers, self.recipe.attention
+        )
         self._compare(subnet, calibration.output)
         return quantize(to_model(graph, dimensions, subnet), calibration.ranges, self.recipe.keeping(subnet.keep_float))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.export.int8.recipes import Recipe
+from ortnas.export.int8.recipes import ATTENTION_PRODUCTS, Recipe
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import head_of, network_of, top_axes
@@ -18,6 +18,8 @@ Vector = npt.NDArray[np.float64]
 # Nodes and names, in bytes: of the embeddings and the head, and of each layer.
 _FLOAT_NODES = 3_100, 4_600
 _INTEGER_NODES = 5_000, 10_660
+# Of each product of two activations that runs in integers.
+_ACTIVATION_NODES = 1_320
 # By so much a file may be larger.
 SIZE_ERROR_BYTES = 8_000
 
@@ -49,6 +51,9 @@ def model_bytes(dimensions: Dimensions, population: Population, recipe: Recipe |
         present = {part: (of_layer[part.axis] > 0).astype(np.float64) for part in block.parts}
         for part in block.parts:
             total = total + per_layer / len(block.parts) * present[part]
+        if recipe is not None:
+            nodes_of_products = _ACTIVATION_NODES * len(ATTENTION_PRODUCTS[recipe.attention])
+            total = total + nodes_of_products * present[block.parts[0]]
         for axes in network.folded.values():
             total = total + 4 * present[block.parts[0]] * _product(layer_sizes, axes)
         for name, axes in block.tensors.items():

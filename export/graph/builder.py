@@ -23,8 +23,9 @@ class Graph:
     Initializers are views of the supernet's tensors wherever they hold the same values.
 
     ``axes`` says of every initializer whose shape depends on the subnet what its axes are made of, ``sizes`` the same
-    of the entries of those that hold sizes. ``scaled`` are the products whose weights hold the softmax scale.
-    ``folded`` computes initializers that are sums over axes that a subnet cuts, of what it keeps of each label.
+    of the entries of those that hold sizes. ``scaled`` are the products whose weights hold the softmax scale, and the
+    tensors that are made of them. ``folded`` computes initializers that are sums over axes that a subnet cuts, of what
+    it keeps of each label.
     """
 
     def __init__(self) -> None:

@@ -149,15 +149,15 @@ class GraphOps(PositionOps):
             # The softmax scale rides on the query projection: one multiplication less per score.
             scale = np.float32(1 / math.sqrt(terms * head_size))
             values, bias_values = values * scale, bias_values * scale
-            self.graph.scaled.add(name)
+            self.graph.scaled |= {name, f"{name}/transposed"}
         flat = self._gemm(name, x, weight, bias, values, bias_values)
         split_heads = self.graph.node("Reshape", [flat.name, split], f"{name}/heads")
         if turns is not None:
             split_heads = self._turn(name, split_heads, turns)
         order = _HEAD_ORDERS[part]
-        shape = ("batch", "sequence", heads, head_size)
-        transposed = self.graph.node("Transpose", [split_heads], f"{name}/transposed", perm=order)
-        return Value(transposed, tuple(shape[axis] for axis in order))
+        axes: tuple[int | str, ...] = ("batch", "sequence", heads, head_size)
+        shape = tuple(axes[axis] for axis in order)
+        return Value(self.graph.node("Transpose", [split_heads], f"{name}/transposed", shape, perm=order), shape)
 
     def attend(
         self,
@@ -181,7 +181,8 @@ class GraphOps(PositionOps):
             turned = graph.node("Transpose", [by_key_first], f"{back}/by_query", perm=(0, 1, 3, 2))
             scores = graph.node("Add", [scores, turned], f"{back}/sum")
         masked = graph.node("Add", [scores, mask.name], f"{name}/masked_scores")
-        probabilities = graph.node("Softmax", [masked], f"{name}/probabilities", axis=-1)
+        pairs = ("batch", value.shape[1], "sequence", "sequence")
+        probabilities = graph.node("Softmax", [masked], f"{name}/probabilities", pairs, axis=-1)
         mixed = graph.node("MatMul", [probabilities, value.name], f"{name}/mixed")
         joined = graph.node("Transpose", [mixed], f"{name}/joined", perm=(0, 2, 1, 3))
         _, heads, _, head_size = value.shape

@@ -24,6 +24,7 @@ from onnxruntime.quantization.calibrate import (
 )
 
 from ortnas.bench.conditions import usable_processors
+from ortnas.export.int8.recipes import Attention, is_integer_attention
 from ortnas.nas.arrays import Feeds
 from ortnas.nas.failures import OrtnasError
 
@@ -81,7 +82,8 @@ class _Session(onnxruntime.InferenceSession):  # type: ignore[misc]
 
 
 class _InMemory(CalibraterBase):  # type: ignore[misc]
-    """A calibrator on the inputs of the integer operators, without files.
+    """A calibrator on the inputs of weight products, and of the products of two activations that ``attention``
+    names, without files.
 
     The base class reads the model from a path; the state of all calibrators is set here instead. Settings are the
     defaults of ONNX Runtime's ``create_calibrator``.
@@ -89,7 +91,8 @@ class _InMemory(CalibraterBase):  # type: ignore[misc]
 
     symmetric = per_channel = use_external_data_format = False
 
-    def __init__(self, model: onnx.ModelProto, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, model: onnx.ModelProto, weights: Mapping[str, npt.NDArray[Any]], attention: Attention) -> None:
+        self.attention = attention
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.weights = weights
@@ -104,8 +107,13 @@ class _InMemory(CalibraterBase):  # type: ignore[misc]
         self.create_inference_session()
 
     def select_tensors_to_calibrate(self, model: onnx.ModelProto) -> tuple[list[str], dict[str, onnx.ValueInfoProto]]:
-        inputs = (node.input[0] for node in model.graph.node if node.op_type in INTEGER_OPERATORS)
-        return list(dict.fromkeys(inputs)), {info.name: info for info in model.graph.value_info}
+        nodes = model.graph.node
+        inputs = [node.input[0] for node in nodes if node.op_type in INTEGER_OPERATORS]
+        inputs += [name for node in nodes if is_integer_attention(self.attention, node.name) for name in node.input]
+        # A softmax has the range of all softmaxes.
+        probabilities = {node.output[0] for node in nodes if node.op_type == "Softmax"}
+        names = [name for name in dict.fromkeys(inputs) if name not in probabilities]
+        return names, {info.name: info for info in model.graph.value_info}
 
     def create_inference_session(self) -> None:
         named = [item.name for item in self.model.graph.initializer if item.data_location == TensorProto.EXTERNAL]
@@ -158,6 +166,7 @@ def calibrate(
     batches: Sequence[Feeds],
     method: str = "minmax",
     weights: Mapping[str, npt.NDArray[Any]] = {},
+    attention: Attention = "float",
 ) -> Calibration:
     """The range of every tensor that will be quantized, over the batches; padding counts, as models compute it too.
 
@@ -166,13 +175,14 @@ def calibrate(
     99.999 % of the values; the latter two are cut to the extremes. Their histograms take in one batch at a time, and
     the first one sets the width of their bins.
 
-    ``weights`` holds the initializers that the model only names. Raises CalibrationError for an unknown method, no
-    data, all-padding data, batches that lack an input, or ranges that are not finite or have no width.
+    ``weights`` holds the initializers that the model only names; ``attention`` is the recipe's. Raises CalibrationError
+    for an unknown method, no data, all-padding data, batches that lack an input, or ranges that are not finite or have
+    no width.
     """
     if method not in METHODS:
         raise CalibrationError(f"unknown calibration method {method!r}; allowed are {', '.join(METHODS)}")
     batches = _asked_inputs([item.name for item in model.graph.input], batches)
-    calibrater = _CALIBRATERS[method](model, weights)
+    calibrater = _CALIBRATERS[method](model, weights, attention)
     # The histogram calibrators print what they do.
     with contextlib.redirect_stdout(io.StringIO()):
         calibrater.collect_data(_Reader(batches))

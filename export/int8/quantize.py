@@ -16,11 +16,13 @@ from onnxruntime.quantization.quant_utils import get_qmin_qmax_for_qType
 from ortnas.export.graph.builder import add_initializer
 from ortnas.export.graph.model import PRECISION_PROPERTY
 from ortnas.export.int8.calibration import INTEGER_OPERATORS
-from ortnas.export.int8.recipes import Recipe
+from ortnas.export.int8.recipes import Recipe, is_integer_attention
 
 WORD_TABLE = "embeddings.word"
 # A table is rounded in parts that stay in the processor's cache.
 _ROWS_AT_A_TIME = 1024
+# The operators of products, with weights and of two activations.
+_PRODUCTS = [*INTEGER_OPERATORS, "MatMul"]
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
@@ -52,7 +54,10 @@ def _keep_residual_stream_float(model: onnx.ModelProto) -> None:
         if node.op_type == "DequantizeLinear" and (quantize := producers.get(node.input[0])) is not None:
             source[node.output[0]] = quantize.input[0]
     for node in model.graph.node:
-        is_integer = node.op_type in INTEGER_OPERATORS and node.input[1] in producers
+        factors = [producers.get(name) for name in node.input[:2]]
+        is_integer = node.op_type in _PRODUCTS and all(
+            factor is not None and factor.op_type == "DequantizeLinear" for factor in factors
+        )
         if not is_integer and node.op_type != "DequantizeLinear":
             for position, name in enumerate(node.input):
                 node.input[position] = source.get(name, name)
@@ -90,9 +95,10 @@ def quantize(model: onnx.ModelProto, ranges: TensorsData, recipe: Recipe) -> onn
     """The QDQ form of a float model from ``export.graph.encoder``, quantized by ONNX Runtime.
 
     Inputs of every ``Gemm`` and its weights are integer, per-channel where the recipe says so, unless the recipe keeps
-    the node in float; outputs stay float. The given model is used up.
+    the node in float; outputs stay float. So are both factors of the products of two activations that the recipe names,
+    probabilities with the scale 1/255. The given model is used up.
     """
-    # ONNX Runtime 1.20 sets the range of every softmax, though it is no input of a product, and asks that there is one.
+    # ONNX Runtime sets the range of every softmax to 0 to 1, and releases ask that there is one before.
     for node in model.graph.node:
         if node.op_type == "Softmax":
             ranges.data.setdefault(node.output[0], TensorData(lowest=np.float32(0), highest=np.float32(1)))
@@ -107,11 +113,11 @@ def quantize(model: onnx.ModelProto, ranges: TensorsData, recipe: Recipe) -> onn
             _TYPES[recipe.activation_type],
             ranges,
             [],
-            float_products(model, recipe),
-            INTEGER_OPERATORS,
+            [*float_products(model, recipe), *_float_activations(model, recipe)],
+            _PRODUCTS,
             # Weights are left in float and rounded below: the quantizer would do so channel by channel.
             {
-                "OpTypesToExcludeOutputQuantization": INTEGER_OPERATORS,
+                "OpTypesToExcludeOutputQuantization": _PRODUCTS,
                 "AddQDQPairToWeight": True,
                 "TensorQuantOverrides": _channel_scales(model, recipe) if recipe.per_channel else {},
             },
@@ -165,6 +171,12 @@ def float_products(model: onnx.ModelProto, recipe: Recipe) -> list[str]:
     """Names of the weight products that the recipe leaves in float."""
     products = (node.name for node in model.graph.node if node.op_type in INTEGER_OPERATORS)
     return [name for name in products if recipe.keeps_float(name)]
+
+
+def _float_activations(model: onnx.ModelProto, recipe: Recipe) -> list[str]:
+    """Names of the other products that stay in float."""
+    products = (node.name for node in model.graph.node if node.op_type == "MatMul")
+    return [name for name in products if not is_integer_attention(recipe.attention, name)]
 
 
 def _mute_weight_scale_notes(record: logging.LogRecord) -> bool:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal, get_args
+
+# Which products of two activations run in integers: none, queries x keys, probabilities x values, or both.
+Attention = Literal["float", "scores", "mixtures", "integer"]
+ATTENTION_PRODUCTS: dict[Attention, tuple[str, ...]] = {
+    "float": (),
+    "scores": ("layers/*/attention/scores",),
+    "mixtures": ("layers/*/attention/mixed",),
+    "integer": ("layers/*/attention/scores", "layers/*/attention/mixed"),
+}
+
+
+def is_integer_attention(attention: Attention, product: str) -> bool:
+    """Whether a product of that name is one of two activations that runs in integers."""
+    return any(fnmatchcase(product, pattern) for pattern in ATTENTION_PRODUCTS[attention])
 
 
 @dataclass(frozen=True)
@@ -15,7 +29,8 @@ class Recipe:
     ``isa`` is the flag that a host must report. ``reduce_range`` keeps weights to 7 bits where the 16-bit
     accumulation of u8 x s8 products would saturate. ``calibration`` is a method of ``export.int8.calibration``;
     ``embeddings`` stores the word table as int8 rows; ``keep_float`` are patterns (fnmatch) of the float graph's weight
-    products that stay as they are, such as ``head/*`` or ``layers/3/ffn/out``.
+    products that stay as they are, such as ``head/*`` or ``layers/3/ffn/out``; ``attention`` says which products of
+    two activations do not.
     """
 
     name: str
@@ -27,6 +42,7 @@ class Recipe:
     calibration: str = "minmax"
     embeddings: bool = True
     keep_float: tuple[str, ...] = ()
+    attention: Attention = "float"
 
     def keeps_float(self, product: str) -> bool:
         """Whether the weight product of that name stays in float."""
@@ -41,8 +57,11 @@ class Recipe:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Recipe:
-        """Raises KeyError and TypeError."""
-        return cls(**{**document, "keep_float": tuple(document["keep_float"])})
+        """Raises KeyError, TypeError and ValueError."""
+        recipe = cls(**{**document, "keep_float": tuple(document["keep_float"])})
+        if recipe.attention not in get_args(Attention):
+            raise ValueError(f"attention is one of {', '.join(get_args(Attention))}")
+        return recipe
 
 
 # First match wins, so the stronger instruction set comes first.

@@ -173,7 +173,8 @@ class QuantizedSupernet:
                 if (name in pieces or name in self._folded) and new_name not in written:
                     written.add(new_name)
                     values = self._values(name, pieces, kept)
-                    is_scaled = name.rpartition(".")[0] in self._scaled and values.dtype == np.float32
+                    owners = {name.rpartition(".")[0], name.removesuffix("_scale")}
+                    is_scaled = not owners.isdisjoint(self._scaled) and values.dtype == np.float32
                     if layer is not None and is_scaled:
                         # The softmax scale is that of the subnet's head size.
                         values = values * np.float32(math.sqrt(self._dimensions.head_size / layer.head_size))

@@ -174,6 +174,8 @@ def _describe_quantization(facts: Facts) -> str:
         sentences.append(f"{share:.1%} of the weight products' multiply-adds run\n  in integer kernels")
     if facts.recipe.keep_float:
         sentences.append(f"in float stay\n  {', '.join(map(code, facts.recipe.keep_float))}")
+    if facts.recipe.attention != "float":
+        sentences.append(f"products of two activations in integers: {code(facts.recipe.attention)}")
     if facts.calibration is not None:
         sentences.append(f"ranges are those of {escaped(facts.calibration)}")
     if drift is not None:

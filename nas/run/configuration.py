@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from ortnas.export.int8.recipes import Attention
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import PoolingMode
 from ortnas.nas.architecture.presets import PRESETS
@@ -109,6 +110,7 @@ class Quantization(Section):
     """``recipe``: types and ranges that suit an instruction set; ``auto`` asks the host. The other keys change it.
 
     ``keep_float``: patterns of weight products that stay in float, such as ``head/*`` or ``layers/3/ffn/out``.
+    ``attention``: which products of two activations are integer, ``scores``, ``mixtures`` or both (``integer``).
     ``coverage``: the share of the other weight products' multiply-adds that has to run in integer kernels.
     """
 
@@ -117,6 +119,7 @@ class Quantization(Section):
     per_channel: bool = True
     embeddings: bool = True
     keep_float: Texts = ()
+    attention: Attention = "float"
     coverage: float = Field(0.99, ge=0, le=1)
 
 

@@ -188,7 +188,10 @@ class Variants:
 
     @cached_property
     def _ranges(self) -> TensorsData:
-        return calibrate(self._float_model(), self.exporter.calibration, self.exporter.recipe.calibration).ranges
+        recipe = self.exporter.recipe
+        return calibrate(
+            self._float_model(), self.exporter.calibration, recipe.calibration, attention=recipe.attention
+        ).ranges
 
     @cached_property
     def _int8(self) -> bytes:

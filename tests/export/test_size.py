@@ -30,8 +30,9 @@ RECIPE = recipe_named("avx512_vnni")
         RECIPE,
         replace(RECIPE, per_channel=False),
         replace(RECIPE, embeddings=False, keep_float=("layers/1/ffn/*",)),
+        replace(RECIPE, attention="integer"),
     ],
-    ids=["fp32", "int8", "per tensor", "mixed"],
+    ids=["fp32", "int8", "per tensor", "mixed", "attention"],
 )
 def test_sizes_are_those_of_the_exported_files(shape: str, head: str, recipe: object) -> None:
     # Large enough that weights, not names, are most of the file.

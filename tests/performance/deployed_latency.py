@@ -1,47 +1,64 @@
-"""How fast our INT8 models are where they serve: ``python tests/performance/deployed_latency.py [--quick] [--json]``.
+"""How fast our INT8 models are where they serve: ``python tests/performance/deployed_latency.py [--quick] [--json]
+[--rows PATTERN]``.
 
 MiniLM-L6 and random subnets of it on ONNX Runtime, one thread, one text of 128 tokens: ours against the same networks
-quantized without this project (``rivals``) and our float32 form, inferences in turn; and against OpenVINO in a process
-of its own, in alternating blocks. Without ``--quick`` also other texts, batches and threads, and an older release of
-ONNX Runtime. OpenVINO and the older release get virtual environments under ``runs/environments``; where these cannot be
-made their figures are left out. The last line of ``--json`` holds medians over the subnets of other / ours (larger is
-better) as ``ratio_u8s8``, ``ratio_defaults``, ``ratio_fp32``, ``ratio_openvino``; ``latency_ms``, ``integer_share`` and
-``integer_floor_ms`` (the integer products alone, from ONNX Runtime's profile) are the full network's.
+quantized without this project (``rivals``) and our float32 form, inferences in turn (row ``main``); and against
+OpenVINO, on our file and on NNCF's own quantized model, in a process of its own, in alternating blocks (``openvino``).
+Without ``--quick`` also texts of 16 to 512 tokens, batches of 8 and 32, two and four threads (rows such as ``8 x 128
+tokens, 2 threads``), and an older release of ONNX Runtime (``releases``). Rows are kept in ``--folder`` as they are
+finished, and are not measured again on the same machine and releases; ``--rows`` (fnmatch, several times) chooses some,
+``--again`` measures them anew. On an idle machine the exports take 2 minutes, ``openvino`` 5, any other row 1 to 2, all
+of it half an hour. OpenVINO, NNCF and the older release get virtual environments under ``runs/environments``; where
+these cannot be made their figures are left out.
+
+The last line of ``--json`` holds medians over the subnets of other / ours (larger is better) as ``ratio_u8s8``,
+``ratio_defaults``, ``ratio_fp32``, ``ratio_openvino``; ``latency_ms``, ``integer_share`` (of multiply-adds),
+``integer_floor_ms`` and ``integer_time_share`` (the integer products alone, and their share of the time of all kernels,
+from ONNX Runtime's profile) are the full network's.
 """
 
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import product
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from ortnas.bench.conditions import usable_processors
+from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.host import Failure
 from ortnas.bench.request import Request
 from ortnas.bench.session import Setup, make_session
 from ortnas.bench.timing import Samples, TimingProtocol, Workload, time_interleaved
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
+from ortnas.export.graph.model import LAYOUT_VERSION
 from ortnas.export.inference import drift, load, run
 from ortnas.export.inspect.audit import audit
 from ortnas.export.inspect.running import profile
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
+from ortnas.nas.files import append_line, digest, read_lines
 from tests.performance.export_speed import SEED, make_exporter, random_subnets, random_texts, write_minilm
+from tests.performance.openvino_latency import (
+    OPENVINO_FORMS,
+    SETUP,
+    WORKLOAD,
+    Models,
+    environment,
+    medians_ms,
+    time_openvino,
+)
 from tests.performance.rivals import check_same_network, export_dynamo, quantize_rival, rival_network
 
-ROOT = Path(__file__).resolve().parents[2]
 # A year older than the newest one that the project was tried with.
 OLDER_RELEASE = "1.23.2"
 LABELS = {
@@ -50,21 +67,22 @@ LABELS = {
     "defaults": "quantize_static, defaults",
     "fp32": "ours, float32",
 }
-OPENVINO_FORMS = ("openvino", "openvino_static")
 # The ratios that are shown; OpenVINO's by file are in the JSON alone.
 RATIOS = tuple(f"ratio_{kind}" for kind in (*list(LABELS)[1:], *OPENVINO_FORMS))
-SETUP, WORKLOAD = Setup(threads=1), Workload(batch=1, sequence=128)
-OTHER_SETTINGS = (
-    *((SETUP, Workload(1, sequence)) for sequence in (16, 32, 64, 256)),
-    (SETUP, Workload(8, 128)),
-    (Setup(threads=2), WORKLOAD),
-)
-# Runs in a row of one side before the other's turn; both sides' processes wait meanwhile.
-BLOCK_WARMUP, BLOCK_RUNS = 2, 8
+SETTINGS = {
+    f"{workload.describe()}, {threads} thread{'s' * (threads > 1)}": (Setup(threads=threads), workload)
+    for threads, workload in (
+        *((1, Workload(1, sequence)) for sequence in (16, 32, 64, 256, 512)),
+        *((1, Workload(batch, 128)) for batch in (8, 32)),
+        *((threads, Workload(batch, 128)) for threads in (2, 4) for batch in (1, 8, 32)),
+        *((2, Workload(1, sequence)) for sequence in (16, 512)),
+    )
+}
+MAIN, OPENVINO, RELEASES = "main", "openvino", "releases"
+ROWS = (MAIN, OPENVINO, *SETTINGS, RELEASES)
+QUICK_ROWS = (MAIN, OPENVINO)
 
-Models = dict[str, bytes]
 Latencies = Mapping[str, float]
-Ask = Callable[..., dict[str, Any]]
 
 
 def make_models(exporter: Exporter, subnet: Subnet) -> Models:
@@ -79,14 +97,6 @@ def make_models(exporter: Exporter, subnet: Subnet) -> Models:
         models["u8s8"] = quantize_rival(path, calibration)
         models["defaults"] = quantize_rival(path, calibration, defaults=True)
     return {kind: models[kind] for kind in LABELS}
-
-
-def median_ms(samples_ns: list[int]) -> float:
-    return statistics.median(samples_ns) / 1e6
-
-
-def medians_ms(samples_ns: Mapping[str, list[int]]) -> dict[str, float]:
-    return {kind: median_ms(samples) for kind, samples in samples_ns.items()}
 
 
 def time_models(models: Models, setup: Setup, workload: Workload, protocol: TimingProtocol) -> dict[str, float]:
@@ -105,57 +115,6 @@ def ratios(latencies: Sequence[Latencies]) -> dict[str, float]:
     }
 
 
-def environment(name: str, *requirements: str) -> Path | None:
-    """The Python of a virtual environment with these packages, made where there is none; None where it cannot be."""
-    folder = ROOT / "runs" / "environments" / name
-    python, ready = folder / "bin" / "python", folder / "ready"
-    wanted = "\n".join(requirements)
-    if ready.is_file() and ready.read_text() == wanted:
-        return python
-    commands = (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
-    )
-    for command in commands:
-        if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
-            return None
-    ready.write_text(wanted)
-    return python
-
-
-@contextmanager
-def worker(python: Path, *arguments: str) -> Iterator[Ask]:
-    """A process that answers JSON lines; ``ask(request, payload)`` raises RuntimeError for an answer that is not ok."""
-    process = subprocess.Popen(
-        [str(python), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    stdin, stdout = process.stdin, process.stdout
-
-    def ask(request: dict[str, Any], payload: bytes = b"") -> dict[str, Any]:
-        try:
-            stdin.write(json.dumps(request).encode() + b"\n" + payload)
-            stdin.flush()
-            line = stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        answer: dict[str, Any] = json.loads(line) if line else {"ok": False, "error": "the process ended"}
-        if not answer["ok"]:
-            raise RuntimeError(answer["error"])
-        return answer
-
-    try:
-        yield ask
-    finally:
-        process.kill()
-        process.communicate()
-
-
 def time_release(python: Path, subnets: list[Models], protocol: TimingProtocol) -> tuple[str, list[dict[str, float]]]:
     """The ONNX Runtime version of another Python and the latencies there, by subnet and kind."""
     latencies = []
@@ -171,93 +130,13 @@ def time_release(python: Path, subnets: list[Models], protocol: TimingProtocol) 
     return str(version), latencies
 
 
-def serve_openvino() -> None:
-    """Loads and times models as lines on stdin say. Sent as source: its environment has openvino and numpy alone."""
-    import json
-    import sys
-    import time
-
-    import numpy
-    import openvino  # type: ignore[import-not-found]
-
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1}
-    requests = {}
-    for line in sys.stdin:
-        task = json.loads(line)
-        try:
-            if "path" in task:
-                model = openvino.Core().read_model(task["path"])
-                if task["is_static"]:
-                    model.reshape({item.any_name: task["shape"] for item in model.inputs})
-                compiled = openvino.Core().compile_model(model, "CPU", settings)
-                ids = numpy.random.default_rng(1).integers(1, task["vocab_size"], task["shape"])
-                values = {"input_ids": ids, "attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
-                feeds = {item.any_name: values[item.any_name] for item in compiled.inputs}
-                requests[task["name"]] = compiled.create_infer_request(), feeds
-                facts = {"threads": compiled.get_property("INFERENCE_NUM_THREADS")}
-                facts["precision"] = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
-                answer = {"ok": True, "version": openvino.__version__.split("-")[0], **facts}
-            else:
-                request, feeds = requests[task["name"]]
-                samples_ns = []
-                for number in range(task["warmup"] + task["runs"]):
-                    start = time.perf_counter_ns()
-                    request.infer(feeds, share_inputs=True, share_outputs=True)
-                    if number >= task["warmup"]:
-                        samples_ns.append(time.perf_counter_ns() - start)
-                answer = {"ok": True, "samples_ns": samples_ns}
-        except Exception as error:
-            answer = {"ok": False, "error": " ".join(str(error).split())[:300]}
-        print(json.dumps(answer), flush=True)
-
-
-def time_openvino(
-    python: Path, subnets: list[Models], blocks: int, say: Callable[[str], None]
-) -> list[dict[str, float]]:
-    """Latencies in ms by subnet: ``ours`` on ONNX Runtime; on OpenVINO, each file by form and kind, and the best file
-    by form: ``openvino`` as it is, ``openvino_static`` with its shapes fixed."""
-    program = f"{inspect.getsource(serve_openvino)}\nserve_openvino()"
-    facts: dict[str, Any] = {}
-    latencies = []
-    for models in subnets:
-        session = {"ours": make_session(models["ours"], SETUP)}
-        samples: dict[str, list[int]] = {"ours": []}
-        with tempfile.TemporaryDirectory() as folder, worker(python, "-c", program) as ask:
-            for kind, form in product(("ours", "u8s8"), OPENVINO_FORMS):
-                path = Path(folder) / f"{kind}.onnx"
-                path.write_bytes(models[kind])
-                request = {"path": str(path), "name": f"{form}_{kind}", "is_static": form == "openvino_static"}
-                shape = {"shape": [WORKLOAD.batch, WORKLOAD.sequence], "vocab_size": WORKLOAD.vocab_size}
-                try:
-                    facts = ask(request | shape)
-                    samples[f"{form}_{kind}"] = []
-                except RuntimeError as error:
-                    say(f"OpenVINO does not take the model {kind!r} ({form}): {error}")
-            for _ in range(blocks):
-                block = time_interleaved(session, "ours", [WORKLOAD], TimingProtocol.fixed(1, BLOCK_RUNS))["ours"]
-                samples["ours"] += block.model_ns[0]
-                for name in list(samples)[1:]:
-                    samples[name] += ask({"name": name, "warmup": BLOCK_WARMUP, "runs": BLOCK_RUNS})["samples_ns"]
-        entry = medians_ms(samples)
-        for form in OPENVINO_FORMS:
-            taken = [entry[f"{form}_{kind}"] for kind in ("ours", "u8s8") if f"{form}_{kind}" in entry]
-            entry |= {form: min(taken)} if taken else {}
-        latencies.append(entry)
-    if facts:
-        say(f"OpenVINO {facts['version']}: {facts['threads']} thread, inference precision {facts['precision']}.")
-    return latencies
-
-
-def time_other_settings(subnets: list[Models], rounds: int) -> dict[str, dict[str, float]]:
-    """Ratios by setting."""
-    settings = {}
-    for setup, workload in OTHER_SETTINGS:
-        # As many tokens in all as the main measurement has.
-        share = WORKLOAD.sequence / (workload.batch * workload.sequence)
-        protocol = TimingProtocol.fixed(max(4, round(rounds * share)), runs=4)
-        name = f"{workload.batch} x {workload.sequence}, {setup.threads} thread{'s' * (setup.threads > 1)}"
-        settings[name] = ratios([time_models(models, setup, workload, protocol) for models in subnets])
-    return settings
+def time_setting(subnets: list[Models], name: str, rounds: int) -> dict[str, float]:
+    """Ratios of one setting."""
+    setup, workload = SETTINGS[name]
+    # As many tokens in all as the main measurement has.
+    share = WORKLOAD.sequence / (workload.batch * workload.sequence)
+    protocol = TimingProtocol.fixed(max(4, round(rounds * share)), runs=4)
+    return ratios([time_models(models, setup, workload, protocol) for models in subnets])
 
 
 def time_releases(
@@ -302,57 +181,129 @@ def show_ratios(console: Console, title: str, first: str, named: Mapping[str, Ma
     console.table(f"{title}: other / ours", (first, *headings), rows)
 
 
+class Lab:
+    """The networks, exported when the first row asks for them, and how a row is measured."""
+
+    def __init__(self, quick: bool, folder: Path, console: Console) -> None:
+        self.console, self.folder = console, folder
+        self.random_ones, self.rounds, self.blocks = (1, 10, 8) if quick else (5, 30, 20)
+        self.protocol = TimingProtocol.fixed(self.rounds, runs=4)
+
+    @cached_property
+    def exporter(self) -> Exporter:
+        write_minilm(self.folder)
+        return make_exporter(self.folder)
+
+    @cached_property
+    def subnets(self) -> list[Subnet]:
+        return [self.exporter.supernet.dimensions.full_subnet, *random_subnets(self.exporter, self.random_ones)]
+
+    @cached_property
+    def models(self) -> list[Models]:
+        made = []
+        with self.console.progress("exports") as report:
+            for number, subnet in enumerate(self.subnets, start=1):
+                made.append(make_models(self.exporter, subnet))
+                report(number, len(self.subnets), "")
+        return made
+
+    def measure(self, row: str) -> Any:
+        """Figures of a row, ready for JSON; None where it cannot be measured here, which is said."""
+        if row == MAIN:
+            return self._main()
+        if row == OPENVINO:
+            return self._openvino()
+        if row == RELEASES:
+            return time_releases(self.models, self.protocol, self.console.say)
+        threads = SETTINGS[row][0].threads
+        if threads > usable_processors():
+            self.console.say(f"\n{row}: left out, for there are {usable_processors()} processors.")
+            return None
+        return time_setting(self.models, row, self.rounds)
+
+    def _main(self) -> dict[str, Any]:
+        latencies = [time_models(item, SETUP, WORKLOAD, self.protocol) for item in self.models]
+        ours = self.models[0]["ours"]
+        profiled = profile(ours, WORKLOAD, SETUP, runs=10 * self.rounds)
+        floor_ms = sum(row.time_ms for row in profiled.operators if row.operator == "QGemm")
+        return {
+            "latencies": latencies,
+            "subnets": [subnet.describe() for subnet in self.subnets],
+            "full": full_network_rows(self.exporter, self.models[0], latencies[0]),
+            "integer_floor_ms": floor_ms,
+            "integer_time_share": floor_ms / profiled.kernels_ms,
+            "integer_share": audit(ours, WORKLOAD, SETUP).integer_share,
+        }
+
+    def _openvino(self) -> dict[str, Any] | None:
+        python = environment("openvino", "openvino", "numpy")
+        if python is None:
+            self.console.say("\nThe environment with OpenVINO could not be made: is a package registry in reach?")
+            return None
+        nncf = environment("nncf", "nncf", "openvino", "numpy")
+        if nncf is None:
+            self.console.say("\nThe environment with NNCF could not be made; its own model is left out.")
+        texts = self.exporter.calibration
+        entries = time_openvino(python, nncf, self.models, texts, self.blocks, self.console.say)
+        return {"latencies": entries, "subnets": [subnet.describe() for subnet in self.subnets]}
+
+
+def show(rows: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Prints the tables of the rows that are there, and gives the figures of ``--json``."""
+    figures: dict[str, Any] = {}
+    by_subnet: dict[str, dict[str, float]] = {}
+    if MAIN in rows:
+        main_row = rows[MAIN]
+        title = f"The full network, 1 x 128 tokens, 1 thread, ONNX Runtime {onnxruntime.__version__}"
+        console.table(title, ("model", "median ms", "of ours", "cosine to float", "MB"), main_row["full"])
+        console.say(
+            f"\nOurs does {main_row['integer_share']:.1%} of its multiply-adds in integers, in kernels (QGemm) that "
+            f"alone take {main_row['integer_floor_ms']:.2f} ms by ONNX Runtime's profile, "
+            f"{main_row['integer_time_share']:.0%} of all."
+        )
+        figures = {name: main_row[name] for name in ("integer_floor_ms", "integer_time_share", "integer_share")}
+        figures["latency_ms"] = main_row["latencies"][0]["ours"]
+    for row in (MAIN, OPENVINO):
+        if row in rows:
+            figures |= ratios(rows[row]["latencies"])
+            for subnet, entry in zip(rows[row]["subnets"], rows[row]["latencies"], strict=True):
+                by_subnet.setdefault(subnet, {}).update(ratios([entry]))
+    if by_subnet:
+        show_ratios(console, "1 x 128 tokens, 1 thread", "subnet", by_subnet | {"median": figures})
+    if settings := {name: rows[name] for name in SETTINGS if name in rows}:
+        figures["settings"] = settings
+        show_ratios(console, "Medians over the subnets", "setting", settings)
+    if RELEASES in rows:
+        figures["releases"] = rows[RELEASES]
+        show_ratios(console, "Medians over the subnets", "ONNX Runtime", rows[RELEASES])
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rows", action="append", metavar="PATTERN", help=f"of {'; '.join(ROWS)}")
+    parser.add_argument("--again", action="store_true", help="measure rows anew that are finished")
+    parser.add_argument("--folder", type=Path, default=Path("runs", "deployed_latency"))
     arguments = parser.parse_args()
     console = Console(to_stderr=arguments.json)
-    random_ones, rounds, blocks = (1, 10, 8) if arguments.quick else (5, 30, 20)
-    protocol = TimingProtocol.fixed(rounds, runs=4)
+    patterns = arguments.rows or (QUICK_ROWS if arguments.quick else ROWS)
+    wanted = [row for row in ROWS if any(fnmatchcase(row, pattern) for pattern in patterns)]
+    if not wanted:
+        sys.exit(f"--rows: no row is named like {', '.join(patterns)}; there are {'; '.join(ROWS)}")
+    file = arguments.folder / "rows.jsonl"
+    context = digest(fingerprint(), LAYOUT_VERSION, OLDER_RELEASE, arguments.quick)
+    finished = {entry["row"]: entry["figures"] for entry in read_lines(file) if entry["context"] == context}
     with tempfile.TemporaryDirectory() as folder:
-        write_minilm(Path(folder))
-        exporter = make_exporter(Path(folder))
-        subnets = [exporter.supernet.dimensions.full_subnet, *random_subnets(exporter, random_ones)]
-        models = []
-        with console.progress("exports") as report:
-            for number, subnet in enumerate(subnets, start=1):
-                models.append(make_models(exporter, subnet))
-                report(number, len(subnets), "")
-        latencies = [time_models(item, SETUP, WORKLOAD, protocol) for item in models]
-        rows = full_network_rows(exporter, models[0], latencies[0])
-    title = f"The full network, 1 x 128 tokens, 1 thread, ONNX Runtime {onnxruntime.__version__}"
-    console.table(title, ("model", "median ms", "of ours", "cosine to float", "MB"), rows)
-
-    kernels = profile(models[0]["ours"], WORKLOAD, SETUP, runs=10 * rounds).operators
-    floor_ms = sum(row.time_ms for row in kernels if row.operator == "QGemm")
-    integer_share = audit(models[0]["ours"], WORKLOAD, SETUP).integer_share
-    console.say(
-        f"\nOurs does {integer_share:.1%} of its multiply-adds in integers, in kernels (QGemm) that alone take "
-        f"{floor_ms:.2f} ms by ONNX Runtime's profile."
-    )
-    figures: dict[str, Any] = {
-        "latency_ms": latencies[0]["ours"],
-        "integer_floor_ms": floor_ms,
-        "integer_share": integer_share,
-    }
-    by_subnet = [ratios([entry]) for entry in latencies]
-    figures |= ratios(latencies)
-    python = environment("openvino", "openvino", "numpy")
-    if python is None:
-        console.say("\nThe environment with OpenVINO could not be made: is a package registry in reach?")
-    else:
-        entries = time_openvino(python, models, blocks, console.say)
-        figures |= ratios(entries)
-        for row, entry in zip(by_subnet, entries, strict=True):
-            row |= ratios([entry])
-    named = {subnet.describe(): row for subnet, row in zip(subnets, by_subnet, strict=True)}
-    show_ratios(console, "1 x 128 tokens, 1 thread", "subnet", named | {"median": figures})
-    if not arguments.quick:
-        figures["settings"] = time_other_settings(models, rounds)
-        show_ratios(console, "Medians over the subnets", "setting", figures["settings"])
-        figures["releases"] = time_releases(models, protocol, console.say)
-        show_ratios(console, "Medians over the subnets", "ONNX Runtime", figures["releases"])
+        lab = Lab(arguments.quick, Path(folder), console)
+        for row in wanted:
+            if row in finished and not arguments.again:
+                console.say(f"{row}: finished before")
+            elif (figures := lab.measure(row)) is not None:
+                finished[row] = figures
+                append_line(file, {"context": context, "row": row, "figures": figures})
+    figures = show({row: finished[row] for row in wanted if row in finished}, console)
     if arguments.json:
         print(json.dumps(figures))
 

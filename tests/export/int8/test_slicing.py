@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from ortnas.export.build import Exporter
 from ortnas.export.graph.encoder import weight_products
 from ortnas.export.inference import drift, load, run
-from ortnas.export.int8.recipes import FALLBACK, Recipe
+from ortnas.export.int8.recipes import FALLBACK, Attention, Recipe
 from ortnas.export.weights import SupernetFolder
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Layer, SpaceError, Subnet
@@ -80,6 +80,8 @@ def test_a_sliced_graph_has_the_modules_of_embeddings() -> None:
         {"per_channel": False},
         {"embeddings": False},
         {"keep_float": ("head/*", "layers/1/ffn/*", "layers/2/attention/query")},
+        {"attention": "integer"},
+        {"attention": "scores", "keep_float": ("layers/2/attention/query",)},
     ],
 )
 def test_sliced_graphs_follow_the_recipe(changes: dict[str, object]) -> None:
@@ -98,10 +100,11 @@ def test_the_full_slice_is_the_quantized_network_itself(head: str) -> None:
     np.testing.assert_array_equal(*outputs)
 
 
+@pytest.mark.parametrize("attention", ["float", "integer"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_slice_computes_its_subnet(shape: str) -> None:
+def test_a_slice_computes_its_subnet(shape: str, attention: Attention) -> None:
     """Also where layers are left out and heads are narrower, which changes biases' units and the softmax scale."""
-    exporter = make_exporter("embedding", shape)
+    exporter = make_exporter("embedding", shape, dataclasses.replace(HOST_RECIPE, attention=attention))
     feeds = random_feeds(exporter.supernet.dimensions, batch=16, sequence=20, seed=99)
     narrow = exporter.supernet.space.head_size[0]
     subnets = [
@@ -166,3 +169,17 @@ def test_a_sliced_graph_leaves_products_in_float_as_the_quantizer_does(shape: st
                 weight, bias = node.input[1:3]
                 for name in (weight, bias):
                     np.testing.assert_allclose(tensors[0][name], tensors[1][name], rtol=1e-6)
+
+
+def test_the_scale_of_queries_follows_the_heads_size() -> None:
+    """Queries hold the softmax scale, which is that of the subnet's heads."""
+    exporter = make_exporter("embedding", recipe=dataclasses.replace(HOST_RECIPE, attention="scores"))
+
+    def scales(subnet: Subnet) -> dict[str, float]:
+        model = onnx.load_from_string(exporter.sliced(subnet))
+        values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+        return {part: float(values[f"layers/1/attention/{part}/transposed_scale"]) for part in ("query", "key")}
+
+    full, narrow = (scales(Subnet(32, (Layer(1, 4, size, 64),))) for size in (8, 4))
+    assert narrow["query"] == pytest.approx(full["query"] * 2**0.5)
+    assert narrow["key"] == full["key"]

@@ -94,6 +94,12 @@ def test_nothing_is_claimed_that_the_record_leaves_out() -> None:
         assert absent not in card
 
 
+def test_integer_attention_is_stated() -> None:
+    sentence = "products of two activations in integers"
+    assert sentence not in write_card()
+    assert f"{sentence}: `scores`" in write_card(recipe=replace(FACTS.recipe, attention="scores"))
+
+
 @pytest.mark.parametrize("text", NASTY)
 def test_no_name_or_label_is_markup(text: str) -> None:
     data = TrainingData("texts", "a task", 3)

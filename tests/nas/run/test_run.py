@@ -71,7 +71,7 @@ def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
         finally:
             run.close()
 
-    settings = {"per_channel": False, "embeddings": False, "keep_float": ("layers/2/ffn/*",)}
+    settings = {"per_channel": False, "embeddings": False, "attention": "scores", "keep_float": ("layers/2/ffn/*",)}
     assert recipe_of(recipe="avx2", **settings) == replace(recipe_named("avx2"), **settings)
     with pytest.raises(ConfigurationError, match=r"'layers/3/ffn/out' fits no weight product; .* layers/0/attention"):
         recipe_of(recipe="avx2", keep_float=("layers/3/ffn/out",))
