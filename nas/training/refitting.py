@@ -58,8 +58,10 @@ def texts_to_fit(examples: EncodedSource, seed: int, mixture: Mixture | None = N
 
 
 def record_signals(network: Supernet, batches: Sequence[Batch]) -> FullSignals:
-    """For ``refit``. They take 16 bytes a token, layer and channel: 0.6 GB for 16,384 tokens of 6 layers of 384."""
-    signals = FullSignals(batches)
+    """For ``refit``, on the network's device. They take 16 bytes a token, layer and channel: 0.6 GB for 16,384 tokens
+    of 6 layers of 384."""
+    device = next(network.parameters()).device
+    signals = FullSignals([{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches])
     with torch.no_grad():
         _run(_Recorder(signals), network, network.dimensions.full_subnet)
     return signals
