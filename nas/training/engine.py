@@ -240,6 +240,7 @@ def _prepared_optimizer(accelerator: Accelerator, parameters: Iterable[Tensor], 
         yield accelerator.prepare_optimizer(torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True))
     finally:
         accelerator.free_memory()
+        release_free_memory()
 
 
 class _DenseGradients:
