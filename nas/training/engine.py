@@ -291,8 +291,10 @@ def _average_over_processes(accelerator: Accelerator, parameters: Iterable[Tenso
 def _advice(gradients: Gradients, part: Batch, optimizer: Any, step: int, schedule: Schedule) -> str:
     """Which part of the batch fits, found by trying smaller ones."""
     rows, length = part["input_ids"].shape
-    size = rows // 2
-    while size >= 1:
+    # The texts of a pair stay together.
+    unit = 2 if "grades" in part else 1
+    size = rows // 2 // unit * unit
+    while size >= unit:
         optimizer.zero_grad()
         try:
             gradients({name: tensor[:size] for name, tensor in part.items()}, 1.0, Losses(), step)
@@ -300,9 +302,10 @@ def _advice(gradients: Gradients, part: Batch, optimizer: Any, step: int, schedu
         except RuntimeError as error:
             if not _OUT_OF_MEMORY.search(str(error)):
                 raise
-        size //= 2
-    if size < 1:
-        return f"out of memory at step {step} even for one text of {length} tokens; shorten data.max_length"
+        size = size // 2 // unit * unit
+    if size < unit:
+        least = "one text" if unit == 1 else "a pair of texts"
+        return f"out of memory at step {step} even for {least} of {length} tokens; shorten data.max_length"
     world = int(os.environ.get("WORLD_SIZE", "1"))
     accumulation = -(-schedule.batch_size // (size * world))
     return (

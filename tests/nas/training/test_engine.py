@@ -283,6 +283,23 @@ def test_smaller_parts_are_tried_when_what_was_too_much_is_gone(tmp_path: Path) 
     assert len(computed) == 3
 
 
+def test_pairs_stay_together_in_the_parts_that_are_tried(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def gradients(batch: Batch, *_: object) -> None:
+        sizes.append(len(batch["input_ids"]))
+        if sizes[-1] > 2:
+            raise RuntimeError("not enough memory")
+
+    course = make_course(tmp_path, 1)
+    batch = {"input_ids": torch.ones(12, 4, dtype=torch.int64), "grades": torch.ones(12)}
+    schedule = replace(course.batches.schedule, batch_size=12)
+    parts = (course.accelerator, [make_network()], gradients, [[batch]], schedule)
+    with pytest.raises(TrainingError, match=r"training\.accumulation to 6"):
+        optimise(*parts, course.states, course.after_step)
+    assert sizes == [12, 6, 2]
+
+
 def test_two_processes_need_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
