@@ -202,10 +202,10 @@ class _Fitter(TokenOps):
         x = self._signals.inputs[name]
         # Outputs that are left out need no fit.
         rows = tuple(slice(size) for size in (product.weight.shape[:-1]))
-        target = F.linear(x, full_weight[rows].flatten(0, -2))
-        if full_bias is not None:
-            target = target + full_bias[rows].flatten()
-        return computed + product.correct(target - computed, self._damping)
+        bias = None if full_bias is None else full_bias[rows].flatten()
+        # In place: of all tokens, each of these tensors of a wide layer takes 0.2 GB.
+        error = F.linear(x, full_weight[rows].flatten(0, -2), bias).sub_(computed)
+        return product.correct(error, self._damping).add_(computed)
 
 
 def _is_cut(weight: Weight[Tensor]) -> bool:

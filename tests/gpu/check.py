@@ -62,7 +62,7 @@ class FailedError(Exception):
 
 @dataclass
 class Bench:
-    """What checks share: results of trainings by device, and figures for the last line."""
+    """What checks share: what trainings gave, by device and part, and figures for the last line."""
 
     folder: Path
     size_name: str
@@ -80,17 +80,30 @@ class Bench:
     def device(self) -> str:
         return "gpu" if self.has_gpu else "cpu"
 
-    def trainings(self, device: str) -> Mapping[str, Any]:
-        """What ``tests.gpu.trainings`` found on the device, run once in a process of its own."""
+    def trained_by(self, device: str, part: str) -> Any:
+        """What ``tests.gpu.trainings`` gave for a precision, the ``heads`` or the ``memory``; it is run once for a
+        device. Raises FailedError where that part failed."""
         if device not in self._documents:
-            folder = self.folder / device
-            folder.mkdir(parents=True)
-            precisions = ["no", "bf16", "fp16"] if device == "gpu" else ["no", "bf16"]
-            heads = ["--heads"] if self.has_gpu else []
-            arguments = ["-m", "tests.gpu.trainings", str(folder), self.size_name, *precisions, *heads]
-            run_python(arguments, on_cpu=device == "cpu")
-            self._documents[device] = json.loads((folder / RESULT_FILE).read_text())
-        return self._documents[device]
+            self._documents[device] = self._train_all_on(device)
+        document = self._documents[device]
+        if part not in document:
+            raise FailedError(f"on the {device.upper()}: {document.get('error', 'not run, float32 failed')}")
+        result = document[part]
+        if isinstance(result, dict) and "error" in result:
+            raise FailedError(f"on the {device.upper()}: {result['error']}")
+        return result
+
+    def _train_all_on(self, device: str) -> Mapping[str, Any]:
+        folder = self.folder / device
+        folder.mkdir(parents=True)
+        precisions = ["no", "bf16", "fp16"] if device == "gpu" else ["no", "bf16"]
+        heads = ["--heads"] if self.has_gpu else []
+        try:
+            run_python(["-m", "tests.gpu.trainings", str(folder), self.size_name, *precisions, *heads], device == "cpu")
+        except CommandError as error:
+            return {"error": f"no training ended: {error}"}
+        document: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text())
+        return document
 
     def trained(self, name: str) -> Path:
         """The run folder of ``ortnas train`` without anything special, by name, on the device."""
@@ -101,7 +114,7 @@ class Bench:
 
     def configuration(self, name: str) -> Path:
         checkpoint = self.folder / self.device / "checkpoint"
-        self.trainings(self.device)
+        self.trained_by(self.device, "no")
         return write_run(self.folder / name, checkpoint, steps=60, batch_size=self.size.batch)
 
 
@@ -116,7 +129,7 @@ def check_device(bench: Bench) -> str:
 
 
 def check_losses(bench: Bench) -> str:
-    ours, theirs = (np.array(bench.trainings(device)["trainings"]["no"]["losses"]) for device in ("gpu", "cpu"))
+    ours, theirs = (np.array(bench.trained_by(device, "no")["losses"]) for device in ("gpu", "cpu"))
     differences = np.abs(ours - theirs) / np.abs(theirs)
     bench.figures["loss_difference"] = float(differences.max())
     if not differences[0] <= _FIRST_LOSS or not differences.max() <= _LATER_LOSSES:
@@ -128,16 +141,18 @@ def check_losses(bench: Bench) -> str:
 
 
 def check_precision(bench: Bench, precision: str) -> str:
-    trainings = bench.trainings(bench.device)["trainings"]
-    losses, exact = (np.array(trainings[name]["losses"]) for name in (precision, "no"))
+    ours, theirs = (bench.trained_by(bench.device, name) for name in (precision, "no"))
+    losses, exact = (np.array(training["losses"]) for training in (ours, theirs))
     if not np.isfinite(losses).all():
         raise FailedError(f"{precision}: the loss is not finite at step {int(np.argmin(np.isfinite(losses)))}")
     last = max(1, len(exact) // 4)
-    ours, theirs, first = losses[-last:].mean(), exact[-last:].mean(), exact[0]
-    if not abs(ours - theirs) <= _PRECISION * theirs:
-        raise FailedError(f"{precision}: the loss ends at {ours:.4g}, in float32 at {theirs:.4g}, from {first:.4g}")
-    scale = trainings[precision]["loss_scale"]
-    return f"loss {ours:.4f}, float32 {theirs:.4f}" + ("" if scale is None else f", loss scale {scale:g}")
+    end, exact_end = losses[-last:].mean(), exact[-last:].mean()
+    if not abs(end - exact_end) <= _PRECISION * exact_end:
+        raise FailedError(
+            f"{precision}: the loss ends at {end:.4g}, in float32 at {exact_end:.4g}, from {exact[0]:.4g}"
+        )
+    scale = ours["loss_scale"]
+    return f"loss {end:.4f}, float32 {exact_end:.4f}" + ("" if scale is None else f", loss scale {scale:g}")
 
 
 def check_bfloat16(bench: Bench) -> str:
@@ -150,7 +165,7 @@ def check_float16(bench: Bench) -> str:
 
 def check_heads(bench: Bench) -> str:
     for device in ("gpu", "cpu"):
-        bench.trainings(device)
+        bench.trained_by(device, "heads")
     ours, theirs = (load_file(bench.folder / device / HEADS_FILE) for device in ("gpu", "cpu"))
     far = {name: float((ours[name] - theirs[name]).abs().max()) for name in theirs}
     worst = max(far, key=lambda name: far[name])
@@ -163,8 +178,7 @@ def check_heads(bench: Bench) -> str:
 
 
 def check_memory_advice(bench: Bench) -> str:
-    if sentence := bench.trainings("gpu")["memory"]:
-        raise FailedError(f"out of memory: {sentence}")
+    bench.trained_by("gpu", "memory")
     return "what was advised fits"
 
 
@@ -198,7 +212,7 @@ def check_processes(bench: Bench) -> str:
 
 
 def check_export(bench: Bench) -> str:
-    bench.trainings(bench.device)
+    bench.trained_by(bench.device, "no")
     folder = bench.folder / bench.device
     content = np.load(folder / ANSWERS_FILE, allow_pickle=False)
     answers, feeds = content["answers"], {name: content[name] for name in content.files if name != "answers"}
@@ -215,15 +229,15 @@ def check_export(bench: Bench) -> str:
 
 
 def check_speed(bench: Bench) -> str:
-    gpu, cpu = (bench.trainings(device)["trainings"]["no"]["step_ms"] for device in ("gpu", "cpu"))
+    gpu, cpu = (bench.trained_by(device, "no")["step_ms"] for device in ("gpu", "cpu"))
     bench.figures["step_ratio"] = cpu / gpu
-    steps = {name: entry["step_ms"] for name, entry in bench.trainings("gpu")["trainings"].items()}
+    steps = {precision: bench.trained_by("gpu", precision)["step_ms"] for precision in ("no", "bf16", "fp16")}
     return f"{cpu / gpu:.1f}x in float32; " + ", ".join(f"{name} {ms:.0f} ms" for name, ms in steps.items())
 
 
 def check_memory(bench: Bench) -> str:
-    trainings = bench.trainings("gpu")["trainings"]
-    used = bench.figures["gpu_gb"] = {name: entry["gpu_bytes"] / 1e9 for name, entry in trainings.items()}
+    used = {precision: bench.trained_by("gpu", precision)["gpu_bytes"] / 1e9 for precision in ("no", "bf16", "fp16")}
+    bench.figures["gpu_gb"] = used
     return ", ".join(f"{name} {gb:.2f} GB" for name, gb in used.items())
 
 

@@ -31,8 +31,8 @@ def bench(tmp_path: Path) -> Bench:
     bench = Bench(tmp_path, "tiny", has_gpu=True)
     on_gpu = {"no": training("cuda"), "bf16": training("cuda", 0.51), "fp16": training("cuda", 0.49, 32768.0)}
     bench._documents = {
-        "gpu": {"trainings": on_gpu, "memory": ""},
-        "cpu": {"trainings": {"no": training("cpu", 0.5001)}},
+        "gpu": {**on_gpu, "heads": None, "memory": None},
+        "cpu": {"no": training("cpu", 0.5001), "heads": None},
     }
     for device in ("gpu", "cpu"):
         (tmp_path / device).mkdir()
@@ -65,7 +65,7 @@ def test_what_a_gpu_should_give_passes(bench: Bench) -> None:
 
 def test_what_a_gpu_should_not_give_fails_in_a_sentence(bench: Bench) -> None:
     good = copy.deepcopy(bench._documents)
-    trainings = bench._documents["gpu"]["trainings"]
+    trainings = bench._documents["gpu"]
     trainings["no"]["losses"][0] = 2.01
     with pytest.raises(FailedError, match=r"differ from those on the CPU by 0\.005 at the first step"):
         check.check_losses(bench)
@@ -75,8 +75,8 @@ def test_what_a_gpu_should_not_give_fails_in_a_sentence(bench: Bench) -> None:
     trainings["fp16"]["losses"][3] = 0.6
     with pytest.raises(FailedError, match=r"fp16: the loss ends at 0\.6, in float32 at 0\.5, from 2"):
         check.check_float16(bench)
-    bench._documents = good | {"gpu": good["gpu"] | {"memory": "no advice was given"}}
-    with pytest.raises(FailedError, match="no advice was given"):
+    bench._documents = good | {"gpu": good["gpu"] | {"memory": {"error": "TrainingError: no advice was given"}}}
+    with pytest.raises(FailedError, match="on the GPU: TrainingError: no advice was given"):
         check.check_memory_advice(bench)
     save_file({"span:head": torch.ones(3), "sparse:head": torch.ones(3)}, bench.folder / "gpu" / HEADS_FILE)
     with pytest.raises(FailedError, match="sparse:head: after all trainings 1 from what the CPU gives"):

@@ -11,11 +11,11 @@ import argparse
 import copy
 import json
 import re
-import resource
 import statistics
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -175,22 +175,30 @@ def train_heads(folder: Path) -> None:
     save_file(tensors, folder / HEADS_FILE)
 
 
-def exhaust_memory(folder: Path, start: Supernet, space: SearchSpace, size: Size, used_bytes: int) -> str:
-    """What is said where a batch is too large for what the training of a usual one took; empty where the parts that it
-    advises were trained."""
+def exhaust_memory(folder: Path, start: Supernet, space: SearchSpace, size: Size, used_bytes: int) -> None:
+    """Too large a batch for the memory that a usual one took, then in the parts that are advised. Raises
+    TrainingError where there is no advice or these do not fit."""
     total_bytes = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 1.3 * used_bytes / total_bytes))
     batch = 16 * size.batch
     try:
         train(folder, start, space, size, "no", batch)
-        return f"a batch of {batch} texts fitted where one of {size.batch} took nearly all memory"
     except TrainingError as error:
         advice = re.search(r"training\.accumulation to (\d+)", str(error))
         if advice is None:
-            return f"no advice was given: {error}"
+            raise TrainingError(f"no advice was given: {error}") from error
+    else:
+        raise TrainingError(f"a batch of {batch} texts fitted where one of {size.batch} took nearly all memory")
     train(folder, start, space, size, "no", batch, accumulation=int(advice[1]))
-    return ""
+
+
+def attempted(part: Callable[[], Any]) -> Any:
+    """What the part gives, or a sentence as ``error``: one that fails leaves the others their results."""
+    try:
+        return part()
+    except Exception as error:  # whatever a device, its driver or its library says
+        return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
 
 
 def main() -> None:
@@ -203,20 +211,19 @@ def main() -> None:
     folder, size = arguments.folder, SIZES[arguments.size]
     start = make_network(folder, size)
     space = default_space(start.dimensions)
-    trainings: dict[str, Any] = {}
-    for number, precision in enumerate(arguments.precisions):
+
+    def measured(precision: str) -> dict[str, Any]:
         network, training = train(folder, start, space, size, precision)
-        trainings[precision] = asdict(training)
-        if number == 0:
+        if precision == arguments.precisions[0]:
             save_answers(folder, network, space, size)
+        return asdict(training)
+
+    document = {precision: attempted(partial(measured, precision)) for precision in arguments.precisions}
     if arguments.heads:
-        train_heads(folder)
-    document: dict[str, Any] = {"trainings": trainings}
-    first = trainings[arguments.precisions[0]]
-    if first["device"] == "cuda":
-        document["memory"] = exhaust_memory(folder, start, space, size, first["gpu_bytes"])
-    unit = 1 if sys.platform == "darwin" else 1024
-    document["resident_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        document["heads"] = attempted(lambda: train_heads(folder))
+    used_bytes = document[arguments.precisions[0]].get("gpu_bytes", 0)
+    if used_bytes:
+        document["memory"] = attempted(lambda: exhaust_memory(folder, start, space, size, used_bytes))
     (folder / RESULT_FILE).write_text(json.dumps(document))
 
 
