@@ -41,7 +41,7 @@ from tests.gpu.commands import (
     train_in_two_processes,
     write_run,
 )
-from tests.gpu.trainings import ANSWERS_FILE, FOLDER, HEADS_FILE, RESULT_FILE, SIZES, Size
+from tests.gpu.trainings import ANSWERS_FILE, HEADS_FILE, RESULT_FILE, SIZES, SUPERNET, Size
 
 NO_GPU = "not run: no GPU"
 # Sums of another order: of a first loss, and of those of later steps, which go by what the first ones changed.
@@ -216,7 +216,7 @@ def check_export(bench: Bench) -> str:
     folder = bench.folder / bench.device
     content = np.load(folder / ANSWERS_FILE, allow_pickle=False)
     answers, feeds = content["answers"], {name: content[name] for name in content.files if name != "answers"}
-    exporter = Exporter(read_supernet(folder / FOLDER), choose_recipe(fingerprint()["isa"]), [feeds])
+    exporter = Exporter(read_supernet(folder / SUPERNET), choose_recipe(fingerprint()["isa"]), [feeds])
     subnet = Subnet.from_json(json.loads((folder / "subnet.json").read_text()))
     exact, rounded = (run(load(exporter.build(subnet, precision)), feeds) for precision in ("fp32", "int8"))
     scale = max(1.0, float(np.abs(answers).max()))

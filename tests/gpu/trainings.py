@@ -40,7 +40,7 @@ from ortnas.nas.training.supernet import Supernet, save_supernet
 from tests.nas.training.every_training import train_all
 from tests.networks import write_bert
 
-RESULT_FILE, ANSWERS_FILE, HEADS_FILE, FOLDER = "trainings.json", "answers.npz", "heads.safetensors", "supernet"
+RESULT_FILE, ANSWERS_FILE, HEADS_FILE, SUPERNET = "trainings.json", "answers.npz", "heads.safetensors", "supernet"
 LABELS = ("early", "late")
 # Texts that answers are compared on.
 COMPARED = 8
@@ -161,7 +161,7 @@ def save_answers(folder: Path, network: Supernet, space: SearchSpace, size: Size
     (folder / "subnet.json").write_text(json.dumps(subnet.to_json()))
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir(exist_ok=True)
-    save_supernet(folder / FOLDER, network.cpu(), space, LABELS, tokenizer, {})
+    save_supernet(folder / SUPERNET, network.cpu(), space, LABELS, tokenizer, {})
 
 
 def train_heads(folder: Path) -> None:

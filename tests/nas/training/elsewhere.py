@@ -82,4 +82,4 @@ def _unwrapped(value: Any) -> Any:
 def _wrapped(value: Any, own: Mapping[int, ElsewhereTensor]) -> Any:
     if not isinstance(value, Tensor):
         return value
-    return own.get(id(value)) if id(value) in own else ElsewhereTensor(value)
+    return own[id(value)] if id(value) in own else ElsewhereTensor(value)
