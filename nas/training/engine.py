@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ _WEIGHT_DECAY = 0.01
 # Steps between two times that free memory is given back.
 _RELEASE_EVERY = 50
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
+# What AdamW holds for a parameter that had a gradient; it counts the steps of each.
+_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ def choose_accelerator(mixed_precision: str) -> Accelerator:
     if mixed_precision == "auto":
         mixed_precision = fast_precision()
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    _check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     # Without a GPU, accelerate's processes find each other only where they are told to compute on the CPU.
     on_cpu = processes > 1 and not torch.cuda.is_available()
     # It keeps the first precision that a process asked for.
@@ -84,6 +89,18 @@ def choose_accelerator(mixed_precision: str) -> Accelerator:
     if mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise TrainingError("training.mixed_precision = 'fp16': needs a GPU; on a CPU there are 'no' and 'bf16'")
     return accelerator
+
+
+def _check_gpus(processes: int) -> None:
+    """So many processes on this machine. Raises TrainingError where two would share a GPU, which NCCL refuses."""
+    if not torch.cuda.is_available():
+        return
+    gpus = torch.cuda.device_count()
+    if processes > gpus:
+        raise TrainingError(
+            f"{processes} processes were started on a machine with {gpus} GPU{'s' * (gpus > 1)}; start one for each "
+            f"(accelerate launch --num_processes {gpus}), or set CUDA_VISIBLE_DEVICES='' to compute on the CPU"
+        )
 
 
 @dataclass(frozen=True)
@@ -107,9 +124,8 @@ class StateFiles:
         tensors = {}
         for name, parameter in parameters.items():
             tensors[f"weights:{name}"] = parameter.detach()
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if parameter in optimizer.state:
-                    tensors[f"{moment}:{name}"] = optimizer.state[parameter][moment]
+            if parameter in optimizer.state:
+                tensors |= {f"{key}:{name}": optimizer.state[parameter][key] for key in _ADAM}
         path = self.folder / f"{self.name}-{self.inputs}-{step:08d}.safetensors"
         with aside(path) as temporary:
             save_file(tensors, temporary, metadata={"step": str(step), "scaler": json.dumps(scaler)})
@@ -139,11 +155,7 @@ def _read_state(path: Path, parameters: Mapping[str, Tensor], optimizer: Any) ->
         for name, parameter in parameters.items():
             parameter.copy_(tensors[f"weights:{name}"])
             if f"exp_avg:{name}" in names:
-                optimizer.state[parameter] = {
-                    "step": torch.tensor(float(step), device=parameter.device),
-                    "exp_avg": tensors[f"exp_avg:{name}"].to(parameter.device),
-                    "exp_avg_sq": tensors[f"exp_avg_sq:{name}"].to(parameter.device),
-                }
+                optimizer.state[parameter] = {key: tensors[f"{key}:{name}"].to(parameter.device) for key in _ADAM}
     return step, json.loads(metadata["scaler"])
 
 
@@ -172,49 +184,63 @@ def optimise(
         for index, module in enumerate(modules)
         for name, parameter in module.to(accelerator.device).named_parameters()
     }
-    decayed = [tensor for tensor in parameters.values() if tensor.ndim > 1]
-    plain = [tensor for tensor in parameters.values() if tensor.ndim <= 1]
+    with _prepared_optimizer(accelerator, parameters.values(), schedule) as optimizer:
+        start, scaling = states.load(parameters, optimizer)
+        if accelerator.scaler is not None:
+            # As any training begins: the accelerator may have served another one before.
+            accelerator.scaler.load_state_dict(scaling or torch.amp.GradScaler(accelerator.device.type).state_dict())
+        dense_gradients = _DenseGradients(accelerator.num_processes > 1)
+        for step in range(start, schedule.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(step)
+            parts = [_moved(part, accelerator.device) for part in batches[step]]
+            losses = Losses()
+            try:
+                optimizer.zero_grad()
+                for part in parts:
+                    gradients(part, 1 / len(parts), losses, step)
+            except RuntimeError as error:
+                if not _OUT_OF_MEMORY.search(str(error)):
+                    raise
+                # Its frames hold all that was computed until then.
+                traceback.clear_frames(error.__traceback__)
+                raise TrainingError(_advice(gradients, parts[0], optimizer, step, schedule)) from error
+            values = losses.values(step, schedule.learning_rate)
+            dense_gradients.fill(parameters.values())
+            _average_over_processes(accelerator, parameters.values())
+            norm = accelerator.clip_grad_norm_(list(parameters.values()), _GRADIENT_NORM)
+            if accelerator.scaler is None and norm is not None and not torch.isfinite(norm):
+                raise NotFiniteError(
+                    f"the gradients are not finite at step {step}; the last checkpoint is kept. "
+                    f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
+                )
+            optimizer.step()
+            if (step + 1) % _RELEASE_EVERY == 0:
+                release_free_memory()
+            # Before the state: what a kill in between leaves unsaved is computed again, what is unsaid would stay so.
+            names = (name for name, _ in losses.by_subnet)
+            after_step(step + 1, list(zip(names, values, strict=True)))
+            if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
+                if before_saving is not None:
+                    before_saving()
+                if accelerator.is_main_process:
+                    scaling = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
+                    states.save(parameters, optimizer, scaling, step + 1)
+                accelerator.wait_for_everyone()
+
+
+@contextmanager
+def _prepared_optimizer(accelerator: Accelerator, parameters: Iterable[Tensor], schedule: Schedule) -> Iterator[Any]:
+    """AdamW, let go at the end: an accelerator keeps what it prepared, and with it moments, weights and gradients."""
+    tensors = list(parameters)
+    decayed = [tensor for tensor in tensors if tensor.ndim > 1]
+    plain = [tensor for tensor in tensors if tensor.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": _WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    optimizer: Any = accelerator.prepare_optimizer(torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True))
-    start, scaler = states.load(parameters, optimizer)
-    if scaler and accelerator.scaler is not None:
-        accelerator.scaler.load_state_dict(scaler)
-    dense_gradients = _DenseGradients(accelerator.num_processes > 1)
-    for step in range(start, schedule.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        parts = [_moved(part, accelerator.device) for part in batches[step]]
-        losses = Losses()
-        try:
-            optimizer.zero_grad()
-            for part in parts:
-                gradients(part, 1 / len(parts), losses, step)
-        except RuntimeError as error:
-            if not _OUT_OF_MEMORY.search(str(error)):
-                raise
-            raise TrainingError(_advice(gradients, parts[0], optimizer, step, schedule)) from error
-        values = losses.values(step, schedule.learning_rate)
-        dense_gradients.fill(parameters.values())
-        _average_over_processes(accelerator, parameters.values())
-        norm = accelerator.clip_grad_norm_(list(parameters.values()), _GRADIENT_NORM)
-        if accelerator.scaler is None and norm is not None and not torch.isfinite(norm):
-            raise NotFiniteError(
-                f"the gradients are not finite at step {step}; the last checkpoint is kept. "
-                f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
-            )
-        optimizer.step()
-        if (step + 1) % _RELEASE_EVERY == 0:
-            release_free_memory()
-        # Before the state: what a kill in between leaves unsaved is computed again, what is unsaid would stay so.
-        names = (name for name, _ in losses.by_subnet)
-        after_step(step + 1, list(zip(names, values, strict=True)))
-        if (step + 1) % schedule.checkpoint_every == 0 or step + 1 == schedule.steps:
-            if before_saving is not None:
-                before_saving()
-            if accelerator.is_main_process:
-                scaling = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-                states.save(parameters, optimizer, scaling, step + 1)
-            accelerator.wait_for_everyone()
+    try:
+        yield accelerator.prepare_optimizer(torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True))
+    finally:
+        accelerator.free_memory()
+        release_free_memory()
 
 
 class _DenseGradients:
@@ -265,8 +291,10 @@ def _average_over_processes(accelerator: Accelerator, parameters: Iterable[Tenso
 def _advice(gradients: Gradients, part: Batch, optimizer: Any, step: int, schedule: Schedule) -> str:
     """Which part of the batch fits, found by trying smaller ones."""
     rows, length = part["input_ids"].shape
-    size = rows // 2
-    while size >= 1:
+    # The texts of a pair stay together.
+    unit = 2 if "grades" in part else 1
+    size = rows // 2 // unit * unit
+    while size >= unit:
         optimizer.zero_grad()
         try:
             gradients({name: tensor[:size] for name, tensor in part.items()}, 1.0, Losses(), step)
@@ -274,9 +302,10 @@ def _advice(gradients: Gradients, part: Batch, optimizer: Any, step: int, schedu
         except RuntimeError as error:
             if not _OUT_OF_MEMORY.search(str(error)):
                 raise
-        size //= 2
-    if size < 1:
-        return f"out of memory at step {step} even for one text of {length} tokens; shorten data.max_length"
+        size = size // 2 // unit * unit
+    if size < unit:
+        least = "one text" if unit == 1 else "a pair of texts"
+        return f"out of memory at step {step} even for {least} of {length} tokens; shorten data.max_length"
     world = int(os.environ.get("WORLD_SIZE", "1"))
     accumulation = -(-schedule.batch_size // (size * world))
     return (

@@ -112,23 +112,28 @@ LOSSES: dict[Labels, Callable[[Tensor, Batch], Tensor]] = {
 def _probe(output: Tensor, generator: torch.Generator) -> Tensor:
     """Without labels, the change of the output itself is what counts: a random direction per vector of the output
     [batch, ..., size] probes the norm of its Jacobian without bias."""
-    return (output * torch.randn(output.shape, generator=generator)).sum() / len(output)
+    direction = torch.randn(output.shape, generator=generator).to(output.device)
+    return (output * direction).sum() / len(output)
 
 
 def measure_importance(supernet: Supernet, batches: Iterable[Batch], seed: int) -> dict[str, Tensor]:
     """Importance of every head, FFN neuron, head dimension and residual channel; small batches resolve more.
 
-    Keys are ``hidden``, ``pooled`` (classifiers of texts, regression) and ``layers.N.{heads,value,query,ffn}``.
+    Keys are ``hidden``, ``pooled`` (classifiers of texts, regression) and ``layers.N.{heads,value,query,ffn}``; the
+    network's device computes it, and the result is on the CPU.
     """
+    device = next(supernet.parameters()).device
+    # The same directions on every device.
     generator = torch.Generator().manual_seed(seed)
     total: dict[str, Tensor] = {}
     for batch in batches:
         supernet.zero_grad()
-        _loss(supernet, batch, generator).backward()  # type: ignore[no-untyped-call]
+        moved = {name: tensor.to(device) for name, tensor in batch.items()}
+        _loss(supernet, moved, generator).backward()  # type: ignore[no-untyped-call]
         for name, gate in _gates(supernet.tensors, supernet.dimensions).items():
             total[name] = total.get(name, torch.zeros_like(gate)) + gate.abs()
     supernet.zero_grad()
-    return total
+    return {name: gate.cpu() for name, gate in total.items()}
 
 
 def reorder(supernet: Supernet, importance: Mapping[str, Tensor]) -> Supernet:

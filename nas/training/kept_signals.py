@@ -80,8 +80,10 @@ class KeptSignals:
         rows = batch["rows"].tolist()
         unseen = [place for place, row in enumerate(rows) if not self.seen[row]]
         arrays = {name: file.empty(len(rows), batch["input_ids"].shape[1]) for name, file in self._files.items()}
+        device = batch["input_ids"].device
         if unseen:
-            part = {name: tensor[unseen] for name, tensor in batch.items()}
+            places = torch.tensor(unseen).to(device)
+            part = {name: tensor[places] for name, tensor in batch.items()}
             computed = compute(part)
             for name, file in self._files.items():
                 arrays[name][unseen] = file.rounded(getattr(computed, name), part["attention_mask"])
@@ -90,7 +92,6 @@ class KeptSignals:
                 for name, file in self._files.items():
                     file.read(row, arrays[name][place])
         self._keep([(place, rows[place]) for place in unseen], arrays)
-        device = batch["input_ids"].device
         tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
         return Signals(tensors.get("output"), tensors.get("projected"), None)
 

@@ -40,10 +40,12 @@ class TokenOps(TorchOps):
 
     def mask(self, reach: int | None = None) -> Tensor:
         """Added to the scores of all texts, [1 or heads, 1 or longest, longest]: padding is each batch's own."""
+        device = self._places.device
         if reach is None:
-            return torch.zeros(1, 1, self._longest)
-        distances = torch.arange(self._longest) - torch.arange(self._longest)[:, None]
-        return torch.zeros(1, *distances.shape).masked_fill(distances.abs() > reach, float("-inf"))
+            return torch.zeros(1, 1, self._longest, device=device)
+        places = torch.arange(self._longest, device=device)
+        distances = places - places[:, None]
+        return torch.zeros(1, *distances.shape, device=device).masked_fill(distances.abs() > reach, float("-inf"))
 
     def turns(self, theta: float, head_size: int) -> Tensor:
         return turned_at(self._places, theta, head_size)[:, :, None]

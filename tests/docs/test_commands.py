@@ -82,7 +82,8 @@ def test_options_named_alone_belong_to_a_command_or_a_script() -> None:
     """Options of other tools are written with the tool's name before them, or have underscores."""
     group = _group()
     options = _options(group).union(*(_options(command) for command in group.commands.values()))
-    scripts = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/performance/*.py"))
+    files = [path for folder in ("performance", "gpu") for path in ROOT.glob(f"tests/{folder}/*.py")]
+    scripts = "".join(path.read_text(encoding="utf-8") for path in files)
     unknown = []
     for span in spans():
         option = span.text.split()[0].partition("=")[0] if span.text.strip() else ""

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ from torch import Tensor
 
 from ortnas.nas.failures import TrainingError
 from ortnas.nas.training import engine
-from ortnas.nas.training.engine import StateFiles
+from ortnas.nas.training.batches import Batch
+from ortnas.nas.training.engine import StateFiles, optimise
 from ortnas.nas.training.loss_names import choose_losses
 from ortnas.nas.training.objective import Objective
 from ortnas.nas.training.step_subnets import Sampler, multiply_adds
@@ -229,6 +233,79 @@ def test_losses_are_computed_in_float32(tmp_path: Path) -> None:
     train_supernet(network, make_network(), objective, [[space.largest]] * 2, course)
     assert [loss.dtype for loss in losses] == [torch.float32] * 2
     assert all(loss.item() != loss.bfloat16().item() for loss in losses)
+
+
+def test_a_resumed_training_counts_the_steps_of_each_weight(tmp_path: Path) -> None:
+    """Layers that a step leaves out take no step, and AdamW's correction of its moments goes by their own number."""
+    space = make_space()
+    small, large = replace(space.largest, layers=space.largest.layers[:1]), space.largest
+
+    def trained(folder: Path, stop: int | None) -> Supernet:
+        network = make_network("classification")
+        objective = Objective({"labels": 1.0}, network.dimensions)
+        course = make_course(folder, 6, stop, "classification")
+        train_supernet(network, None, objective, [[small]] * 3 + [[large]] * 3, course)
+        return network
+
+    whole = trained(tmp_path / "whole", None)
+    with pytest.raises(KilledError):
+        trained(tmp_path / "killed", 5)
+    resumed = trained(tmp_path / "killed", None)
+    for name, tensor in whole.tensors.items():
+        assert torch.equal(tensor, resumed.tensors[name]), name
+
+
+def test_a_training_that_is_over_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """A run trains several networks with one accelerator."""
+    network, course = make_network("classification"), make_course(tmp_path, 2, head="classification")
+    fine_tune(network, course)
+    weight = weakref.ref(network.tensors["layers.0.ffn_in.weight"])
+    del network
+    gc.collect()
+    assert course.accelerator.num_processes == 1
+    assert weight() is None
+
+
+def test_smaller_parts_are_tried_when_what_was_too_much_is_gone(tmp_path: Path) -> None:
+    computed: list[weakref.ref[Tensor]] = []
+
+    def gradients(batch: Batch, *_: object) -> None:
+        assert all(reference() is None for reference in computed)
+        activations = torch.ones(3)
+        computed.append(weakref.ref(activations))
+        if len(batch["input_ids"]) > 2:
+            raise RuntimeError("CUDA out of memory")
+
+    course = make_course(tmp_path, 1, head="classification")
+    parts = (course.accelerator, [make_network("classification")], gradients, course.batches, course.batches.schedule)
+    with pytest.raises(TrainingError, match=r"for 8 texts .* 2 fit\. Set training\.accumulation to 4"):
+        optimise(*parts, course.states, course.after_step)
+    assert len(computed) == 3
+
+
+def test_pairs_stay_together_in_the_parts_that_are_tried(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def gradients(batch: Batch, *_: object) -> None:
+        sizes.append(len(batch["input_ids"]))
+        if sizes[-1] > 2:
+            raise RuntimeError("not enough memory")
+
+    course = make_course(tmp_path, 1)
+    batch = {"input_ids": torch.ones(12, 4, dtype=torch.int64), "grades": torch.ones(12)}
+    schedule = replace(course.batches.schedule, batch_size=12)
+    parts = (course.accelerator, [make_network()], gradients, [[batch]], schedule)
+    with pytest.raises(TrainingError, match=r"training\.accumulation to 6"):
+        optimise(*parts, course.states, course.after_step)
+    assert sizes == [12, 6, 2]
+
+
+def test_two_processes_need_two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(TrainingError, match="2 processes were started on a machine with 1 GPU; start one for each"):
+        engine.choose_accelerator("no")
 
 
 def test_fp16_needs_a_gpu(tmp_path: Path) -> None:
