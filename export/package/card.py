@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ortnas.bench.session import RUNTIMES
-from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
+from ortnas.export.graph.inputs import input_names
 from ortnas.export.metrics import RECALL_OF
 from ortnas.export.package.record import Facts, Origin
 from ortnas.nas.architecture.dimensions import Dimensions
