@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ortnas.bench.timing import Workload
 from ortnas.nas.architecture.dimensions import Dimensions
 
 
@@ -17,9 +18,10 @@ class ModelInputs:
     mask: bool = True
 
     @property
-    def sizes(self) -> tuple[int | str, int | str]:
-        """Lengths of the inputs' axes, or names of those that are dynamic."""
-        return self.shapes or ("batch", "sequence")
+    def sizes(self) -> dict[str, int | str]:
+        """By the names of the inputs' axes their lengths, or again the names of those that are dynamic."""
+        names = ("batch", "sequence")
+        return dict(zip(names, self.shapes or names, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         return {"shapes": self.shapes and list(self.shapes), "mask": self.mask}
@@ -27,6 +29,11 @@ class ModelInputs:
 
 # Requests of any shape, with a mask.
 USUAL_INPUTS = ModelInputs()
+
+
+def inputs_for(workload: Workload) -> ModelInputs:
+    """What a model takes that was timed with such requests."""
+    return ModelInputs((workload.batch, workload.sequence) if workload.fixed else None, workload.mask)
 
 
 def input_names(dimensions: Dimensions, mask: bool = True) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ortnas.export.graph.inputs import ModelInputs
+from ortnas.bench.timing import Workload
+from ortnas.export.graph.inputs import ModelInputs, inputs_for
 from ortnas.export.graph.model import float_model
 from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run
@@ -140,4 +141,9 @@ def test_longer_padding_than_the_model_takes_is_cut() -> None:
 
 def test_shapes_are_told() -> None:
     assert FIXED.to_json() == {"shapes": [BATCH, SEQUENCE], "mask": True}
-    assert ModelInputs().sizes == ("batch", "sequence")
+    assert FIXED.sizes == {"batch": BATCH, "sequence": SEQUENCE}
+    assert UNMASKED.sizes == {"batch": "batch", "sequence": "sequence"}
+    for inputs in (ModelInputs(), FIXED, UNMASKED, BOTH):
+        shape = inputs.shapes or (4, 8)
+        workload = Workload(*shape, fixed=inputs.shapes is not None, mask=inputs.mask)
+        assert inputs_for(workload) == inputs

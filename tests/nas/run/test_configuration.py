@@ -120,11 +120,11 @@ def test_several_sources_have_weights_and_read_back() -> None:
         ({"export": {"masks": False}}, "unknown key 'export.masks'; did you mean 'mask'"),
         (
             {"export": {"mask": False}, "target": {"batch": 8}},
-            "export.mask: false: a batch of 8 texts that differ in length is padded, which needs a mask; set target.batch",
+            "export.mask: false: a batch of 8 texts that differ in length is padded, which needs a mask; set",
         ),
         (
             {"export": {"mask": False, "shapes": [1, 128]}},
-            "texts of less than 128 tokens are padded to export.shapes, and that needs a mask; where no text is shorter",
+            "texts of less than 128 tokens are padded to export.shapes, and that needs a mask; where no text is",
         ),
         (
             {"export": {"mask": False}, "head": "late-interaction"},
