@@ -42,7 +42,7 @@ def test_what_is_timed_scored_and_packaged_takes_them(
     assert len(short["output"]) == len(long["output"]) == 32
     # Timings of models that take other requests are others.
     said = refusal("fit", configuration, "--set", "export={}", "--set", "target.batch=1")
-    assert "0 measurements of different subnets" in said
+    assert "the store holds no usable measurement of this target" in said
 
 
 def test_other_requests_than_the_models_take_are_refused(tmp_path: Path, sentences: list[str]) -> None:

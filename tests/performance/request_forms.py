@@ -71,7 +71,8 @@ def make_forms(exporter: Exporter, subnet: Subnet, shapes: tuple[int, int]) -> M
         expected = run(load(forms["usual"]), asked)
         for name in names:
             cosine = drift(run(load(forms[name]), asked), expected).cosine
-            if cosine < 0.9999:
+            # Integers round what is the same but for its last digits: of the float models the cosine is 1.
+            if cosine < 0.99:
                 raise ValueError(f"{name} at {batch} x {sequence} is another network: cosine {cosine:.4f}")
     return forms
 
@@ -197,7 +198,10 @@ def fusions(exporter: Exporter, subnet: Subnet) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         for name, inputs in (("usual", ModelInputs()), ("unmasked", ModelInputs(mask=False))):
-            path.write_bytes(replace(exporter, inputs=inputs).build(subnet, "fp32"))
+            model = onnx.ModelProto.FromString(replace(exporter, inputs=inputs).build(subnet, "fp32"))
+            # The optimizer passes over models of other exporters.
+            model.producer_name = "pytorch"
+            path.write_bytes(model.SerializeToString())
             layer = subnet.layers[0]
             optimized = optimize_model(
                 str(path),
