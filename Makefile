@@ -50,12 +50,18 @@ test-openvino: setup
 	test -d .venv/openvino-runtime || $(BIN)/python -m pip install --quiet $(PIP_FLAGS) --no-deps --target .venv/openvino-runtime openvino
 	PYTHONPATH=$(CURDIR)/.venv/openvino-runtime $(BIN)/python -m pytest tests/bench/test_openvino_runtime.py tests/export/package/test_runtimes.py tests/nas/stages/test_doctor.py
 
-# The libraries that load packages pin an older transformers, so they have an environment of their own.
+# The libraries that load packages pin an older transformers, so they have an environment of their own; so has PyLate,
+# of whose requirements models need sentence-transformers and datasets alone.
 test-loaders: setup
 	test -d .venv/loaders || $(PYTHON) -m venv .venv/loaders
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
 	.venv/loaders/bin/python -m pip install --quiet $(PIP_FLAGS) 'optimum-onnx[onnxruntime]' sentence-transformers
 	ORTNAS_LOADERS_PYTHON=$(CURDIR)/.venv/loaders/bin/python $(BIN)/python -m pytest tests/export/package/test_loaders.py
+	test -d .venv/pylate || $(PYTHON) -m venv .venv/pylate
+	.venv/pylate/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt torch
+	.venv/pylate/bin/python -m pip install --quiet $(PIP_FLAGS) sentence-transformers==5.3.0 'transformers<=5.3.0' datasets
+	.venv/pylate/bin/python -m pip install --quiet $(PIP_FLAGS) --no-deps pylate==1.6.0
+	ORTNAS_PYLATE_PYTHON=$(CURDIR)/.venv/pylate/bin/python $(BIN)/python -m pytest tests/export/package/test_pylate.py
 
 # What a host has that only serves: verify.pyz of a package runs there.
 test-light: setup

@@ -21,14 +21,19 @@ from ortnas.nas.text import IGNORED, EncodedExamples
 def split_rows(head: str, output: Array, examples: EncodedExamples, rows: Sequence[int]) -> list[Array]:
     """One float32 array per row of a batch.
 
-    [width] for heads with one output a text; [tokens, width] without padding for heads with one a token; for masked-lm
+    [width] for heads with one output a text; [tokens, width] without padding, and of the tokens that are compared
+    alone where examples tell them, for heads with one a token; for masked-lm
     [masked tokens, 2]: log-probability of the true token, and 1 where it ranks first. Masked-lm takes logits of all
     tokens [batch, sequence, vocabulary] or of the masked ones [masked tokens, vocabulary].
     """
     if HEADS[head].fills_masks:
         return _masked_rows(output, examples, rows)
     if HEADS[head].is_token_level:
-        return [output[position, : examples.lengths[row]] for position, row in enumerate(rows)]
+        own = [output[position, : examples.lengths[row]] for position, row in enumerate(rows)]
+        compared = examples.compared
+        if compared is None:
+            return own
+        return [vectors[list(compared[row])] for vectors, row in zip(own, rows, strict=True)]
     return list(output)
 
 

@@ -22,7 +22,7 @@ from ortnas.export.answers import (
 )
 from ortnas.export.neighbours import neighbour_divergences
 from ortnas.export.part import Outputs, Part, Thresholds
-from ortnas.export.ranks import rank_correlation, ranks
+from ortnas.export.ranks import rank_correlation, similarity_ranks
 from ortnas.export.retrieval import QUERY_VALUES, pair_cosines
 from ortnas.export.tags import TagScheme, find_scheme
 from ortnas.export.vectors import unit_rows
@@ -200,11 +200,7 @@ def mean_cosine(outputs: Outputs, part: Part) -> float:
 
 def similarity_spearman(outputs: Outputs, part: Part) -> float:
     """Spearman correlation of all pairwise cosines with the teacher's."""
-    assert part.teacher is not None
-    pairs = np.triu_indices(len(outputs), 1)
-    units = (unit_rows(matrix) for matrix in (np.stack(outputs), part.teacher))
-    ours, theirs = (ranks((unit @ unit.T)[pairs]) for unit in units)
-    return float(np.corrcoef(ours, theirs)[0, 1])
+    return float(np.corrcoef(similarity_ranks(np.stack(outputs)), part.teacher_ranks)[0, 1])
 
 
 def token_cosine(outputs: Outputs, part: Part) -> float:

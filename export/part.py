@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.arrays import Array
+from ortnas.export.ranks import similarity_ranks
+from ortnas.nas.arrays import Array, Vector
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples, Example
 
@@ -34,6 +36,12 @@ class Part:
     null_threshold: float | None = None
     label_thresholds: tuple[float, ...] | None = None
     judgements: Judgements | None = None
+
+    @cached_property
+    def teacher_ranks(self) -> Vector:
+        """``similarity_ranks`` of the teacher's embeddings; several models are compared with them."""
+        assert self.teacher is not None
+        return similarity_ranks(self.teacher)
 
     @property
     def size(self) -> int:

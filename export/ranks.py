@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ortnas.nas.arrays import Vector
+from ortnas.export.vectors import unit_rows
+from ortnas.nas.arrays import Array, Vector
 
 
 def rank_correlation(predicted: npt.NDArray[Any], gold: npt.NDArray[Any]) -> float:
@@ -16,6 +17,12 @@ def rank_correlation(predicted: npt.NDArray[Any], gold: npt.NDArray[Any]) -> flo
         return 0.0
     # Above and below the diagonal the last digit may differ; SciPy takes the one below.
     return float(np.corrcoef(ranks(predicted), ranks(gold))[1, 0])
+
+
+def similarity_ranks(embeddings: Array) -> Vector:
+    """Ranks of the cosines of all pairs of rows [n, size], [n (n - 1) / 2]."""
+    units = unit_rows(embeddings)
+    return ranks((units @ units.T)[np.triu_indices(len(units), 1)])
 
 
 def ranks(values: npt.NDArray[Any]) -> Vector:

@@ -1,6 +1,7 @@
-"""What is measured of embeddings on judged pairs: cosines of the pairs, and how well queries find their documents.
+"""What is measured of vectors on judged pairs: cosines of the pairs, and how well queries find their documents.
 
-By the definitions of trec_eval, query by query; in numpy alone, as export/metrics.py.
+A text has one vector, [size], or one for each of its tokens, [tokens, size]. By the definitions of trec_eval, query by
+query; in numpy alone, as export/metrics.py.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ortnas.export.vectors import unit_rows
-from ortnas.nas.arrays import Array, Matrix, Vector
+from ortnas.nas.arrays import Array, Matrix, Rows, Vector
 from ortnas.nas.judgements import Judgements
 
 _DEPTH = 10
@@ -71,14 +72,36 @@ def _top_grades(outputs: Sequence[Array], judgements: Judgements) -> Matrix:
 
     A query that is a document too does not find itself.
     """
-    embeddings, queries = unit_rows(np.stack(outputs)), np.array(judgements.queries)
-    documents, relevant = np.array(judgements.documents), _relevant(judgements)
-    top = np.zeros((len(queries), _DEPTH))
+    queries, documents = np.array(judgements.queries), np.array(judgements.documents)
+    nearness = _maxsims(outputs, documents) if outputs[0].ndim == 2 else _cosines(outputs, documents)
+    relevant, top = _relevant(judgements), np.zeros((len(queries), _DEPTH))
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         rows = queries[start : start + _QUERIES_AT_ONCE]
-        cosines = embeddings[rows] @ embeddings[documents].T
-        cosines[documents[None] == rows[:, None]] = -np.inf
-        nearest = documents[np.argsort(-cosines, axis=1, kind="stable")[:, :_DEPTH]]
+        values = nearness(rows)
+        values[documents[None] == rows[:, None]] = -np.inf
+        nearest = documents[np.argsort(-values, axis=1, kind="stable")[:, :_DEPTH]]
         for number, (query, ranked) in enumerate(zip(rows.tolist(), nearest.tolist(), strict=True), start=start):
             top[number, : len(ranked)] = [relevant[query].get(document, 0.0) for document in ranked]
     return top
+
+
+def _cosines(outputs: Sequence[Array], documents: Rows) -> Callable[[Rows], Matrix]:
+    """Of queries, by their rows, with the documents, [queries, documents]."""
+    embeddings = unit_rows(np.stack(outputs))
+    return lambda queries: np.asarray(embeddings[queries] @ embeddings[documents].T)
+
+
+def _maxsims(outputs: Sequence[Array], documents: Rows) -> Callable[[Rows], Matrix]:
+    """The same of MaxSim: the sum over a query's tokens of the largest inner product with a token of the document
+    (Khattab & Zaharia 2020, "ColBERT"). A document of which no token counts is as far as can be."""
+    lengths = np.array([len(outputs[row]) for row in documents])
+    filled = np.flatnonzero(lengths)
+    tokens = np.concatenate([outputs[documents[place]] for place in filled])
+    starts = np.cumsum(lengths[filled]) - lengths[filled]
+
+    def of_query(query: int) -> Vector:
+        values = np.full(len(documents), -float(len(outputs[query])))
+        values[filled] = np.maximum.reduceat(outputs[query] @ tokens.T, starts, axis=1).sum(0)
+        return values
+
+    return lambda queries: np.stack([of_query(query) for query in queries])

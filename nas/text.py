@@ -87,7 +87,9 @@ class EncodedExamples:
     ``labels`` holds, per row: a class id, a list of the ids that apply, a number, a query's number and a grade, one id
     per token (IGNORED where there is none) or the first and last token of an answer (0, 0 where the window lacks it, or
     there is none). ``windows`` is there where rows are pieces of contexts, ``words`` where words have labels: per row
-    the numbers of the words that its labels belong to, in order. Words that were cut off are not among them.
+    the numbers of the words that its labels belong to, in order. Words that were cut off are not among them. Where
+    texts are compared token by token, ``attended`` holds how many of a row's first tokens attention looks at, and
+    ``compared`` the places of those whose outputs count; without them all do.
     """
 
     ids: Sequence[Sequence[int]]
@@ -95,6 +97,8 @@ class EncodedExamples:
     labels: Sequence[Any] | None = None
     windows: Sequence[Window] | None = None
     words: Sequence[Sequence[int]] | None = None
+    attended: Sequence[int] | None = None
+    compared: Sequence[Sequence[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -112,7 +116,7 @@ class EncodedExamples:
         for position, row in enumerate(rows):
             used = len(self.ids[row])
             feeds["input_ids"][position, :used] = self.ids[row]
-            feeds["attention_mask"][position, :used] = 1
+            feeds["attention_mask"][position, : used if self.attended is None else self.attended[row]] = 1
             feeds["token_type_ids"][position, :used] = self.type_ids[row]
         return feeds
 
@@ -261,4 +265,6 @@ def take(encoded: EncodedExamples, count: int) -> EncodedExamples:
         windows = windows[:rows]
     labels = None if encoded.labels is None else encoded.labels[:rows]
     words = None if encoded.words is None else encoded.words[:rows]
-    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows, words)
+    attended = None if encoded.attended is None else encoded.attended[:rows]
+    compared = None if encoded.compared is None else encoded.compared[:rows]
+    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows, words, attended, compared)

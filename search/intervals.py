@@ -101,8 +101,9 @@ def _sampled(
         rows = np.concatenate([groups[text] for text in drawn])
         drawn_part = _part_of(part, drawn, groups)
         for name, whole in outputs.items():
-            own = parts[name]
-            sample = replace(drawn_part, null_threshold=own.null_threshold, label_thresholds=own.label_thresholds)
+            own, sample = parts[name], drawn_part
+            if (own.null_threshold, own.label_thresholds) != (sample.null_threshold, sample.label_thresholds):
+                sample = replace(sample, null_threshold=own.null_threshold, label_thresholds=own.label_thresholds)
             scores[name].append(METRICS[metric]([whole[row] for row in rows], sample))
     return {name: np.array(values) for name, values in scores.items()}
 

@@ -256,7 +256,8 @@ def part_digest(part: Part) -> str:
     answers = [example.answers for example in part.examples if example.answers is not None]
     labels = [encoded.labels, encoded.windows, part.label_names, tags, answers]
     judgements = [] if part.judgements is None else [part.judgements.to_json()]
-    content = json.dumps([encoded.ids, encoded.type_ids, *labels, *judgements])
+    tokens = [] if encoded.compared is None else [encoded.attended, encoded.compared]
+    content = json.dumps([encoded.ids, encoded.type_ids, *labels, *judgements, *tokens])
     teacher = b"" if part.teacher is None else part.teacher.tobytes()
     return hashlib.sha256(content.encode() + teacher).hexdigest()[:16]
 

@@ -11,10 +11,19 @@ from ortnas.nas.data.beir import read_beir
 from ortnas.nas.data.docstrings import PYTHON_DOCSTRINGS, docstring_pairs
 from ortnas.nas.data.judged_parts import DOCUMENTS_PER_QUERY, LEAST_JUDGED, JudgedParts, cut_pairs, scored_parts
 from ortnas.nas.data.packages import PYTHON_TEXTS
-from ortnas.nas.data.pairs import TextPair, TextPairs, own_pair_columns, plain_pairs, read_pair_table, scored_pair
+from ortnas.nas.data.pairs import (
+    TextPair,
+    TextPairs,
+    own_pair_columns,
+    plain_pairs,
+    read_pair_table,
+    scored_pair,
+    without_queries_among_documents,
+)
 from ortnas.nas.data.rows import Columns, table_rows
 from ortnas.nas.data.source import DataSource, read_source, table_of_pairs
 from ortnas.nas.data.tasks import find_task
+from ortnas.nas.failures import DataError
 
 NO_PAIRS = "none"
 # Of pairs that are found in the texts, one in so many is asked for in each part: the rest is for training.
@@ -43,7 +52,7 @@ def judged_parts(
         path = Path(pairs).expanduser()
         others = DOCUMENTS_PER_QUERY * max(search_size, most_reported)
         named = read_beir(path, others, seed, notes) if path.is_dir() else read_pair_table(path, notes)
-        parts = cut_pairs(named, search_size, most_reported, seed)
+        parts = cut_pairs(_for_head(named, head, notes), search_size, most_reported, seed)
         notes.append(f"pairs of {named.origin}: {parts.sentence}")
         return parts
     task = sources[0].task
@@ -54,6 +63,7 @@ def judged_parts(
     text_pairs = next(filter(None, map(find_pairs, sources)), None)
     if text_pairs is None:
         return None
+    text_pairs = _for_head(text_pairs, head, notes)
     most = len(text_pairs.pairs) // _SHARE
     if min(most, search_size, most_reported) < LEAST_JUDGED:
         notes.append(
@@ -64,6 +74,18 @@ def judged_parts(
     parts = cut_pairs(text_pairs, min(most, search_size), min(most, most_reported), seed)
     notes.append(f"pairs found in {text_pairs.origin}: {parts.sentence} (data.pairs: {NO_PAIRS} does without)")
     return parts
+
+
+def _for_head(pairs: TextPairs, head: str, notes: list[str]) -> TextPairs:
+    """Pairs that a head is judged by. Raises DataError."""
+    if not HEADS[head].makes_token_vectors:
+        return pairs
+    if pairs.are_scored:
+        raise DataError(
+            f"{pairs.origin}: the pairs have scores, and {head} is judged by queries that look for documents; leave "
+            f"the column out"
+        )
+    return without_queries_among_documents(pairs, notes)
 
 
 def _task_pairs(source: DataSource) -> tuple[TextPairs, TextPairs]:

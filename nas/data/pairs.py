@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +85,17 @@ def scored_pair(row: Row) -> TextPair:
 def plain_pairs(origin: str, pairs: Iterable[TextPair], notes: list[str], others: Iterable[str] = ()) -> TextPairs:
     """Pairs whose grades say how relevant the second text is to the first."""
     return TextPairs(origin, _distinct(origin, list(pairs), notes), are_scored=False, others=tuple(others))
+
+
+def without_queries_among_documents(pairs: TextPairs, notes: list[str]) -> TextPairs:
+    """For networks that read queries and documents in two ways: a text that is both is a query only."""
+    queries = {pair.first for pair in pairs.pairs}
+    documents = dict.fromkeys((*(pair.second for pair in pairs.pairs), *pairs.others))
+    note_left_out(
+        pairs.origin, len(documents), [f"{shown(text)} is a query too" for text in documents if text in queries], notes
+    )
+    kept = tuple(pair for pair in pairs.pairs if pair.second not in queries)
+    return replace(pairs, pairs=kept, others=tuple(text for text in pairs.others if text not in queries))
 
 
 def _distinct(origin: str, pairs: list[TextPair], notes: list[str]) -> tuple[TextPair, ...]:

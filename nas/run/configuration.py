@@ -271,7 +271,7 @@ class Configuration(Section):
             raise ValueError(f"training.teacher 'largest' needs labels, and head {self.head!r} has none")
         if self.data.pairs not in (None, NO_PAIRS) and not HEADS[self.head].judged_metrics:
             judged = [repr(name) for name, head in HEADS.items() if head.judged_metrics]
-            raise ValueError(f"data.pairs judges the head {', '.join(judged)}, not {self.head!r}; leave it out")
+            raise ValueError(f"data.pairs judges the heads {' and '.join(judged)}, not {self.head!r}; leave it out")
         served = [repr(name) for name, head in HEADS.items() if head.ranking]
         if self.search.score_by == "likelihood" and not HEADS[self.head].ranking:
             raise ValueError(f"search.score_by 'likelihood' is for head {', '.join(served)}, not {self.head!r}")

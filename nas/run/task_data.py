@@ -28,6 +28,7 @@ from ortnas.nas.data import (
     source_identity,
     write_splits,
 )
+from ortnas.nas.data.late_texts import LateTexts
 from ortnas.nas.files import digest, write_json
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.run.configuration import Configuration, Data
@@ -44,13 +45,15 @@ _MASKED_PARTS = ("calibration", "search", "report")
 
 @dataclass(frozen=True)
 class TaskData:
-    """Disjoint parts, as texts or as packed sequences of a corpus. ``prompt`` comes before every text."""
+    """Disjoint parts, as texts or as packed sequences of a corpus. ``prompt`` comes before every text; ``late`` says
+    how judged pairs are read instead, where queries are read otherwise than documents."""
 
     content: Splits | PackedCorpus
     tokenizer_folder: Path
     max_length: int
     seed: int
     prompt: str = ""
+    late: LateTexts | None = None
     _encoded: dict[str, EncodedExamples] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -95,7 +98,15 @@ class TaskData:
 
     def examples(self, part: str) -> Sequence[Example]:
         """The texts of a part as they are encoded; empty for a packed corpus."""
-        return with_prompt(self.content.parts[part], self.prompt) if isinstance(self.content, Splits) else ()
+        if not isinstance(self.content, Splits):
+            return ()
+        texts = self.content.parts[part]
+        if self.late is not None and part in self.judgements:
+            return self.late.with_prompts(texts, self._queries(part))
+        return with_prompt(texts, self.prompt)
+
+    def _queries(self, part: str) -> set[int]:
+        return set(self.judgements[part].queries)
 
     def groups(self, part: str) -> list[int] | None:
         """The number of each text's group, where texts are compared within groups: the passages of a query."""
@@ -115,7 +126,10 @@ class TaskData:
         return self._encoded[part]
 
     def _encode(self, part: str) -> EncodedExamples:
-        return encode(load_tokenizer(self.tokenizer_folder), self.examples(part), self.max_length)
+        tokenizer = load_tokenizer(self.tokenizer_folder)
+        if self.late is not None and part in self.judgements:
+            return self.late.encode(tokenizer, self.examples(part), self._queries(part), self.max_length)
+        return encode(tokenizer, self.examples(part), self.max_length)
 
     @cached_property
     def masking(self) -> Masking | None:
@@ -140,11 +154,12 @@ def prepare(
     report: Report,
     max_length: Callable[[], int],
     prompt: Callable[[], str] = str,
+    late: Callable[[], LateTexts | None] = lambda: None,
 ) -> TaskData:
     """Reads what an earlier call prepared in ``folder`` from the same source, or prepares it. Raises DataError.
 
     ``tokenizer()`` is the folder of the checkpoint's tokenizer, ``max_length()`` the most tokens that a text has,
-    ``prompt()`` what comes before every text.
+    ``prompt()`` what comes before every text, and ``late()`` is that of ``TaskData``.
     """
     data, head, seed = configuration.data, configuration.head, configuration.seed
     is_corpus = HEADS[head].fills_masks
@@ -182,7 +197,7 @@ def prepare(
         write_splits(content, folder / "splits")
     if recorded != inputs:
         write_json(marker, inputs)
-    return TaskData(content, tokenizer(), max_length(), seed, prompt())
+    return TaskData(content, tokenizer(), max_length(), seed, prompt(), late())
 
 
 def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:

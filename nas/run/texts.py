@@ -15,6 +15,7 @@ from ortnas.export.weights import memory_map
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.data import find_task
+from ortnas.nas.data.late_texts import LateTexts
 from ortnas.nas.files import write_json
 from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.checkpoints import checkpoint_folder, content_digest
@@ -73,6 +74,12 @@ class Texts:
         """What comes before every text, as the checkpoint's library puts it there."""
         return str(self._text_settings.get("prompt", ""))
 
+    @property
+    def late(self) -> LateTexts | None:
+        """How queries and documents are read, where late interaction compares them."""
+        document = self._text_settings.get("late")
+        return None if document is None else LateTexts.from_json(document)
+
     @cached_property
     def _text_settings(self) -> dict[str, Any]:
         """What was read of the checkpoint for its texts, beside the tokenizer's folder."""
@@ -89,6 +96,7 @@ class Texts:
             settings.tokenizer.save(self._folder.data / "tokenizer")
             recorded = identity | {"max_length": settings.max_length, "prompt": settings.prompt}
             recorded["prompts"] = list(settings.prompts)
+            recorded["late"] = None if settings.late is None else settings.late.to_json()
             write_json(marker, recorded)
         return recorded
 
@@ -103,6 +111,7 @@ class Texts:
                 report,
                 lambda: self.max_length,
                 lambda: self.prompt,
+                lambda: self.late,
             )
         return self._pruned(data) if self._is_pruned else data
 

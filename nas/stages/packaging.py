@@ -22,7 +22,7 @@ from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts, Latency, TrainingData, read_record
 from ortnas.export.package.sample import Sample
-from ortnas.export.part import Part, Thresholds
+from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.failures import OrtnasError
@@ -216,8 +216,11 @@ def _sample(
     return make_sample(model, part, configuration.head, texts.text_metric)
 
 
-def make_sample(model: bytes, part: Part, head: str, metric: str) -> Sample:
-    """The first inputs of a part, with what a package's outputs are compared with."""
+def make_sample(model: bytes, part: Part, head: str, metric: str, outputs: Outputs | None = None) -> Sample:
+    """The first inputs of a part, with what a package's outputs are compared with.
+
+    ``outputs`` are the model's on the whole part, where they are known.
+    """
     count = _SAMPLE_TEXTS
     if part.teacher is not None:
         count = min(count, max(_FEWEST_TEXTS, _SAMPLE_NUMBERS // part.teacher[0].size))
@@ -228,7 +231,7 @@ def make_sample(model: bytes, part: Part, head: str, metric: str) -> Sample:
     labels = encoded.labels or ()
     return Sample(
         metric=metric,
-        score=METRICS[metric](model_outputs(model, encoded, head), first),
+        score=METRICS[metric](outputs[: len(encoded)] if outputs else model_outputs(model, encoded, head), first),
         examples=examples,
         # A corpus has no texts to encode again, only tokens.
         tokens=[] if examples else [(ids, tags) for ids, tags in zip(encoded.ids, labels, strict=True)],

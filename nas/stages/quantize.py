@@ -20,6 +20,7 @@ from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.from_texts import latency_of
 from ortnas.export.package.package import PackageContent, write_package
 from ortnas.export.package.record import Coverage, Facts
+from ortnas.export.part import Outputs
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.failures import CheckpointError
@@ -40,6 +41,7 @@ from ortnas.nas.stages.quantized_models import (
     time_in_turn,
 )
 from ortnas.nas.stages.replaceable_folder import check_replaceable
+from ortnas.nas.stages.teacher_labels import labelled_by
 
 if TYPE_CHECKING:
     from ortnas.export.weights import SupernetFolder
@@ -224,7 +226,11 @@ def _calibration(order: Order, texts: QuantizeTexts) -> str:
 def _write(package: Path, facts: Facts, models: QuantizedModels, max_length: int) -> None:
     model, part, texts = models.content[facts.precision], models.scored_part(facts.precision), models.texts
     metric = texts.metric if part.judgements is None else HEADS[models.head].metrics[0]
-    sample = make_sample(model, part, models.head, metric)
+    outputs: Outputs | None = models.outputs[facts.precision]
+    if part.encoded.compared is not None:
+        # Packages are verified on texts that are read as any other.
+        part, outputs = labelled_by(models.head, texts.calibration, models.calibration_outputs), None
+    sample = make_sample(model, part, models.head, metric, outputs)
     write_package(
         package, PackageContent(package.name, model, models.exporter.supernet, models.subnet, max_length, sample, facts)
     )

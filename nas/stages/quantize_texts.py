@@ -195,7 +195,13 @@ def read_texts(
             return Part(encode(tokenizer, part, max_length), part, checkpoint.labels)
 
     calibration = encoded(first)
-    scored = calibration if texts.are_shared else replace(encoded(others), judgements=texts.judgements)
+    if texts.judgements is not None and checkpoint.late is not None:
+        queries, rows_scored = set(texts.judgements.queries), [row.example for row in texts.scored]
+        others = checkpoint.late.with_prompts(rows_scored, queries)
+        scored = Part(checkpoint.late.encode(tokenizer, others, queries, max_length), others)
+    else:
+        scored = calibration if texts.are_shared else encoded(others)
+    scored = replace(scored, judgements=texts.judgements)
     return QuantizeTexts(calibration, scored, _metric(source, checkpoint, scored), texts.are_labelled, texts.are_shared)
 
 

@@ -69,6 +69,11 @@ class QuantizedModels:
         return drift(int8, fp32)
 
     @cached_property
+    def calibration_outputs(self) -> Outputs:
+        """The float model's."""
+        return model_outputs(self.content[FP32], self.texts.calibration.encoded, self.head)
+
+    @cached_property
     def sampled(self) -> SampledScores:
         """By kind, of the metric that decides."""
         return sample_scores(self.texts.metric, self.outputs, self.texts.part, 0, self.thresholds)

@@ -19,7 +19,7 @@ from ortnas.nas.run.plan import usual_steps
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry
 from ortnas.nas.stages.courses import recorded
-from ortnas.nas.stages.ready_made_training import train_ready_made
+from ortnas.nas.stages.ready_made_training import learns_task, train_ready_made
 from ortnas.nas.text import encode, load_tokenizer
 from ortnas.nas.wording import shown
 from ortnas.search.comparison import RIVALS
@@ -80,8 +80,9 @@ def ready_made_entries(
 ) -> list[Entry]:
     """The checkpoints of ``compare``, quantized by the run's recipe and calibration texts, as entries of a comparison.
 
-    One without a head for the run's labels is fine-tuned first, for ``trained_steps``, which are those of the winner
-    that was trained longest, or where that is 0, for as many as the run's own checkpoint would be. Raises what
+    One without a head for the run's labels is fine-tuned first, and any where winners learn from pairs, for
+    ``trained_steps``, which are those of the winner that was trained longest, or where that is 0, for as many as the
+    run's own checkpoint would be. Raises what
     ``open_ready_made`` raises, and TrainingError.
     """
     precision = configuration.precision
@@ -89,7 +90,8 @@ def ready_made_entries(
     entries = []
     for item in open_ready_made(configuration, console, run_folder, texts):
         network = item.network
-        if not item.head_is_trained:
+        has_labels = HEADS[configuration.head].has_labels
+        if not item.head_is_trained or (not has_labels and learns_task(configuration, run_models)):
             network = train_ready_made(configuration, console, run_folder, texts, run_models, network, steps)
         exporter = run_models.exporter_of(network)
         subnet = network.dimensions.full_subnet
@@ -145,6 +147,11 @@ def _read(configuration: Configuration, console: Console, texts: Texts, name: st
         raise ConfigurationError(
             f"compare: {name} puts {shown(checkpoint.prompt)} before every text, this run's checkpoint "
             f"{shown(texts.prompt)}, and models are compared on the same inputs"
+        )
+    if checkpoint.late != texts.late:
+        raise ConfigurationError(
+            f"compare: {name} reads queries and documents otherwise than this run's checkpoint (prompts, length, mask "
+            f"tokens or skipped words), and models are compared on the same inputs"
         )
     longest = _longest(configuration, texts)
     if checkpoint.dimensions.max_positions < longest:

@@ -12,10 +12,15 @@ from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.stages.courses import course, load_network, make_batches, prove_equal, recorded
+from ortnas.nas.stages.courses import course, load_network, make_batches, pairs_to_learn, prove_equal, recorded
 
-# What a network of other sizes than its teacher can learn from.
-_LOSSES = ("labels", "soft_labels")
+# What a network of other sizes and another space of vectors than its teacher can learn from.
+_LOSSES = ("labels", "soft_labels", "similarity", "pairs")
+
+
+def learns_task(configuration: Configuration, run_models: Models) -> bool:
+    """Whether winners learn more than what their teacher computes: labels, or pairs."""
+    return HEADS[configuration.head].has_labels or pairs_to_learn(configuration, run_models.data) is not None
 
 
 def train_ready_made(
@@ -27,13 +32,13 @@ def train_ready_made(
     network: SupernetFolder,
     steps: int,
 ) -> SupernetFolder:
-    """Trains the full network for so many steps on the run's labels and its teacher's soft labels, in batches as
-    winners are trained in, at the rate at which full networks are.
+    """Trains the full network for so many steps on the run's labels and its teacher's soft labels, or on its pairs and
+    the teacher's similarities, in batches as winners are trained in, at the rate at which full networks are.
 
-    Finished work is recognised, killed work goes on. Raises ConfigurationError for a head without labels, and
+    Finished work is recognised, killed work goes on. Raises ConfigurationError where there is nothing of the kind, and
     TrainingError.
     """
-    if not HEADS[configuration.head].has_labels:
+    if not learns_task(configuration, run_models):
         raise ConfigurationError(f"compare: with head {configuration.head!r} ready-made checkpoints are not trained")
     folder, losses = network.path.with_name(f"{network.path.name}-trained"), _losses(configuration, run_models)
     training = configuration.training

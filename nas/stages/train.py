@@ -349,7 +349,8 @@ def _save_outputs(run_folder: RunFolder, teacher: Supernet, data: TaskData) -> N
         save_file(
             {
                 name: stack_rows(network_outputs(teacher, data.held_out(name), full))
-                for name in dict.fromkeys(("search", *data.report_parts, *data.judgements))
+                for name in dict.fromkeys(("search", *data.report_parts, pairs_of("search")))
+                if name in data.counts
             },
             temporary,
         )
@@ -362,6 +363,10 @@ def _say_judged(configuration: Configuration, console: Console, texts: Texts) ->
         return
     part = texts.part(name)
     assert part.teacher is not None
-    scores = all_scores(configuration.head, list(part.teacher), part)
+    outputs = list(part.teacher)
+    if part.encoded.compared is not None:
+        # What is behind a text's tokens is padding.
+        outputs = [rows[: len(places)] for rows, places in zip(outputs, part.encoded.compared, strict=True)]
+    scores = all_scores(configuration.head, outputs, part)
     figures = ", ".join(f"{metric.replace('_', ' ')} {score:.4f}" for metric, score in scores.items())
     console.say(f"the full model on the search part's pairs ({judgements}): {figures}")

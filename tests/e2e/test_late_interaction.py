@@ -22,6 +22,9 @@ def test_a_searched_package_ranks_passages_by_maxsim(tmp_path: Path) -> None:
     # The last words of the vocabulary are no tokens of the folder's.
     sentences = [" ".join(rng.choices(WORDS[:-2], k=rng.randint(5, 12))) for _ in range(200)]
     (tmp_path / "texts.txt").write_text("\n".join(sentences))
+    asked = [rng.sample(WORDS[:-2], 7) for _ in range(60)]
+    pairs = [{"query": " ".join(words[:4]), "document": " ".join(reversed(words))} for words in asked]
+    (tmp_path / "pairs.jsonl").write_text("".join(f"{json.dumps(pair)}\n" for pair in pairs))
     document = {
         "checkpoint": str(write_late_interaction(tmp_path / "checkpoint")),
         "head": "late-interaction",
@@ -29,9 +32,10 @@ def test_a_searched_package_ranks_passages_by_maxsim(tmp_path: Path) -> None:
         "data": {
             "source": str(tmp_path / "texts.txt"),
             "calibration_size": 8,
-            "search_size": 16,
-            "report_size": 16,
+            "search_size": 20,
+            "report_size": 20,
             "max_length": 20,
+            "pairs": str(tmp_path / "pairs.jsonl"),
         },
         "space": {
             "hidden_size": [16, 32],
@@ -44,7 +48,13 @@ def test_a_searched_package_ranks_passages_by_maxsim(tmp_path: Path) -> None:
         "refinement": {"steps": 4},
         "target": {"sequence": 16, "host": "simulated"},
         "bench": {"subnets": 10},
-        "search": {"budgets": ["1.2x"], "candidates": 3, "population": 2, "finalists": 2},
+        "search": {
+            "budgets": ["1.2x"],
+            "candidates": 3,
+            "population": 2,
+            "finalists": 2,
+            "metric": "ndcg_at_10",
+        },
     }
     configuration = tmp_path / "run.yaml"
     configuration.write_text(yaml.safe_dump(document))
@@ -53,7 +63,9 @@ def test_a_searched_package_ranks_passages_by_maxsim(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     exported = json.loads(done.stdout)["export"]
     for row in exported["rows"]:
-        assert row["scores"].keys() == {"maxsim_spearman", "token_cosine"}
+        own, judged = {"maxsim_spearman", "token_cosine"}, {"recall_at_1", "mrr_at_10", "ndcg_at_10"}
+        assert row["scores"].keys() == own | judged
+        assert row["intervals"].keys() == {"maxsim_spearman"} | judged
 
     (package,) = exported["packages"]
     verify = [sys.executable, "-m", "ortnas", "verify", package, "--json"]

@@ -89,6 +89,27 @@ def test_fewer_than_ten_documents_are_ranked_all_the_same() -> None:
     assert ndcg_at_10(outputs, part) == pytest.approx((2 / np.log2(3) + 1 / 2) / (2 + 1 / np.log2(3)))
 
 
+def test_texts_of_several_vectors_are_ranked_by_the_largest_products_of_a_querys() -> None:
+    judgements, table = graded()
+    rng = np.random.default_rng(3)
+    outputs = [np.stack(unit_rows(int(rng.integers(1, 9)), seed=row)) for row in range(QUERIES + DOCUMENTS)]
+    # Of this document no token counts.
+    outputs[QUERIES + 7] = outputs[QUERIES + 7][:0]
+    maxsims = np.array(
+        [
+            [sum(max((float(a @ b) for b in document), default=-1.0) for a in query) for document in outputs[QUERIES:]]
+            for query in outputs[:QUERIES]
+        ]
+    )
+    part = part_of(judgements, len(outputs))
+    assert ndcg_at_10(outputs, part) == pytest.approx(ndcg_score(table, maxsims, k=10), abs=1e-6)
+    order = np.argsort(-maxsims, axis=1)
+    relevant = np.take_along_axis(table, order, axis=1) > 0
+    ranks = relevant.argmax(1) + 1
+    assert mrr_at_10(outputs, part) == pytest.approx(np.where(ranks <= 10, 1 / ranks, 0).mean())
+    assert list(all_scores("late-interaction", outputs, part)) == ["recall_at_1", "mrr_at_10", "ndcg_at_10"]
+
+
 def test_scored_pairs_are_judged_by_scipys_rank_correlation_of_cosines() -> None:
     rng = np.random.default_rng(2)
     first, second = rng.integers(0, 30, 50), rng.integers(30, 60, 50)

@@ -127,10 +127,10 @@ def _norm(weight: Array, bias: Array, epsilon: float) -> nn.LayerNorm:
     return module
 
 
-def check_same_network(network: nn.Module, model: bytes, feeds: Feeds) -> None:
+def check_same_network(network: nn.Module, model: bytes, feeds: Feeds, inputs: Sequence[str] = INPUTS) -> None:
     """Raises ValueError where the rival network and our float ONNX model differ by more than 1e-4."""
     with torch.no_grad():
-        theirs = network(*(torch.from_numpy(feeds[name]) for name in INPUTS)).numpy()
+        theirs = network(*(torch.from_numpy(feeds[name]) for name in inputs)).numpy()
     difference = float(np.abs(run(load(model), feeds) - theirs).max())
     if not difference <= FLOAT_TOLERANCE:
         raise ValueError(f"the rival network and our float model differ by {difference:.2g}; no comparison is fair")
@@ -144,16 +144,16 @@ def _sample() -> tuple[Tensor, ...]:
     return ids, mask, torch.zeros_like(ids)
 
 
-def export_dynamo(network: nn.Module, path: Path) -> None:
+def export_dynamo(network: nn.Module, path: Path, inputs: Sequence[str] = INPUTS) -> None:
     """torch.export's graph as ONNX, batch and sequence dynamic, the exporter's own opset and optimizations."""
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
     with _quiet():
         program = torch.onnx.export(
             network,
-            _sample(),
+            _sample()[: len(inputs)],
             dynamo=True,
-            dynamic_shapes=dict.fromkeys(INPUTS, axes),
-            input_names=INPUTS,
+            dynamic_shapes=dict.fromkeys(inputs, axes),
+            input_names=list(inputs),
             output_names=[OUTPUT],
             verbose=False,
         )
@@ -195,11 +195,13 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self.batches, None)
 
 
-def quantize_rival(path: Path, batches: Sequence[Feeds], defaults: bool = False) -> bytes:
+def quantize_rival(
+    path: Path, batches: Sequence[Feeds], defaults: bool = False, operators: Sequence[str] | None = None
+) -> bytes:
     """The INT8 form of an exported model by ``quant_pre_process`` and ``quantize_static``.
 
     U8S8 QDQ with one weight scale a channel, ONNX Runtime's advice for processors with VNNI, or its own ``defaults``
-    (S8S8 QDQ, one scale a tensor).
+    (S8S8 QDQ, one scale a tensor). ``operators`` alone are quantized; None: all that the tool knows.
     """
     settings = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -207,5 +209,7 @@ def quantize_rival(path: Path, batches: Sequence[Feeds], defaults: bool = False)
         # Symbolic shape inference gives up on both exporters' graphs; onnx's own shape inference remains, and every
         # weight product is quantized.
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
-        quantize_static(prepared, quantized, _Reader(batches), **({} if defaults else settings))
+        quantize_static(
+            prepared, quantized, _Reader(batches), op_types_to_quantize=operators, **({} if defaults else settings)
+        )
         return quantized.read_bytes()

@@ -12,6 +12,7 @@ import torch
 from tokenizers import AddedToken
 from torch import Tensor
 
+from ortnas.nas.data.late_texts import LateTexts
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.config import CheckpointConfig
 from ortnas.nas.training.checkpoint.folder import MODULES_FILE, read_file
@@ -61,6 +62,17 @@ class LateInteraction:
     texts: SentenceTexts
     queries: Mapping[str, Any]
     markers: tuple[str, ...] = ()
+
+    def late_texts(self, tokenizer: CheckpointTokenizer) -> LateTexts:
+        prompts, queries = self.texts.prompts, self.queries
+        return LateTexts(
+            query_prompt=prompts["query"],
+            document_prompt=prompts["document"],
+            query_length=queries["query_length"],
+            filling=tokenizer.roles["mask_token"] if queries["do_query_expansion"] else None,
+            is_filling_attended=queries["attend_to_expansion_tokens"],
+            skipped_words=tuple(queries["skiplist_words"]),
+        )
 
 
 def is_stanford(config: CheckpointConfig, folder: Path) -> bool:

@@ -13,6 +13,7 @@ from ortnas.nas.architecture.activations import ACTIVATIONS
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.ops import PoolingMode
+from ortnas.nas.data.late_texts import LateTexts
 from ortnas.nas.failures import CheckpointError
 from ortnas.nas.training.checkpoint.canonical import canonical_tensors, check_weights, take_own_decoder, unused_weights
 from ortnas.nas.training.checkpoint.config import CheckpointConfig, read_config
@@ -52,7 +53,7 @@ class Checkpoint:
     the classifier has all rows of the checkpoint, in its order, and ``pick_labels`` takes those that were found out.
     ``activation`` is what a cross-encoder puts over its number; ``architectures`` are the classes of transformers that
     its configuration names; ``notes`` are sentences for the user. ``prompts``, ``default_prompt`` and ``similarity``
-    are those of ``SentenceTexts``.
+    are those of ``SentenceTexts``; ``late`` is how judged pairs of late interaction are read.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Checkpoint:
     default_prompt: str | None = None
     similarity: str | None = None
     late_interaction: Mapping[str, Any] | None = None
+    late: LateTexts | None = None
 
     @property
     def prompt(self) -> str:
@@ -89,12 +91,13 @@ class Checkpoint:
 @dataclass(frozen=True)
 class TextSettings:
     """The tokenizer of a checkpoint, and where nothing else is asked for, how many tokens of a text are read and what
-    is put before it; ``prompts`` are all that may be."""
+    is put before it; ``prompts`` are all that may be. ``late`` is how judged pairs of late interaction are read."""
 
     tokenizer: CheckpointTokenizer
     max_length: int
     prompt: str = ""
     prompts: tuple[str, ...] = ()
+    late: LateTexts | None = None
 
 
 def read_text_settings(name: str, head: str) -> TextSettings:
@@ -107,10 +110,12 @@ def read_text_settings(name: str, head: str) -> TextSettings:
     tokenizer = read_tokenizer(config, inner, head, library is not None and library.texts.lower)
     if library is None:
         return TextSettings(tokenizer, min(_MAX_LENGTH, config.max_positions))
+    late = None
     if isinstance(library, LateInteraction):
         fit_tokenizer(name, library, tokenizer)
+        late = library.late_texts(tokenizer)
     texts = library.texts
-    return TextSettings(tokenizer, texts.max_length, texts.prompt, tuple(texts.prompts.values()))
+    return TextSettings(tokenizer, texts.max_length, texts.prompt, tuple(texts.prompts.values()), late)
 
 
 def _read_library(
@@ -201,6 +206,7 @@ def read_checkpoint(
         None if usage is None else usage.default_prompt,
         None if usage is None else usage.similarity,
         None if late is None else late.queries,
+        None if late is None else late.late_texts(tokenizer),
     )
 
 

@@ -117,6 +117,32 @@ def test_weights_are_rounded_as_the_quantizer_itself_does(recipe: Recipe) -> Non
         np.testing.assert_array_equal(rounded[name], values, name)
 
 
+@pytest.mark.parametrize("weight_type", ["int8", "uint8"])
+@pytest.mark.parametrize("reduce_range", [False, True])
+def test_scales_of_channels_are_those_that_the_quantizer_computes(
+    monkeypatch: pytest.MonkeyPatch, weight_type: str, reduce_range: bool
+) -> None:
+    exporter = make_exporter("classification")
+    dimensions = exporter.supernet.dimensions
+    tensors = dict(exporter.supernet.tensors)
+    # A channel of zeros, one that is almost that, one whose bias is large for its weights, and one of a single sign.
+    weight, bias = (np.array(tensors[f"layers.0.ffn_in.{kind}"]) for kind in ("weight", "bias"))
+    weight[0], weight[1], weight[2], weight[3] = 0, 1e-44, 1e-7, np.abs(weight[3])
+    bias[2] = 50
+    tensors |= {"layers.0.ffn_in.weight": weight, "layers.0.ffn_in.bias": bias}
+    recipe = replace(HOST_RECIPE, weight_type=weight_type, reduce_range=reduce_range, keep_float=("layers/1/*",))
+    subnet = dimensions.full_subnet
+
+    def quantized() -> bytes:
+        model = float_model(tensors, dimensions, subnet)
+        content: bytes = quantize(model, calibrate(model, exporter.calibration).ranges, recipe).SerializeToString()
+        return content
+
+    ours = quantized()
+    monkeypatch.setattr("ortnas.export.int8.quantize._channel_scales", lambda *_: {})
+    assert quantized() == ours
+
+
 def test_reduced_range_keeps_weights_to_seven_bits() -> None:
     exporter = make_exporter()
     model = float_model(exporter.supernet.tensors, exporter.supernet.dimensions, exporter.supernet.space.largest)

@@ -14,8 +14,12 @@ import transformers
 from safetensors.torch import load_file
 
 from ortnas.export.build import Exporter
+from ortnas.export.inference import split_rows
 from ortnas.export.package.package import write_package
 from ortnas.export.package.predict import Model
+from ortnas.nas.data.late_texts import LateTexts
+from ortnas.nas.text import Example
+from ortnas.nas.training.checkpoint.reading import read_checkpoint, read_text_settings
 from ortnas.nas.training.supernet import open_checkpoint
 from tests.export.packages import make_content
 from tests.nas.training.checkpoint.test_late_interaction import write_late_interaction, write_stanford
@@ -74,6 +78,22 @@ def write_from(checkpoint: Path, folder: Path, sentences: list[str]) -> Model:
     return Model(package, threads=1)
 
 
+def read_judged(checkpoint: Path, model: Model, texts: list[str]) -> list[tuple[str, np.ndarray]]:
+    """Texts, of which the first two are queries, and their vectors as judged pairs of a run have them."""
+    settings = read_text_settings(str(checkpoint), "late-interaction")
+    assert settings.late is not None
+    late = LateTexts.from_json(json.loads(json.dumps(settings.late.to_json())))
+    assert late == settings.late == read_checkpoint(str(checkpoint), "late-interaction").late
+    examples = late.with_prompts([Example(text) for text in texts], {0, 1})
+    encoded = late.encode(settings.tokenizer.backend, examples, {0, 1}, settings.max_length)
+    rows: list[np.ndarray] = [np.empty(0)] * len(texts)
+    for places, feeds in encoded.batches(3):
+        outputs = model.session.run(None, {item.name: feeds[item.name] for item in model.session.get_inputs()})[0]
+        for place, vectors in zip(places, split_rows("late-interaction", outputs, encoded, places), strict=True):
+            rows[place] = vectors
+    return list(zip(texts, rows, strict=True))
+
+
 CASES = {
     "PyLate": (write_late_interaction, reference, ("[Q] ", "[D] "), {"the", "of"}),
     "Stanford": (write_stanford, stanford_reference, ("[unused0] ", "[unused1] "), {".", "!"}),
@@ -105,6 +125,9 @@ def test_a_package_gives_the_vectors_and_scores_of_the_checkpoint(
         ranked = model.maxsim(query, *documents)
         assert [text for text, _ in ranked] == sorted(scores, key=lambda text: -scores[text])
         np.testing.assert_allclose([score for _, score in ranked], sorted(scores.values(), reverse=True), atol=1e-3)
+    judged = read_judged(checkpoint, model, ["it is the!", "it is the " * 6, *documents])
+    for row, (text, vectors) in enumerate(judged):
+        torch.testing.assert_close(torch.from_numpy(vectors), encode(checkpoint, text, row < 2), atol=1e-4, rtol=0)
     # Padding that the tokenizer puts behind a text has no say.
     alone = model.vectors(document_prefix + documents[0])[1]
     model.tokenizer.enable_padding(length=20, pad_id=0, pad_token="[PAD]")

@@ -74,10 +74,10 @@ print(json.dumps(answers))
 WRITER = Path(sentence_models.__file__).read_text(encoding="utf-8")
 
 
-def answer_of(script: str, *arguments: str) -> Any:
+def answer_of(script: str, *arguments: str, python: str = PYTHON) -> Any:
     # Nothing is fetched: everything is in the package.
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [PYTHON, "-c", script, *arguments]
+    command = [python, "-c", script, *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout.splitlines()[-1])

@@ -119,12 +119,22 @@ def test_a_metric_that_the_pairs_do_not_serve_is_refused(judged: Path, tmp_path:
         run.close()
 
 
-def test_pairs_are_for_embeddings_and_sts_b_has_some() -> None:
+def test_pairs_are_for_vectors_and_sts_b_has_some() -> None:
     document = {"checkpoint": "bert", "head": "classification", "data": {"source": "reviews", "pairs": "pairs.tsv"}}
-    with pytest.raises(ConfigurationError, match=r"data\.pairs judges the head 'embedding', not 'classification'"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"data\.pairs judges the heads 'embedding' and 'late-interaction', not 'classification'",
+    ):
         check_configuration(document, "test")
     task = {"checkpoint": "bert", "data": {"source": "STS-B", "task": "sts-b"}}
     assert check_configuration(task, "test").head == "regression"
     assert check_configuration(task | {"head": "embedding"}, "test").head == "embedding"
     with pytest.raises(ConfigurationError, match="head 'span' does not fit task 'sts-b', whose head is 'regression'"):
         check_configuration(task | {"head": "span"}, "test")
+
+
+def test_a_loss_of_pairs_wants_some_to_learn_from(judged: Path) -> None:
+    run = open_run(judged, training={"losses": {"pairs": 1.0, "embedding": 1.0}})
+    with pytest.raises(ConfigurationError, match="none are left beside those of the search and the report"):
+        train(run)
+    run.close()

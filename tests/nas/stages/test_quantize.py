@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from ortnas.bench.timing import TimingProtocol
 from ortnas.export.int8.static_defaults import StaticDefaultsError
 from ortnas.export.package.record import read_record
+from ortnas.export.package.verify import verify
 from ortnas.nas.console import Console
 from ortnas.nas.data import Asked
 from ortnas.nas.failures import DataError
@@ -18,7 +20,8 @@ from ortnas.nas.stages import quantized_models
 from ortnas.nas.stages.quantize import Order, quantize
 from ortnas.nas.stages.quantize_gate import Gate
 from ortnas.nas.stages.quantize_texts import TextChoice, choose_head
-from tests.networks import write_bert, write_checkpoint
+from tests.nas.training.checkpoint.test_late_interaction import write_late_interaction
+from tests.networks import WORDS, write_bert, write_checkpoint
 
 
 @pytest.fixture
@@ -81,6 +84,28 @@ def test_scored_pairs_decide_where_there_are_some(bert_tiny: Path, tmp_path: Pat
     assert record.report.keys() == {"spearman"}
     # A few pairs say nothing: the bundled sample is compared with the float model's embeddings.
     assert json.loads((tmp_path / "out" / "sample.json").read_text())["metric"] == "similarity_spearman"
+
+
+@pytest.mark.slow
+def test_late_interaction_is_scored_by_the_queries_of_a_table(tmp_path: Path, brief: None) -> None:
+    checkpoint = write_late_interaction(tmp_path / "checkpoint")
+    rng = random.Random(0)
+    # The last words of the vocabulary are no tokens of the folder's.
+    asked = [rng.sample(WORDS[:-2], 8) for _ in range(330)]
+    rows = [{"query": " ".join(words), "document": " ".join(words[::-1])} for words in asked]
+    (tmp_path / "texts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    source = TextChoice(str(tmp_path / "texts.jsonl"), Asked("late-interaction"))
+    result = quantize(Order(str(checkpoint), source, tmp_path / "out"), Console(to_stderr=True))
+    assert result["texts"]["metric"] == "recall_at_1"
+    assert {*result["rows"][0]["scores"]} == {"recall_at_1", "mrr_at_10", "ndcg_at_10"}
+    record = read_record(tmp_path / "out")
+    assert record.judged is not None
+    assert record.judged.startswith("20 queries among")
+    sample = json.loads((tmp_path / "out" / "sample.json").read_text())
+    assert sample["metric"] == "maxsim_spearman"
+    assert all(example["text"].startswith("[D] ") for example in sample["examples"])
+    (check,) = [item for item in verify(tmp_path / "out") if item.name == "score"]
+    assert check.state == "pass"
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,38 @@ def test_a_rival_without_a_head_is_fine_tuned_on_labels_and_the_teachers_soft_la
     (entry,) = ready_made_entries(*parts, run.models, 0)
     assert (entry.name, entry.kind) == ("ready-made rival, INT8", "ready_made")
     assert entry.exporter.supernet.provenance["steps"] == 2
+    run.close()
+
+
+def test_a_rival_learns_from_pairs_where_winners_do(tmp_path: Path, sentences: list[str]) -> None:
+    write_bert(tmp_path / "bert")
+    rival = write_bert(tmp_path / "rival", hidden_size=48, num_hidden_layers=1)
+    (tmp_path / "texts.txt").write_text("\n".join(sentences))
+    rows = [
+        {"sentence1": f"{text} a", "sentence2": f"{text} the", "score": place % 5}
+        for place, text in enumerate(sentences)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    sizes = {"max_length": 16, "calibration_size": 16, "search_size": 32, "report_size": 32}
+    document: dict[str, Any] = {
+        "checkpoint": str(tmp_path / "bert"),
+        "head": "embedding",
+        "compare": [str(rival)],
+        "folder": str(tmp_path / "run"),
+        "data": {"source": str(tmp_path / "texts.txt"), "pairs": str(tmp_path / "pairs.jsonl"), **sizes},
+        "training": {"steps": 0, "batch_size": 8, "probe_every": 0, "importance_texts": 16},
+        "target": {"sequence": 16, "host": "simulated"},
+    }
+    run = Run(check_configuration(document, "test"), Console(to_stderr=True))
+    train(run)
+    (entry,) = ready_made_entries(run.configuration, run.console, run.folder, run.texts, run.models, 3)
+    assert entry.exporter.supernet.provenance["losses"] == {"similarity": 1.0, "pairs": 0.2}
+    assert entry.exporter.supernet.provenance["steps"] == 3
+    run.close()
+    document["training"]["losses"] = {"embedding": 1.0}
+    run = Run(check_configuration(document, "test"), Console(to_stderr=True))
+    (entry,) = ready_made_entries(run.configuration, run.console, run.folder, run.texts, run.models, 3)
+    assert "steps" not in entry.exporter.supernet.provenance
     run.close()
 
 
