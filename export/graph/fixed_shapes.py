@@ -23,7 +23,7 @@ def fix_shapes(model: onnx.ModelProto, shapes: tuple[int, int]) -> onnx.ModelPro
     """The model for requests of this batch and sequence; it is changed in place.
 
     ``model`` is one of ``export.graph`` or made of such, whose nodes are in order. Inputs and outputs have their sizes,
-    and no node computes with sizes.
+    and no node computes with sizes, but for those of large constants.
     """
     graph = model.graph
     sizes = dict(zip(("batch", "sequence"), shapes, strict=True))
