@@ -30,9 +30,10 @@ class RuntimeMissingError(BenchError):
 
 
 class NamedPort(NamedTuple):
-    """An input or output of a model."""
+    """An input or output of a model; a size that is not fixed is None."""
 
     name: str
+    shape: tuple[int | None, ...]
 
 
 def installed_version() -> str | None:
@@ -76,8 +77,10 @@ class OpenvinoSession:
             self._compiled = core.compile_model(read, DEVICE, settings)
         except RuntimeError as error:
             raise ValueError(f"OpenVINO refuses the model: {_reason(error)}") from error
-        self._inputs = [NamedPort(port.any_name) for port in self._compiled.inputs]
-        self._outputs = [NamedPort(port.any_name) for port in self._compiled.outputs]
+        self._inputs, self._outputs = (
+            [NamedPort(port.any_name, _sizes(port)) for port in ports]
+            for ports in (self._compiled.inputs, self._compiled.outputs)
+        )
         # A request serves one thread at a time.
         self._of_thread = threading.local()
 
@@ -110,6 +113,10 @@ def _openvino() -> Any:
 @cache
 def _core() -> Any:
     return _openvino().Core()
+
+
+def _sizes(port: Any) -> tuple[int | None, ...]:
+    return tuple(size.get_length() if size.is_static else None for size in port.partial_shape)
 
 
 def _reason(error: RuntimeError) -> str:

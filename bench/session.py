@@ -35,13 +35,21 @@ _MOST_THREADS = 4096
 
 
 class Session(Protocol):
-    """A loaded model, as ONNX Runtime has it: inputs and outputs have a ``name``."""
+    """A loaded model, as ONNX Runtime has it: inputs and outputs have a ``name``, inputs a ``shape`` too, in which an
+    axis that is not fixed is no number."""
 
     def get_inputs(self) -> Sequence[Any]: ...
 
     def get_outputs(self) -> Sequence[Any]: ...
 
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, Any], /) -> list[Any]: ...
+
+
+def fixed_shapes(session: Session) -> tuple[int, int] | None:
+    """Batch and sequence of the only requests that a model takes; None where both may be any."""
+    shape = session.get_inputs()[0].shape
+    batch, sequence = shape if len(shape) == 2 else (None, None)
+    return (batch, sequence) if isinstance(batch, int) and isinstance(sequence, int) else None
 
 
 def is_count(value: Any) -> bool:

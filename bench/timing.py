@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .load import Clients, Latencies
-from .session import Session, Setup, is_count
+from .session import Session, Setup, fixed_shapes, is_count
 
 # More tokens are a slip, and would stall the machine that tries.
 _MOST_TOKENS = 2**20
@@ -38,7 +38,8 @@ class Workload:
     """One kind of request: ``batch`` sequences padded to ``sequence`` tokens, ids drawn below ``vocab_size``.
 
     ``lengths`` are token counts that the sequences' own lengths are drawn from; without them there is no padding.
-    ``weight`` is the share of this kind among a target's requests, relative to the others'.
+    ``weight`` is the share of this kind among a target's requests, relative to the others'. ``fixed``: models are built
+    for this shape alone. ``mask``: they are told what is padding.
     """
 
     batch: int = 1
@@ -46,9 +47,14 @@ class Workload:
     vocab_size: int = 30522
     lengths: tuple[int, ...] = ()
     weight: float = 1.0
+    fixed: bool = False
+    mask: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"lengths": list(self.lengths)}
+        """``fixed`` and ``mask`` are named where they are not as usual."""
+        document = asdict(self) | {"lengths": list(self.lengths)}
+        usual = {"fixed": False, "mask": True}
+        return {name: value for name, value in document.items() if name not in usual or value != usual[name]}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Workload:
@@ -59,6 +65,8 @@ class Workload:
             raise ValueError("batch, sequence, vocab_size and lengths are whole numbers above 0")
         if workload.batch * workload.sequence > _MOST_TOKENS:
             raise ValueError(f"a request has at most {_MOST_TOKENS} tokens")
+        if not isinstance(workload.fixed, bool) or not isinstance(workload.mask, bool):
+            raise ValueError("fixed and mask are true or false")
         if isinstance(workload.weight, bool) or not isinstance(workload.weight, int | float):
             raise ValueError("weight is a number")
         if not 0 < workload.weight < math.inf:
@@ -123,7 +131,13 @@ def _rows(document: Any) -> tuple[tuple[Any, ...], ...]:
 
 
 def make_inputs(session: Session, workload: Workload, seed: int) -> Feeds:
-    """Random token ids (never all zeros: embedding rows would stay in cache) for the inputs that the model has."""
+    """Random token ids (never all zeros: embedding rows would stay in cache) for the inputs that the model has.
+
+    Raises ValueError where the model takes requests of another shape alone.
+    """
+    shapes = fixed_shapes(session)
+    if shapes is not None and shapes != (workload.batch, workload.sequence):
+        raise ValueError(f"the model takes {shapes[0]} x {shapes[1]} tokens a request, not {workload.describe()}")
     rng = np.random.default_rng(seed)
     shape = (workload.batch, workload.sequence)
     ids = rng.integers(1, workload.vocab_size, shape)

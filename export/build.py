@@ -12,6 +12,8 @@ import onnx
 
 from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.encoder import build_graph, check_products
+from ortnas.export.graph.fixed_shapes import fix_shapes
+from ortnas.export.graph.inputs import USUAL_INPUTS, ModelInputs
 from ortnas.export.graph.model import to_model
 from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run
@@ -40,11 +42,12 @@ class ExportError(OrtnasError):
 
 @dataclass(frozen=True)
 class Exporter:
-    """Builds models of one supernet with one recipe and one set of calibration batches."""
+    """Builds models of one supernet, for one kind of ``inputs``, with one recipe and one set of calibration batches."""
 
     supernet: SupernetFolder
     recipe: Recipe
     calibration: Sequence[Feeds]
+    inputs: ModelInputs = USUAL_INPUTS
     _models: ModelCache = field(default_factory=ModelCache, init=False, repr=False, compare=False)
 
     @cached_property
@@ -52,7 +55,7 @@ class Exporter:
         """The full network, calibrated and quantized once."""
         dimensions = self.supernet.dimensions
         subnet = dimensions.full_subnet
-        graph = build_graph(self.supernet.tensors, dimensions, subnet)
+        graph = build_graph(self.supernet.tensors, dimensions, subnet, self.inputs.mask)
         floats = self.supernet.space.keep_float
         return QuantizedSupernet(self._quantized(graph, subnet), graph, dimensions, floats)
 
@@ -64,8 +67,7 @@ class Exporter:
         self.check_size(subnet, "int8")
         if not set(subnet.keep_float) <= set(self.supernet.space.keep_float):
             return self.build(subnet, "int8")
-        content: bytes = self.quantized_supernet.cut(subnet).SerializeToString()
-        return content
+        return self.finished(self.quantized_supernet.cut(subnet))
 
     def build(self, subnet: Subnet, precision: Precision) -> bytes:
         """A serialized ONNX model: float32, or INT8 calibrated on its own. Of those built last, each is built once.
@@ -77,13 +79,23 @@ class Exporter:
 
     def _build(self, subnet: Subnet, precision: Precision) -> bytes:
         self.check_size(subnet, precision)
-        graph = build_graph(self.supernet.tensors, self.supernet.dimensions, subnet)
-        content: bytes
+        graph = build_graph(self.supernet.tensors, self.supernet.dimensions, subnet, self.inputs.mask)
         if precision == "fp32":
-            content = to_model(graph, self.supernet.dimensions, subnet).SerializeToString()
-            self._compare(subnet, run(load(content), self._compared))
-        else:
-            content = self._quantized(graph, subnet).SerializeToString()
+            return self._proven_float(graph, subnet)
+        if self.inputs != USUAL_INPUTS:
+            # What is calibrated takes any shape and a mask.
+            self._proven_float(graph, subnet)
+        return self.finished(self._quantized(graph, subnet))
+
+    def _proven_float(self, graph: Graph, subnet: Subnet) -> bytes:
+        content = self.finished(to_model(graph, self.supernet.dimensions, subnet, mask=self.inputs.mask))
+        self._compare(subnet, run(load(content), self._compared))
+        return content
+
+    def finished(self, model: onnx.ModelProto) -> bytes:
+        """A model for any shape as it is timed and packaged."""
+        shapes = self.inputs.shapes
+        content: bytes = (model if shapes is None else fix_shapes(model, shapes)).SerializeToString()
         return content
 
     def check_size(self, subnet: Subnet, precision: Precision) -> None:
@@ -91,13 +103,16 @@ class Exporter:
         check_size(self.supernet.dimensions, subnet, self.recipe if precision == "int8" else None)
 
     def _quantized(self, graph: Graph, subnet: Subnet) -> onnx.ModelProto:
-        dimensions = self.supernet.dimensions
-        named = to_model(graph, dimensions, subnet, external=True)
+        """The INT8 model of a graph for any shape. Ranges are those of texts with a mask, whose tensors it shares."""
+        dimensions, mask = self.supernet.dimensions, self.inputs.mask
+        masked = graph if mask else build_graph(self.supernet.tensors, dimensions, subnet)
+        named = to_model(masked, dimensions, subnet, external=True)
         calibration = calibrate(
-            named, self.calibration, self.recipe.calibration, graph.initializers, self.recipe.attention
+            named, self.calibration, self.recipe.calibration, masked.initializers, self.recipe.attention
         )
         self._compare(subnet, calibration.output)
-        return quantize(to_model(graph, dimensions, subnet), calibration.ranges, self.recipe.keeping(subnet.keep_float))
+        recipe = self.recipe.keeping(subnet.keep_float)
+        return quantize(to_model(graph, dimensions, subnet, mask=mask), calibration.ranges, recipe)
 
     @property
     def _compared(self) -> Feeds:

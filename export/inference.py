@@ -12,6 +12,7 @@ import onnxruntime
 from ortnas.bench.conditions import usable_processors
 from ortnas.bench.session import ONNXRUNTIME, Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
+from ortnas.export.model_requests import MASK, requests_of
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.arrays import Array, Feeds
 from ortnas.nas.text import IGNORED, EncodedExamples
@@ -107,12 +108,29 @@ def load_for(model: bytes, setup: Setup) -> Session:
 
 
 def run(session: Session, feeds: Feeds) -> Array:
-    """The model's output for one batch, given what it asks for; start and end logits of a span on the last axis."""
-    asked = {item.name for item in session.get_inputs()}
+    """The model's output for one batch, given what it asks for; start and end logits of a span on the last axis.
+
+    A model of a fixed shape, or without a mask, is asked more than once where it has to be; what it gives no output
+    for, behind the ends of texts, is 0 then. Raises RequestError for texts that do not fit a fixed shape.
+    """
     # A package repeats its first output for other loaders.
     names = [item.name for item in session.get_outputs() if item.name != ALIAS]
-    outputs: list[Array] = session.run(names, {name: value for name, value in feeds.items() if name in asked})
-    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+    count, longest = feeds[MASK].shape
+    answers = np.empty(0, np.float32)
+    for rows, request in requests_of(session, feeds):
+        outputs: list[Array] = session.run(names, request)
+        output = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+        is_token_level = output.ndim == 3
+        if len(rows) == count == len(output) and (not is_token_level or output.shape[1] == longest):
+            return output
+        if not answers.size:
+            rows_shape = (longest, output.shape[2]) if is_token_level else output.shape[1:]
+            answers = np.zeros((count, *rows_shape), np.float32)
+        if is_token_level:
+            answers[rows, : output.shape[1]] = output[: len(rows), :longest]
+        else:
+            answers[rows] = output[: len(rows)]
+    return answers
 
 
 def model_outputs(

@@ -17,6 +17,7 @@ import numpy as np
 
 from ortnas.bench.conditions import usable_processors
 from ortnas.export.build import Exporter, Precision
+from ortnas.export.graph.inputs import USUAL_INPUTS
 from ortnas.export.graph.model import LAYOUT_VERSION
 from ortnas.export.inference import open_model, outputs_of
 from ortnas.export.metrics import METRICS
@@ -173,6 +174,8 @@ class Scorer:
             calibration_digest(exporter.calibration) if precision == "int8" else None,
             metric,
         ]
+        if exporter.inputs != USUAL_INPUTS:
+            identity.append(exporter.inputs.to_json())
         if self.evaluation.is_sliced:
             identity.append(form)
         self.context = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The float ONNX graph of a subnet, and what its inputs, weight products and residual stream are called.
+"""The float ONNX graph of a subnet, and what its weight products and residual stream are called.
 
 Nodes are named after the checkpoint's layers: those of ``layers/4`` come from its fifth, wherever that stands in the
 subnet.
@@ -17,16 +17,13 @@ from ortnas.nas.arrays import Array
 from ortnas.nas.wording import shown
 
 
-def input_names(dimensions: Dimensions) -> tuple[str, ...]:
-    """Inputs of the exported models; one token type needs no input to choose it."""
-    types = ("token_type_ids",) if dimensions.token_types > 1 else ()
-    return ("input_ids", "attention_mask", *types)
+def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet, mask: bool = True) -> Graph:
+    """Nodes and initializers of the subnet's float model, with or without a mask among its inputs.
 
-
-def build_graph(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> Graph:
-    """Nodes and initializers of the subnet's float model. Raises SpaceError where it does not fit the supernet."""
+    Raises SpaceError where it does not fit the supernet.
+    """
     dimensions.check(subnet)
-    ops = GraphOps(dimensions.max_positions)
+    ops = GraphOps(dimensions.max_positions, mask)
     network, top = network_of(dimensions), cut_top(tensors, subnet, dimensions)
     hidden = network.encode(ops, network.look_up(ops, top), top, cut_layers(tensors, subnet, dimensions), dimensions)
     head_of(dimensions).apply(ops, hidden, top, dimensions)

@@ -9,8 +9,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from ortnas.export.graph.builder import Graph, add_initializer
-from ortnas.export.graph.encoder import build_graph, input_names
+from ortnas.export.graph.encoder import build_graph
+from ortnas.export.graph.fixed_shapes import fix_shapes
 from ortnas.export.graph.heads import output_shape
+from ortnas.export.graph.inputs import USUAL_INPUTS, ModelInputs, input_names
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
@@ -30,20 +32,26 @@ def output_names(dimensions: Dimensions) -> tuple[str, ...]:
     return HEADS[dimensions.head].output_names
 
 
-def float_model(tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet) -> onnx.ModelProto:
+def float_model(
+    tensors: Mapping[str, Array], dimensions: Dimensions, subnet: Subnet, inputs: ModelInputs = USUAL_INPUTS
+) -> onnx.ModelProto:
     """The subnet as a float32 ONNX model.
 
-    Inputs are int64 ``[batch, sequence]``: ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding) and, where
-    there is more than one token type, ``token_type_ids``. The output is float32: ``sentence_embedding [batch,
-    embedding_size]``; ``logits [batch, labels]`` (regression: 1), ``[batch, sequence, labels]`` or
-    ``[batch, sequence, vocab]``; for spans ``start_logits`` and ``end_logits [batch, sequence]``. Outputs at padding
-    mean nothing. Raises SpaceError where the subnet does not fit the supernet.
+    Inputs are int64 ``[batch, sequence]``: ``input_ids``, ``attention_mask`` (1 for tokens, 0 for padding; not where
+    ``inputs`` have no mask) and, where there is more than one token type, ``token_type_ids``. The output is float32:
+    ``sentence_embedding [batch, embedding_size]``; ``logits [batch, labels]`` (regression: 1), ``[batch, sequence,
+    labels]`` or ``[batch, sequence, vocab]``; for spans ``start_logits`` and ``end_logits [batch, sequence]``. Outputs
+    at padding mean nothing. Raises SpaceError where the subnet does not fit the supernet.
     """
-    return to_model(build_graph(tensors, dimensions, subnet), dimensions, subnet)
+    graph = build_graph(tensors, dimensions, subnet, inputs.mask)
+    model = to_model(graph, dimensions, subnet, mask=inputs.mask)
+    return model if inputs.shapes is None else fix_shapes(model, inputs.shapes)
 
 
-def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet, external: bool = False) -> onnx.ModelProto:
-    """The model around a subnet's graph.
+def to_model(
+    graph: Graph, dimensions: Dimensions, subnet: Subnet, external: bool = False, mask: bool = True
+) -> onnx.ModelProto:
+    """The model around a subnet's graph, which has a ``mask`` or none.
 
     With ``external`` it only names its larger initializers: a session takes them from ``graph.initializers``.
     """
@@ -53,7 +61,7 @@ def to_model(graph: Graph, dimensions: Dimensions, subnet: Subnet, external: boo
     model.graph.node.extend(graph.nodes)
     model.graph.input.extend(
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"])
-        for name in input_names(dimensions)
+        for name in input_names(dimensions, mask)
     )
     model.graph.output.extend(
         helper.make_tensor_value_info(output.name, TensorProto.FLOAT, output_shape(output, dimensions))

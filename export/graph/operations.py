@@ -31,7 +31,7 @@ _HEAD_ORDERS: dict[HeadPart, tuple[int, ...]] = {"query": (0, 2, 1, 3), "key": (
 
 
 class GraphOps(PositionOps):
-    """Adds nodes to ``graph``, which begins with the mask that every network needs."""
+    """Adds nodes to ``graph``."""
 
     def look_up(self, word: Weight[Array], position: Weight[Array] | None, token_type: Weight[Array] | None) -> Value:
         graph, flat = self.graph, self.graph.integers(-1)
@@ -180,7 +180,7 @@ class GraphOps(PositionOps):
             by_key_first = self._by_pair(back, products)
             turned = graph.node("Transpose", [by_key_first], f"{back}/by_query", perm=(0, 1, 3, 2))
             scores = graph.node("Add", [scores, turned], f"{back}/sum")
-        masked = graph.node("Add", [scores, mask.name], f"{name}/masked_scores")
+        masked = self._biased(f"{name}/masked_scores", scores, mask)
         pairs = ("batch", value.shape[1], "sequence", "sequence")
         probabilities = graph.node("Softmax", [masked], f"{name}/probabilities", pairs, axis=-1)
         mixed = graph.node("MatMul", [probabilities, value.name], f"{name}/mixed")
@@ -209,7 +209,7 @@ class GraphOps(PositionOps):
             return self.first_token(name, x)
         graph, tokens, shape = self.graph, self._by_text(name, x), ("batch", x.shape[1])
         if mode == "max":
-            spread = graph.node("Unsqueeze", ["mask", graph.integers(2)], f"{name}/mask")
+            spread = graph.node("Unsqueeze", [self._shown(), graph.integers(2)], f"{name}/mask")
             shown = graph.node("Cast", [spread], f"{name}/shown", to=TensorProto.BOOL)
             lowest = graph.constant("lowest", np.array(np.finfo(np.float32).min, np.float32))
             masked = graph.node("Where", [shown, tokens, lowest], f"{name}/masked")
@@ -230,10 +230,10 @@ class GraphOps(PositionOps):
     def _weights(self, mode: PoolingMode, name: str) -> str:
         """Of the tokens in a sum, [batch, sequence]: those of padding are 0."""
         if mode not in ("lasttoken", "weightedmean"):
-            return "mask"
-        graph = self.graph
-        counted = graph.node("CumSum", ["mask", graph.constant("one", np.array(1, np.int64))], f"{name}/counted")
-        positions = graph.node("Mul", [counted, "mask"], f"{name}/positions")
+            return self._shown()
+        graph, shown = self.graph, self._shown()
+        counted = graph.node("CumSum", [shown, graph.constant("one", np.array(1, np.int64))], f"{name}/counted")
+        positions = graph.node("Mul", [counted, shown], f"{name}/positions")
         if mode == "weightedmean":
             return positions
         last = graph.node("ReduceMax", [positions, graph.integers(1)], f"{name}/last", keepdims=1)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.reference import positions_in_heads
@@ -32,18 +32,34 @@ class Value(NamedTuple):
 
 
 class PositionOps:
-    """The part of ``GraphOps`` that positions need. ``graph`` begins with the mask."""
+    """The part of ``GraphOps`` that positions need. ``graph`` begins with the mask, where models are given one."""
 
-    def __init__(self, max_positions: int) -> None:
+    def __init__(self, max_positions: int, has_mask: bool = True) -> None:
         self.graph = graph = Graph()
-        self._max_positions = max_positions
-        self._has_range = self._has_places = self._has_distances = False
+        self._max_positions, self._has_mask = max_positions, has_mask
+        self._has_range = self._has_places = self._has_distances = self._has_ones = False
         graph.node("Shape", ["input_ids"], SHAPE)
+        if not has_mask:
+            return
         graph.node("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
         spread = graph.node("Unsqueeze", ["mask", graph.integers(1, 2)], "attention/mask")
-        masked = graph.constant("attention/masked_score", np.array(MASKED_SCORE, np.float32))
         inverse = graph.node("Sub", [graph.constant("one.float", np.array(1, np.float32)), spread], "attention/padding")
-        graph.node("Mul", [inverse, masked], "attention/bias")
+        graph.node("Mul", [inverse, self._masked_score()], "attention/bias")
+
+    def _masked_score(self) -> str:
+        return self.graph.constant("attention/masked_score", np.array(MASKED_SCORE, np.float32))
+
+    def _shown(self) -> str:
+        """[batch, sequence] in float32: 0 for padding, 1 for what counts."""
+        if not self._has_mask and not self._has_ones:
+            self._has_ones = True
+            one = numpy_helper.from_array(np.array([1], np.float32))
+            self.graph.node("ConstantOfShape", [SHAPE], "mask", value=one)
+        return "mask"
+
+    def _biased(self, name: str, scores: str, bias: Value) -> str:
+        """Scores of attention with a bias of ``mask`` or ``relate``, which may be none."""
+        return self.graph.node("Add", [scores, bias.name], name) if bias.name else scores
 
     def _range(self) -> str:
         """0 to sequence - 1."""
@@ -58,7 +74,7 @@ class PositionOps:
 
     def mask(self, reach: int | None = None) -> Value:
         if reach is None:
-            return Value("attention/bias", ("batch", 1, 1, "sequence"))
+            return Value("attention/bias" if self._has_mask else "", ("batch", 1, 1, "sequence"))
         graph, name = self.graph, f"attention/reach_{reach}"
         places = self._places()
         rows = graph.node("Unsqueeze", [places, graph.integers(1)], f"{name}/places")
@@ -66,8 +82,8 @@ class PositionOps:
         limit = graph.constant(f"{name}/limit", np.array(reach, np.float32))
         is_beyond = graph.node("Greater", [distances, limit], f"{name}/is_beyond")
         beyond = graph.node("Cast", [is_beyond], f"{name}/beyond", to=TensorProto.FLOAT)
-        masked = graph.node("Mul", [beyond, "attention/masked_score"], f"{name}/masked")
-        bias = graph.node("Add", ["attention/bias", masked], f"{name}/bias")
+        masked = graph.node("Mul", [beyond, self._masked_score()], f"{name}/masked")
+        bias = self._biased(f"{name}/bias", masked, self.mask())
         return Value(bias, ("batch", 1, "sequence", "sequence"))
 
     def _places(self) -> str:
@@ -112,7 +128,7 @@ class PositionOps:
         shifted = graph.node("Reshape", [needed, "distances/shifted"], f"{name}/shifted")
         related = graph.node("Slice", [shifted, zero, "distances/length", two], f"{name}/related")
         shape = "batch", table.values.shape[1], "sequence", "sequence"
-        return Value(graph.node("Add", [mask.name, related], f"{name}/bias"), shape)
+        return Value(self._biased(f"{name}/bias", related, mask), shape)
 
     def _ring_of_buckets(self) -> str:
         """Buckets of the distances 0 to length - 1 and -length to -1; with it the sizes that ``relate`` needs."""

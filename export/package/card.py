@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ortnas.bench.session import RUNTIMES
-from ortnas.export.graph.encoder import input_names
 from ortnas.export.graph.heads import ALIAS, output_shape
+from ortnas.export.graph.inputs import ModelInputs, input_names, inputs_for
 from ortnas.export.metrics import RECALL_OF
 from ortnas.export.package.record import Facts, Origin
 from ortnas.nas.architecture.dimensions import Dimensions
@@ -236,12 +236,16 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
         "attention_mask": "1 for tokens, 0 for padding",
         "token_type_ids": "0, or 1 for the second text of a pair",
     }
-    outputs = _outputs(dimensions)
+    inputs = inputs_for(facts.target.main_workload)
+    if inputs.shapes is not None:
+        meanings["input_ids"] += ", padded behind its end" if inputs.mask else ""
+    outputs = _outputs(dimensions, inputs)
+    asked = _shape(list(inputs.sizes.values()))
     width = max(len(name) for name in (*meanings, *(name for name, _, _ in outputs)))
     text, ids = example
     lines = [
         "load    model.onnx with default session options; tokenizer.json by a tokenizers library",
-        *(f"feed    {name:{width}}  int64 [batch, sequence]  {meanings[name]}" for name in input_names(dimensions)),
+        *(f"feed    {name:{width}}  int64 {asked}  {meanings[name]}" for name in input_names(dimensions, inputs.mask)),
         *(f"read    {name:{width}}  float32 {shape}  {meaning}" for name, shape, meaning in outputs),
         f"then    {_last_step(dimensions, facts.activation)}",
         *([] if facts.null_threshold is None else [f"or      {_no_answer(facts.null_threshold)}"]),
@@ -250,15 +254,16 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
     return "\n".join(lines)
 
 
-def _outputs(dimensions: Dimensions) -> list[tuple[str, str, str]]:
+def _outputs(dimensions: Dimensions, inputs: ModelInputs) -> list[tuple[str, str, str]]:
     """Names, shapes and meanings; all are float32."""
     head = HEADS[dimensions.head]
     length = ", of length one" if head.makes_embeddings and dimensions.makes_unit_vectors else ""
-    rows = [(output.name, _shape(output_shape(output, dimensions)), output.meaning + length) for output in head.outputs]
+    rows = [(output.name, output_shape(output, dimensions), output.meaning + length) for output in head.outputs]
     if head.makes_embeddings:
-        again = _shape(("batch", 1, dimensions.embedding_size))
+        again = ("batch", 1, dimensions.embedding_size)
         rows.append((ALIAS, again, "the same once more, for loaders that ask for it"))
-    return rows
+    sizes = inputs.sizes
+    return [(name, _shape([sizes.get(str(size), size) for size in shape]), meaning) for name, shape, meaning in rows]
 
 
 def _shape(sizes: Sequence[int | str]) -> str:
@@ -269,6 +274,18 @@ def _last_step(dimensions: Dimensions, activation: str | None) -> str:
     if activation == "sigmoid":
         return "1 / (1 + exp(-logit)) is the score that the checkpoint's cross-encoder gives, between 0 and 1"
     return HEADS[dimensions.head].reading
+
+
+def _requests(inputs: ModelInputs) -> str:
+    """What else than texts of any number and length the model takes."""
+    if inputs.shapes is None:
+        unequal = "the texts of a request have to be equally long. `predict.py` asks about others apart; so have"
+        return "" if inputs.mask else f"\n* The model is told of no padding: {unequal}\n  other programs to."
+    batch, sequence = inputs.shapes
+    alone = f"\n* The model takes requests of {batch} × {sequence} tokens alone"
+    if inputs.mask:
+        return f"{alone}. `predict.py` fills them up; so have other programs to."
+    return f"{alone}, and is told of no padding: texts of other lengths are refused."
 
 
 def _no_answer(null_threshold: float) -> str:
@@ -284,6 +301,7 @@ def _limits(max_length: int, facts: Facts) -> str:
     )
     if facts.report:
         more += "\n* The score is that of texts like the report part's. Other languages and domains were not looked at."
+    more += _requests(inputs_for(facts.target.main_workload))
     return f"""## Limits
 
 * Texts longer than {max_length} tokens are cut, contexts read in pieces.

@@ -139,7 +139,7 @@ def packaged_model(model: bytes, head: str) -> bytes:
     axis = f"{ALIAS}/axis"
     proto.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), axis))
     proto.graph.node.append(helper.make_node("Unsqueeze", [embedding.name, axis], [ALIAS], name=ALIAS))
-    shape = (batch.dim_param, 1, size.dim_value)
+    shape = (batch.dim_param or batch.dim_value, 1, size.dim_value)
     proto.graph.output.append(helper.make_tensor_value_info(ALIAS, TensorProto.FLOAT, shape))
     content: bytes = proto.SerializeToString()
     return content

@@ -92,6 +92,10 @@ class OpenvinoSession:
         return [outputs[name] for name in names]
 
 
+class RequestError(ValueError):
+    """A text that the model cannot be asked about."""
+
+
 class Model:
     """The packaged model. ``threads`` 0 takes one for each processor that is granted; ``runtime``: ``onnxruntime`` or
     ``openvino``, by default the one that it was timed with."""
@@ -102,12 +106,13 @@ class Model:
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         self.mask = self.special_token(settings.get("mask_token"), "[MASK]", "<mask>")
         padding = self.special_token(settings.get("pad_token"), "[PAD]", "<pad>")
-        if padding is None:
-            self.tokenizer.enable_padding()
-        else:
-            self.tokenizer.enable_padding(pad_id=self.tokenizer.token_to_id(padding), pad_token=padding)
+        self.padding_id = 0 if padding is None else self.tokenizer.token_to_id(padding)
+        self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.record["max_length"])
         setup, threads = self.record["target"]["setup"], threads or granted_processors()
+        request = self.record["target"]["workloads"][0]
+        self.shapes = (request["batch"], request["sequence"]) if request.get("fixed") else None
+        self.has_mask = request.get("mask", True)
         timed_with = setup.get("runtime", "onnxruntime")
         if (runtime or timed_with) == "openvino":
             properties = setup["provider_options"] if timed_with == "openvino" else {"PERFORMANCE_HINT": "LATENCY"}
@@ -137,14 +142,54 @@ class Model:
         return text if name is None else self.record.get("prompts", {})[name] + text
 
     def run(self, encodings):
-        feeds = {
-            item.name: np.array([getattr(encoding, COLUMNS[item.name]) for encoding in encodings], np.int64)
-            for item in self.session.get_inputs()
-        }
+        return self.answers(
+            [{name: getattr(encoding, column) for name, column in COLUMNS.items()} for encoding in encodings]
+        )
+
+    def answers(self, rows):
+        """Outputs of rows of inputs by name, in as many requests as the model needs for them.
+
+        Raises RequestError for a row that does not fit a model of a fixed length.
+        """
+        asked = [item.name for item in self.session.get_inputs()]
         # Embeddings come a second time, as other loaders ask for them.
         names = [item.name for item in self.session.get_outputs() if item.name != "last_hidden_state"]
-        outputs = self.session.run(names, feeds)
-        return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+        lengths = [len(row["input_ids"]) for row in rows]
+        answers = [None] * len(rows)
+        for places, length in self.requests(lengths):
+            feeds = {name: np.zeros((len(places), length), np.int64) for name in asked}
+            feeds["input_ids"] += self.padding_id
+            for name, values in feeds.items():
+                for position, place in enumerate(places):
+                    values[position, : lengths[place]] = rows[place][name]
+            outputs = self.session.run(names, feeds)
+            output = outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+            for place, answer in zip(places, output, strict=True):
+                answers[place] = answer
+        longest = max(lengths)
+        if output.ndim == 3:
+            # Of every token: what lies behind the end of a text means nothing.
+            answers = [np.pad(answer[:longest], ((0, max(0, longest - len(answer))), (0, 0))) for answer in answers]
+        return np.stack(answers)
+
+    def requests(self, lengths):
+        """The places of rows that go into one request, and the length that it has.
+
+        A model of a fixed shape is asked for so many rows of that length, of which those that are lacking are the last
+        once more; one without a mask for rows of the same length.
+        """
+        places = list(range(len(lengths)))
+        if self.shapes is None and self.has_mask:
+            return [(places, max(lengths))]
+        if self.shapes is None:
+            return [([place for place in places if lengths[place] == own], own) for own in sorted(set(lengths))]
+        batch, length = self.shapes
+        for own in lengths:
+            if own > length or (own < length and not self.has_mask):
+                most = "at most" if self.has_mask else "exactly"
+                raise RequestError(f"this package takes texts of {most} {length} tokens, and one has {own}")
+        filled = places + places[-1:] * (-len(places) % batch)
+        return [(filled[start : start + batch], length) for start in range(0, len(filled), batch)]
 
     def describe(self, text, prompt=None):
         """The output for one text, or one tuple of two, as plain values; ``prompt`` is as in ``prompted``.
@@ -192,9 +237,8 @@ class Model:
             ids, attention = encoding.ids, encoding.attention_mask
             skipped = {self.tokenizer.token_to_id(word) for word in settings.get("skiplist_words", ())}
             counted = [place for place, token in enumerate(ids) if attention[place] and token not in skipped]
-        columns = {"input_ids": ids, "attention_mask": attention, "token_type_ids": [0] * len(ids)}
-        feeds = {item.name: np.array([columns[item.name]], np.int64) for item in self.session.get_inputs()}
-        vectors = self.session.run(None, feeds)[0][0]
+        row = {"input_ids": ids, "attention_mask": attention, "token_type_ids": [0] * len(ids)}
+        vectors = self.answers([row])[0]
         return [self.tokenizer.id_to_token(ids[place]) for place in counted], vectors[counted]
 
     def token_vectors(self, text):
@@ -338,9 +382,12 @@ if __name__ == "__main__":
         )
         sys.exit(f"usage: python predict.py {usage} [...]")
     is_late = model.record["head"] == "late-interaction" and len(texts) > 1 and prompt is None
-    if is_query or is_late:
-        for passage, score in model.maxsim(*texts) if is_late else model.describe(tuple(texts)):
-            print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
-        sys.exit()
-    for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:
-        print(json.dumps({"text": text, "output": model.describe(text, prompt)}, ensure_ascii=False))
+    try:
+        if is_query or is_late:
+            for passage, score in model.maxsim(*texts) if is_late else model.describe(tuple(texts)):
+                print(json.dumps({"text": passage, "output": score}, ensure_ascii=False))
+            sys.exit()
+        for text in zip(texts[::2], texts[1::2], strict=True) if is_pair else texts:
+            print(json.dumps({"text": text, "output": model.describe(text, prompt)}, ensure_ascii=False))
+    except RequestError as error:
+        sys.exit(str(error))

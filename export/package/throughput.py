@@ -14,9 +14,10 @@ import numpy as np
 from ortnas.bench.load import Clients
 from ortnas.bench.session import Session, make_session
 from ortnas.bench.target import Target
-from ortnas.bench.timing import Feeds
+from ortnas.export.model_requests import requests_of
 from ortnas.export.package.record import MODEL_FILE, PackageError, PackageRecord, read_record
 from ortnas.export.package.sample import read_sample
+from ortnas.nas.arrays import Feeds
 from ortnas.nas.failures import OrtnasError
 from ortnas.nas.text import load_tokenizer
 
@@ -81,24 +82,25 @@ def _requests(package: Path, record: PackageRecord) -> list[Feeds]:
 def _warm_session(package: Path, target: Target, requests: list[Feeds]) -> Session:
     try:
         session = make_session(package / MODEL_FILE, target.setup)
-        for feeds in requests:
-            session.run(None, _asked(session, feeds))
+        for feeds in _asked(session, requests):
+            session.run(None, feeds)
     except Exception as error:  # ONNX Runtime's own exception types share no public base
         raise LoadError(f"{package / 'model.onnx'} cannot be run: {error}") from error
     return session
 
 
-def _asked(session: Session, feeds: Feeds) -> Feeds:
-    return {item.name: feeds[item.name] for item in session.get_inputs()}
+def _asked(session: Session, requests: list[Feeds]) -> list[Feeds]:
+    """In the shape that the model takes."""
+    return [asked for feeds in requests for _, asked in requests_of(session, feeds)]
 
 
 def _row(sessions: list[Session], requests: list[Feeds], clients: int, seconds: float, threads: int) -> LoadRow:
     of_client = [sessions[number % len(sessions)] for number in range(clients)]
-    asked = [[_asked(session, feeds) for feeds in requests] for session in of_client]
+    asked = [_asked(session, requests) for session in of_client]
 
     def send(client: int, position: int) -> None:
         # Clients begin with different texts.
-        of_client[client].run(None, asked[client][(client + position) % len(requests)])
+        of_client[client].run(None, asked[client][(client + position) % len(asked[client])])
 
     try:
         with Clients(clients) as driven:

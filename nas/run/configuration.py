@@ -18,6 +18,7 @@ from ortnas.nas.data.label_sets import SEPARATOR
 from ortnas.nas.data.tasks import find_task, serves
 from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import Section, Sizes, Texts
+from ortnas.nas.run.export_keys import Export, check_requests
 from ortnas.nas.run.limits import MOST_ROWS, MOST_TOKENS, SEEDS
 from ortnas.nas.run.search_keys import Search
 from ortnas.nas.run.source_keys import LabelColumns, Source, WeightedSource
@@ -186,6 +187,7 @@ class Configuration(Section):
     refinement: Refinement = Refinement()
     target: TargetHost = TargetHost()
     quantization: Quantization = Quantization()
+    export: Export = Export()
     bench: Bench = Bench()
     search: Search = Search()
 
@@ -255,6 +257,11 @@ class Configuration(Section):
         if isinstance(self.data.label, tuple) and not HEADS[self.head].takes_label_sets:
             served = [repr(name) for name, head in HEADS.items() if head.takes_label_sets]
             raise ValueError(f"data.label: several columns are for head {', '.join(served)}, not {self.head!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _requests_fit(self) -> Configuration:
+        check_requests(self.export, self.target, self.head)
         return self
 
     @model_validator(mode="after")

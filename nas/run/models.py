@@ -23,6 +23,7 @@ from ortnas.nas.arrays import Feeds
 from ortnas.nas.console import Console
 from ortnas.nas.files import digest
 from ortnas.nas.run.configuration import Configuration, ConfigurationError, Quantization
+from ortnas.nas.run.fitting_texts import check_lengths
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.task_data import TaskData
@@ -149,13 +150,18 @@ class Models:
             self._console.say(f"warning: {warning}")
         return batches
 
+    def exporter_of(self, network: SupernetFolder) -> Exporter:
+        """Builds models as this run's are, of any network with its texts. Raises ConfigurationError."""
+        check_lengths(self._configuration, self._texts)
+        return Exporter(network, self.recipe, self.calibration, self._configuration.export.inputs)
+
     @cached_property
     def exporter(self) -> Exporter:
-        return Exporter(self.supernet, self.recipe, self.calibration)
+        return self.exporter_of(self.supernet)
 
     @cached_property
     def teacher_exporter(self) -> Exporter:
-        return Exporter(self.teacher, self.recipe, self.calibration)
+        return self.exporter_of(self.teacher)
 
     @cached_property
     def anchor(self) -> bytes:

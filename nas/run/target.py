@@ -103,8 +103,17 @@ class RunTarget:
         processors = len(settings.affinity) or cores
         if problem := overload(settings.concurrency, settings.threads, processors):
             raise ConfigurationError(f"target.concurrency = {settings.concurrency}: {problem}")
+        inputs = self._configuration.export
         workloads = tuple(
-            Workload(kind.batch, kind.sequence, network.vocab_size, self._lengths, kind.weight)
+            Workload(
+                kind.batch,
+                kind.sequence,
+                network.vocab_size,
+                self._lengths if inputs.mask else (),
+                kind.weight,
+                fixed=inputs.shapes is not None,
+                mask=inputs.mask,
+            )
             for kind in settings.requests
         )
         return Target(fingerprint, settings.setup, workloads)

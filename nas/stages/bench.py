@@ -88,7 +88,7 @@ def check_target(
     if not alike or any(target.hash == run_models.target.hash for target in of_host):
         return
     differences = min((run_models.target.differences(target) for target in alike), key=len)
-    workloads = {"batch", "sequence", "weight", "vocab_size"}
+    workloads = {"batch", "sequence", "weight", "vocab_size", "fixed", "mask"}
     if all(difference.split(":")[0].split()[-1] in workloads for difference in differences):
         return
     raise StoreError(

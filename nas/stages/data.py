@@ -12,6 +12,7 @@ from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.data import Mixture, PackedCorpus
 from ortnas.nas.run.configuration import Configuration
+from ortnas.nas.run.fitting_texts import check_lengths
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.run.texts import Texts
@@ -28,6 +29,7 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
     for note in content.content.notes:
         console.say(f"note: {note}")
     metric = texts.metric  # refused here where it does not suit the labels
+    check_lengths(configuration, texts)
     if HEADS[configuration.head].labels == "tags":
         console.say(f"note: {describe_scheme(content.labels)}")
     rows = []

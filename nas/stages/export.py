@@ -234,7 +234,7 @@ def _choose(
     folder = trained_weights(run_folder, subnet)
     exporter = run_models.exporter
     if folder is not None:
-        exporter = Exporter(read_supernet(folder), run_models.recipe, run_models.calibration)
+        exporter = run_models.exporter_of(read_supernet(folder))
     return _Choice(subnet, exporter, folder is not None, _search_of(run_folder, name, context))
 
 

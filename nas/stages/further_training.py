@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import METRICS
 from ortnas.export.weights import SupernetFolder, read_supernet
@@ -119,7 +118,7 @@ def score_trained(
     configuration: Configuration, texts: Texts, run_models: Models, trained: SupernetFolder, subnet: Subnet
 ) -> float:
     """What the search ranks by, on its part, of the model that would be shipped of these weights."""
-    exporter = Exporter(trained, run_models.recipe, run_models.calibration)
+    exporter = run_models.exporter_of(trained)
     part = run_models.part("search", texts.search_metric)
     outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
     return METRICS[texts.search_metric](outputs, part)

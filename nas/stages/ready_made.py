@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ortnas.export.build import Exporter
 from ortnas.export.weights import SupernetFolder, read_supernet
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
@@ -94,7 +93,7 @@ def ready_made_entries(
         has_labels = HEADS[configuration.head].has_labels
         if not item.head_is_trained or (not has_labels and learns_task(configuration, run_models)):
             network = train_ready_made(configuration, console, run_folder, texts, run_models, network, steps)
-        exporter = Exporter(network, run_models.recipe, run_models.calibration)
+        exporter = run_models.exporter_of(network)
         subnet = network.dimensions.full_subnet
         name = f"{RIVALS['ready_made']} {item.title}, {precision.upper()}"
         entries.append(Entry(name, exporter, subnet, precision, kind="ready_made"))

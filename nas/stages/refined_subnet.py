@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ortnas.export.build import Exporter
 from ortnas.export.weights import SupernetFolder, read_supernet
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
@@ -67,7 +66,7 @@ def _package(
 ) -> dict[str, Any]:
     """The subnet before and after, side by side; the later one as a package."""
     precision = configuration.precision
-    exporter = Exporter(refined, run_models.recipe, run_models.calibration)
+    exporter = run_models.exporter_of(refined)
     before = Entry(f"{subnet.key} in the supernet", run_models.exporter, subnet, precision)
     after = Entry(f"{subnet.key} trained further", exporter, subnet, precision)
     compared = compare(configuration, console, texts, run_target, run_models, [before, after])

@@ -100,4 +100,4 @@ def _trained(
     after = score_trained(configuration, texts, run_models, trained, subnet)
     if before is not None and not after >= before - winner.result.resolution.search.half_width:
         return run_models.exporter
-    return Exporter(trained, run_models.recipe, run_models.calibration)
+    return run_models.exporter_of(trained)

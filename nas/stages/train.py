@@ -22,6 +22,7 @@ from ortnas.nas.console import Console
 from ortnas.nas.files import aside, digest
 from ortnas.nas.judgements import pairs_of
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
+from ortnas.nas.run.fitting_texts import check_lengths
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.memory import check_attention
 from ortnas.nas.run.plan import Steps
@@ -64,6 +65,7 @@ def train(
         _accelerator(configuration, texts)
     if not is_trained(configuration, run_folder, texts, steps):
         accelerator = _accelerator(configuration, texts)
+        check_lengths(configuration, texts)
         _train(
             configuration,
             console,

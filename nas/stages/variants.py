@@ -19,6 +19,7 @@ from ortnas.bench.request import Request
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Nanoseconds, TimingProtocol
 from ortnas.export.build import Exporter
+from ortnas.export.graph.inputs import USUAL_INPUTS, ModelInputs
 from ortnas.export.graph.model import LAYOUT_VERSION, float_model
 from ortnas.export.inference import model_outputs
 from ortnas.export.int8.calibration import INTEGER_OPERATORS, calibrate
@@ -101,8 +102,8 @@ class Variants:
         """The INT8 model with these products in float, beside those that the recipe names."""
         recipe = replace(self.exporter.recipe, keep_float=(*self.exporter.recipe.keep_float, *kept))
         # The quantizer uses up the model and adds ranges of its own.
-        content: bytes = quantize(self._float_model(), deepcopy(self._ranges), recipe).SerializeToString()
-        return content
+        model = self._float_model(replace(self.exporter.inputs, shapes=None))
+        return self.exporter.finished(quantize(model, deepcopy(self._ranges), recipe))
 
     def multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of each product that is still integer, for one sequence of the target's length, in order."""
@@ -183,8 +184,8 @@ class Variants:
         score = METRICS[self.metric](outputs, self.part)
         return Evaluation(score, mean_difference(outputs, self._float_outputs), latency_ms)
 
-    def _float_model(self) -> onnx.ModelProto:
-        return float_model(self.exporter.supernet.tensors, self.exporter.supernet.dimensions, self.subnet)
+    def _float_model(self, inputs: ModelInputs = USUAL_INPUTS) -> onnx.ModelProto:
+        return float_model(self.exporter.supernet.tensors, self.exporter.supernet.dimensions, self.subnet, inputs)
 
     @cached_property
     def _ranges(self) -> TensorsData:

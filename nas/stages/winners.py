@@ -59,7 +59,7 @@ def winner_of(run_folder: RunFolder, run_models: Models, result: SearchResult) -
         exporter, score = run_models.exporter, finalist.score
     else:
         trained = read_supernet(run_folder.path / refinement.weights)
-        exporter, score = Exporter(trained, run_models.recipe, run_models.calibration), refinement.after
+        exporter, score = run_models.exporter_of(trained), refinement.after
     return Winner(result, refinement.subnet, exporter, finalist.candidate.latency_ms, score, refinement)
 
 

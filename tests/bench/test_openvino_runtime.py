@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from ortnas.bench.host import Failure, Host, HostError
 from ortnas.bench.hosts import open_host
 from ortnas.bench.openvino_runtime import PROPERTIES, OpenvinoSession, RuntimeMissingError, installed_version
 from ortnas.bench.request import Request
-from ortnas.bench.session import OPENVINO, Setup, make_session
+from ortnas.bench.session import OPENVINO, Setup, fixed_shapes, make_session
 from ortnas.bench.simulated import SimulatedHost
 from ortnas.bench.target import Target
 from ortnas.bench.testing.hosts import HostSuite
-from ortnas.bench.timing import Samples, TimingProtocol, Workload
+from ortnas.bench.timing import Samples, TimingProtocol, Workload, make_inputs
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
+from ortnas.export.graph.inputs import ModelInputs
 from ortnas.export.inference import drift, load, run
 from ortnas.export.int8.recipes import recipe_named
 from ortnas.export.weights import SupernetFolder
@@ -135,6 +137,21 @@ def test_outputs_are_the_callers_own_and_threads_may_share_a_session(model: byte
     for number, answers in together.items():
         assert len(answers) == 20
         assert all(np.array_equal(answer, alone[number]) for answer in answers)
+
+
+@needs_openvino
+@pytest.mark.parametrize("inputs", [ModelInputs((2, 20)), ModelInputs(mask=False)], ids=["fixed", "unmasked"])
+def test_models_of_other_requests_run(exporter: Exporter, inputs: ModelInputs) -> None:
+    subnet = make_space().largest
+    feeds = random_feeds(exporter.supernet.dimensions, batch=5, sequence=20, seed=9)
+    setup = Setup.for_openvino(properties={"INFERENCE_PRECISION_HINT": "f32"})
+    session = make_session(replace(exporter, inputs=inputs).build(subnet, "int8"), setup)
+    assert fixed_shapes(session) == inputs.shapes
+    expected = run(load(exporter.build(subnet, "int8")), feeds)
+    assert drift(run(session, feeds), expected).cosine > 0.999
+    if inputs.shapes is not None:
+        with pytest.raises(ValueError, match="the model takes 2 x 20 tokens a request, not 1 x 16 tokens"):
+            make_inputs(session, WORKLOADS[0], 0)
 
 
 @needs_openvino

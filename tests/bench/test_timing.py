@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ortnas.bench.session import PROVIDERS, Session, Setup, make_session
+from ortnas.bench.session import PROVIDERS, Session, Setup, fixed_shapes, make_session
 from ortnas.bench.timing import (
     Samples,
     TimingProtocol,
@@ -23,6 +23,7 @@ from ortnas.bench.timing import (
     make_inputs,
     time_interleaved,
 )
+from ortnas.export.graph.inputs import ModelInputs
 from ortnas.export.graph.model import float_model
 from tests.networks import make_dimensions, make_space, random_tensors
 
@@ -56,6 +57,26 @@ def test_models_are_timed_in_turn_with_raw_samples_kept(models: dict[str, bytes]
     timed = time_interleaved(sessions, "large", workloads, TimingProtocol.fixed(7, runs=3))
     assert [[len(row) for row in samples.model_ns] for samples in timed.values()] == [[21, 21], [21, 21]]
     assert timed["small"].anchor_ns == timed["large"].model_ns
+
+
+def test_a_model_of_a_fixed_shape_is_asked_for_that_alone(models: dict[str, bytes]) -> None:
+    dimensions = make_dimensions()
+    fixed = float_model(random_tensors(dimensions), dimensions, make_space().smallest, ModelInputs((2, 8)))
+    session = make_session(fixed.SerializeToString(), Setup())
+    assert fixed_shapes(session) == (2, 8)
+    assert fixed_shapes(make_session(models["small"], Setup())) is None
+    assert make_inputs(session, Workload(2, 8, 120), 0)["input_ids"].shape == (2, 8)
+    with pytest.raises(ValueError, match="the model takes 2 x 8 tokens a request, not 1 x 8 tokens"):
+        make_inputs(session, Workload(1, 8, 120), 0)
+
+
+def test_workloads_name_what_is_not_as_usual() -> None:
+    assert set(Workload().to_json()) == {"batch", "sequence", "vocab_size", "lengths", "weight"}
+    workload = Workload(fixed=True, mask=False)
+    assert Workload.from_json(workload.to_json()) == workload
+    for wrong in ({"fixed": 1}, {"mask": None}):
+        with pytest.raises(ValueError, match="fixed and mask are true or false"):
+            Workload.from_json(Workload().to_json() | wrong)
 
 
 def test_setups_without_concurrency_are_written_as_before_and_odd_ones_refused() -> None:

@@ -17,6 +17,7 @@ from ortnas.bench.session import Setup
 from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter
+from ortnas.export.graph.inputs import USUAL_INPUTS, ModelInputs
 from ortnas.export.inference import Drift, model_outputs
 from ortnas.export.int8.recipes import recipe_named
 from ortnas.export.intervals import Interval, ScoreIntervals
@@ -69,7 +70,9 @@ def make_examples(head: str, sentences: list[str]) -> list[Example]:
     return examples
 
 
-def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> PackageContent:
+def make_content(
+    folder: Path, family: str, head: str, sentences: list[str], inputs: ModelInputs = USUAL_INPUTS
+) -> PackageContent:
     """What the export stage makes of a random network, by the same calls."""
     labels = LABELS if HEADS[head].has_label_names else ()
     checkpoint, space = write_checkpoint(folder / "checkpoint", family, head), make_space(num_layers=2, depth=(1, 2))
@@ -78,7 +81,7 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     tokenizer = load_tokenizer(folder / "supernet")
     examples = make_examples(head, sentences)
     encoded = encode(tokenizer, examples, MAX_LENGTH)
-    exporter = Exporter(supernet, recipe_named("avx512_vnni"), [feeds for _, feeds in encoded.batches(16)])
+    exporter = Exporter(supernet, recipe_named("avx512_vnni"), [feeds for _, feeds in encoded.batches(16)], inputs)
     model = exporter.build(space.smallest, "int8")
     metric, tokens, teacher = suitable_metrics(head, labels)[0], [], None
     if not HEADS[head].has_labels:
@@ -92,7 +95,9 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     sample = Sample(metric, 0.0, examples, tokens, teacher)
     part = sample.part(tokenizer, MAX_LENGTH, labels)
     score = METRICS[metric](model_outputs(model, part.encoded, head), part)
-    target = Target(fingerprint(), Setup(), (Workload(1, 16, supernet.dimensions.vocab_size),))
+    shape, is_fixed = inputs.shapes or (1, 16), inputs.shapes is not None
+    workload = Workload(*shape, supernet.dimensions.vocab_size, fixed=is_fixed, mask=inputs.mask)
+    target = Target(fingerprint(), Setup(), (workload,))
     facts = Facts(
         precision="int8",
         checkpoint="random",
@@ -111,9 +116,11 @@ def make_content(folder: Path, family: str, head: str, sentences: list[str]) -> 
     return PackageContent("name", model, supernet, space.smallest, MAX_LENGTH, replace(sample, score=score), facts)
 
 
-def write_exported(folder: Path, family: str, head: str, sentences: list[str]) -> Path:
+def write_exported(
+    folder: Path, family: str, head: str, sentences: list[str], inputs: ModelInputs = USUAL_INPUTS
+) -> Path:
     """A package of a random network."""
-    write_package(folder / "package", make_content(folder, family, head, sentences))
+    write_package(folder / "package", make_content(folder, family, head, sentences, inputs))
     return folder / "package"
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ortnas.bench.session import Setup
-from ortnas.export.graph.encoder import input_names, weight_products
+from ortnas.export.graph.encoder import weight_products
+from ortnas.export.graph.inputs import input_names
 from ortnas.export.graph.model import float_model, output_names
 from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import load, run

@@ -14,6 +14,7 @@ from ortnas.bench.session import Setup
 from ortnas.bench.timing import Workload
 from ortnas.export.build import Exporter, ExportError
 from ortnas.export.graph.encoder import build_graph
+from ortnas.export.graph.inputs import ModelInputs
 from ortnas.export.graph.model import float_model
 from ortnas.export.inference import Drift, drift, load, run
 from ortnas.export.inspect.audit import audit
@@ -70,6 +71,22 @@ def test_every_weight_product_runs_in_integers() -> None:
     # Residual additions read floats: no dequantized copy beside the one of the embedding rows.
     assert kinds.count("DequantizeLinear") == 1
     assert "SkipLayerNormalization" not in kinds
+
+
+@pytest.mark.parametrize("head", ["embedding", "span"])
+@pytest.mark.parametrize("inputs", [ModelInputs((3, 24)), ModelInputs(mask=False)], ids=["fixed", "unmasked"])
+def test_models_of_other_requests_have_the_same_integers(head: str, inputs: ModelInputs) -> None:
+    exporter = make_exporter(head)
+    feeds = random_feeds(exporter.supernet.dimensions, batch=8, sequence=20, seed=99)
+    subnet = exporter.supernet.space.largest
+    expected = run(load(exporter.build(subnet, "int8")), feeds)
+    model = replace(exporter, inputs=inputs).build(subnet, "int8")
+    output = run(load(model), feeds)
+    shown = feeds["attention_mask"] == 1 if head == "span" else ...
+    np.testing.assert_allclose(output[shown], expected[shown], atol=1e-5)
+    kinds = [node.op_type for node in optimized_graph(model, Setup()).graph.node]
+    assert "Gemm" not in kinds
+    assert "Shape" not in kinds or inputs.shapes is None
 
 
 def test_weights_are_per_channel_int8_and_the_word_table_per_row() -> None:
@@ -157,11 +174,13 @@ def test_reduced_range_keeps_weights_to_seven_bits() -> None:
     assert max(np.abs(weight.astype(int)).max() for weight in weights) == 64
 
 
-def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    exporter = make_exporter()
+@pytest.mark.parametrize("inputs", [ModelInputs(), ModelInputs((2, 20)), ModelInputs(mask=False)])
+def test_a_graph_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch, inputs: ModelInputs) -> None:
+    exporter = replace(make_exporter(), inputs=inputs)
     other = random_tensors(exporter.supernet.dimensions, seed=7)
     monkeypatch.setattr(
-        "ortnas.export.build.build_graph", lambda tensors, dimensions, subnet: build_graph(other, dimensions, subnet)
+        "ortnas.export.build.build_graph",
+        lambda _, dimensions, subnet, mask: build_graph(other, dimensions, subnet, mask),
     )
     for precision in ("int8", "fp32"):
         with pytest.raises(ExportError, match="differ by"):

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from ortnas.export.build import Exporter
 from ortnas.export.graph.encoder import weight_products
+from ortnas.export.graph.inputs import ModelInputs
 from ortnas.export.inference import drift, load, run
 from ortnas.export.int8.recipes import FALLBACK, Attention, Recipe
 from ortnas.export.weights import SupernetFolder
@@ -50,6 +51,17 @@ def structure(model: bytes) -> tuple[object, ...]:
 def test_a_sliced_graph_is_the_graph_that_the_quantizer_makes(shape: str, head: str) -> None:
     exporter = make_exporter(head, shape)
     for subnet in random_subnets(exporter.supernet.space, 3):
+        sliced = exporter.sliced(subnet)
+        onnx.checker.check_model(onnx.load_from_string(sliced), full_check=True)
+        assert structure(sliced) == structure(exporter.build(subnet, "int8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inputs", [ModelInputs((2, 24)), ModelInputs(mask=False)], ids=["fixed", "unmasked"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sliced_graph_takes_the_same_requests(shape: str, inputs: ModelInputs) -> None:
+    exporter = dataclasses.replace(make_exporter("classification", shape), inputs=inputs)
+    for subnet in random_subnets(exporter.supernet.space, 2):
         sliced = exporter.sliced(subnet)
         onnx.checker.check_model(onnx.load_from_string(sliced), full_check=True)
         assert structure(sliced) == structure(exporter.build(subnet, "int8"))

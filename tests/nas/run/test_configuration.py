@@ -104,6 +104,32 @@ def test_several_sources_have_weights_and_read_back() -> None:
         ({"target": {"affinity": [3, 3]}}, "names a processor twice"),
         ({"target": {"batch": 65_536, "sequence": 512}}, "target: batch 65536 x sequence 512 is more than 4194304"),
         ({"target": {"workloads": [{"batch": 10**9}]}}, "target.workloads.0.batch = 1000000000"),
+        (
+            {"export": {"shapes": [1, 64]}},
+            "export.shapes: the model takes requests of 1 x 64 tokens alone, and the target's are 1 x 128; set "
+            "target.batch: 1 and target.sequence: 64",
+        ),
+        (
+            {"export": {"shapes": [1, 128]}, "target": {"workloads": [{"sequence": 128}, {"sequence": 32}]}},
+            "and the target's are 1 x 128, 1 x 32; set target.batch: 1",
+        ),
+        ({"export": {"shapes": [128]}}, "export.shapes"),
+        ({"export": {"shapes": [0, 128]}}, "export.shapes.0 = 0: input should be greater than"),
+        ({"export": {"shapes": [1, 2, 3]}}, "export.shapes"),
+        ({"export": {"mask": "none"}}, "export.mask = 'none': input should be a valid boolean"),
+        ({"export": {"masks": False}}, "unknown key 'export.masks'; did you mean 'mask'"),
+        (
+            {"export": {"mask": False}, "target": {"batch": 8}},
+            "export.mask: false: a batch of 8 texts that differ in length is padded, which needs a mask; set",
+        ),
+        (
+            {"export": {"mask": False, "shapes": [1, 128]}},
+            "texts of less than 128 tokens are padded to export.shapes, and that needs a mask; where no text is",
+        ),
+        (
+            {"export": {"mask": False}, "head": "late-interaction"},
+            "export.mask: false: head 'late-interaction' fills queries up with tokens that a mask leaves out",
+        ),
         ({"target": {"workloads": [{"bach": 1}]}}, "unknown key 'target.workloads.0.bach'; did you mean 'batch'"),
         ({"target": {"lengths": [0]}}, "target.lengths.0 = 0"),
         ({"target": {"ssh": "ssh 'a"}}, "is no command as a shell would take it"),

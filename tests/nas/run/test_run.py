@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ortnas.bench.target import Target
 from ortnas.export.int8.recipes import Recipe, recipe_named
 from ortnas.export.metrics import token_accuracy
 from ortnas.export.part import Part
@@ -18,6 +19,7 @@ from ortnas.nas.run.configuration import ConfigurationError, check_configuration
 from ortnas.nas.run.models import searched_products
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.commands import data as show_data
+from ortnas.nas.stages.commands import train
 from ortnas.nas.text import IGNORED
 from ortnas.search.intervals import score_intervals
 from tests.networks import make_dimensions, write_bert
@@ -58,6 +60,47 @@ def test_recorded_splits_do_not_stand_in_for_another_source_or_seed(
     corpus.unlink()
     with pytest.raises(DataError, match="no such file"):
         digest_of(open_run(tmp_path, corpus, bert_folder, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("export", "problem"),
+    [
+        ({"shapes": [1, 8]}, r"texts have up to 40 tokens \(data.max_length\), and the model takes 8; set data.max_"),
+        ({"shapes": [1, 128], "mask": False}, r"the calibration part has texts of \d+ tokens, which are padded to 128"),
+    ],
+)
+def test_texts_that_do_not_fit_fixed_shapes_are_refused_before_training(
+    tmp_path: Path, corpus: Path, bert_folder: Path, export: dict[str, Any], problem: str
+) -> None:
+    target = {"sequence": export["shapes"][1], "lengths": "full"}
+    run = open_run(tmp_path, corpus, bert_folder, export=export, target=target)
+    try:
+        for stage in (show_data, train):
+            with pytest.raises(ConfigurationError, match=problem):
+                stage(run)
+    finally:
+        run.close()
+
+
+def test_what_requests_models_take_is_part_of_the_target(tmp_path: Path, corpus: Path, bert_folder: Path) -> None:
+    """Timings, predictors and packages are found by its hash."""
+
+    def target_of(**changes: Any) -> Target:
+        run = open_run(tmp_path, corpus, bert_folder, **changes)
+        try:
+            return run.target.of(make_dimensions(max_positions=128))
+        finally:
+            run.close()
+
+    usual = target_of()
+    fixed, unmasked = target_of(export={"shapes": [1, 128]}), target_of(export={"mask": False})
+    assert "fixed" not in usual.to_json()["workloads"][0]
+    assert len({usual.hash, fixed.hash, unmasked.hash}) == 3
+    assert usual.differences(fixed) == ["fixed: True, here None"]
+    assert usual.workloads[0].lengths
+    assert unmasked.workloads[0].lengths == ()
+    assert Target.from_json(fixed.to_json()) == fixed
+    assert Target.from_json(unmasked.to_json()) == unmasked
 
 
 def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
