@@ -101,6 +101,6 @@ def check_architecture(name: str, machine: str) -> None:
         if recipe in architecture.recipes and machine and machine.lower() not in architecture.machines:
             suitable = [row for other in ARCHITECTURES if machine.lower() in other.machines for row in other.recipes]
             raise ValueError(
-                f"is for {architecture.title} processors, and the host is {machine}; for that there are "
+                f"{name!r} is for {architecture.title} processors, and the host is {machine}; for that there are "
                 f"{', '.join(row.name for row in (*suitable, FALLBACK))}, and auto, which chooses"
             )

@@ -79,7 +79,7 @@ class RunTarget:
         try:
             check_architecture(name, fingerprint.get("machine", ""))
         except ValueError as error:
-            raise ConfigurationError(f"quantization.recipe = {name!r}: {error}") from None
+            raise ConfigurationError(f"quantization.recipe: {error}") from None
 
     def _stored_host(self, name: str) -> StoredHost:
         targets: list[tuple[str, dict[str, Any]]] = []

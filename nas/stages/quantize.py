@@ -178,7 +178,7 @@ def _check_architecture(recipe: Recipe, target: Target) -> None:
     try:
         check_architecture(recipe.name, target.fingerprint["machine"])
     except ValueError as error:
-        raise ConfigurationError(f"--recipe {recipe.name}: {error}") from None
+        raise ConfigurationError(f"--recipe: {error}") from None
 
 
 def _say_proofs(console: Console, texts: QuantizeTexts, coverage: Coverage, drift: Drift) -> None:

@@ -40,13 +40,13 @@ def open_run(folder: Path, changes: Mapping[str, Any], processor: Mapping[str, A
 @pytest.mark.parametrize(
     ("changes", "processor", "sentence"),
     [
-        (ON_ARM, None, "quantization.recipe = 'arm64_dotprod': is for Arm64 processors, and the host is x86_64; "),
+        (ON_ARM, None, "quantization.recipe: 'arm64_dotprod' is for Arm64 processors, and the host is x86_64; "),
         (
             {"quantization": {"recipe": "amx"}},
             ARM,
-            "quantization.recipe = 'amx': is for x86-64 processors, and the host",
+            "quantization.recipe: 'amx' is for x86-64 processors, and the host",
         ),
-        ({"quantization": {"recipe": "sse"}}, None, "unknown quantization recipe 'sse'"),
+        ({"quantization": {"recipe": "sse"}}, None, "quantization.recipe: unknown quantization recipe 'sse'"),
         (FAST, None, "target.fastmath_bfloat16: ONNX Runtime has bfloat16 fast math on 64-bit Arm under Linux alone"),
         (FAST, ARM, "target.fastmath_bfloat16: Arm Neoverse N1 has no bfloat16 instructions"),
     ],
