@@ -89,6 +89,6 @@ def overload(concurrency: int, threads: int, processors: int | None) -> str:
         return ""
     return (
         f"{concurrency} requests at a time in a session of {threads} thread(s) keep {needed} processors busy, and "
-        f"there are {processors}: what they waited for each other would be timed. Ask for fewer at a time, or fewer "
+        f"there are {processors}: what they wait for each other is timed too. Ask for fewer at a time, or fewer "
         f"threads"
     )

@@ -174,6 +174,11 @@ class Head:
         return self.makes_vectors and self.is_token_level
 
     @property
+    def learns_pairs(self) -> bool:
+        """Whether pairs of texts that belong together, or that people scored, can teach it."""
+        return self.makes_embeddings
+
+    @property
     def is_bare_encoder(self) -> bool:
         """Whether its class in transformers is the encoder alone, whose tensors have no prefix."""
         return self.class_suffix == "Model"
@@ -209,7 +214,7 @@ HEADS: dict[str, Head] = {
         outputs=(Output("sentence_embedding", ("batch", "embedding"), "one for each text"),),
         class_suffix="Model",
         metrics=("similarity_spearman", "mean_cosine"),
-        losses={"embedding": 1.0, "similarity": 1.0, "tokens": 1.0},
+        losses={"embedding": 1.0, "similarity": 1.0, "tokens": 1.0, "pairs": 0.2},
         pipeline="sentence-similarity",
         purpose="makes an embedding of a text",
         reading="texts are as similar as the cosine of their embeddings says",

@@ -68,6 +68,9 @@ def verify(
 
 
 def _show_load(rows: Sequence[LoadRow], sessions: int, console: Console) -> None:
+    from ortnas.bench.conditions import usable_processors
+    from ortnas.bench.load import overload
+
     console.table(
         f"Under load, {sessions} session(s)",
         ("at a time", "requests a second", "p50 ms", "p95 ms", "p99 ms"),
@@ -82,6 +85,10 @@ def _show_load(rows: Sequence[LoadRow], sessions: int, console: Console) -> None
             for row in rows
         ],
     )
+    processors = usable_processors()
+    problems = (overload(row.concurrency, row.threads, processors) for row in rows)
+    if problem := next(filter(None, problems), None):
+        console.say(f"note: {problem}")
 
 
 def report(

@@ -1,8 +1,8 @@
-"""Judged pairs cut into a part for the search and one for reports, neither of which any training sees."""
+"""Judged pairs cut into a part for the search and one for reports, neither of which any training sees; and the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -27,10 +27,12 @@ class JudgedPart(NamedTuple):
 
 
 class JudgedParts(NamedTuple):
-    """``search`` and ``report`` share no scored text, and no query; both look among the same documents."""
+    """``search`` and ``report`` share no scored text, and no query; both look among the same documents. ``others`` are
+    the pairs that are left."""
 
     search: JudgedPart
     report: JudgedPart
+    others: tuple[TextPair, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -39,9 +41,10 @@ class JudgedParts(NamedTuple):
 
     @property
     def held_out(self) -> set[str]:
-        """Their texts, and the sentences of those that were judged: none of them is to be trained on."""
-        texts = {text for part in self for text in part.texts}
-        judged = {part.texts[row] for part in self for row in (*part.judgements.first, *part.judgements.second)}
+        """The texts of both parts, and the sentences of those that were judged: none of them is to be trained on."""
+        parts = (self.search, self.report)
+        texts = {text for part in parts for text in part.texts}
+        judged = {part.texts[row] for part in parts for row in (*part.judgements.first, *part.judgements.second)}
         return texts.union(*(SENTENCE_END.split(text) for text in judged))
 
 
@@ -59,8 +62,8 @@ def scored_parts(
     """Of scored pairs that are already apart; those for the search that have a text of the others are left out."""
     rng = np.random.default_rng([seed, 6])
     reported = _shuffled(report.pairs, rng)[:report_size]
-    fresh = _without(_shuffled(search.pairs, rng), reported)[:search_size]
-    return _scored(search.origin, fresh, reported)
+    fresh = _without(_shuffled(search.pairs, rng), reported)
+    return _scored(search.origin, fresh, search_size, reported)
 
 
 def _cut_scored(pairs: TextPairs, search_size: int, report_size: int, rng: np.random.Generator) -> JudgedParts:
@@ -70,10 +73,11 @@ def _cut_scored(pairs: TextPairs, search_size: int, report_size: int, rng: np.ra
         by_first.setdefault(pair.first, []).append(pair)
     ordered = [pair for group in by_first.values() for pair in group]
     reported = ordered[: min(report_size, len(ordered) // 2)]
-    return _scored(pairs.origin, _without(ordered, reported)[:search_size], reported)
+    return _scored(pairs.origin, _without(ordered, reported), search_size, reported)
 
 
-def _scored(origin: str, search: Sequence[TextPair], report: Sequence[TextPair]) -> JudgedParts:
+def _scored(origin: str, fresh: Sequence[TextPair], search_size: int, report: Sequence[TextPair]) -> JudgedParts:
+    search, others = fresh[:search_size], fresh[search_size:]
     _check_enough(origin, "scored pairs that share no text", len(search), len(report))
     for part in (search, report):
         if len({pair.grade for pair in part}) == 1:
@@ -81,7 +85,7 @@ def _scored(origin: str, search: Sequence[TextPair], report: Sequence[TextPair])
                 f"{origin}: the scores of {len(part):,} pairs are all {part[0].grade:g}, so that they rank nothing; "
                 f"leave the column out for pairs without a score"
             )
-    return JudgedParts(_judged_part(search), _judged_part(report))
+    return JudgedParts(_judged_part(search), _judged_part(report), tuple(others))
 
 
 def _without(pairs: Sequence[TextPair], others: Sequence[TextPair]) -> list[TextPair]:
@@ -109,19 +113,39 @@ def _cut_queries(pairs: TextPairs, search_size: int, report_size: int, rng: np.r
     search, report = (
         _judged_part([pair for query in part for pair in relevant[query]], documents) for part in (searched, reported)
     )
-    return JudgedParts(search, report)
+    others = [pair for query, own_pairs in relevant.items() if query not in asked for pair in own_pairs]
+    return JudgedParts(search, report, tuple(others))
 
 
 def _judged_part(pairs: Sequence[TextPair], documents: Sequence[str] = ()) -> JudgedPart:
-    firsts, seconds, grades = zip(*pairs, strict=True)
+    firsts, seconds, _ = zip(*pairs, strict=True)
     rows = {text: row for row, text in enumerate(dict.fromkeys((*firsts, *(documents or seconds))))}
-    judgements = Judgements(
-        tuple(rows[text] for text in firsts),
-        tuple(rows[text] for text in seconds),
-        grades,
+    return JudgedPart(list(rows), _judgements(pairs, rows, documents))
+
+
+def _judgements(pairs: Sequence[TextPair], rows: Mapping[str, int], documents: Iterable[str]) -> Judgements:
+    return Judgements(
+        tuple(rows[pair.first] for pair in pairs),
+        tuple(rows[pair.second] for pair in pairs),
+        tuple(pair.grade for pair in pairs),
         tuple(rows[text] for text in documents),
     )
-    return JudgedPart(list(rows), judgements)
+
+
+def learned_part(training: Sequence[str], judged: JudgedParts, others: Iterable[str]) -> JudgedPart | None:
+    """The texts of training, followed by those of the other pairs that are not among them. Pairs with a text that is
+    held out, or is one of ``others``, are left out; None where fewer than 20 are left, or all have one score."""
+    held_out = judged.held_out.union(others)
+    pairs = [pair for pair in judged.others if held_out.isdisjoint((pair.first, pair.second))]
+    are_scored = judged.search.judgements.are_scored
+    if len(pairs) < LEAST_JUDGED or (are_scored and len({pair.grade for pair in pairs}) == 1):
+        return None
+    own = dict.fromkeys(text for pair in pairs for text in (pair.first, pair.second))
+    there = set(training)
+    joined = [*training, *(text for text in own if text not in there)]
+    rows = {text: row for row, text in enumerate(joined)}
+    documents = () if are_scored else dict.fromkeys(pair.second for pair in pairs)
+    return JudgedPart(joined, _judgements(pairs, rows, documents))
 
 
 def _check_enough(origin: str, kind: str, search: int, report: int) -> None:

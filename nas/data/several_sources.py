@@ -64,8 +64,10 @@ def mix_sources(
     parts["training"] = [next(texts[origin]) for origin in origins]
     for part in ("calibration", "search"):
         parts[part] = [parts[part][place] for place in rng.permutation(len(parts[part]))]
+    judgements = add_judged(parts, head, judged, notes)
+    # Texts of pairs to learn from count as the first source's.
+    origins += [0] * (len(parts["training"]) - len(origins))
     mixture = Mixture(names, tuple(weights), tuple(report_parts), tuple(origins))
-    judgements = add_judged(parts, judged)
     return Splits(parts, notes=tuple(notes), mixture=mixture, judgements=judgements)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.judged_pairs import judged_parts
-from ortnas.nas.data.judged_parts import JudgedParts
+from ortnas.nas.data.judged_parts import JudgedParts, learned_part
 from ortnas.nas.data.label_sets import note_repeated
 from ortnas.nas.data.labels import in_order, one_spelling
 from ortnas.nas.data.mixture import Mixture
@@ -55,7 +55,7 @@ class Splits:
 
     Class ids and tags index ``labels``, which is empty where there are none. ``notes`` are sentences about what was
     left out, and what was found. ``mixture`` tells the sources of training, where there are several. ``judgements`` are
-    of the parts that hold the texts of judged pairs, by their names.
+    of the parts that hold the texts of judged pairs, by their names; those of ``training`` are learned from.
     """
 
     parts: dict[str, list[Example]]
@@ -133,7 +133,7 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: s
         else:
             parts[name] = _cut_strata(examples, {name: sizes.report}, rng)[name]
     _check_unanswerable(parts, notes)
-    judgements = add_judged(parts, judged)
+    judgements = add_judged(parts, head, judged, notes)
     return Splits(parts, labels, tuple(notes), judgements=judgements)
 
 
@@ -159,14 +159,26 @@ def _query_splits(
     return Splits(parts, notes=tuple(notes))
 
 
-def add_judged(parts: dict[str, list[Example]], judged: JudgedParts | None) -> dict[str, Judgements]:
-    """Adds the parts of judged pairs; returns what is said of them, by the parts' names."""
+def add_judged(
+    parts: dict[str, list[Example]], head: str, judged: JudgedParts | None, notes: list[str]
+) -> dict[str, Judgements]:
+    """Adds the parts of judged pairs, and to ``training`` the texts of those that the head can learn from; returns what
+    is said of pairs, by the parts' names."""
     if judged is None:
         return {}
     named = {pairs_of("search"): judged.search, pairs_of("report"): judged.report}
     for name, part in named.items():
         parts[name] = [Example(text) for text in part.texts]
-    return {name: part.judgements for name, part in named.items()}
+    judgements = {name: part.judgements for name, part in named.items()}
+    if HEADS[head].learns_pairs:
+        training = parts["training"]
+        others = [example.text for name, part in parts.items() if name != "training" for example in part]
+        learned = learned_part([example.text for example in training], judged, others)
+        if learned is not None:
+            parts["training"] = [*training, *map(Example, learned.texts[len(training) :])]
+            judgements["training"] = learned.judgements
+            notes.append(f"{len(learned.judgements.first):,} other pairs are learned from (training.losses: pairs)")
+    return judgements
 
 
 def _one_spelling(

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.files import digest
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
@@ -63,7 +65,26 @@ def make_batches(
         accelerator.num_processes,
         data.mixture,
         data.groups("training"),
+        pairs_to_learn(configuration, data),
     )
+
+
+def pairs_to_learn(configuration: Configuration, data: TaskData) -> Judgements | None:
+    """The pairs of training texts; None where there are none, or no loss looks at them.
+
+    Raises ConfigurationError where the losses that are configured want pairs that are not there.
+    """
+    losses = configuration.training.losses
+    usual = HEADS[configuration.head].losses
+    if not (usual if losses is None else losses).get("pairs"):
+        return None
+    pairs = data.judgements.get("training")
+    if losses is not None and pairs is None:
+        raise ConfigurationError(
+            "training.losses: pairs wants pairs of texts to learn from, and none are left beside those of the search "
+            "and the report; name more as data.pairs, or set smaller data.search_size and data.report_size"
+        )
+    return pairs
 
 
 def keep_signals(

@@ -347,7 +347,8 @@ def _save_outputs(run_folder: RunFolder, teacher: Supernet, data: TaskData) -> N
         save_file(
             {
                 name: stack_rows(network_outputs(teacher, data.held_out(name), full))
-                for name in dict.fromkeys(("search", *data.report_parts, *data.judgements))
+                for name in dict.fromkeys(("search", *data.report_parts, pairs_of("search")))
+                if name in data.counts
             },
             temporary,
         )

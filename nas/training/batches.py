@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ortnas.nas.data.masking import Masking
 from ortnas.nas.data.mixture import Mixture
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import Feeds
 
 Batch = dict[str, Tensor]
@@ -53,9 +55,10 @@ class Batches:
     """Batches of texts of similar length: less padding, the same mix over an epoch, or the shares of the ``mixture``.
 
     ``groups`` has a number for each text; those of one number stay together, and of those that are more than a batch so
-    many are drawn anew in every epoch. A batch then has as many groups as make its size on average. ``accumulation``
+    many are drawn anew in every epoch. A batch then has as many groups as make its size on average. Where there are
+    ``pairs`` of the texts, every second batch is of whole pairs, first and second texts by turns. ``accumulation``
     splits a batch into as many parts, computed one after the other; ``rank`` of ``world_size`` processes gets its share
-    of the rows, or groups.
+    of the rows, groups or pairs.
     """
 
     def __init__(
@@ -68,22 +71,29 @@ class Batches:
         world_size: int = 1,
         mixture: Mixture | None = None,
         groups: Sequence[int] | None = None,
+        pairs: Judgements | None = None,
     ) -> None:
-        self.examples, self.schedule, self.masking, self.mixture = examples, schedule, masking, mixture
+        self.examples, self.schedule, self.masking = examples, schedule, masking
         self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
-        # None: every text is one of its own.
-        self._groups = None if groups is None else _rows_of(groups)
-        self._count, self._size = len(examples), schedule.batch_size
-        if self._groups is not None:
-            self._count = len(self._groups)
-            kept = sum(min(schedule.batch_size, len(group)) for group in self._groups)
-            self._size = max(1, schedule.batch_size * self._count // max(1, kept))
-        self.per_epoch = max(1, self._count // self._size)
-        self._epoch, self._batches = -1, list[list[int]]()
+        lengths, size, seed = examples.lengths, schedule.batch_size, schedule.seed
+        rows = None if groups is None else _rows_of(groups)
+        self._texts = _Groups(rows, lengths, size, [seed], None if mixture is None else mixture.order)
+        self._pairs: _Groups | None = None
+        if pairs is not None:
+            both = [list(pair) for pair in zip(pairs.first, pairs.second, strict=True)]
+            self._pairs = _Groups(both, lengths, max(2, size), [seed, 8])
+            self._grades = _from_0_to_1(pairs.grades) if pairs.are_scored else [math.nan] * len(both)
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches that show every text once."""
+        return self._texts.per_epoch
 
     def __getitem__(self, step: int) -> list[Batch]:
-        """The parts of the step's batch that this process computes; ``rows`` numbers the texts, int64 [batch]."""
-        groups = self._groups_of(step)
+        """The parts of the step's batch that this process computes; ``rows`` numbers the texts, int64 [batch], and in
+        batches of pairs ``grades`` has each text's gold score, from 0 to 1, or NaN, float32 [batch]."""
+        source, numbers, epoch = self._chosen(step)
+        groups = [source.rows(number, epoch) for number in numbers]
         rows = [row for group in groups for row in group]
         feeds = self.examples.feeds(rows)
         if self.masking is None:
@@ -91,6 +101,8 @@ class Batches:
         else:
             labels = self.masking.apply(feeds, np.random.default_rng([self.schedule.seed, step, 3]))
         tensors = _tensors(feeds, labels) | {"rows": torch.tensor(rows)}
+        if source is self._pairs:
+            tensors["grades"] = torch.tensor([self._grades[number] for number in numbers]).repeat_interleave(2)
         ends = np.cumsum([len(group) for group in groups])
         places = [torch.arange(end - len(group), end) for group, end in zip(groups, ends.tolist(), strict=True)]
         own = torch.arange(self.rank, len(groups), self.world_size)
@@ -99,36 +111,75 @@ class Batches:
 
     def rows(self, step: int) -> list[int]:
         """The numbers of the step's texts, those of all processes."""
-        return [row for group in self._groups_of(step) for row in group]
+        source, numbers, epoch = self._chosen(step)
+        return [row for number in numbers for row in source.rows(number, epoch)]
 
-    def _groups_of(self, step: int) -> list[list[int]]:
-        epoch, position = divmod(step, self.per_epoch)
+    def _chosen(self, step: int) -> tuple[_Groups, list[int], int]:
+        """Where the step's batch comes from, the groups there, and the epoch."""
+        if self._pairs is None:
+            return self._texts, *self._texts[step]
+        source = self._pairs if step % 2 else self._texts
+        return source, *source[step // 2]
+
+
+class _Groups:
+    """Batches of groups of rows, of similar length each, epoch after epoch.
+
+    ``rows`` None stands for a group of its own for every row. ``order`` gives an epoch's order of groups under a seed
+    in place of a random one; ``key`` is the seed of all that is random.
+    """
+
+    def __init__(
+        self,
+        rows: list[list[int]] | None,
+        lengths: npt.NDArray[np.int64],
+        batch_size: int,
+        key: list[int],
+        order: Callable[[int, int], npt.NDArray[np.int64]] | None = None,
+    ) -> None:
+        self._rows, self._lengths, self._most, self._key, self._order = rows, lengths, batch_size, key, order
+        self._count, self._size = len(lengths), batch_size
+        if rows is not None:
+            self._lengths = np.array([lengths[group].max() for group in rows], np.int64)
+            self._count = len(rows)
+            kept = sum(min(batch_size, len(group)) for group in rows)
+            self._size = max(1, batch_size * self._count // max(1, kept))
+        self.per_epoch = max(1, self._count // self._size)
+        self._epoch, self._batches = -1, list[list[int]]()
+
+    def __getitem__(self, place: int) -> tuple[list[int], int]:
+        """The numbers of a batch's groups, and the epoch."""
+        epoch, position = divmod(place, self.per_epoch)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._plan(epoch)
-        return [self._rows_of_group(number, epoch) for number in self._batches[position]]
+        return self._batches[position], epoch
 
-    def _rows_of_group(self, number: int, epoch: int) -> list[int]:
-        if self._groups is None:
+    def rows(self, number: int, epoch: int) -> list[int]:
+        """A group's rows, of too many those that are drawn in this epoch."""
+        if self._rows is None:
             return [number]
-        rows, size = self._groups[number], self.schedule.batch_size
-        if len(rows) <= size:
+        rows = self._rows[number]
+        if len(rows) <= self._most:
             return rows
-        drawn: list[int] = np.random.default_rng([self.schedule.seed, epoch, number]).choice(rows, size, False).tolist()
+        drawn: list[int] = np.random.default_rng([*self._key, epoch, number]).choice(rows, self._most, False).tolist()
         return drawn
 
     def _plan(self, epoch: int) -> list[list[int]]:
-        rng = np.random.default_rng([self.schedule.seed, epoch])
-        order = rng.permutation(self._count) if self.mixture is None else self.mixture.order(epoch, self.schedule.seed)
-        lengths, size = self.examples.lengths, self._size
-        if self._groups is not None:
-            lengths = np.array([lengths[rows].max() for rows in self._groups], np.int64)
+        rng = np.random.default_rng([*self._key, epoch])
+        order = rng.permutation(self._count) if self._order is None else self._order(epoch, self._key[0])
+        size = self._size
         batches = []
         for start in range(0, len(order), size * _BUCKET_BATCHES):
             bucket = order[start : start + size * _BUCKET_BATCHES]
-            bucket = bucket[np.argsort(lengths[bucket], kind="stable")].tolist()
+            bucket = bucket[np.argsort(self._lengths[bucket], kind="stable")].tolist()
             batches += [bucket[low : low + size] for low in range(0, len(bucket), size)]
         whole = [batch for batch in batches if len(batch) == size] or batches
         return [whole[index] for index in rng.permutation(len(whole))]
+
+
+def _from_0_to_1(grades: Sequence[float]) -> list[float]:
+    lowest, highest = min(grades), max(grades)
+    return [(grade - lowest) / (highest - lowest) for grade in grades]
 
 
 def _rows_of(groups: Sequence[int]) -> list[list[int]]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from ortnas.nas.architecture.heads import HEADS
 
 # Losses that look at labels only; every other one needs a teacher.
-LABEL_LOSSES = frozenset({"labels"})
-# Losses of heads that have labels, and of those whose output is a vector.
+LABEL_LOSSES = frozenset({"labels", "pairs"})
+# Losses of heads that have labels, of those whose output is a vector, and of those that learn from pairs of texts.
 _LABELLED_LOSSES = frozenset({"labels", "soft_labels"})
+_PAIR_LOSSES = frozenset({"pairs"})
 _EMBEDDING_LOSSES = frozenset({"embedding", "similarity", "tokens"})
 # Losses that look at the head's output.
-OUTPUT_LOSSES = frozenset({"labels", "soft_labels", "embedding", "similarity"})
+OUTPUT_LOSSES = frozenset({"labels", "soft_labels", "embedding", "similarity", "pairs"})
 # Losses that look at last hidden states, and at the last layer's queries, keys and values.
 HIDDEN_LOSSES = frozenset({"hidden", "tokens"})
 ATTENTION_LOSSES = frozenset({"attention", "relations"})
@@ -27,6 +28,7 @@ LOSSES = {
     "embedding": "cosine distance of sentence embeddings (of token vectors for late-interaction)",
     "similarity": "squared error of the batch's similarity matrix (of MaxSim and its margins for late-interaction)",
     "tokens": "cosine distance of last hidden states",
+    "pairs": "cross entropy of finding the other text of a pair in the batch; squared error of scored pairs' cosines",
 }
 
 
@@ -48,7 +50,11 @@ def choose_losses(head: str, configured: Mapping[str, float] | None, activation:
         raise ValueError(f"no loss is called {', '.join(sorted(unknown))}; there are {', '.join(LOSSES)}")
     if not losses:
         raise ValueError("every loss has weight 0; nothing would be trained")
+    if losses.keys() == _PAIR_LOSSES:
+        raise ValueError("pairs alone would teach nothing of texts without a pair; add embedding or similarity")
     allowed = LOSSES.keys() - (_EMBEDDING_LOSSES if HEADS[head].has_labels else _LABELLED_LOSSES)
+    if not HEADS[head].learns_pairs:
+        allowed -= _PAIR_LOSSES
     if misfits := losses.keys() - allowed:
         raise ValueError(f"{', '.join(sorted(misfits))} does not fit head {head}; {', '.join(sorted(allowed))} do")
     return losses

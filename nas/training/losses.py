@@ -14,6 +14,9 @@ from ortnas.nas.text import IGNORED
 
 _MASKED = -1e4
 _TINY = 1e-12
+# Of cosines, before a softmax; the usual one of sentence-transformers.
+_PAIR_SCALE = 20.0
+_SCORED_WEIGHT = 10.0
 
 
 def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
@@ -220,6 +223,27 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """
     ours, theirs = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
     return F.mse_loss(ours @ ours.T, theirs @ theirs.T)
+
+
+def pair_loss(embeddings: Tensor, grades: Tensor, rows: Tensor) -> Tensor:
+    """What pairs teach. Embeddings [batch, size] of first and second texts by turns; ``grades`` and the texts' numbers
+    ``rows`` are [batch].
+
+    Without a score (NaN), cross entropy of finding each text's other one among those of the batch (Henderson et al.
+    2017, "Efficient Natural Language Response Suggestion"), both ways. With scores, from 0 to 1, squared error of the
+    cosines (Reimers & Gurevych 2019, "Sentence-BERT"), ten times, as it is so much smaller.
+    """
+    vectors, grades = F.normalize(embeddings, dim=-1), grades[::2]
+    first, second = vectors[::2], vectors[1::2]
+    if not grades.isnan().any():
+        return _SCORED_WEIGHT * F.mse_loss((first * second).sum(-1), grades)
+    similarities, places = _PAIR_SCALE * first @ second.T, torch.arange(len(first), device=first.device)
+    firsts, seconds = rows[::2], rows[1::2]
+    # A text that is in several pairs of the batch is no wrong answer to any of them.
+    is_same = (firsts[:, None] == firsts) | (seconds[:, None] == seconds)
+    is_same.fill_diagonal_(False)
+    similarities = similarities.masked_fill(is_same, _MASKED)
+    return (F.cross_entropy(similarities, places) + F.cross_entropy(similarities.T, places)) / 2
 
 
 def maxsim_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> Tensor:

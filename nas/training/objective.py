@@ -20,6 +20,7 @@ from ortnas.nas.training.losses import (
     hidden_loss,
     label_loss,
     maxsim_loss,
+    pair_loss,
     relation_loss,
     similarity_loss,
     soft_label_loss,
@@ -102,14 +103,20 @@ class Objective(nn.Module):
     def forward(self, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
         """Computed in float32 from signals of any precision; autocast would undo that, so call it outside."""
         student, teacher = student.float(), teacher and teacher.float()
-        terms = [weight * self._loss(name, student, teacher, batch) for name, weight in self.losses.items()]
-        return torch.stack(terms).sum()
+        # Pairs have batches of their own.
+        losses = {name: weight for name, weight in self.losses.items() if name != "pairs" or "grades" in batch}
+        return torch.stack(
+            [weight * self._loss(name, student, teacher, batch) for name, weight in losses.items()]
+        ).sum()
 
     def _loss(self, name: str, student: Signals, teacher: Signals | None, batch: Batch) -> Tensor:
         head, mask = self.dimensions.head, batch["attention_mask"]
         if name == "labels":
             assert student.output is not None
             return label_loss(head, student.output, batch["labels"], mask)
+        if name == "pairs":
+            assert student.output is not None
+            return pair_loss(student.output, batch["grades"], batch["rows"])
         assert teacher is not None
         if name == "soft_labels":
             return soft_label_loss(head, *_outputs(student, teacher), batch["labels"], mask, _TEMPERATURE)

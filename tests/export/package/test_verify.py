@@ -11,6 +11,7 @@ import pytest
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
+from ortnas.bench.conditions import usable_processors
 from ortnas.bench.timing import Samples, TimingProtocol
 from ortnas.export.package.record import PackageError, read_record
 from ortnas.export.package.sample import read_sample
@@ -236,6 +237,8 @@ def test_the_exit_status_is_3_where_nothing_can_be_told_and_1_where_something_el
     done = CliRunner().invoke(app, ["verify", str(package), "--json", "--load", "--seconds", "0.2"])
     assert (done.exit_code, json.loads(done.stdout)["verdict"]) == (3, "cannot tell")
     assert len(json.loads(done.stdout)["load"]) == 4
+    has_waited = "what they wait for each other is timed too" in " ".join(done.stderr.split())
+    assert has_waited == (usable_processors() < 8)
     # Another host is told, and held to nothing.
     target = read_record(package).target.to_json()
     change_record(package, target=target | {"fingerprint": target["fingerprint"] | {"cpu": "another"}})

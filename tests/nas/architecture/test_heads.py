@@ -72,7 +72,7 @@ def test_every_metric_is_some_heads() -> None:
 
 
 def test_every_loss_has_its_function() -> None:
-    assert {"labels", "soft_labels", *COMPARISONS} == set(LOSSES)
+    assert {"labels", "soft_labels", "pairs", *COMPARISONS} == set(LOSSES)
 
 
 @pytest.mark.parametrize("head", HEADS)

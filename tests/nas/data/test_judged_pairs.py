@@ -16,6 +16,7 @@ from ortnas.nas.data.prose import SENTENCE_END
 from tests.nas.data.test_splits import write_tsv
 
 SIZES = Sizes(calibration=10, search=30, report=40)
+PARTS = ("search_pairs", "report_pairs")
 
 
 @pytest.fixture
@@ -220,8 +221,8 @@ def test_tables_whose_texts_are_pairs_bring_their_own(tmp_path: Path, columns: t
     rows = [{columns[0]: f"name {number}", columns[1]: f"what {number} is"} for number in range(400)]
     source = DataSource(write_pairs(tmp_path / "texts.jsonl", rows))
     splits = make_splits(source, "embedding", SIZES, 0)
-    assert [judgements.size for judgements in splits.judgements.values()] == [25, 25]
-    assert {len(judgements.documents) for judgements in splits.judgements.values()} == {100}
+    assert [splits.judgements[part].size for part in PARTS] == [25, 25]
+    assert {len(splits.judgements[part].documents) for part in PARTS} == {100}
     note = next(note for note in splits.notes if note.startswith("pairs found"))
     assert note.startswith(f"pairs found in texts.jsonl, {columns[0]} and {columns[1]}: 25 queries among 100 documents")
     training = texts_of(splits, "training")
@@ -230,6 +231,36 @@ def test_tables_whose_texts_are_pairs_bring_their_own(tmp_path: Path, columns: t
     without = make_splits(source, "embedding", SIZES, 0, "none")
     assert without.judgements == {}
     assert list(without.parts) == ["training", "calibration", "search", "report"]
+
+
+@pytest.mark.parametrize("are_scored", [False, True])
+def test_other_pairs_are_learned_from_and_no_text_of_them_is_in_another_part(
+    tmp_path: Path, corpus: DataSource, are_scored: bool
+) -> None:
+    rows = [{**row, **({"score": number % 6} if are_scored else {})} for number, row in enumerate(queries(300))]
+    # These repeat texts of the corpus, which may be in any part.
+    rows += [{**rows[0], "query": f"a plain sentence {number}", "document": f"more {number}"} for number in range(300)]
+    pairs = write_pairs(tmp_path / "pairs.jsonl", rows)
+    for splits in (
+        make_splits(corpus, "embedding", SIZES, 0, pairs),
+        mix_sources([corpus, DataSource("python-docstrings")], [1, 1], "embedding", SIZES, 0, pairs),
+    ):
+        learned, texts = splits.judgements["training"], texts_of(splits, "training")
+        assert learned.are_scored == are_scored
+        assert len(learned.first) > 100
+        number_of = {(row["query"], row["document"]): number for number, row in enumerate(rows)}
+        for first, second, grade in zip(learned.first, learned.second, learned.grades, strict=True):
+            number = number_of[texts[first], texts[second]]
+            assert grade == (rows[number].get("score", 1))
+        assert len(set(texts)) == len(texts)
+        for part in set(splits.parts) - {"training"}:
+            assert set(texts).isdisjoint(texts_of(splits, part)), part
+        assert any(note.endswith("other pairs are learned from (training.losses: pairs)") for note in splits.notes)
+        write_splits(splits, tmp_path / "splits")
+        assert read_splits(tmp_path / "splits").judgements == splits.judgements
+        if splits.mixture is not None:
+            assert len(splits.mixture.origins) == len(texts)
+    assert "training" not in make_splits(corpus, "sparse", SIZES, 0, pairs).judgements
 
 
 def test_few_pairs_in_the_texts_are_left_for_training(tmp_path: Path) -> None:
@@ -245,7 +276,7 @@ def test_several_sources_are_judged_by_the_first_that_brings_pairs(tmp_path: Pat
     rows = [{"title": f"name {number}", "text": f"what {number} is"} for number in range(400)]
     table = DataSource(write_pairs(tmp_path / "texts.jsonl", rows))
     splits = mix_sources([corpus, table], [1, 1], "embedding", SIZES, 0)
-    assert list(splits.judgements) == ["search_pairs", "report_pairs"]
+    assert list(splits.judgements) == ["search_pairs", "report_pairs", "training"]
     assert set(texts_of(splits, "training")).isdisjoint(texts_of(splits, "report_pairs"))
     assert mix_sources([corpus, table], [1, 1], "embedding", SIZES, 0, "none").judgements == {}
 
@@ -258,7 +289,7 @@ def test_sts_b_trains_embeddings_on_its_sentences_and_judges_them_by_its_scores(
         write_tsv(tmp_path / f"{name}.tsv", header, rows)
     source = DataSource(str(tmp_path), task="sts-b")
     splits = make_splits(source, "embedding", Sizes(10, 30, None), 0)
-    assert [judgements.size for judgements in splits.judgements.values()] == [30, 120]
+    assert [splits.judgements[part].size for part in PARTS] == [30, 120]
     assert set(texts_of(splits, "report_pairs")) == {f"dev {side} {number}" for side in "ab" for number in range(120)}
     training = texts_of(splits, "training")
     assert {text.split()[1] for text in training} == {"a", "b"}
@@ -274,7 +305,7 @@ def test_docstrings_bring_summaries_that_look_for_what_follows_them() -> None:
         assert splits.judgements[part].size == size
         assert len(splits.judgements[part].documents) == 160
     trained = set(texts_of(splits, "training"))
-    for part in splits.judgements:
+    for part in PARTS:
         for query, documents in looked_for(splits, part).items():
             assert query not in trained
             assert trained.isdisjoint(SENTENCE_END.split(next(iter(documents))))

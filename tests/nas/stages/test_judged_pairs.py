@@ -128,3 +128,10 @@ def test_pairs_are_for_embeddings_and_sts_b_has_some() -> None:
     assert check_configuration(task | {"head": "embedding"}, "test").head == "embedding"
     with pytest.raises(ConfigurationError, match="head 'span' does not fit task 'sts-b', whose head is 'regression'"):
         check_configuration(task | {"head": "span"}, "test")
+
+
+def test_a_loss_of_pairs_wants_some_to_learn_from(judged: Path) -> None:
+    run = open_run(judged, training={"losses": {"pairs": 1.0, "embedding": 1.0}})
+    with pytest.raises(ConfigurationError, match="none are left beside those of the search and the report"):
+        train(run)
+    run.close()

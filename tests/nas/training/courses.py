@@ -42,7 +42,7 @@ def make_examples(head: str = "embedding", n: int = 40) -> EncodedExamples:
 
 
 def make_batches(
-    head: str, steps: int, learning_rate: float = 1e-3, batch_size: int = 8, texts: int = 40, **shares: int
+    head: str, steps: int, learning_rate: float = 1e-3, batch_size: int = 8, texts: int = 40, **shares: Any
 ) -> Batches:
     schedule = Schedule(steps, batch_size, learning_rate, seed=3, checkpoint_every=4)
     masking = Masking(4, (0, 1, 2, 3, 4), 120) if head == "masked-lm" else None

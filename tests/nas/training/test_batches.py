@@ -6,6 +6,7 @@ import torch
 
 from ortnas.nas.data.masking import Masking
 from ortnas.nas.data.mixture import Mixture, interleave
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import IGNORED, EncodedExamples
 from ortnas.nas.training.batches import Batches, Schedule
 
@@ -55,6 +56,40 @@ def test_processes_and_parts_together_see_the_whole_batch(world_size: int, accum
     ]
     assert len(parts) == world_size * accumulation
     assert sorted(torch.cat(parts).tolist()) == sorted(whole.tolist())
+
+
+@pytest.mark.parametrize("are_scored", [False, True])
+def test_every_second_batch_is_of_whole_pairs(are_scored: bool) -> None:
+    pairs = Judgements(
+        tuple(range(20)),
+        (*range(20, 39), 20),
+        tuple(number / 10 for number in range(20)),
+        () if are_scored else tuple(range(20, 40)),
+    )
+    whole = Batches(make_examples(), make_schedule(), pairs=pairs)
+    alone = Batches(make_examples(), make_schedule())
+    seen = []
+    for step in range(20):
+        (batch,) = whole[step]
+        assert batch["rows"].tolist() == whole.rows(step)
+        if step % 2 == 0:
+            assert batch["rows"].tolist() == alone.rows(step // 2)
+            assert "grades" not in batch
+            continue
+        numbers, second = batch["rows"][::2].tolist(), batch["rows"][1::2].tolist()
+        assert second == [pairs.second[number] for number in numbers]
+        expected = [number / 19 if are_scored else np.nan for number in numbers]
+        np.testing.assert_allclose(batch["grades"].numpy(), np.repeat(expected, 2), rtol=1e-6)
+        seen += numbers
+        parts = [
+            part
+            for rank in range(2)
+            for part in Batches(make_examples(), make_schedule(), None, 2, rank, 2, pairs=pairs)[step]
+        ]
+        assert sorted(tuple(rows) for part in parts for rows in part["rows"].unflatten(0, (-1, 2)).tolist()) == sorted(
+            zip(numbers, second, strict=True)
+        )
+    assert sorted(seen) == sorted(list(range(20)) * 2)
 
 
 def test_rows_number_the_texts_of_every_part() -> None:

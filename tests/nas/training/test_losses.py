@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,7 @@ from ortnas.nas.training.losses import (
     hidden_loss,
     label_loss,
     maxsim_loss,
+    pair_loss,
     relation_loss,
     similarity_loss,
     soft_label_loss,
@@ -161,6 +164,40 @@ def test_embedding_and_similarity_losses_are_zero_only_for_equal_embeddings() ->
         assert loss(ours, theirs).item() > 0.01
     torch.testing.assert_close(embedding_loss(ours, theirs), (ours - theirs).square().sum(-1).mean() / 2)
     torch.testing.assert_close(embedding_loss(ours, theirs), 1 - (ours * theirs).sum(-1).mean())
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_pairs_teach_what_sentence_transformers_would(scored: bool) -> None:
+    from sentence_transformers.sentence_transformer import SentenceTransformer, losses
+
+    torch.manual_seed(0)
+    vectors = torch.randn(12, 8, requires_grad=True)
+    grades = torch.rand(6).round(decimals=1) if scored else torch.full((6,), torch.nan)
+    loss = pair_loss(vectors, grades.repeat_interleave(2), torch.arange(12))
+    model = SentenceTransformer(modules=[torch.nn.Identity()])
+    theirs: Any = losses.CosineSimilarityLoss(model)
+    if not scored:
+        both_ways = ("query_to_doc", "doc_to_query")
+        theirs = losses.MultipleNegativesRankingLoss(model, directions=both_ways, partition_mode="per_direction")
+    expected = theirs.compute_loss_from_embeddings([vectors[::2], vectors[1::2]], grades)
+    torch.testing.assert_close(loss, 10 * expected if scored else expected)
+
+
+def test_a_text_of_several_pairs_is_no_wrong_answer_to_any_of_them() -> None:
+    torch.manual_seed(0)
+    vectors, unscored = torch.randn(8, 5), torch.full((8,), torch.nan)
+    # The second and the third pair have the second text in common, the first and the last the first one.
+    rows = torch.tensor([0, 1, 2, 3, 4, 3, 0, 5])
+    vectors[5], vectors[6] = vectors[3], vectors[0]
+    loss = pair_loss(vectors, unscored, rows)
+    cosines = 20 * F.normalize(vectors[::2], dim=-1) @ F.normalize(vectors[1::2], dim=-1).T
+    others = [[1, 2], [0, 3], [0, 3], [1, 2]]
+    each = [
+        torch.logsumexp(torch.stack([table[row, row], *table[row, places]]), 0) - table[row, row]
+        for table in (cosines, cosines.T)
+        for row, places in enumerate(others)
+    ]
+    torch.testing.assert_close(loss, torch.stack(each).mean())
 
 
 def test_lengths_of_embeddings_are_taught_whatever_their_scale() -> None:

@@ -8,6 +8,7 @@ import torch
 
 from ortnas.export.inference import split_rows
 from ortnas.nas.architecture.heads import HEADS
+from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import EncodedExamples
 from ortnas.nas.training.loss_names import LOSSES, choose_losses
 from ortnas.nas.training.objective import Objective
@@ -44,7 +45,7 @@ def test_training_lowers_the_loss_of_small_subnets(tmp_path: Path, head: str) ->
     assert mean_loss(network, teacher, objective, head, space.smallest) < 0.9 * before
 
 
-@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"pairs"}))
 def test_every_loss_alone_moves_the_weights_below_it(tmp_path: Path, name: str) -> None:
     head = "embedding" if name in ("embedding", "similarity", "tokens") else "token-classification"
     network, teacher, space = make_network(head, seed=1), make_network(head), make_space()
@@ -53,6 +54,28 @@ def test_every_loss_alone_moves_the_weights_below_it(tmp_path: Path, name: str) 
     train_supernet(network, teacher, objective, [[space.largest]] * 2, make_course(tmp_path, 2, head=head))
     assert not torch.equal(before["layers.0.query.weight"], network.tensors["layers.0.query.weight"])
     assert not torch.equal(before["embeddings.word"], network.tensors["embeddings.word"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("are_scored", [False, True])
+def test_pairs_are_learned_beside_the_teacher(tmp_path: Path, are_scored: bool) -> None:
+    network, teacher, space = make_network(), make_network(), make_space()
+    first, second = tuple(range(0, 40, 2)), tuple(range(1, 40, 2))
+    grades = tuple(float(number % 2) for number in range(20))
+    pairs = Judgements(first, second, grades, () if are_scored else second)
+
+    def order(texts: EncodedExamples) -> float:
+        """How much nearer pairs are that belong together than others."""
+        vectors = np.stack(network_outputs(network, texts, space.largest))
+        cosines = vectors[::2] @ vectors[1::2].T
+        own = np.diag(cosines)
+        return float(own[1::2].mean() - own[::2].mean() if are_scored else own.mean() - cosines.mean())
+
+    before = order(make_examples())
+    objective = Objective({"embedding": 0.1, "pairs": 1.0}, network.dimensions)
+    course = make_course(tmp_path, 60, learning_rate=3e-3, pairs=pairs)
+    train_supernet(network, teacher, objective, [[space.largest]] * 60, course)
+    assert order(make_examples()) > before + 0.1
 
 
 @pytest.mark.slow
@@ -84,6 +107,10 @@ def test_losses_that_a_head_cannot_have_are_refused() -> None:
         choose_losses("embedding", {"labels": 1})
     with pytest.raises(ValueError, match="weight 0"):
         choose_losses("embedding", {"tokens": 0})
+    with pytest.raises(ValueError, match="pairs alone would teach nothing of texts without a pair"):
+        choose_losses("embedding", {"pairs": 1, "tokens": 0})
+    with pytest.raises(ValueError, match="pairs does not fit head sparse"):
+        choose_losses("sparse", {"pairs": 1, "embedding": 1})
     assert choose_losses("span", None) == HEADS["span"].losses
 
 
