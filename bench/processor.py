@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,14 +42,15 @@ def processor(root: Path = Path("/")) -> Processor:
 def described(cpuinfo: str) -> Processor:
     """What a text of ``/proc/cpuinfo`` tells. Arm cores say who made them and which part they are; where there are
     several kinds, each is named once."""
-    lines = [tuple(map(str.strip, line.split(":", 1))) for line in cpuinfo.splitlines() if ":" in line]
+    parted = (line.partition(":") for line in cpuinfo.splitlines())
+    lines = [(key.strip(), value.strip()) for key, separator, value in parted if separator]
     entries = dict(lines)
     name = " + ".join(dict.fromkeys(_core_names(lines)))
     name = name or entries.get("model name") or entries.get("Hardware") or _generic_name()
     return Processor(name, frozenset((entries.get("flags") or entries.get("Features") or "").split()))
 
 
-def _core_names(lines: list[tuple[str, ...]]) -> list[str]:
+def _core_names(lines: Sequence[tuple[str, str]]) -> list[str]:
     """Of every Arm core that is listed: its implementer stands ahead of its part."""
     names, implementer = [], None
     for key, value in lines:
