@@ -132,8 +132,8 @@ class Setup:
 
     def describe(self) -> str:
         at_a_time = "" if self.concurrency == 1 else f", {self.concurrency} requests at a time"
-        fastmath = ", float products in bfloat16" if self.fastmath_bfloat16 else ""
-        return f"{self.threads} thread(s){at_a_time}{fastmath}"
+        products = ", float products in bfloat16" if self.fastmath_bfloat16 else ""
+        return f"{self.threads} thread(s){at_a_time}{products}"
 
     def samples_a_turn(self, runs: int) -> int:
         """How many samples of a model one round leaves, for a workload."""

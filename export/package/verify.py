@@ -204,13 +204,13 @@ def _coverage(model: bytes, record: PackageRecord, threshold: float) -> Check:
 
 
 def _setup(record: PackageRecord, runtime: str | None) -> Setup:
-    """As timed, or with another runtime: as many threads on the same processors."""
+    """As timed, or with another runtime: as many threads on the same processors, under as many requests at a time."""
     timed = record.target.setup
     if runtime in (None, timed.runtime):
         return timed
     if runtime == OPENVINO:
-        return Setup.for_openvino(timed.threads, affinity=timed.affinity)
-    return Setup(threads=timed.threads, affinity=timed.affinity)
+        return Setup.for_openvino(timed.threads, affinity=timed.affinity, concurrency=timed.concurrency)
+    return Setup(threads=timed.threads, affinity=timed.affinity, concurrency=timed.concurrency)
 
 
 def _running(folder: Path, record: PackageRecord, setup: Setup) -> Iterator[Check]:

@@ -24,8 +24,8 @@ pytestmark = [
     pytest.mark.skipif(HOST_RECIPE.reduce_range, reason="this processor's own sums of 8-bit products are not exact"),
 ]
 TEXTS = ["he was in it, with them.", "it was not.", "they have one from this to that and are as they be at it"]
-# Answers are rounded: to four digits where they are probabilities, to six where they are vectors.
-TOLERANCE = 2e-4
+# One in the last of the four digits that probabilities are rounded to; vectors have six.
+TOLERANCE = 1.01e-4
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -68,8 +68,8 @@ def answers_here(package: Path) -> list[Any]:
 
 
 def test_it_answers_as_it_does_here(arm_python: str, package: Path, answers_here: list[Any]) -> None:
+    """Names, words and orders are the same, numbers within what rounding to their digits may turn over."""
     here, there = answers_here, list(leaves(answers_of(arm_python, package)))
-    print(head_of(package), here == there)
     assert here
     assert there == [pytest.approx(value, abs=TOLERANCE) if isinstance(value, float) else value for value in here]
 
