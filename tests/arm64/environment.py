@@ -114,6 +114,10 @@ def _install_system(folder: Path) -> None:
             _run(["dpkg-deb", "--extract", str(deb), str(folder / "emulator")], folder)
     if _emulator(folder) is None:
         raise UnavailableError(f"{' and '.join(_EMULATORS)} hold no qemu for aarch64")
+    # Those of other processors take a third of a gigabyte.
+    for program in (folder / "emulator" / "usr" / "bin").iterdir():
+        if "aarch64" not in program.name:
+            program.unlink()
     shutil.rmtree(state)
     # Newer systems keep all libraries below usr.
     if not (folder / "root" / "lib").exists():
@@ -125,7 +129,7 @@ def _install_wheels(folder: Path) -> None:
     wheels = ["numpy", *(f"{name}=={version(name)}" for name in _SAME_RELEASE)]
     place = folder / "root" / "usr" / "local" / "lib" / f"python{number}" / "dist-packages"
     options = [f"--platform={tag}" for tag in _WHEEL_TAGS]
-    options += ["--only-binary=:all:", f"--python-version={number}", "--implementation=cp", "--no-deps"]
+    options += ["--only-binary=:all:", f"--python-version={number}", "--implementation=cp"]
     chosen = shlex.split(os.environ.get("PIP_FLAGS", ""))
     command = [sys.executable, "-m", "pip", "install", "--quiet", *chosen, *options, f"--target={place}", *wheels]
     _run(command, folder)
