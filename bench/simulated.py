@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from . import fastmath
 from .digests import digest_of
 from .host import Failure, HostError
 from .load import overload
@@ -215,6 +216,8 @@ class SimulatedHost:
             raise HostError(f"{self.name}: {request.setup.provider} is not available here; there is {PROVIDERS['cpu']}")
         if problem := overload(request.setup.concurrency, request.setup.threads, _PROCESSORS):
             raise HostError(f"{self.name}: {problem}")
+        if request.setup.fastmath_bfloat16 and (obstacle := fastmath.obstacle(self.hello()["fingerprint"])):
+            raise HostError(f"{self.name}: fastmath_bfloat16: {obstacle}")
         failures: dict[str, Samples | Failure] = {}
         digests: dict[str, str] = {}
         try:

@@ -29,6 +29,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import onnxruntime
 
+from . import fastmath
 from .conditions import conditions
 from .difference import read_parts, rebuild
 from .errors import BenchError
@@ -123,6 +124,8 @@ class Worker:
         setup, workloads, protocol = read_settings(message)
         if setup.overload:
             raise ValueError(setup.overload)
+        if setup.fastmath_bfloat16 and (obstacle := fastmath.obstacle(fingerprint())):
+            raise BenchError(f"fastmath_bfloat16: {obstacle}")
         with affinity(setup.affinity):
             sessions = {"anchor": make_session(self._file(message["anchor"]), setup)}
             results: dict[str, Any] = {}

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from ortnas.bench import fastmath
 from ortnas.bench.conditions import usable_processors
 from ortnas.bench.session import ONNXRUNTIME, Session, Setup, make_session
 from ortnas.export.graph.heads import ALIAS
@@ -88,21 +89,24 @@ class Drift:
     flips: float
 
 
-def load(model: bytes) -> onnxruntime.InferenceSession:
+def load(model: bytes, fastmath_bfloat16: bool = False) -> onnxruntime.InferenceSession:
     """A session with default optimizations and a thread for each processor that is granted."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_processors()
     options.log_severity_level = 3
+    if fastmath_bfloat16:
+        options.add_session_config_entry(fastmath.ENTRY, "1")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def load_for(model: bytes, setup: Setup) -> Session:
-    """As ``load``, with the runtime of a target: of ONNX Runtime the CPU provider, of OpenVINO the setup's properties.
+    """As ``load``, with the runtime of a target: of ONNX Runtime the CPU provider and what float products are computed
+    in, of OpenVINO the setup's properties.
 
     Raises RuntimeMissingError.
     """
     if setup.runtime == ONNXRUNTIME:
-        session: Session = load(model)
+        session: Session = load(model, setup.fastmath_bfloat16)
         return session
     return make_session(model, replace(setup, threads=usable_processors()))
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from ortnas.bench import fastmath
 from ortnas.bench.session import Setup
 from ortnas.bench.timing import Workload
 from ortnas.export.inspect.messages import INT64, Message, element_type, parse_model
@@ -167,6 +168,8 @@ def _options(setup: Setup) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     # What goes wrong is said in one sentence, not logged as well.
     options.log_severity_level = 4
+    if setup.fastmath_bfloat16:
+        options.add_session_config_entry(fastmath.ENTRY, "1")
     return options
 
 

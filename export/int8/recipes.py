@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 # Which products of two activations run in integers: none, queries x keys, probabilities x values, or both.
 Attention = Literal["float", "scores", "mixtures", "integer"]
@@ -64,15 +64,36 @@ class Recipe:
         return recipe
 
 
-# First match wins, so the stronger instruction set comes first.
-RECIPES = (
-    Recipe("amx", "amx_int8", "uint8", "int8", reduce_range=False),
-    Recipe("avx512_vnni", "avx512_vnni", "uint8", "int8", reduce_range=False),
-    Recipe("avx_vnni", "avx_vnni", "uint8", "int8", reduce_range=False),
-    Recipe("arm64_i8mm", "i8mm", "uint8", "int8", reduce_range=False),
-    Recipe("arm64_dotprod", "asimddp", "uint8", "int8", reduce_range=False),
-    Recipe("avx2", "avx2", "uint8", "int8", reduce_range=True),
+class Architecture(NamedTuple):
+    """``machines`` are what systems call it, in lower case. Of its recipes the first that a host has the flag of is
+    taken, so the stronger instruction set comes first."""
+
+    title: str
+    machines: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+
+
+ARCHITECTURES = (
+    Architecture(
+        "x86-64",
+        ("x86_64", "amd64"),
+        (
+            Recipe("amx", "amx_int8", "uint8", "int8", reduce_range=False),
+            Recipe("avx512_vnni", "avx512_vnni", "uint8", "int8", reduce_range=False),
+            Recipe("avx_vnni", "avx_vnni", "uint8", "int8", reduce_range=False),
+            Recipe("avx2", "avx2", "uint8", "int8", reduce_range=True),
+        ),
+    ),
+    Architecture(
+        "Arm64",
+        ("aarch64", "arm64"),
+        (
+            Recipe("arm64_i8mm", "i8mm", "uint8", "int8", reduce_range=False),
+            Recipe("arm64_dotprod", "asimddp", "uint8", "int8", reduce_range=False),
+        ),
+    ),
 )
+RECIPES = tuple(recipe for architecture in ARCHITECTURES for recipe in architecture.recipes)
 FALLBACK = Recipe("generic", "", "uint8", "int8", reduce_range=True)
 
 
@@ -87,3 +108,18 @@ def recipe_named(name: str) -> Recipe:
     if name not in recipes:
         raise ValueError(f"unknown quantization recipe {name!r}; allowed are {', '.join(recipes)}")
     return recipes[name]
+
+
+def check_architecture(name: str, machine: str) -> None:
+    """Raises ValueError for the name of a recipe of another architecture than the machine's, or of no recipe.
+
+    ``machine`` is what its system calls it; empty, where that is not known, everything fits.
+    """
+    recipe = recipe_named(name)
+    for architecture in ARCHITECTURES:
+        if recipe in architecture.recipes and machine and machine.lower() not in architecture.machines:
+            suitable = [row for other in ARCHITECTURES if machine.lower() in other.machines for row in other.recipes]
+            raise ValueError(
+                f"{name!r} is for {architecture.title} processors, and the host is {machine}; for that there are "
+                f"{', '.join(row.name for row in (*suitable, FALLBACK))}, and auto, which chooses"
+            )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ortnas.bench import fastmath
 from ortnas.bench.session import RUNTIMES
 from ortnas.export.graph.heads import ALIAS, output_shape
 from ortnas.export.graph.inputs import ModelInputs, input_names, inputs_for
@@ -184,8 +185,11 @@ def _describe_quantization(facts: Facts) -> str:
             f"  {drift.largest:.2g} at most (cosine {drift.cosine:.4f})"
         )
     if (between := facts.runtime_drift) is not None:
+        setup = facts.target.setup
+        other = "its own in float32" if setup.fastmath_bfloat16 else "those of ONNX Runtime"
+        with_what = " with products in bfloat16" if setup.fastmath_bfloat16 else ""
         sentences.append(
-            f"{RUNTIMES[facts.target.setup.runtime]} computes outputs that differ from those of ONNX Runtime, which\n"
+            f"{RUNTIMES[setup.runtime]}{with_what} computes outputs that differ from {other}, which\n"
             f"  gave the scores, by {between.mean:.2g} on average and {between.largest:.2g} at most (cosine "
             f"{between.cosine:.4f})"
         )
@@ -243,8 +247,11 @@ def _interface(dimensions: Dimensions, max_length: int, example: tuple[str, list
     asked = _shape(list(inputs.sizes.values()))
     width = max(len(name) for name in (*meanings, *(name for name, _, _ in outputs)))
     text, ids = example
+    options = (
+        f"session entry {fastmath.ENTRY} = 1" if facts.target.setup.fastmath_bfloat16 else "default session options"
+    )
     lines = [
-        "load    model.onnx with default session options; tokenizer.json by a tokenizers library",
+        f"load    model.onnx with {options}; tokenizer.json by a tokenizers library",
         *(f"feed    {name:{width}}  int64 {asked}  {meanings[name]}" for name in input_names(dimensions, inputs.mask)),
         *(f"read    {name:{width}}  float32 {shape}  {meaning}" for name, shape, meaning in outputs),
         f"then    {_last_step(dimensions, facts.activation)}",

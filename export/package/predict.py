@@ -61,11 +61,14 @@ def quota(group):
     return int(quota_us) / int(period_us) if quota_us.isdigit() else math.inf
 
 
-def onnxruntime_session(path, threads):
+def onnxruntime_session(path, threads, fastmath_bfloat16):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    if fastmath_bfloat16:
+        # Processors without such products compute in float32 all the same.
+        options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
     return onnxruntime.InferenceSession(str(path), options)
 
 
@@ -118,7 +121,8 @@ class Model:
             properties = setup["provider_options"] if timed_with == "openvino" else {"PERFORMANCE_HINT": "LATENCY"}
             self.session = OpenvinoSession(folder / "model.onnx", threads, properties)
         else:
-            self.session = onnxruntime_session(folder / "model.onnx", threads)
+            fastmath_bfloat16 = setup.get("fastmath_bfloat16", False)
+            self.session = onnxruntime_session(folder / "model.onnx", threads, fastmath_bfloat16)
 
     def special_token(self, *candidates):
         """The first candidate that the tokenizer knows; settings may hold it with its properties."""

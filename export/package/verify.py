@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ortnas.bench import fastmath
 from ortnas.bench.estimates import Timing, anchor_latency_of
 from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.openvino_runtime import RuntimeMissingError
@@ -139,7 +140,7 @@ def _visible_files(folder: Path) -> Iterator[str]:
             yield "/".join(parts)
 
 
-def _latency(model: bytes, record: PackageRecord, budget_ms: float, same_host: bool) -> Iterator[Check]:
+def _latency(model: bytes, record: PackageRecord, setup: Setup, budget_ms: float, same_host: bool) -> Iterator[Check]:
     """The median of sessions at several moments, and how far two of them lie apart here: the noise floor.
 
     The fastest and the slowest of six sessions enclose the median of all 19 times in 20. On another host than the
@@ -149,7 +150,7 @@ def _latency(model: bytes, record: PackageRecord, budget_ms: float, same_host: b
     for moment in range(_MOMENTS):
         if moment:
             time.sleep(_PAUSE_S)
-        sessions_ms.append(_session_ms(model, record))
+        sessions_ms.append(_session_ms(model, record, setup))
     differences = [max(pair) / min(pair) - 1 for pair in combinations(sessions_ms, 2)]
     latency_ms, noise = float(np.median(sessions_ms)), float(np.percentile(differences, 95))
     detail = f"{latency_ms:.2f} ms ({min(sessions_ms):.2f} to {max(sessions_ms):.2f} in {_MOMENTS} sessions)"
@@ -180,10 +181,10 @@ def _doubt(sessions_ms: Sequence[float], budget_ms: float, noise: float) -> str:
     return ""
 
 
-def _session_ms(model: bytes, record: PackageRecord) -> float:
+def _session_ms(model: bytes, record: PackageRecord, setup: Setup) -> float:
     """Latency in a session of its own, median, or mean where a throughput was asked for: memory falls differently in
     every one."""
-    setup, workloads = record.target.setup, record.target.workloads
+    workloads = record.target.workloads
     session = make_session(model, setup)
     samples = time_interleaved({"model": session}, "model", workloads, _PROTOCOL, setup.concurrency)["model"]
     timing = Timing((samples,), anchor_latency_of([samples], workloads))
@@ -203,23 +204,27 @@ def _coverage(model: bytes, record: PackageRecord, threshold: float) -> Check:
 
 
 def _setup(record: PackageRecord, runtime: str | None) -> Setup:
-    """As timed, or with another runtime: as many threads on the same processors."""
+    """As timed, or with another runtime: as many threads on the same processors, under as many requests at a time."""
     timed = record.target.setup
     if runtime in (None, timed.runtime):
         return timed
     if runtime == OPENVINO:
-        return Setup.for_openvino(timed.threads, affinity=timed.affinity)
-    return Setup(threads=timed.threads, affinity=timed.affinity)
+        return Setup.for_openvino(timed.threads, affinity=timed.affinity, concurrency=timed.concurrency)
+    return Setup(threads=timed.threads, affinity=timed.affinity, concurrency=timed.concurrency)
 
 
 def _running(folder: Path, record: PackageRecord, setup: Setup) -> Iterator[Check]:
     workloads = record.target.workloads
     try:
-        here = Target(fingerprint(setup.runtime), setup, workloads)
+        facts = fingerprint(setup.runtime)
     except RuntimeMissingError as error:
         other = next(name for name in RUNTIMES if name != setup.runtime)
         yield Check(RUNTIMES[setup.runtime], "unknown", f"{error}; or check it with --runtime {other}")
         return
+    if setup.fastmath_bfloat16 and fastmath.obstacle(facts):
+        # The session would pass over what it cannot do, and its checks be about another one.
+        setup = replace(setup, fastmath_bfloat16=False)
+    here = Target(facts, setup, workloads)
     yield _runtime(here, record.target)
     model = (folder / MODEL_FILE).read_bytes()
     try:
@@ -245,7 +250,7 @@ def _running(folder: Path, record: PackageRecord, setup: Setup) -> Iterator[Chec
     if setup.overload:
         yield Check("latency", "unknown", setup.overload)
     else:
-        yield from _guarded("latency", lambda: _latency(model, record, budget_ms, same_host=not differences))
+        yield from _guarded("latency", lambda: _latency(model, record, setup, budget_ms, not differences))
 
     sample = read_sample(folder)
     yield from _guarded("tokenizer", lambda: [_tokens(folder, sample, record)])

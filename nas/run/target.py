@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ortnas.bench import fastmath
 from ortnas.bench.fingerprint import runtime_of
 from ortnas.bench.host import Host, StoredHost
 from ortnas.bench.hosts import open_host
@@ -17,6 +19,7 @@ from ortnas.bench.session import ONNXRUNTIME, RUNTIMES
 from ortnas.bench.store import Store
 from ortnas.bench.target import Target
 from ortnas.bench.timing import TimingProtocol, Workload
+from ortnas.export.int8.recipes import check_architecture
 from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
@@ -29,12 +32,16 @@ _LENGTHS = 16
 
 
 class RunTarget:
-    """Opens the host when it is first asked for."""
+    """Opens the host when it is first asked for.
+
+    ``is_elsewhere``: what is made goes to a host that is not known, so nothing is asked of this one's processor.
+    """
 
     def __init__(self, configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts) -> None:
         self._configuration, self._console = configuration, console
         self._folder, self._texts = run_folder, texts
         self._cluster: ExitStack | None = None
+        self.is_elsewhere = False
 
     @cached_property
     def host(self) -> Host:
@@ -49,10 +56,30 @@ class RunTarget:
         ssh = shlex.split(settings.ssh)
         return open_host(settings.host, settings.python, ssh, self._configuration.seed, settings.runtime)
 
-    def check_runtime(self) -> None:
-        """Raises HostError where the host lacks a runtime that is not always there: better than after a training."""
-        if self._configuration.target.runtime != ONNXRUNTIME:
-            self.host.hello()
+    def check(self) -> None:
+        """Asks the host for what not every one has, before a training: raises HostError where a runtime is missing,
+        ConfigurationError where recipe or session do not suit its processor."""
+        settings = self._configuration.target
+        if settings.runtime != ONNXRUNTIME or settings.fastmath_bfloat16 or self._named_recipe is not None:
+            self._check_processor(self.host.hello()["fingerprint"])
+
+    @property
+    def _named_recipe(self) -> str | None:
+        name = self._configuration.quantization.recipe
+        return None if name == "auto" or self._configuration.precision != "int8" else name
+
+    def _check_processor(self, fingerprint: Mapping[str, Any]) -> None:
+        """Raises ConfigurationError."""
+        if self.is_elsewhere:
+            return
+        if self._configuration.target.fastmath_bfloat16 and (obstacle := fastmath.obstacle(fingerprint)):
+            raise ConfigurationError(f"target.fastmath_bfloat16: {obstacle}")
+        if (name := self._named_recipe) is None:
+            return
+        try:
+            check_architecture(name, fingerprint.get("machine", ""))
+        except ValueError as error:
+            raise ConfigurationError(f"quantization.recipe: {error}") from None
 
     def _stored_host(self, name: str) -> StoredHost:
         targets: list[tuple[str, dict[str, Any]]] = []
@@ -94,6 +121,7 @@ class RunTarget:
                 f"target.provider = {settings.provider!r}: ONNX Runtime on the host has "
                 f"{', '.join(fingerprint['providers'])}"
             )
+        self._check_processor(fingerprint)
         cores = fingerprint["cores"]
         if cores and settings.threads > cores:
             self._console.say(

@@ -33,7 +33,8 @@ class TargetHost(Section):
     cluster that carry the label), or what ``ssh`` connects to; there ``python`` needs numpy and onnxruntime.
     ``runtime`` loads and runs the models. ``provider`` is ONNX Runtime's name or a short one. ``workloads`` replace
     ``batch`` and ``sequence`` by several. ``concurrency``: so many clients share the session, each of which sends its
-    next request when the last one is answered; latency is what each of them waits.
+    next request when the last one is answered; latency is what each of them waits. ``fastmath_bfloat16``: ONNX Runtime
+    computes float products in bfloat16, on Arm processors that have such instructions.
     ``lengths``: sequences without padding (``full``), or padded from lengths as in the data, or from those listed.
     """
 
@@ -46,6 +47,7 @@ class TargetHost(Section):
     threads: int = Field(1, ge=1, le=MOST_THREADS)
     concurrency: int = Field(1, ge=1, le=MOST_THREADS)
     spinning: bool = True
+    fastmath_bfloat16: bool = False
     affinity: Annotated[tuple[Processor, ...], Field(max_length=MOST_THREADS)] = ()
     batch: Size = 1
     sequence: Size = 128
@@ -62,7 +64,15 @@ class TargetHost(Section):
         if self.runtime == OPENVINO:
             return Setup.for_openvino(self.threads, self.provider_options, self.affinity, self.concurrency)
         options = tuple(sorted(self.provider_options.items()))
-        return Setup(self.provider, self.threads, options, self.spinning, self.affinity, self.concurrency)
+        return Setup(
+            self.provider,
+            self.threads,
+            options,
+            self.spinning,
+            self.affinity,
+            self.concurrency,
+            fastmath_bfloat16=self.fastmath_bfloat16,
+        )
 
     @field_validator("provider")
     @classmethod
@@ -88,11 +98,18 @@ class TargetHost(Section):
     @model_validator(mode="after")
     def _suits_the_runtime(self) -> TargetHost:
         if self.runtime != OPENVINO:
+            if self.fastmath_bfloat16 and self.provider != PROVIDERS["cpu"]:
+                raise ValueError(f"fastmath_bfloat16 is a setting of {PROVIDERS['cpu']}, not of {self.provider}")
             return self
         if self.provider != PROVIDERS["cpu"]:
             raise ValueError(f"provider {self.provider!r} is ONNX Runtime's; with runtime openvino, leave it out")
         if not self.spinning:
             raise ValueError("spinning is ONNX Runtime's setting; with runtime openvino, leave it out")
+        if self.fastmath_bfloat16:
+            raise ValueError(
+                "fastmath_bfloat16 is ONNX Runtime's setting; with runtime openvino, provider_options: "
+                "{INFERENCE_PRECISION_HINT: bf16}"
+            )
         check_properties(self.provider_options)
         return self
 

@@ -36,6 +36,7 @@ def bench(run: Run) -> dict[str, Any]:
 
 
 def bundle(run: Run, path: Path) -> dict[str, Any]:
+    run.target.is_elsewhere = True
     return bundles.bundle(run.configuration, run.console, run.folder, run.models, path)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ortnas.bench import fastmath
+from ortnas.bench.fingerprint import fingerprint
 from ortnas.bench.openvino_runtime import RuntimeMissingError
 from ortnas.bench.session import ONNXRUNTIME, OPENVINO, Setup
 from ortnas.export.build import Exporter, Precision
@@ -194,11 +196,15 @@ def drift_from_float(exporter: Exporter, subnet: Subnet, model: bytes) -> Drift:
 
 
 def drift_between_runtimes(exporter: Exporter, model: bytes, setup: Setup) -> Drift | None:
-    """How far the target's runtime computes from ONNX Runtime, on calibration texts.
+    """How far the target's runtime, or its products in bfloat16, compute from ONNX Runtime in float32, on calibration
+    texts.
 
-    None where that is ONNX Runtime, or is not installed on this machine; then ``verify`` on the target tells.
+    None where that is what the target does, or where this machine cannot do as the target does; then ``verify`` there
+    tells.
     """
-    if setup.runtime == ONNXRUNTIME:
+    if setup.runtime == ONNXRUNTIME and not setup.fastmath_bfloat16:
+        return None
+    if setup.fastmath_bfloat16 and fastmath.obstacle(fingerprint()):
         return None
     feeds = exporter.calibration[0]
     try:

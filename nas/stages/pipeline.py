@@ -38,7 +38,7 @@ def run_all(run: Run) -> dict[str, Any]:
     Raises SearchError at the end in that case.
     """
     if run.folder.rank == 0:
-        run.target.check_runtime()
+        run.target.check()
     results: dict[str, Any] = {}
     problem: SearchError | None = None
     for name in STAGES:

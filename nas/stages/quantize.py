@@ -16,6 +16,7 @@ from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter, Precision
 from ortnas.export.inference import Drift
 from ortnas.export.int8.calibration import calibration_warnings
+from ortnas.export.int8.recipes import Recipe, check_architecture
 from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.from_texts import latency_of
 from ortnas.export.package.package import PackageContent, write_package
@@ -107,6 +108,7 @@ def quantize(order: Order, console: Console) -> dict[str, Any]:
         settings = Quantization(recipe=order.recipe, keep_float=order.keep_float)
         isa, options = target.fingerprint["isa"], ("--recipe", "--keep-float")
         recipe = recipe_for(settings, supernet.dimensions, isa, options)
+        _check_architecture(recipe, target)
         size = _SCORED_TEXTS if order.max_loss is None else _GATED_TEXTS
         texts = read_texts(source, checkpoint, folder, size, max_length, console)
         for warning in calibration_warnings(recipe.calibration, texts.batches) if source else [_NO_TEXTS]:
@@ -171,6 +173,14 @@ def _target(order: Order, fingerprint: dict[str, Any], supernet: SupernetFolder)
     sequence = order.sequence or min(_USUAL_SEQUENCE, supernet.dimensions.max_positions)
     workload = Workload(1, sequence, supernet.dimensions.vocab_size)
     return Target(fingerprint, Setup(threads=order.threads), (workload,))
+
+
+def _check_architecture(recipe: Recipe, target: Target) -> None:
+    """Raises ConfigurationError for a recipe of other processors than this machine's."""
+    try:
+        check_architecture(recipe.name, target.fingerprint["machine"])
+    except ValueError as error:
+        raise ConfigurationError(f"--recipe: {error}") from None
 
 
 def _say_proofs(console: Console, texts: QuantizeTexts, coverage: Coverage, drift: Drift) -> None:

@@ -25,6 +25,7 @@ from ortnas.export.int8.recipes import (
     RECIPES,
     Attention,
     Recipe,
+    check_architecture,
     choose_recipe,
     is_integer_attention,
     recipe_named,
@@ -194,6 +195,32 @@ def test_recipes_follow_the_instruction_set() -> None:
     assert len({recipe.name for recipe in RECIPES}) == len(RECIPES)
     with pytest.raises(ValueError, match="allowed are amx"):
         recipe_named("sse")
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "sentence"),
+    [
+        (
+            "arm64_dotprod",
+            "x86_64",
+            "is for Arm64 processors, and the host is x86_64; for that there are amx, avx512_vnni, ",
+        ),
+        ("arm64_i8mm", "AMD64", "the host is AMD64; .* avx2, generic, and auto"),
+        ("avx2", "aarch64", "is for x86-64 processors, .* there are arm64_i8mm, arm64_dotprod, generic, and auto"),
+        ("amx", "ARM64", "the host is ARM64; for that there are arm64_i8mm"),
+        ("avx_vnni", "riscv64", "the host is riscv64; for that there are generic, and auto"),
+        ("sse", "x86_64", "unknown quantization recipe 'sse'"),
+    ],
+)
+def test_a_recipe_of_another_architecture_is_refused(name: str, machine: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_architecture(name, machine)
+
+
+def test_a_recipe_of_the_machines_architecture_is_taken_with_or_without_its_instructions() -> None:
+    for name, machine in (("amx", "x86_64"), ("avx2", "AMD64"), ("arm64_i8mm", "arm64"), ("generic", "riscv64")):
+        check_architecture(name, machine)
+    check_architecture("arm64_i8mm", "")  # a host of which that is not known
 
 
 def test_drift_by_hand() -> None:

@@ -83,6 +83,7 @@ def test_it_is_checked_with_onnxruntime_where_that_is_asked_for(
     assert checks["ONNX Runtime"].state == "warn"
     assert "timed with OpenVINO" in checks["ONNX Runtime"].detail
     assert checks["host"].state == "warn"
+    assert " against 1000.00 ms" in checks["latency"].detail
     assert checks["score"].state == "pass"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from ortnas.nas.stages import quantize_gate, quantized_models
 from tests.networks import WORDS, write_bert, write_checkpoint
 
 pytestmark = pytest.mark.slow
+# Of another architecture than this machine's.
+FOREIGN_RECIPE = "arm64_dotprod" if platform.machine().lower() in ("x86_64", "amd64") else "avx2"
 
 
 @pytest.fixture(autouse=True)
@@ -285,6 +288,7 @@ def refused(out: Path, reason: str, *arguments: str | Path) -> None:
         (("--head", "ranks"), "there is no head 'ranks'"),
         (("--task", "sst-3"), "unknown task 'sst-3'"),
         (("--recipe", "avx9"), "--recipe: unknown quantization recipe"),
+        (("--recipe", FOREIGN_RECIPE), f"--recipe: '{FOREIGN_RECIPE}' is for "),
         (("--keep-float", "nothing/*"), "--keep-float: 'nothing/*' fits no weight product"),
         (("--max-length", "4000"), "--max-length 4000: the checkpoint has 40 positions"),
     ],

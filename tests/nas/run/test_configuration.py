@@ -253,6 +253,7 @@ def test_openvino_as_a_runtime_has_no_settings_of_onnxruntime() -> None:
         ({"runtime": "tensorflow"}, "target.runtime = 'tensorflow'"),
         ({"provider": "cuda"}, "provider 'CUDAExecutionProvider' is ONNX Runtime's"),
         ({"spinning": False}, "spinning is ONNX Runtime's"),
+        ({"fastmath_bfloat16": True}, "fastmath_bfloat16 is ONNX Runtime's setting; with runtime openvino"),
         (
             {"provider_options": {"session.intra_op.allow_spinning": "0"}},
             "session.intra_op.allow_spinning: of OpenVINO's",
@@ -260,6 +261,18 @@ def test_openvino_as_a_runtime_has_no_settings_of_onnxruntime() -> None:
     ):
         with pytest.raises(ConfigurationError, match=re.escape(message)):
             check_configuration(document | {"target": {"runtime": "openvino", **change}}, "run.yaml")
+
+
+def test_fast_math_is_the_processors_own_provider_s() -> None:
+    document = {"checkpoint": "x", "head": "embedding", "data": {"source": "x"}}
+    target = check_configuration(document | {"target": {"fastmath_bfloat16": True}}, "run.yaml").target
+    assert target.setup == Setup(fastmath_bfloat16=True)
+    for change, message in (
+        ({"provider": "cuda"}, "fastmath_bfloat16 is a setting of CPUExecutionProvider, not of CUDAExecutionProvider"),
+        ({"fastmath_bfloat16": "bf16"}, "target.fastmath_bfloat16 = 'bf16'"),
+    ):
+        with pytest.raises(ConfigurationError, match=re.escape(message)):
+            check_configuration(document | {"target": {"fastmath_bfloat16": True, **change}}, "run.yaml")
 
 
 def test_a_task_brings_its_head_and_contradictions_are_refused() -> None:
