@@ -53,8 +53,8 @@ class PositionOps:
         """[batch, sequence] in float32: 0 for padding, 1 for what counts."""
         if not self._has_mask and not self._has_ones:
             self._has_ones = True
-            one = numpy_helper.from_array(np.array([1], np.float32))
-            self.graph.node("ConstantOfShape", [SHAPE], "mask", value=one)
+            shown = numpy_helper.from_array(np.array([1], np.float32))
+            self.graph.node("ConstantOfShape", [SHAPE], "mask", value=shown)
         return "mask"
 
     def _biased(self, name: str, scores: str, bias: Value) -> str:

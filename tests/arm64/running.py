@@ -18,7 +18,6 @@ import json, sys
 from pathlib import Path
 root, folder, setup = sys.argv[1:]
 sys.path.insert(0, root)
-import bench
 import numpy as np
 from bench.session import Setup, make_session
 feeds = dict(np.load(Path(folder, "feeds.npz")))

@@ -64,9 +64,9 @@ Model\t\t: Raspberry Pi 3 Model B Plus Rev 1.3
     ],
 )
 def test_arm_cores_have_the_names_of_their_designs(cores: list[tuple[int, int]], name: str) -> None:
-    found = described(cpuinfo(*cores, flags="fp asimd asimddp i8mm bf16"))
-    assert found.name == name
-    assert found.flags == {"fp", "asimd", "asimddp", "i8mm", "bf16"}
+    processor = described(cpuinfo(*cores, flags="fp asimd asimddp i8mm bf16"))
+    assert processor.name == name
+    assert processor.flags == {"fp", "asimd", "asimddp", "i8mm", "bf16"}
 
 
 def test_other_texts_are_read_as_ever() -> None:

@@ -127,13 +127,13 @@ def with_both(usual: bytes, unmasked: bytes) -> bytes:
             node.output[:] = [answer if value == output.name else value for value in node.output]
         typed = helper.make_tensor_value_info(answer, TensorProto.FLOAT, None)
         branches[name] = helper.make_graph(nodes, name, [], [typed])
-    one = numpy_helper.from_array(np.array(1, np.int64), "padding/one")
-    graph.initializer.append(one)
+    shown = numpy_helper.from_array(np.array(1, np.int64), "padding/shown")
+    graph.initializer.append(shown)
     graph.ClearField("node")
     graph.node.extend(
         [
             helper.make_node("ReduceMin", ["attention_mask"], ["padding/least"], name="padding/least", keepdims=0),
-            helper.make_node("Equal", ["padding/least", one.name], ["padding/none"], name="padding/none"),
+            helper.make_node("Equal", ["padding/least", shown.name], ["padding/none"], name="padding/none"),
             helper.make_node("If", ["padding/none"], [output.name], name="padding/if", **branches),
         ]
     )
@@ -194,7 +194,7 @@ def fusions(exporter: Exporter, subnet: Subnet) -> dict[str, int]:
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
 
-    found = {}
+    counts = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         for name, inputs in (("usual", ModelInputs()), ("unmasked", ModelInputs(mask=False))):
@@ -212,8 +212,8 @@ def fusions(exporter: Exporter, subnet: Subnet) -> dict[str, int]:
                 use_gpu=False,
             )
             kinds = [node.op_type for node in optimized.model.graph.node]
-            found[name] = sum(kinds.count(kind) for kind in ("Attention", "MultiHeadAttention"))
-    return found
+            counts[name] = sum(kinds.count(kind) for kind in ("Attention", "MultiHeadAttention"))
+    return counts
 
 
 def show(console: Console, runtime: str, by_shape: Mapping[str, Mapping[str, float]]) -> None:
@@ -254,8 +254,8 @@ def main() -> None:
             forms = [make_forms(exporter, subnet, (batch, sequence)) for subnet in subnets]
             protocol = TimingProtocol.fixed(max(10, round(rounds * 128 / (batch * sequence))))
             for python, setup in runtimes:
-                version, found = measure(python, setup, forms, (batch, sequence), protocol)
-                figures["runtimes"].setdefault(f"{setup.runtime} {version}", {})[f"{batch} x {sequence}"] = found
+                version, shares = measure(python, setup, forms, (batch, sequence), protocol)
+                figures["runtimes"].setdefault(f"{setup.runtime} {version}", {})[f"{batch} x {sequence}"] = shares
             if (batch, sequence) == (1, 128):
                 figures["sizes"] = {name: len(content) for name, content in forms[0].items()}
                 figures["resident_bytes"] = resident_bytes(forms[0])
