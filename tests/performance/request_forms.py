@@ -40,8 +40,9 @@ from ortnas.export.graph.inputs import ModelInputs
 from ortnas.export.inference import drift, load, run
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
-from tests.performance.deployed_latency import OLDER_RELEASE, environment
+from tests.performance.deployed_latency import OLDER_RELEASE
 from tests.performance.export_speed import SEED, make_exporter, random_subnets, random_texts, write_minilm
+from tests.performance.openvino_latency import environment
 
 SHAPES = ((1, 128), (1, 32), (1, 256), (1, 512), (8, 128))
 QUICK_SHAPES = ((1, 128), (1, 512))
