@@ -8,11 +8,12 @@ import ortnas
 from ortnas.bench.errors import BenchError
 from ortnas.nas.failures import OrtnasError
 
-# They never leave their module.
+# They never leave their module, or belong to a file that runs without ours.
 _PRIVATE = {
     "ortnas.nas.data.rows._UnusableRowError",  # a row that is left out and counted
     "ortnas.export.package.record._DamagedError",  # becomes a PackageError that names the file
     "ortnas.export.package.record._TargetError",  # likewise
+    "ortnas.export.package.predict.RequestError",  # of the packages' predict.py
 }
 
 

@@ -344,7 +344,7 @@ def test_predictions_that_are_off_near_a_budget_are_corrected_by_timings_and_the
     budgets = ["1.02x", "1.1x"]
     results, run = searched(folder, budgets=budgets, candidates=16)
     said = " ".join(capsys.readouterr().err.split())
-    assert len(re.findall(r"subnets that the search chose take 1[12]\.\d% more than predicted", said)) == len(budgets)
+    assert len(re.findall(r"subnets that the search chose take 1[0-2]\.\d% more than predicted", said)) == len(budgets)
     timed_ms = json.loads((run.folder.search("1.1x") / PROBES_FILE).read_text())["measured_ms"]
     for result in results.values():
         assert result["correction"]["shift"] == pytest.approx(math.log(1 / 0.9), abs=0.015)
