@@ -177,7 +177,7 @@ def add_judged(
         if learned is not None:
             parts["training"] = [*training, *map(Example, learned.texts[len(training) :])]
             judgements["training"] = learned.judgements
-            notes.append(f"{len(learned.judgements.first):,} other pairs are learned from (training.losses: pairs)")
+            notes.append(f"{len(learned.judgements.first):,} other pairs can be learned from (loss pairs)")
     return judgements
 
 

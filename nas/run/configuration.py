@@ -216,6 +216,15 @@ class Configuration(Section):
             raise ValueError("the same checkpoint twice; name each once")
         return tuple(map(_place, names))
 
+    @property
+    def learns_pairs(self) -> bool:
+        """Whether pairs of texts teach the network: as ``training.losses`` says, or where ``search.metric`` is of
+        pairs."""
+        losses, head = self.training.losses, HEADS[self.head]
+        if losses is not None:
+            return bool(losses.get("pairs"))
+        return head.learns_pairs and self.search.metric in head.judged_metrics
+
     @model_validator(mode="before")
     @classmethod
     def _head_of_task(cls, document: Any) -> Any:

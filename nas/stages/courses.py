@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import DESCRIPTION_FILE
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
@@ -70,16 +69,14 @@ def make_batches(
 
 
 def pairs_to_learn(configuration: Configuration, data: TaskData) -> Judgements | None:
-    """The pairs of training texts; None where there are none, or no loss looks at them.
+    """The pairs of training texts; None where there are none, or none are to be learned from.
 
     Raises ConfigurationError where the losses that are configured want pairs that are not there.
     """
-    losses = configuration.training.losses
-    usual = HEADS[configuration.head].losses
-    if not (usual if losses is None else losses).get("pairs"):
+    if not configuration.learns_pairs:
         return None
     pairs = data.judgements.get("training")
-    if losses is not None and pairs is None:
+    if configuration.training.losses is not None and pairs is None:
         raise ConfigurationError(
             "training.losses: pairs wants pairs of texts to learn from, and none are left beside those of the search "
             "and the report; name more as data.pairs, or set smaller data.search_size and data.report_size"

@@ -124,9 +124,12 @@ def is_trained(configuration: Configuration, run_folder: RunFolder, texts: Texts
 def losses_under(configuration: Configuration, activation: str | None) -> dict[str, float]:
     """The losses of a training under a checkpoint's activation. Raises ConfigurationError where they do not fit it."""
     try:
-        return choose_losses(configuration.head, configuration.training.losses, activation)
+        losses = choose_losses(configuration.head, configuration.training.losses, activation)
     except ValueError as error:
         raise ConfigurationError(f"training.losses: {error}") from None
+    return (
+        losses if configuration.learns_pairs else {name: weight for name, weight in losses.items() if name != "pairs"}
+    )
 
 
 def _train(

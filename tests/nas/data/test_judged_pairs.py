@@ -270,7 +270,7 @@ def test_other_pairs_are_learned_from_and_no_text_of_them_is_in_another_part(
         assert len(set(texts)) == len(texts)
         for part in set(splits.parts) - {"training"}:
             assert set(texts).isdisjoint(texts_of(splits, part)), part
-        assert any(note.endswith("other pairs are learned from (training.losses: pairs)") for note in splits.notes)
+        assert any(note.endswith("other pairs can be learned from (loss pairs)") for note in splits.notes)
         write_splits(splits, tmp_path / "splits")
         assert read_splits(tmp_path / "splits").judgements == splits.judgements
         if splits.mixture is not None:

@@ -18,6 +18,7 @@ from ortnas.nas.stages.commands import data as show_data
 from ortnas.nas.stages.commands import deliver, train
 from ortnas.nas.stages.resolution import score_resolution
 from ortnas.nas.stages.scoring import make_scorer
+from ortnas.nas.stages.train import losses_under
 from tests.nas.stages.small_runs import open_run, train_run
 from tests.networks import WORDS, write_bert
 
@@ -131,6 +132,19 @@ def test_pairs_are_for_vectors_and_sts_b_has_some() -> None:
     assert check_configuration(task | {"head": "embedding"}, "test").head == "embedding"
     with pytest.raises(ConfigurationError, match="head 'span' does not fit task 'sts-b', whose head is 'regression'"):
         check_configuration(task | {"head": "span"}, "test")
+
+
+def test_pairs_are_learned_from_where_the_metric_is_of_pairs_or_the_losses_say_so(judged: Path) -> None:
+    for changes, expected in (
+        ({}, False),
+        ({"search": {"metric": "recall_at_1"}}, True),
+        ({"search": {"metric": "recall_at_1"}, "training": {"losses": {"embedding": 1.0}}}, False),
+        ({"training": {"losses": {"embedding": 1.0, "pairs": 1.0}}}, True),
+    ):
+        run = open_run(judged, **changes)
+        assert run.configuration.learns_pairs == expected
+        assert ("pairs" in losses_under(run.configuration, None)) == expected
+        run.close()
 
 
 def test_a_loss_of_pairs_wants_some_to_learn_from(judged: Path) -> None:

@@ -126,6 +126,7 @@ def test_a_rival_learns_from_pairs_where_winners_do(tmp_path: Path, sentences: l
         "data": {"source": str(tmp_path / "texts.txt"), "pairs": str(tmp_path / "pairs.jsonl"), **sizes},
         "training": {"steps": 0, "batch_size": 8, "probe_every": 0, "importance_texts": 16},
         "target": {"sequence": 16, "host": "simulated"},
+        "search": {"metric": "spearman"},
     }
     run = Run(check_configuration(document, "test"), Console(to_stderr=True))
     train(run)
