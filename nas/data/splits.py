@@ -55,7 +55,7 @@ class Splits:
 
     Class ids and tags index ``labels``, which is empty where there are none. ``notes`` are sentences about what was
     left out, and what was found. ``mixture`` tells the sources of training, where there are several. ``judgements`` are
-    of the parts that hold the texts of judged pairs, by their names; those of ``training`` are learned from.
+    of the parts that hold the texts of judged pairs, by their names; those of ``training`` can be learned from.
     """
 
     parts: dict[str, list[Example]]
@@ -174,7 +174,9 @@ def add_judged(
         training = parts["training"]
         others = [example.text for name, part in parts.items() if name != "training" for example in part]
         learned = learned_part([example.text for example in training], judged, others)
-        if learned is not None:
+        if learned is None:
+            notes.append("too few other pairs are left to learn from, or their scores are all alike")
+        else:
             parts["training"] = [*training, *map(Example, learned.texts[len(training) :])]
             judgements["training"] = learned.judgements
             notes.append(f"{len(learned.judgements.first):,} other pairs can be learned from (loss pairs)")

@@ -18,8 +18,8 @@ from ortnas.nas.run.models import Models
 from ortnas.nas.run.plan import usual_steps
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.comparison import Entry
-from ortnas.nas.stages.courses import recorded
-from ortnas.nas.stages.ready_made_training import learns_task, train_ready_made
+from ortnas.nas.stages.courses import pairs_to_learn, recorded
+from ortnas.nas.stages.ready_made_training import train_ready_made
 from ortnas.nas.text import encode, load_tokenizer
 from ortnas.nas.wording import shown
 from ortnas.search.comparison import RIVALS
@@ -90,8 +90,7 @@ def ready_made_entries(
     entries = []
     for item in open_ready_made(configuration, console, run_folder, texts):
         network = item.network
-        has_labels = HEADS[configuration.head].has_labels
-        if not item.head_is_trained or (not has_labels and learns_task(configuration, run_models)):
+        if not item.head_is_trained or pairs_to_learn(configuration, run_models.data) is not None:
             network = train_ready_made(configuration, console, run_folder, texts, run_models, network, steps)
         exporter = run_models.exporter_of(network)
         subnet = network.dimensions.full_subnet

@@ -18,11 +18,6 @@ from ortnas.nas.stages.courses import course, load_network, make_batches, pairs_
 _LOSSES = ("labels", "soft_labels", "similarity", "pairs")
 
 
-def learns_task(configuration: Configuration, run_models: Models) -> bool:
-    """Whether winners learn more than what their teacher computes: labels, or pairs."""
-    return HEADS[configuration.head].has_labels or pairs_to_learn(configuration, run_models.data) is not None
-
-
 def train_ready_made(
     configuration: Configuration,
     console: Console,
@@ -38,7 +33,7 @@ def train_ready_made(
     Finished work is recognised, killed work goes on. Raises ConfigurationError where there is nothing of the kind, and
     TrainingError.
     """
-    if not learns_task(configuration, run_models):
+    if not HEADS[configuration.head].has_labels and pairs_to_learn(configuration, run_models.data) is None:
         raise ConfigurationError(f"compare: with head {configuration.head!r} ready-made checkpoints are not trained")
     folder, losses = network.path.with_name(f"{network.path.name}-trained"), _losses(configuration, run_models)
     training = configuration.training
