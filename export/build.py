@@ -13,6 +13,7 @@ import onnx
 from ortnas.export.graph.builder import Graph
 from ortnas.export.graph.encoder import build_graph, check_products
 from ortnas.export.graph.fixed_shapes import fix_shapes
+from ortnas.export.graph.fused_attention import fuse_attention
 from ortnas.export.graph.inputs import USUAL_INPUTS, ModelInputs
 from ortnas.export.graph.model import to_model
 from ortnas.export.graph.reference import reference_output
@@ -42,12 +43,16 @@ class ExportError(OrtnasError):
 
 @dataclass(frozen=True)
 class Exporter:
-    """Builds models of one supernet, for one kind of ``inputs``, with one recipe and one set of calibration batches."""
+    """Builds models of one supernet, for one kind of ``inputs``, with one recipe and one set of calibration batches.
+
+    ``fuses_attention``: models without a mask have ONNX Runtime's own operator for it, which other runtimes lack.
+    """
 
     supernet: SupernetFolder
     recipe: Recipe
     calibration: Sequence[Feeds]
     inputs: ModelInputs = USUAL_INPUTS
+    fuses_attention: bool = True
     _models: ModelCache = field(default_factory=ModelCache, init=False, repr=False, compare=False)
 
     @cached_property
@@ -94,8 +99,12 @@ class Exporter:
 
     def finished(self, model: onnx.ModelProto) -> bytes:
         """A model for any shape as it is timed and packaged."""
-        shapes = self.inputs.shapes
-        content: bytes = (model if shapes is None else fix_shapes(model, shapes)).SerializeToString()
+        shapes, mask = self.inputs.shapes, self.inputs.mask
+        if self.fuses_attention and not mask:
+            model = fuse_attention(model)
+        if shapes is not None:
+            model = fix_shapes(model, shapes)
+        content: bytes = model.SerializeToString()
         return content
 
     def check_size(self, subnet: Subnet, precision: Precision) -> None:

@@ -2,7 +2,7 @@
 
 Activations stay 2-D, ``[batch * sequence, width]``, outside attention, and every weight product is a ``Gemm`` with its
 bias: ONNX Runtime turns the quantized form into integer products and leaves the layer norms on their fast kernel.
-Only standard operators are used; ONNX Runtime fuses them itself.
+Only standard operators are used; ONNX Runtime fuses them itself, but for what ``fused_attention`` does.
 """
 
 from __future__ import annotations

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ortnas.export.int8.recipes import Attention
 from ortnas.nas.architecture.heads import HEAD_CHOICES
 from ortnas.nas.cli.execution import guarded, quoted, say_next
 from ortnas.nas.cli.options import JsonOption, LabelOption, PairOption, TaskOption, TextOption
-from ortnas.nas.run.limits import MOST_THREADS, MOST_TOKENS
+from ortnas.nas.run.limits import MOST_THREADS, MOST_TOKENS, check_request
 
 if TYPE_CHECKING:
     from ortnas.nas.stages.quantize import Order
@@ -60,6 +61,20 @@ def quantize(
         list[str] | None,
         typer.Option("--keep-float", help="Pattern of weight products that stay in float, as head/*; several times."),
     ] = None,
+    attention: Annotated[
+        Attention,
+        typer.Option(
+            help="Which products of two activations run in integers: float for none, scores, mixtures, or integer for "
+            "both."
+        ),
+    ] = "float",
+    shapes: Annotated[
+        str | None,
+        typer.Option(metavar="BATCHxTOKENS", help="Batch and tokens of all requests, as 1x128: it takes no others."),
+    ] = None,
+    no_mask: Annotated[
+        bool, typer.Option("--no-mask", help="A model for requests without padding, such as one text each.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an INT8 package of a checkpoint as it is, in seconds, and time it beside what others make of it.
@@ -67,10 +82,12 @@ def quantize(
     Exit status: 0 done, 1 failed, 3 where it loses more than --max-loss allows.
     """
     bound = None if max_loss is None else _share(max_loss)
+    fixed_shapes = None if shapes is None else _shapes(shapes)
     if bound is not None and data is None:
         raise typer.BadParameter("needs --data: without texts nothing tells what is lost", param_hint="--max-loss")
 
     def action() -> None:
+        from ortnas.export.graph.inputs import ModelInputs
         from ortnas.nas.console import Console
         from ortnas.nas.data import Asked
         from ortnas.nas.stages.quantize import Order
@@ -86,6 +103,8 @@ def quantize(
             threads=threads,
             recipe=recipe,
             keep_float=tuple(keep_float or ()),
+            attention=attention,
+            inputs=ModelInputs(fixed_shapes, not no_mask),
             with_fp32=with_fp32,
             max_loss=bound,
         )
@@ -112,6 +131,23 @@ def _share(text: str) -> float:
     return value
 
 
+def _shapes(text: str) -> tuple[int, int]:
+    """``1x128``: batch and tokens."""
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise typer.BadParameter(f"{text} is no shape; write BATCHxTOKENS, as 1x128", param_hint="--shapes")
+    batch, tokens = map(int, parts)
+    if batch < 1 or not _LEAST_TOKENS <= tokens <= MOST_TOKENS:
+        raise typer.BadParameter(
+            f"{text}: a request has a text or more, of {_LEAST_TOKENS} to {MOST_TOKENS} tokens", param_hint="--shapes"
+        )
+    try:
+        check_request(batch, tokens)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--shapes") from None
+    return batch, tokens
+
+
 def _following(order: Order, result: Mapping[str, Any]) -> str:
     """The command that makes the model smaller too; where the gate was not passed, the one that passes it."""
     gate = result["gate"]
@@ -125,11 +161,14 @@ def _following(order: Order, result: Mapping[str, Any]) -> str:
         "--sequence": order.sequence,
         "--threads": order.threads,
         "--recipe": order.recipe,
+        "--attention": order.attention,
+        "--shapes": None if order.inputs.shapes is None else "{}x{}".format(*order.inputs.shapes),
         "--out": order.out,
     }
     words = ["ortnas", "quantize", order.checkpoint, *_words(options)]
     words += [word for product in gate["keep_float"] for word in ("--keep-float", product)]
-    return " ".join(map(quoted, [*words, *(["--with-fp32"] if order.with_fp32 else [])]))
+    flags = {"--with-fp32": order.with_fp32, "--no-mask": not order.inputs.mask}
+    return " ".join(map(quoted, [*words, *(flag for flag, is_set in flags.items() if is_set)]))
 
 
 def _make_smaller(order: Order, head: str, are_labelled: bool) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from ortnas.bench.request import Request
+from ortnas.bench.session import ONNXRUNTIME
 from ortnas.bench.store import Measurement, Store
 from ortnas.bench.target import Target
 from ortnas.export.build import Exporter
@@ -153,7 +154,8 @@ class Models:
     def exporter_of(self, network: SupernetFolder) -> Exporter:
         """Builds models as this run's are, of any network with its texts. Raises ConfigurationError."""
         check_lengths(self._configuration, self._texts)
-        return Exporter(network, self.recipe, self.calibration, self._configuration.export.inputs)
+        is_fused = self.target.setup.runtime == ONNXRUNTIME
+        return Exporter(network, self.recipe, self.calibration, self._configuration.export.inputs, is_fused)
 
     @cached_property
     def exporter(self) -> Exporter:

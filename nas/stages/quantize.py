@@ -14,9 +14,10 @@ from ortnas.bench.target import Target
 from ortnas.bench.timing import Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter, Precision
+from ortnas.export.graph.inputs import USUAL_INPUTS, ModelInputs
 from ortnas.export.inference import Drift
 from ortnas.export.int8.calibration import calibration_warnings
-from ortnas.export.int8.recipes import Recipe, check_architecture
+from ortnas.export.int8.recipes import Attention, Recipe, check_architecture
 from ortnas.export.package.coverage import measure_coverage
 from ortnas.export.package.from_texts import latency_of
 from ortnas.export.package.package import PackageContent, write_package
@@ -71,6 +72,8 @@ class Order:
     threads: int = 1
     recipe: str = "auto"
     keep_float: tuple[str, ...] = ()
+    attention: Attention = "float"
+    inputs: ModelInputs = USUAL_INPUTS
     with_fp32: bool = False
     max_loss: float | None = None
 
@@ -103,9 +106,10 @@ def quantize(order: Order, console: Console) -> dict[str, Any]:
         # The worker starts while libraries are imported here.
         greeting, folder = pool.submit(host.hello), Path(scratch)
         head, source = choose_head(place, order.texts, console)
+        _check_inputs(order, head)
         checkpoint, supernet, max_length = _open_network(order, place, head, folder)
         target = _target(order, greeting.result()["fingerprint"], supernet)
-        settings = Quantization(recipe=order.recipe, keep_float=order.keep_float)
+        settings = Quantization(recipe=order.recipe, keep_float=order.keep_float, attention=order.attention)
         isa, options = target.fingerprint["isa"], ("--recipe", "--keep-float")
         recipe = recipe_for(settings, supernet.dimensions, isa, options)
         _check_architecture(recipe, target)
@@ -113,7 +117,7 @@ def quantize(order: Order, console: Console) -> dict[str, Any]:
         texts = read_texts(source, checkpoint, folder, size, max_length, console)
         for warning in calibration_warnings(recipe.calibration, texts.batches) if source else [_NO_TEXTS]:
             console.say(f"warning: {warning}")
-        models = make_models(Exporter(supernet, recipe, texts.batches), texts, console)
+        models = make_models(Exporter(supernet, recipe, texts.batches, order.inputs), texts, console)
         coverage = {
             kind: measure_coverage(models.content[kind], kind, target, recipe, settings.coverage)
             for kind in order.packages
@@ -162,16 +166,46 @@ def _open_network(order: Order, place: str, head: str, folder: Path) -> tuple[Ch
             f"--head names what it is trained for"
         )
     positions = checkpoint.dimensions.max_positions
-    for option, value in (("--max-length", order.max_length), ("--sequence", order.sequence)):
+    tokens = order.inputs.shapes and order.inputs.shapes[1]
+    for option, value in (
+        ("--max-length", order.max_length),
+        ("--sequence", order.sequence),
+        ("--shapes", tokens),
+    ):
         if value is not None and value > positions:
             raise ConfigurationError(f"{option} {value}: the checkpoint has {positions} positions")
     max_length = order.max_length or read_text_settings(place, head).max_length
+    if order.inputs.shapes is not None and order.max_length is None:
+        max_length = min(max_length, order.inputs.shapes[1])
     return checkpoint, network_as_it_is(checkpoint, folder), max_length
 
 
+def _check_inputs(order: Order, head: str) -> None:
+    """Raises ConfigurationError where texts and timed requests do not suit what the model is to take."""
+    shapes, mask = order.inputs.shapes, order.inputs.mask
+    if not mask and HEADS[head].makes_token_vectors:
+        raise ConfigurationError(f"--no-mask: head {head!r} fills queries up with tokens that a mask leaves out")
+    if shapes is None:
+        return
+    batch, tokens = shapes
+    if not mask:
+        raise ConfigurationError(
+            f"--no-mask: texts of less than {tokens} tokens are padded to --shapes, and that needs a mask"
+        )
+    if order.sequence not in (None, tokens):
+        raise ConfigurationError(f"--sequence {order.sequence}: --shapes has it timed with {batch} x {tokens} tokens")
+    if order.max_length is not None and order.max_length > tokens:
+        raise ConfigurationError(
+            f"--max-length {order.max_length}: the model takes requests of {batch} x {tokens} tokens alone"
+        )
+
+
 def _target(order: Order, fingerprint: dict[str, Any], supernet: SupernetFolder) -> Target:
-    sequence = order.sequence or min(_USUAL_SEQUENCE, supernet.dimensions.max_positions)
-    workload = Workload(1, sequence, supernet.dimensions.vocab_size)
+    inputs, dimensions = order.inputs, supernet.dimensions
+    usual = 1, order.sequence or min(_USUAL_SEQUENCE, dimensions.max_positions)
+    batch, sequence = inputs.shapes or usual
+    is_fixed = inputs.shapes is not None
+    workload = Workload(batch, sequence, dimensions.vocab_size, fixed=is_fixed, mask=inputs.mask)
     return Target(fingerprint, Setup(threads=order.threads), (workload,))
 
 

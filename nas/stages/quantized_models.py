@@ -17,6 +17,7 @@ from ortnas.bench.target import Target
 from ortnas.bench.timing import TimingProtocol
 from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter
+from ortnas.export.graph.inputs import USUAL_INPUTS
 from ortnas.export.inference import Drift, drift, model_outputs
 from ortnas.export.int8.static_defaults import StaticDefaultsError, quantize_by_defaults
 from ortnas.export.metrics import all_scores
@@ -80,14 +81,18 @@ class QuantizedModels:
 
 
 def make_models(exporter: Exporter, texts: QuantizeTexts, console: Console) -> QuantizedModels:
-    """Where texts have no labels, the float model's answers are the right ones. Raises ExportError."""
+    """Where texts have no labels, the float model's answers are the right ones. Raises ExportError.
+
+    ``quantize_static`` has the usual model, for any shape and with a mask.
+    """
     supernet = exporter.supernet
     head, subnet = supernet.dimensions.head, supernet.dimensions.full_subnet
     fp32 = exporter.build(subnet, "fp32")
     content = {FP32: packaged_model(fp32, head)}
+    usual = fp32 if exporter.inputs == USUAL_INPUTS else replace(exporter, inputs=USUAL_INPUTS).build(subnet, "fp32")
     # Half of either is spent in ONNX Runtime, which leaves Python to the other.
     with ThreadPoolExecutor(1) as pool:
-        by_defaults = pool.submit(quantize_by_defaults, fp32, exporter.calibration)
+        by_defaults = pool.submit(quantize_by_defaults, usual, exporter.calibration)
         int8 = exporter.build(subnet, "int8")
         outputs = {FP32: model_outputs(fp32, texts.part.encoded, head)}
     try:

@@ -2,10 +2,11 @@
 
 MiniLM-L6 and random subnets of it as INT8, one thread, requests without padding, in turn with the usual form, which
 takes any shape and a mask: for one shape (``fixed``), without a mask (``unmasked``), both (``fixed_unmasked``), without
-a mask and with ONNX Runtime's own ``MultiHeadAttention`` in place of attention's products and softmax (``fused``), and
-with both graphs in an ``If`` that looks for padding (``either``), which is timed on padded requests too
-(``either_padded``). On the installed ONNX Runtime, on an older release and on OpenVINO, the latter two in virtual
-environments under ``runs/environments``; where these cannot be made their figures are left out.
+a mask and with ONNX Runtime's own ``MultiHeadAttention`` in place of attention's products and softmax (``fused``, as
+packages have it), the same with a mask (``masked_fused``), and with both graphs in an ``If`` that looks for padding
+(``either``), which is timed on padded requests too (``either_padded``). On the installed ONNX Runtime, on an older
+release and on OpenVINO, the latter two in virtual environments under ``runs/environments``; where these cannot be made
+their figures are left out.
 
 The last line of ``--json`` has, by runtime and by request, ``ratio_<form>``: the usual form's time / that form's,
 median over the subnets of medians over rounds (larger is better). ``sizes`` are bytes of the full network's files,
@@ -36,6 +37,7 @@ from ortnas.bench.session import OPENVINO, Setup
 from ortnas.bench.timing import Samples, TimingProtocol, Workload
 from ortnas.bench.worker_host import LocalHost
 from ortnas.export.build import Exporter
+from ortnas.export.graph.fused_attention import OPERATOR, fuse_attention
 from ortnas.export.graph.inputs import ModelInputs
 from ortnas.export.inference import drift, load, run
 from ortnas.nas.architecture.subnet import Subnet
@@ -47,8 +49,7 @@ from tests.performance.openvino_latency import environment
 SHAPES = ((1, 128), (1, 32), (1, 256), (1, 512), (8, 128))
 QUICK_SHAPES = ((1, 128), (1, 512))
 # It has an operator that no other runtime has.
-ONNXRUNTIME_ALONE = ("fused",)
-CONTRIB = "com.microsoft"
+ONNXRUNTIME_ALONE = ("fused", "masked_fused")
 
 Models = dict[str, bytes]
 
@@ -61,14 +62,16 @@ def make_forms(exporter: Exporter, subnet: Subnet, shapes: tuple[int, int]) -> M
         "unmasked": ModelInputs(mask=False),
         "fixed_unmasked": ModelInputs(shapes, mask=False),
     }
-    forms = {name: replace(exporter, inputs=inputs).sliced(subnet) for name, inputs in built.items()}
-    forms["fused"] = with_fused_attention(forms["unmasked"])
+    standard = replace(exporter, fuses_attention=False)
+    forms = {name: replace(standard, inputs=inputs).sliced(subnet) for name, inputs in built.items()}
+    forms["fused"] = replace(exporter, inputs=built["unmasked"]).sliced(subnet)
+    forms["masked_fused"] = with_masked_attention(forms["usual"])
     forms["either"] = with_both(forms["usual"], forms["unmasked"])
     batch, sequence = shapes
     ids = np.random.default_rng(SEED).integers(1, exporter.supernet.dimensions.vocab_size, shapes)
     feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     padded = {**feeds, "attention_mask": (np.arange(sequence) < sequence // 2) * feeds["attention_mask"]}
-    for asked, names in ((feeds, list(forms)), (padded, ["usual", "fixed", "either"])):
+    for asked, names in ((feeds, list(forms)), (padded, ["usual", "fixed", "masked_fused", "either"])):
         expected = run(load(forms["usual"]), asked)
         for name in names:
             cosine = drift(run(load(forms[name]), asked), expected).cosine
@@ -78,40 +81,30 @@ def make_forms(exporter: Exporter, subnet: Subnet, shapes: tuple[int, int]) -> M
     return forms
 
 
-def with_fused_attention(model: bytes) -> bytes:
-    """A model without a mask, with one operator for everything between the projections and the context."""
-    proto = onnx.ModelProto.FromString(model)
-    graph = proto.graph
-    proto.opset_import.append(helper.make_opsetid(CONTRIB, 1))
-    constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer if item.data_type == 7}
-    inner = ("heads", "transposed", "scores", "probabilities", "mixed", "joined", "split_shape")
-    nodes: list[onnx.NodeProto] = []
+def with_masked_attention(usual: bytes) -> bytes:
+    """The usual form with ONNX Runtime's attention operator, which is told by the mask what is padding."""
+    model = onnx.ModelProto.FromString(usual)
+    graph = model.graph
+    unbiased = [node for node in graph.node if not node.output[0].endswith("/masked_scores")]
+    for node in unbiased:
+        if node.op_type == "Softmax":
+            node.input[0] = node.input[0].replace("/masked_scores", "/scores")
+    replace_nodes(graph, unbiased)
+    fuse_attention(model)
+    mask = helper.make_node("Cast", ["attention_mask"], ["shown"], name="shown", to=TensorProto.INT32)
     for node in graph.node:
-        output = node.output[0]
-        attention, _, last = output.rpartition("/")
-        if "/attention" in output and last == "context":
-            heads, head_size = constants[f"{attention}/head_sizes"].tolist()
-            width = numpy_helper.from_array(np.array([heads * head_size]), f"{attention}/width")
-            graph.initializer.append(width)
-            shape = f"{attention}/token_shape"
-            nodes.append(helper.make_node("Concat", ["shape", width.name], [shape], name=shape, axis=0))
-            by_text = []
-            for part in ("query", "key", "value"):
-                by_text.append(f"{attention}/{part}/by_text")
-                nodes.append(
-                    helper.make_node("Reshape", [f"{attention}/{part}", shape], by_text[-1:], name=by_text[-1])
-                )
-            # The softmax scale rides on the query projection.
-            fused = f"{attention}/fused"
-            settings: dict[str, Any] = {"num_heads": heads, "scale": 1.0, "domain": CONTRIB}
-            nodes.append(helper.make_node("MultiHeadAttention", by_text, [fused], name=fused, **settings))
-            nodes.append(helper.make_node("Reshape", [fused, node.input[1]], [output], name=output))
-        elif not ("/attention/" in output and last in inner):
-            nodes.append(node)
-    graph.ClearField("node")
-    graph.node.extend(nodes)
-    content: bytes = proto.SerializeToString()
+        if node.op_type == OPERATOR:
+            # Queries, keys, values, no bias, what is padding.
+            node.input.extend(["", mask.output[0]])
+    replace_nodes(graph, [mask, *graph.node])
+    content: bytes = model.SerializeToString()
     return content
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    copies = list(nodes)
+    graph.ClearField("node")
+    graph.node.extend(copies)
 
 
 def with_both(usual: bytes, unmasked: bytes) -> bytes:
@@ -199,7 +192,8 @@ def fusions(exporter: Exporter, subnet: Subnet) -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         for name, inputs in (("usual", ModelInputs()), ("unmasked", ModelInputs(mask=False))):
-            model = onnx.ModelProto.FromString(replace(exporter, inputs=inputs).build(subnet, "fp32"))
+            plain = replace(exporter, inputs=inputs, fuses_attention=False)
+            model = onnx.ModelProto.FromString(plain.build(subnet, "fp32"))
             # The optimizer passes over models of other exporters.
             model.producer_name = "pytorch"
             path.write_bytes(model.SerializeToString())

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from typer.testing import CliRunner
 
@@ -194,6 +195,38 @@ def test_masks_are_labels_of_any_text(tmp_path: Path, texts: Path) -> None:
     assert answer["texts"]["are_labelled"]
 
 
+@pytest.mark.parametrize(
+    ("options", "names", "shape", "state"),
+    [
+        (("--shapes", "2x16"), ("input_ids", "attention_mask", "token_type_ids"), (2, 16), {"fixed": True}),
+        (("--no-mask",), ("input_ids", "token_type_ids"), ("batch", "sequence"), {"mask": False}),
+    ],
+)
+def test_a_model_takes_the_requests_that_are_asked_for(
+    bert_folder: Path,
+    texts: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    names: tuple[str, ...],
+    shape: tuple[int | str, int | str],
+    state: dict[str, bool],
+) -> None:
+    out = tmp_path / "out"
+    answer = quantized(bert_folder, "--data", texts, "--out", out, "--attention", "integer", *options)
+    assert [row["kind"] for row in answer["rows"]] == ["fp32", "quantize_static", "int8"]
+    (workload,) = answer["target"]["workloads"]
+    assert state.items() <= workload.items()
+    inputs = onnx.load(out / "model.onnx").graph.input
+    assert tuple(item.name for item in inputs) == names
+    for item in inputs:
+        assert tuple(axis.dim_param or axis.dim_value for axis in item.type.tensor_type.shape.dim) == shape
+    record = read_record(out)
+    assert record.recipe.attention == "integer"
+    assert (record.coverage.integer_share or 0) > (record.coverage.weight_integer_share or 0) - 0.01
+    states = {check.name: check.state for check in verify(out)}
+    assert states["score"] == states["tokenizer"] == "pass"
+
+
 def test_without_texts_it_says_what_that_risks(bert_folder: Path, tmp_path: Path) -> None:
     done = ortnas("quantize", bert_folder, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
@@ -291,6 +324,14 @@ def refused(out: Path, reason: str, *arguments: str | Path) -> None:
         (("--recipe", FOREIGN_RECIPE), f"--recipe: '{FOREIGN_RECIPE}' is for "),
         (("--keep-float", "nothing/*"), "--keep-float: 'nothing/*' fits no weight product"),
         (("--max-length", "4000"), "--max-length 4000: the checkpoint has 40 positions"),
+        (("--shapes", "1x4000"), "--shapes 4000: the checkpoint has 40 positions"),
+        (
+            ("--shapes", "1x16", "--max-length", "20"),
+            "--max-length 20: the model takes requests of 1 x 16 tokens alone",
+        ),
+        (("--shapes", "1x16", "--sequence", "20"), "--sequence 20: --shapes has it timed with 1 x 16 tokens"),
+        (("--shapes", "1x16", "--no-mask"), "--no-mask: texts of less than 16 tokens are padded to --shapes"),
+        (("--head", "late-interaction", "--no-mask"), "--no-mask: head 'late-interaction' fills queries up"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(
@@ -306,6 +347,13 @@ def test_a_bare_encoder_is_no_classifier_because_its_texts_have_labels(
     labelled_file(tmp_path, "classification", sentences).rename(tmp_path / "train.tsv")
     shutil.copy(tmp_path / "train.tsv", tmp_path / "dev.tsv")
     refused(tmp_path / "out", "has no trained head for classification", bert_folder, "--data", tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["128", "1x", "x128", "0x128", "1x4", "1x128x3", "-1x128", "1x1e2", "4096x65536"])
+def test_a_shape_is_a_batch_and_tokens(bert_folder: Path, tmp_path: Path, shape: str) -> None:
+    done = ortnas("quantize", bert_folder, "--out", tmp_path / "out", f"--shapes={shape}")
+    assert done.exit_code == 2
+    assert "--shapes" in done.stderr
 
 
 @pytest.mark.parametrize("bound", ["much", "-1%", "101%", "2", "nan"])
