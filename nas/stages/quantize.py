@@ -29,6 +29,7 @@ from ortnas.nas.failures import CheckpointError
 from ortnas.nas.run.checkpoints import checkpoint_folder
 from ortnas.nas.run.configuration import ConfigurationError, Quantization
 from ortnas.nas.run.models import recipe_for
+from ortnas.nas.stages.defaults_process import DefaultsProcess
 from ortnas.nas.stages.origin import read_origin
 from ortnas.nas.stages.packaging import announce, make_sample
 from ortnas.nas.stages.quantize_gate import check_loss
@@ -101,6 +102,7 @@ def quantize(order: Order, console: Console) -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="ortnas-") as scratch,
         LocalHost() as host,
+        DefaultsProcess() as defaults,
         ThreadPoolExecutor(1) as pool,
     ):
         # The worker starts while libraries are imported here.
@@ -117,7 +119,7 @@ def quantize(order: Order, console: Console) -> dict[str, Any]:
         texts = read_texts(source, checkpoint, folder, size, max_length, console)
         for warning in calibration_warnings(recipe.calibration, texts.batches) if source else [_NO_TEXTS]:
             console.say(f"warning: {warning}")
-        models = make_models(Exporter(supernet, recipe, texts.batches, order.inputs), texts, console)
+        models = make_models(Exporter(supernet, recipe, texts.batches, order.inputs), texts, defaults, console)
         coverage = {
             kind: measure_coverage(models.content[kind], kind, target, recipe, settings.coverage)
             for kind in order.packages

@@ -22,7 +22,6 @@ from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source_texts import SourceTexts, read_source_texts, stand_in_texts, with_columns
 from ortnas.nas.data.splits import WITH_IDS
 from ortnas.nas.failures import CheckpointError, DataError
-from ortnas.nas.run.models import CALIBRATION_BATCH
 from ortnas.nas.stages.teacher_labels import EVEN, labelled_by
 from ortnas.nas.text import EncodedExamples, Example, encode, load_tokenizer, with_prompt
 from ortnas.nas.wording import listed
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     from ortnas.nas.training.checkpoint.reading import Checkpoint
 
 CALIBRATION_TEXTS = 64
-# Similarities of all pairs of more texts take longer than the models.
-_MOST_UNLABELLED = 256
+# Texts in a batch: of so few, larger batches are padding for the most part.
+BATCH = 4
 _SEED = 0
 
 
@@ -61,7 +60,7 @@ class QuantizeTexts:
 
     @property
     def batches(self) -> list[Feeds]:
-        return [feeds for _, feeds in self.calibration.encoded.batches(CALIBRATION_BATCH)]
+        return [feeds for _, feeds in self.calibration.encoded.batches(BATCH)]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -159,7 +158,7 @@ def read_texts(
     max_length: int,
     console: Console,
 ) -> QuantizeTexts:
-    """At most ``size`` texts to score on, half as many and at most 256 where they have no labels.
+    """At most ``size`` texts to score on, a quarter of them where they have no labels.
 
     Raises DataError, TokenizerError and CheckpointError.
     """
@@ -170,7 +169,7 @@ def read_texts(
     tokenizer = load_tokenizer(tokenizer_folder)
     if not texts.are_labelled and not HEADS[head].ranks:
         # How far models agree is known well from fewer texts than how often they are right.
-        texts = texts._replace(scored=texts.scored[: min(size // 2, _MOST_UNLABELLED)])
+        texts = texts._replace(scored=texts.scored[: size // 4])
     rows = [*texts.calibration, *(() if texts.are_shared else texts.scored)]
     if HEADS[head].has_label_names and texts.are_labelled:
         ids = _rows_of_labels(checkpoint, texts, tokenizer_folder, max_length, console)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,21 +18,22 @@ from ortnas.bench.visits import time_models
 from ortnas.export.build import Exporter
 from ortnas.export.graph.inputs import USUAL_INPUTS
 from ortnas.export.inference import Drift, drift, model_outputs
-from ortnas.export.int8.static_defaults import StaticDefaultsError, quantize_by_defaults
+from ortnas.export.int8.static_defaults import StaticDefaultsError
 from ortnas.export.metrics import all_scores
 from ortnas.export.package.package import packaged_model
 from ortnas.export.part import Outputs, Part, Thresholds
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
+from ortnas.nas.stages.defaults_process import DefaultsProcess
 from ortnas.nas.stages.packaging import drift_from_float
-from ortnas.nas.stages.quantize_texts import QuantizeTexts
+from ortnas.nas.stages.quantize_texts import BATCH, QuantizeTexts
 from ortnas.search.intervals import SampledScores, sample_scores
 
 FP32, DEFAULTS, INT8 = "fp32", "quantize_static", "int8"
 _TITLES = {FP32: "FP32", DEFAULTS: "INT8 by quantize_static's defaults", INT8: "INT8 by ortnas"}
 # They differ by half and more: what a package is known by elsewhere takes longer.
-_PROTOCOL, _VISITS = TimingProtocol(min_rounds=12, cap_s=0.4), 2
+_PROTOCOL, _VISITS = TimingProtocol.fixed(8), 2
 
 
 @dataclass(frozen=True)
@@ -80,28 +80,25 @@ class QuantizedModels:
         return sample_scores(self.texts.metric, self.outputs, self.texts.part, 0, self.thresholds)
 
 
-def make_models(exporter: Exporter, texts: QuantizeTexts, console: Console) -> QuantizedModels:
+def make_models(
+    exporter: Exporter, texts: QuantizeTexts, defaults: DefaultsProcess, console: Console
+) -> QuantizedModels:
     """Where texts have no labels, the float model's answers are the right ones. Raises ExportError.
 
     ``quantize_static`` has the usual model, for any shape and with a mask.
     """
     supernet = exporter.supernet
-    head, subnet = supernet.dimensions.head, supernet.dimensions.full_subnet
+    head, subnet, scored = supernet.dimensions.head, supernet.dimensions.full_subnet, texts.part.encoded
     fp32 = exporter.build(subnet, "fp32")
-    content = {FP32: packaged_model(fp32, head)}
     usual = fp32 if exporter.inputs == USUAL_INPUTS else replace(exporter, inputs=USUAL_INPUTS).build(subnet, "fp32")
-    # Half of either is spent in ONNX Runtime, which leaves Python to the other.
-    with ThreadPoolExecutor(1) as pool:
-        by_defaults = pool.submit(quantize_by_defaults, usual, exporter.calibration)
-        int8 = exporter.build(subnet, "int8")
-        outputs = {FP32: model_outputs(fp32, texts.part.encoded, head)}
+    defaults.begin(usual, exporter.calibration, scored, head, BATCH)
+    content = {FP32: packaged_model(fp32, head), INT8: packaged_model(exporter.build(subnet, "int8"), head)}
+    outputs: dict[str, Outputs] = {kind: model_outputs(model, scored, head, BATCH) for kind, model in content.items()}
     try:
-        content[DEFAULTS] = by_defaults.result()
+        content[DEFAULTS], outputs[DEFAULTS] = defaults.answer()
     except StaticDefaultsError as error:
         console.say(f"warning: no comparison with quantize_static's defaults: {error}")
-    content[INT8] = packaged_model(int8, head)
-    others = {kind: model for kind, model in content.items() if kind != FP32}
-    outputs |= {kind: model_outputs(model, texts.part.encoded, head) for kind, model in others.items()}
+    content = {kind: content[kind] for kind in _TITLES if kind in content}
     texts = texts.answered_by(head, outputs[FP32])
     thresholds = {kind: texts.thresholds(head, model) for kind, model in content.items()}
     return QuantizedModels(exporter, subnet, texts, content, outputs, thresholds)

@@ -17,6 +17,7 @@ from ortnas.nas.console import Console
 from ortnas.nas.data import Asked
 from ortnas.nas.failures import DataError
 from ortnas.nas.stages import quantized_models
+from ortnas.nas.stages.defaults_process import DefaultsProcess
 from ortnas.nas.stages.quantize import Order, quantize
 from ortnas.nas.stages.quantize_gate import Gate
 from ortnas.nas.stages.quantize_texts import TextChoice, choose_head
@@ -127,10 +128,10 @@ def test_what_quantize_static_cannot_take_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def give_up(*_: Any) -> bytes:
+    def give_up(*_: Any) -> None:
         raise StaticDefaultsError("quantize_static gives up: no reason")
 
-    monkeypatch.setattr(quantized_models, "quantize_by_defaults", give_up)
+    monkeypatch.setattr(DefaultsProcess, "answer", give_up)
     result = quantize(Order(str(bert_folder), TextChoice(None, Asked()), tmp_path / "out"), Console(to_stderr=True))
     assert [row["kind"] for row in result["rows"]] == ["fp32", "int8"]
     assert "warning: no comparison with quantize_static's defaults: quantize_static gives up" in capsys.readouterr().err
