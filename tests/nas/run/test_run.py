@@ -9,20 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ortnas.bench.session import ONNXRUNTIME, OPENVINO, RUNTIMES, Setup
 from ortnas.bench.target import Target
+from ortnas.bench.timing import Workload
 from ortnas.export.int8.recipes import Recipe, recipe_named
 from ortnas.export.metrics import token_accuracy
 from ortnas.export.part import Part
+from ortnas.export.weights import SupernetFolder
 from ortnas.nas.console import Console
 from ortnas.nas.data import DataError
 from ortnas.nas.run.configuration import ConfigurationError, check_configuration
-from ortnas.nas.run.models import searched_products
+from ortnas.nas.run.models import Models, searched_products
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.commands import data as show_data
 from ortnas.nas.stages.commands import train
 from ortnas.nas.text import IGNORED
 from ortnas.search.intervals import score_intervals
-from tests.networks import make_dimensions, write_bert
+from tests.networks import make_dimensions, make_space, write_bert
 
 
 def open_run(folder: Path, source: Path, bert: Path, **changes: Any) -> Run:
@@ -101,6 +104,24 @@ def test_what_requests_models_take_is_part_of_the_target(tmp_path: Path, corpus:
     assert unmasked.workloads[0].lengths == ()
     assert Target.from_json(fixed.to_json()) == fixed
     assert Target.from_json(unmasked.to_json()) == unmasked
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_only_onnxruntime_is_given_its_own_operators(
+    tmp_path: Path, corpus: Path, bert_folder: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    run = open_run(tmp_path, corpus, bert_folder, export={"mask": False})
+    dimensions = make_dimensions(max_positions=128)
+    setup = Setup.for_openvino() if runtime == OPENVINO else Setup()
+    monkeypatch.setattr(Models, "target", Target({"isa": []}, setup, (Workload(),)))
+    supernet = SupernetFolder(tmp_path, dimensions, make_space(), {}, (), {}, "")
+    monkeypatch.setattr(Models, "teacher", supernet)
+    try:
+        exporter = run.models.exporter_of(supernet)
+    finally:
+        run.close()
+    assert exporter.fuses_attention == (runtime == ONNXRUNTIME)
+    assert not exporter.inputs.mask
 
 
 def test_the_recipe_is_the_hosts_or_named_with_what_is_configured_otherwise(
