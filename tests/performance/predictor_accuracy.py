@@ -95,7 +95,7 @@ def learning_curves(data: Dataset, plan: Plan, console: Console) -> dict[tuple[s
                 learnt, held = (data.rows(part) for part in split(len(data), size, plan.sizes, seed))
                 coverage = margin = np.nan
                 if name == OURS:
-                    predicted_ms, upper_ms = learnt.fit().predict(held.genomes)
+                    predicted_ms, upper_ms = learnt.fit_predictor().predict(held.genomes)
                     coverage, margin = (held.latency_ms <= upper_ms).mean(), (upper_ms / predicted_ms - 1).mean()
                 else:
                     predicted_ms = RIVALS[name](data.space, learnt.genomes, learnt.latency_ms, held.genomes, seed)
@@ -128,7 +128,7 @@ def imported(plan: Plan) -> dict[str, float]:
     errors: dict[str, list[float]] = {}
     for seed in range(plan.seeds):
         learnt, held = (data.rows(part) for part in split(len(data), 100, (100,), seed))
-        errors.setdefault(OURS, []).append(held.error_of(learnt.fit().predict(held.genomes)[0]))
+        errors.setdefault(OURS, []).append(held.error_of(learnt.fit_predictor().predict(held.genomes)[0]))
         for name, rival in RIVALS.items():
             # The network is slow, and one split of 14,150 rows to predict says enough.
             if name != SLOW or (seed == 0 and len(plan.slow_sizes) > 1):
@@ -143,13 +143,13 @@ def transfers(
     """Errors after 15 timings of the second of each pair, and of fits to many, on the rest."""
     errors = {}
     for source, target in pairs:
-        data, of_source, rows = datasets[target], datasets[source].fit(), []
+        data, of_source, rows = datasets[target], datasets[source].fit_predictor(), []
         for seed in range(plan.seeds):
             learnt, held = (data.rows(part) for part in split(len(data), plan.fresh, (plan.fresh,), seed))
             few = learnt.rows(rows_evenly_apart(data.space, learnt.genomes, 15, np.random.default_rng(seed)))
             moved = transfer(of_source, few.genomes, few.latency_ms, few.errors, data.target, None, "few")
             predicted_ms, upper_ms = moved.predict(held.genomes)
-            scratch, many = few.fit(), learnt.fit()
+            scratch, many = few.fit_predictor(), learnt.fit_predictor()
             others = [held.error_of(predictor.predict(held.genomes)[0]) for predictor in (scratch, many)]
             rows.append([held.error_of(predicted_ms), *others, float((held.latency_ms <= upper_ms).mean())])
         errors[f"{source} → {target}"] = dict(
@@ -163,7 +163,7 @@ def speed(data: Dataset) -> dict[str, float]:
     size = min(200, len(data) - 1)
     learnt = data.rows(np.arange(size))
     start = time.perf_counter()
-    predictor = learnt.fit()
+    predictor = learnt.fit_predictor()
     seconds = time.perf_counter() - start
     sizes = np.random.default_rng(0).random((size, 5), np.float32)
     residual = np.random.default_rng(1).normal(0, 0.1, size)
