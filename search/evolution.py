@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ortnas.nas.architecture.space import Genomes, SearchSpace
 from ortnas.nas.arrays import Matrix, Rows, Vector
@@ -26,8 +27,8 @@ from ortnas.search.surrogate import Surrogate, fit_surrogate, most_promising
 _ENUMERABLE = 100_000
 # Generations towards budgets that none of the first pool meets, and attempts to find unseen subnets where few are left.
 _ATTEMPTS = 10
-# Subnets far below a budget waste it; those whose bound is at least this near are preferred.
-_NEAR_BUDGET = 0.85
+# Subnets far below all limits waste them; those that are as near to one, as a share of it, are preferred.
+_NEAR_LIMIT = 0.03
 
 
 class InfeasibleError(OrtnasError):
@@ -237,6 +238,22 @@ class Evolution:
     def _choose(self, pool: Proposals, n: int) -> Rows:
         if len(pool.genomes) <= n:
             return np.arange(len(pool.genomes))
+        if self.settings.goal == "front":
+            return self._choose_any(pool, n)
+        is_near = self._is_near_limit(pool)
+        rows = np.argsort(~is_near, kind="stable")
+        if is_near.sum() >= n:
+            rows = rows[: is_near.sum()]
+        return rows[self._choose_any(pool.take(rows), n)]
+
+    def _is_near_limit(self, pool: Proposals) -> npt.NDArray[np.bool_]:
+        _, excess = predict(self.constraints, pool.genomes, self.size_limit)
+        used = 1 + excess.max(1)
+        # Limits that every subnet keeps are no guide; then the largest subnets are.
+        is_near: npt.NDArray[np.bool_] = used >= (1 - _NEAR_LIMIT) * min(1.0, float(used.max()))
+        return is_near
+
+    def _choose_any(self, pool: Proposals, n: int) -> Rows:
         surrogate = self._surrogate()
         if surrogate is not None:
             expected, deviation = surrogate.predict(pool.genomes)
@@ -244,13 +261,9 @@ class Evolution:
             reached = np.array([candidate.score for candidate in within])
             costs = self._costs(self._proposals(within)) if within else np.empty((0, 0))
             return most_promising(expected, deviation, self._costs(pool), reached, costs, n, self.settings.bonus)
-        # In the order of proposal: what is proposed often, children of the best, comes early.
-        if self.settings.goal == "budget":
-            # A budget that every subnet meets is no guide; then the largest subnets are.
-            line = min(self.constraints[0].budget_ms, float(pool.upper_ms.max()))
-            return np.argsort(pool.upper_ms < _NEAR_BUDGET * line, kind="stable")[:n]
-        if not self.candidates:
+        if self.settings.goal == "front" and not self.candidates:
             return _evenly_apart(pool.latency_ms, n)
+        # In the order of proposal: what is proposed often, children of the best, comes early.
         return np.arange(n)
 
     def _surrogate(self) -> Surrogate | None:
