@@ -28,7 +28,7 @@ _ENUMERABLE = 100_000
 # Generations towards budgets that none of the first pool meets, and attempts to find unseen subnets where few are left.
 _ATTEMPTS = 10
 # Subnets far below all limits waste them; those that are as near to one, as a share of it, are preferred.
-_NEAR_LIMIT = 0.03
+_NEAR_LIMIT = 0.015
 
 
 class InfeasibleError(OrtnasError):
