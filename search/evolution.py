@@ -27,8 +27,9 @@ from ortnas.search.surrogate import Surrogate, fit_surrogate, most_promising
 _ENUMERABLE = 100_000
 # Generations towards budgets that none of the first pool meets, and attempts to find unseen subnets where few are left.
 _ATTEMPTS = 10
-# Subnets far below all limits waste them; those that are as near to one, as a share of it, are preferred.
-_NEAR_LIMIT = 0.015
+# Subnets far below all limits waste them; those that are as near to one, as a share of it, are preferred. Where no
+# model of the scores chooses, parents need more room between them.
+_NEAR_LIMIT, _NEAR_LIMIT_UNGUIDED = 0.015, 0.15
 
 
 class InfeasibleError(OrtnasError):
@@ -238,33 +239,29 @@ class Evolution:
     def _choose(self, pool: Proposals, n: int) -> Rows:
         if len(pool.genomes) <= n:
             return np.arange(len(pool.genomes))
-        if self.settings.goal == "front":
-            return self._choose_any(pool, n)
-        is_near = self._is_near_limit(pool)
-        rows = np.argsort(~is_near, kind="stable")
-        if is_near.sum() >= n:
-            rows = rows[: is_near.sum()]
-        return rows[self._choose_any(pool.take(rows), n)]
+        surrogate = self._surrogate()
+        rows = np.arange(len(pool.genomes))
+        if self.settings.goal == "budget":
+            is_near = self._is_near_limit(pool, _NEAR_LIMIT_UNGUIDED if surrogate is None else _NEAR_LIMIT)
+            rows = np.argsort(~is_near, kind="stable")[: max(n, int(is_near.sum()))]
+        elif not self.candidates:
+            return _evenly_apart(pool.latency_ms, n)
+        if surrogate is None:
+            # In the order of proposal: what is proposed often, children of the best, comes early.
+            return rows[:n]
+        near = pool.take(rows)
+        expected, deviation = surrogate.predict(near.genomes)
+        within = self._within_budget
+        reached = np.array([candidate.score for candidate in within])
+        costs = self._costs(self._proposals(within)) if within else np.empty((0, 0))
+        return rows[most_promising(expected, deviation, self._costs(near), reached, costs, n, self.settings.bonus)]
 
-    def _is_near_limit(self, pool: Proposals) -> npt.NDArray[np.bool_]:
+    def _is_near_limit(self, pool: Proposals, share: float) -> npt.NDArray[np.bool_]:
         _, excess = predict(self.constraints, pool.genomes, self.size_limit)
         used = 1 + excess.max(1)
         # Limits that every subnet keeps are no guide; then the largest subnets are.
-        is_near: npt.NDArray[np.bool_] = used >= (1 - _NEAR_LIMIT) * min(1.0, float(used.max()))
+        is_near: npt.NDArray[np.bool_] = used >= (1 - share) * min(1.0, float(used.max()))
         return is_near
-
-    def _choose_any(self, pool: Proposals, n: int) -> Rows:
-        surrogate = self._surrogate()
-        if surrogate is not None:
-            expected, deviation = surrogate.predict(pool.genomes)
-            within = self._within_budget
-            reached = np.array([candidate.score for candidate in within])
-            costs = self._costs(self._proposals(within)) if within else np.empty((0, 0))
-            return most_promising(expected, deviation, self._costs(pool), reached, costs, n, self.settings.bonus)
-        if self.settings.goal == "front" and not self.candidates:
-            return _evenly_apart(pool.latency_ms, n)
-        # In the order of proposal: what is proposed often, children of the best, comes early.
-        return np.arange(n)
 
     def _surrogate(self) -> Surrogate | None:
         if not self.settings.surrogate or not self.candidates:

@@ -217,6 +217,22 @@ def test_a_budget_that_all_meet_leads_to_large_subnets() -> None:
         assert evolve(space, 1e6, 40, chosen).ranking[0].score >= 0.95 * best
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("chosen", "share"), [(PLAIN, 0.8), (Settings(), 0.97)], ids=["plain", "surrogate"])
+def test_what_is_asked_lies_near_a_limit_where_enough_does(chosen: Settings, share: float) -> None:
+    """The nearest that a coarse space has is a little less."""
+    space = deep_space()
+    evolution = evolve(space, 4.0, 16, chosen)
+    asked = evolution.ask(8)
+    assert ((asked.upper_ms >= share * 4) & (asked.upper_ms <= 4)).all()
+    # A limit of size that is nearer than the budget counts in its place.
+    size_limit = SizeLimit(lambda genomes: SizePredictor(space).predict(genomes)[0], 2.5)
+    limited = Evolution(space, [Constraint(SizePredictor(space), 4.0)], chosen, size_limit=size_limit)
+    limited.tell(evolution.candidates)
+    asked = limited.ask(8)
+    assert ((asked.latency_ms >= share * 2.5) & (asked.latency_ms <= 2.5)).all()
+
+
 def test_candidates_of_earlier_searches_are_parents_and_are_not_asked_again() -> None:
     space = make_space()
     earlier = evolve(space, 4.0, 24).candidates
