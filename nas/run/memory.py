@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 from ortnas.nas.architecture.dimensions import Dimensions
+from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.run.configuration import ConfigurationError
 
 # Scores and what the softmax makes of them are there at the same time, in float32.
 _BYTES_A_PAIR = 8
+# What is kept of a token for the backward pass, in float32: of every layer, a neuron of its FFN and a channel.
+_BYTES_A_NEURON, _BYTES_A_CHANNEL = 8, 40
+# Parts of a batch that take more than this on a CPU are computed one after the other.
+_MOST_ACTIVATION_BYTES = 1.5e9
 # Of a group of processes, by version of the kernel's interface.
 _LIMIT_FILES = ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -24,6 +29,15 @@ def check_attention(dimensions: Dimensions, batch: int, sequence: int, setting: 
             f"{needed / 1e9:.1f} GB a layer, and this machine has {present / 1e9:.1f} GB; half as many tokens take a "
             f"quarter of that"
         )
+
+
+def tokens_at_a_time(subnet: Subnet) -> int:
+    """As many tokens as a training step computes at once on a CPU, where what the backward pass needs of them takes
+    memory that most machines have."""
+    bytes_a_token = sum(
+        _BYTES_A_NEURON * layer.ffn_size + _BYTES_A_CHANNEL * subnet.hidden_size for layer in subnet.layers
+    )
+    return int(_MOST_ACTIVATION_BYTES / bytes_a_token)
 
 
 def memory_bytes(root: Path = Path("/")) -> int | None:

@@ -55,9 +55,8 @@ def affordable_steps(
     kept = keep_signals(configuration, console, run_folder, run_models.data, accelerator, objective)
     each = [_measure(configuration, run_folder, run_models, accelerator, objective, kept, subnet) for subnet in subnets]
     settings = alone_for(configuration, MEASURED_STEPS)
-    batches = make_batches(
-        configuration, run_models.data, accelerator, settings.steps, settings.batch_size, settings.learning_rate
-    )
+    data, rate = run_models.data, settings.learning_rate
+    batches = make_batches(configuration, data, accelerator, subnets[0], settings.steps, settings.batch_size, rate)
     cost = StepSeconds(sum(item.reading for item in each), sum(item.computing for item in each) / len(each))
     return count_steps(batches, kept, cost, allowed_s)
 
@@ -101,8 +100,8 @@ def _measure(
         measured = None
         if kept is not None:
             measured = KeptSignals(Path(folder), "measured", objective, data.encoded("training"), kept.limit_bytes)
-        first_s = mean_step_seconds(configuration, data, accelerator, batch_size, train, measured)
+        first_s = mean_step_seconds(configuration, data, accelerator, subnet, batch_size, train, measured)
         if measured is None:
             return StepSeconds(first_s, 0.0)
-        again_s = mean_step_seconds(configuration, data, accelerator, batch_size, train, measured)
+        again_s = mean_step_seconds(configuration, data, accelerator, subnet, batch_size, train, measured)
     return StepSeconds(again_s, max(0.0, first_s - again_s))

@@ -19,6 +19,7 @@ from ortnas.nas.files import digest
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
+from ortnas.nas.run.memory import tokens_at_a_time
 from ortnas.nas.run.task_data import TaskData
 
 if TYPE_CHECKING:
@@ -41,11 +42,15 @@ def make_batches(
     configuration: Configuration,
     data: TaskData,
     accelerator: Accelerator,
+    subnet: Subnet,
     steps: int,
     batch_size: int,
     learning_rate: float,
 ) -> Batches:
-    """The training part in batches, this process's share of them."""
+    """The training part in batches, this process's share of them; ``subnet`` is the largest that is trained with them.
+
+    On a CPU they are computed in parts where memory asks for it; a GPU says by itself what it has no room for.
+    """
     from ortnas.nas.training.batches import Batches, Schedule
 
     training = configuration.training
@@ -65,6 +70,7 @@ def make_batches(
         data.mixture,
         data.groups("training"),
         pairs_to_learn(configuration, data),
+        tokens_at_a_time(subnet) if accelerator.device.type == "cpu" else None,
     )
 
 
@@ -145,8 +151,8 @@ def course(
         )
 
         def after_step(step: int, losses: list[tuple[str, float]]) -> None:
-            part = len(losses) // max(1, training.accumulation) or 1
-            roles = [kinds[index % part] if index % part < len(kinds) else "random" for index in range(len(losses))]
+            trained = len(losses) // batches.part_count(step - 1) or 1
+            roles = [kinds[n % trained] if n % trained < len(kinds) else "random" for n in range(len(losses))]
             log(step, losses, roles)
 
         try:
@@ -159,6 +165,7 @@ def mean_step_seconds(
     configuration: Configuration,
     data: TaskData,
     accelerator: Accelerator,
+    subnet: Subnet,
     batch_size: int,
     train: Callable[[Course], None],
     kept_signals: KeptSignals | None = None,
@@ -169,7 +176,7 @@ def mean_step_seconds(
     from ortnas.nas.training.steps import Course
 
     times: list[float] = []
-    batches = make_batches(configuration, data, accelerator, MEASURED_STEPS, batch_size, _MEASURED_RATE)
+    batches = make_batches(configuration, data, accelerator, subnet, MEASURED_STEPS, batch_size, _MEASURED_RATE)
     with tempfile.TemporaryDirectory() as folder:
         states = StateFiles(Path(folder), "measured", "")
         train(

@@ -170,7 +170,7 @@ def train_alone(
     part = texts.part("search")
     probe = held_out_probe(network, part, texts.text_metric, training.probe_texts, {"subnet": subnet})
     course_batches = make_batches(
-        configuration, data, accelerator, settings.steps, settings.batch_size, settings.learning_rate
+        configuration, data, accelerator, subnet, settings.steps, settings.batch_size, settings.learning_rate
     )
     with course(
         configuration,

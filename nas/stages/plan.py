@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.console import Console
 from ortnas.nas.failures import TrainingError
 from ortnas.nas.files import digest
@@ -206,24 +207,26 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     sampler = Sampler(
         space, training.sampling, training.random_subnets, MEASURED_STEPS, configuration.seed, multiply_adds(space)
     )
-    half = choose_probes(space).get("half", dimensions.full_subnet)
+    full = dimensions.full_subnet
+    half = choose_probes(space).get("half", full)
 
-    def step_seconds(train: Callable[[Course], None], batch_size: int) -> float:
-        return mean_step_seconds(configuration, data, accelerator, batch_size, train)
+    def step_seconds(train: Callable[[Course], None], batch_size: int, subnet: Subnet) -> float:
+        return mean_step_seconds(configuration, data, accelerator, subnet, batch_size, train)
 
     rows = min(_SCORED, len(data.held_out("search")))
     started = time.perf_counter()
-    network_outputs(network, take(data.held_out("search"), rows), dimensions.full_subnet)
+    network_outputs(network, take(data.held_out("search"), rows), full)
     scoring_s = (time.perf_counter() - started) * len(data.held_out("search")) / rows
     teacher_s = supernet_s = 0.0
     if not checkpoint.head_is_trained:
-        teacher_s = step_seconds(lambda course: fine_tune(copy.deepcopy(network), course), training.batch_size)
+        teacher_s = step_seconds(lambda course: fine_tune(copy.deepcopy(network), course), training.batch_size, full)
     if training.steps:
         supernet_s = step_seconds(
             lambda course: train_supernet(
                 copy.deepcopy(network), teacher, Objective(losses, dimensions), sampler, course
             ),
             training.batch_size,
+            full,
         )
     return _StepSeconds(
         teacher_s,
@@ -231,6 +234,7 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
         step_seconds(
             lambda course: train_subnet(copy.deepcopy(network), half, teacher, Objective(losses, dimensions), course),
             refinement.batch_size,
+            half,
         ),
         scoring_s,
     )

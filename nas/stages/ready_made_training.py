@@ -86,9 +86,8 @@ def _train(
     full = rival.dimensions.full_subnet
     objective = Objective(losses, rival.dimensions)
     states = StateFiles(run_folder.training, name, inputs)
-    batches = make_batches(
-        configuration, data, accelerator, steps, configuration.refinement.batch_size, training.teacher_learning_rate
-    )
+    batch_size, rate = configuration.refinement.batch_size, training.teacher_learning_rate
+    batches = make_batches(configuration, data, accelerator, full, steps, batch_size, rate)
     probe = held_out_probe(rival, texts.part("search"), texts.text_metric, training.probe_texts, {"full": full})
     with course(configuration, console, run_folder, name, accelerator, batches, states, probe, ("full",)) as path:
         train_supernet(rival, teacher, objective, [[full]] * steps, path)

@@ -182,7 +182,13 @@ def _train(
     counts = ", ".join(f"{count} {part.replace('_', ' ')}" for part, count in data.counts.items())
     console.say(f"texts: {counts}; {data.apart}")
     batches = make_batches(
-        configuration, data, accelerator, steps.supernet, training.batch_size, training.learning_rate
+        configuration,
+        data,
+        accelerator,
+        dimensions.full_subnet,
+        steps.supernet,
+        training.batch_size,
+        training.learning_rate,
     )
     teacher_inputs = _teacher_inputs(configuration, texts, data, steps)
     is_there = recorded(run_folder.teacher, "teacher") == teacher_inputs
@@ -316,9 +322,8 @@ def _make_teacher(
     training, seed = configuration.training, configuration.seed
     if not head_is_trained:
         console.say("the checkpoint has no trained head for this task: it is fine-tuned in full first")
-        batches = make_batches(
-            configuration, data, accelerator, steps.teacher, training.batch_size, training.teacher_learning_rate
-        )
+        full, rate = network.dimensions.full_subnet, training.teacher_learning_rate
+        batches = make_batches(configuration, data, accelerator, full, steps.teacher, training.batch_size, rate)
         states = StateFiles(run_folder.training, "teacher", inputs)
         with course(configuration, console, run_folder, "teacher", accelerator, batches, states, None) as path:
             fine_tune(network, path)

@@ -57,7 +57,8 @@ class Batches:
     ``groups`` has a number for each text; those of one number stay together, and of those that are more than a batch so
     many are drawn anew in every epoch. A batch then has as many groups as make its size on average. Where there are
     ``pairs`` of the texts, every second batch is of whole pairs, first and second texts by turns. ``accumulation``
-    splits a batch into as many parts, computed one after the other; ``rank`` of ``world_size`` processes gets its share
+    splits a batch into as many parts, computed one after the other, or more where a part would have more than
+    ``most_tokens``, padding included; ``rank`` of ``world_size`` processes gets its share
     of the rows, groups or pairs.
     """
 
@@ -72,9 +73,11 @@ class Batches:
         mixture: Mixture | None = None,
         groups: Sequence[int] | None = None,
         pairs: Judgements | None = None,
+        most_tokens: int | None = None,
     ) -> None:
         self.examples, self.schedule, self.masking = examples, schedule, masking
         self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
+        self.most_tokens = most_tokens
         lengths, size, seed = examples.lengths, schedule.batch_size, schedule.seed
         rows = None if groups is None else _rows_of(groups)
         self._texts = _Groups(rows, lengths, size, [seed], None if mixture is None else mixture.order)
@@ -105,14 +108,27 @@ class Batches:
             tensors["grades"] = torch.tensor([self._grades[number] for number in numbers]).repeat_interleave(2)
         ends = np.cumsum([len(group) for group in groups])
         places = [torch.arange(end - len(group), end) for group, end in zip(groups, ends.tolist(), strict=True)]
-        own = torch.arange(self.rank, len(groups), self.world_size)
-        parts = [torch.cat([places[group] for group in part]) for part in own.chunk(self.accumulation) if len(part)]
+        parts = [torch.cat([places[group] for group in part]) for part in self._parts(len(groups), rows)]
         return [{name: tensor[part] for name, tensor in tensors.items()} for part in parts]
 
     def rows(self, step: int) -> list[int]:
         """The numbers of the step's texts, those of all processes."""
         source, numbers, epoch = self._chosen(step)
         return [row for number in numbers for row in source.rows(number, epoch)]
+
+    def part_count(self, step: int) -> int:
+        """In how many parts this process computes the step's batch."""
+        _, numbers, _ = self._chosen(step)
+        return len(self._parts(len(numbers), self.rows(step)))
+
+    def _parts(self, group_count: int, rows: Sequence[int]) -> list[Tensor]:
+        """Places of this process's groups among those of a batch of these texts, of all processes."""
+        count = self.accumulation
+        if self.most_tokens is not None:
+            tokens = math.ceil(len(rows) / self.world_size) * int(self.examples.lengths[rows].max())
+            count = max(count, math.ceil(tokens / self.most_tokens))
+        own = torch.arange(self.rank, group_count, self.world_size)
+        return [part for part in own.chunk(count) if len(part)]
 
     def _chosen(self, step: int) -> tuple[_Groups, list[int], int]:
         """Where the step's batch comes from, the groups there, and the epoch."""

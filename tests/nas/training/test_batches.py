@@ -138,6 +138,27 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[99] < 2e-5
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_long_texts_are_computed_in_more_parts(world_size: int) -> None:
+    most_tokens = 60 // world_size
+    batches = [
+        Batches(make_examples(), make_schedule(), None, 1, rank, world_size, most_tokens=most_tokens)
+        for rank in range(world_size)
+    ]
+    whole = Batches(make_examples(), make_schedule())
+    counts = set()
+    for step in range(50):
+        parts = [part for own in batches for part in own[step]]
+        assert all(len(own[step]) == own.part_count(step) for own in batches)
+        assert len({own.part_count(step) for own in batches}) == 1
+        # As near to equal as whole texts are.
+        assert all(part["input_ids"].numel() <= most_tokens + part["input_ids"].shape[1] for part in parts)
+        labels = torch.cat([part["labels"] for part in parts])
+        assert sorted(labels.tolist()) == sorted(whole[step][0]["labels"].tolist())
+        counts.add(batches[0].part_count(step))
+    assert len(counts) > 1
+
+
 @pytest.mark.parametrize(("accumulation", "world_size"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_texts_of_a_group_stay_together(accumulation: int, world_size: int) -> None:
     groups = [row // 4 for row in range(40)]
