@@ -116,6 +116,7 @@ def test_only_onnxruntime_is_given_its_own_operators(
     monkeypatch.setattr(Models, "target", Target({"isa": []}, setup, (Workload(),)))
     supernet = SupernetFolder(tmp_path, dimensions, make_space(), {}, (), {}, "")
     monkeypatch.setattr(Models, "teacher", supernet)
+    monkeypatch.setattr(Models, "calibration", [])
     try:
         exporter = run.models.exporter_of(supernet)
     finally:
