@@ -45,7 +45,7 @@ class ExportError(OrtnasError):
 class Exporter:
     """Builds models of one supernet, for one kind of ``inputs``, with one recipe and one set of calibration batches.
 
-    ``fuses_attention``: models without a mask have ONNX Runtime's own operator for it, which other runtimes lack.
+    ``fuses_attention``: models without a mask have ONNX Runtime's own operator for it, which is not a standard one.
     """
 
     supernet: SupernetFolder
