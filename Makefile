@@ -82,6 +82,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases tests/performance
 	$(BIN)/lint-imports
 
 # Read anew each time: what an earlier build warned of would not be said again. It takes seconds.

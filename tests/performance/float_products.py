@@ -69,7 +69,7 @@ class Ways:
 
     def scorer(self, space: SearchSpace, form: str) -> Scorer:
         exporter = replace(self.exporter, supernet=replace(self.exporter.supernet, space=space))
-        return Scorer(exporter, self.part, "int8", self.metric, self.folder / f"{form}.jsonl", form)  # type: ignore[arg-type]
+        return Scorer(exporter, self.part, "int8", self.metric, self.folder / f"{form}.jsonl", form)
 
     def best(self, space: SearchSpace, budget_ms: float, candidates: int) -> Subnet:
         """Of a search: the best of its four best, scored as they are shipped."""

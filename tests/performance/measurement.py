@@ -101,7 +101,7 @@ def repeat(models: Models, anchor: bytes) -> dict[str, float]:
 
 
 def _timings(visits: Mapping[str, Sequence[Samples]], reference: object) -> dict[str, Timing]:
-    return {name: Timing(tuple(samples), reference) for name, samples in visits.items()}  # type: ignore[arg-type]
+    return {name: Timing(tuple(samples), reference) for name, samples in visits.items()}
 
 
 def _spread(name: str, first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:

@@ -97,7 +97,7 @@ def serve_openvino() -> None:
     import time
 
     import numpy
-    import openvino  # type: ignore[import-not-found]
+    import openvino
 
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1}
     requests = {}

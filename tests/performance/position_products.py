@@ -55,7 +55,7 @@ _OPERATORS = {
 }
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _Reader(CalibrationDataReader):
     def __init__(self, batches: Sequence[Feeds]) -> None:
         self._batches = iter(batches)
 

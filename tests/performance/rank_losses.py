@@ -160,7 +160,7 @@ def nearest_others(texts: Sequence[tuple[str, str]], console: Console) -> list[l
     )
     cosines = queries @ passages.T
     np.fill_diagonal(cosines, -np.inf)
-    return np.argsort(-cosines, axis=1, kind="stable")[:, :NEGATIVES].tolist()  # type: ignore[no-any-return]
+    return np.argsort(-cosines, axis=1, kind="stable")[:, :NEGATIVES].tolist()
 
 
 def write_groups(folder: Path, count: int, console: Console) -> None:
@@ -248,7 +248,7 @@ class Ways:
             self.accelerator,
             Objective(_BOTH, network.dimensions),
         )
-        batches = make_batches(configuration, run.texts.data, self.accelerator, steps, BATCH, RATE)
+        batches = make_batches(configuration, run.texts.data, self.accelerator, self.student, steps, BATCH, RATE)
         with tempfile.TemporaryDirectory() as folder, soft_labels_by(loss):
             states = StateFiles(Path(folder), "rank-losses", "")
             course = Course(self.accelerator, batches, states, lambda _step, _losses: None, kept)
@@ -279,7 +279,7 @@ def record(ways: Ways, seeds: int, steps: int, file: Path, console: Console) -> 
 
 def mean_values(rows: Sequence[Mapping[str, Any]], way: str, metric: str) -> Vector:
     """Over seeds, a value a query."""
-    return np.mean([row[metric] for row in rows if row["way"] == way], axis=0)  # type: ignore[no-any-return]
+    return np.mean([row[metric] for row in rows if row["way"] == way], axis=0)
 
 
 def compare(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:

@@ -113,7 +113,7 @@ def train(run: Run, network: Supernet, teacher: Supernet, subnet: Subnet, steps:
     objective = Objective(losses_under(configuration, None), network.dimensions)
     data = run.texts.data
     batches = make_batches(
-        configuration, data, accelerator, settings.steps, settings.batch_size, settings.learning_rate
+        configuration, data, accelerator, subnet, settings.steps, settings.batch_size, settings.learning_rate
     )
     kept = keep_signals(configuration, run.console, run.folder, data, accelerator, objective)
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,7 @@ def correlations(rows: list[dict[str, object]], when: str) -> dict[str, float]:
         by_share = []
         for share in SHARES:
             alike = [row for row in rows if row["share"] == share]
-            by_share.append(kendalltau([row[when][name] for row in alike], [row["final"] for row in alike])[0])  # type: ignore[index]
+            by_share.append(kendalltau([row[when][name] for row in alike], [row["final"] for row in alike])[0])
         result[name] = statistics.fmean(by_share)
     return result
 

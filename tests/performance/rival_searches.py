@@ -51,7 +51,7 @@ def ask_and_tell(field: Field, settings: Settings, wanted: int, seed: int) -> Ge
     return np.array([candidate.genome for candidate in evolution.candidates], np.int16)
 
 
-class _Canonical(Repair):  # type: ignore[misc]
+class _Canonical(Repair):
     """Rounds genes and zeroes those of absent layers, so that its elimination of duplicates knows one network again."""
 
     def __init__(self, space: SearchSpace) -> None:
@@ -62,7 +62,7 @@ class _Canonical(Repair):  # type: ignore[misc]
         return self.space.repair(np.rint(rows)).astype(int)
 
 
-class _Problem(Problem):  # type: ignore[misc]
+class _Problem(Problem):
     """Minus score and latency of integer genes; remembers what was scored, in order."""
 
     def __init__(self, field: Field) -> None:

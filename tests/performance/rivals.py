@@ -187,7 +187,7 @@ def _quiet() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _Reader(CalibrationDataReader):
     def __init__(self, batches: Sequence[Feeds]) -> None:
         self.batches = iter(batches)
 

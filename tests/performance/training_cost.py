@@ -125,7 +125,7 @@ class Bench:
         self.objective = Objective(self.losses, dimensions)
         self.examples = make_examples(steps)
         self.sampler = Sampler(self.space, "sandwich", 2, 10**6, SEED, multiply_adds(self.space))
-        self.half = choose_probes(self.space, SEED)["half"]
+        self.half = choose_probes(self.space)["half"]
         self.kept = KeptSignals(folder / "signals", "cost", self.objective, self.examples, 10**10)
 
     def run(self, kind: str, offset: int) -> list[float]:
