@@ -156,7 +156,7 @@ def train_alone(
     accelerator = choose_accelerator(training.mixed_precision)
     network, teacher = (load_network(path).to(accelerator.device) for path in (start, run_folder.teacher))
     if start == run_folder.supernet:
-        sample = texts_to_fit(data.encoded("training"), configuration.seed, data.mixture)
+        sample = texts_to_fit(data.encoded("training"), network.dimensions, configuration.seed, data.mixture)
         network = refit(network, record_signals(teacher, sample), subnet)
     quantization = None
     if settings.quantization_aware:

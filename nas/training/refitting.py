@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ortnas.nas.architecture.dimensions import Dimensions
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.layout import cut_layers, cut_top, head_of, kept_parts, network_of
 from ortnas.nas.architecture.ops import Weight
@@ -29,8 +30,10 @@ from ortnas.nas.training.token_ops import TokenOps
 # Of the mean variance of a product's inputs.
 DAMPING = 0.1
 _TINY = 1e-6
-# Ten times as many as products of small networks have inputs.
+# Ten times as many as products of small networks have inputs; fewer where the signals, so many bytes of a token in every
+# layer and channel, would take more than a fifth of the 6 GB that base size may need.
 _TOKENS = 16_384
+_BYTES_A_CHANNEL, _MOST_SIGNAL_BYTES = 16, 1.2e9
 _BATCH = 64
 
 
@@ -46,12 +49,16 @@ class FullSignals:
     normed: dict[str, Tensor] = field(default_factory=dict)
 
 
-def texts_to_fit(examples: EncodedSource, seed: int, mixture: Mixture | None = None) -> list[Batch]:
-    """Texts in random order or by the shares of the ``mixture``, without their labels, until they have 16,384 tokens;
-    those of similar length together."""
+def texts_to_fit(
+    examples: EncodedSource, dimensions: Dimensions, seed: int, mixture: Mixture | None = None
+) -> list[Batch]:
+    """Texts in random order or by the shares of the ``mixture``, without their labels, until they have 16,384 tokens,
+    8,138 for a network of 12 x 768; those of similar length together."""
+    bytes_a_token = _BYTES_A_CHANNEL * dimensions.num_layers * dimensions.hidden_size
+    tokens = min(_TOKENS, int(_MOST_SIGNAL_BYTES / bytes_a_token))
     rows = mixture.order(0, seed) if mixture else np.random.default_rng([seed, 7]).permutation(len(examples))
     lengths = examples.lengths[rows]
-    enough = int(np.searchsorted(lengths.cumsum(), _TOKENS)) + 1
+    enough = int(np.searchsorted(lengths.cumsum(), tokens)) + 1
     rows = rows[:enough][np.argsort(lengths[:enough], kind="stable")]
     parts = (to_tensors(examples, rows[low : low + _BATCH].tolist()) for low in range(0, len(rows), _BATCH))
     return [{name: tensor for name, tensor in part.items() if name != "labels"} for part in parts]
@@ -59,7 +66,7 @@ def texts_to_fit(examples: EncodedSource, seed: int, mixture: Mixture | None = N
 
 def record_signals(network: Supernet, batches: Sequence[Batch]) -> FullSignals:
     """For ``refit``, on the network's device. They take 16 bytes a token, layer and channel: 0.6 GB for 16,384 tokens
-    of 6 layers of 384."""
+    of 6 layers of 384, and 1.2 GB at most of the texts of ``texts_to_fit``."""
     device = next(network.parameters()).device
     signals = FullSignals([{name: tensor.to(device) for name, tensor in batch.items()} for batch in batches])
     with torch.no_grad():

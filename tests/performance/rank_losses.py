@@ -230,7 +230,7 @@ class Ways:
     def fitted(self) -> Supernet:
         """The teacher's weights, the student's fitted to it."""
         data = self.run.texts.data
-        sample = texts_to_fit(data.encoded("training"), SEED, data.mixture)
+        sample = texts_to_fit(data.encoded("training"), self.teacher.dimensions, SEED, data.mixture)
         return refit(load_network(self.run.folder.teacher), record_signals(self.teacher, sample), self.student)
 
     def trained(self, way: str, seed: int, steps: int) -> Supernet:

@@ -38,7 +38,7 @@ def train_all(folder: Path, device: torch.device, head: str, changes: Mapping[st
     examples, batches = make_examples(head), make_batches(head, 2)
     sample = [batches[step][0] for step in range(2)]
     results = {f"importance:{name}": value for name, value in measure_importance(network, sample, 0).items()}
-    network = refit(network, record_signals(teacher, texts_to_fit(examples, 0)), subnet)
+    network = refit(network, record_signals(teacher, texts_to_fit(examples, network.dimensions, 0)), subnet)
     objective = Objective(choose_losses(head, None), network.dimensions)
     kept = KeptSignals(folder / "kept", "x", objective, examples, 10**9) if can_be_kept(objective) else None
 

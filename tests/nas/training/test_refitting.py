@@ -25,6 +25,8 @@ from tests.networks import (
 
 Batches = list[dict[str, torch.Tensor]]
 
+SMALL = make_dimensions()
+
 
 def make_network(shape: str = "bert", head: str = "embedding", **changes: Any) -> Supernet:
     dimensions = make_dimensions(head, **SHAPES[shape], **changes)
@@ -163,19 +165,22 @@ def test_texts_are_taken_until_there_are_enough_tokens() -> None:
     lengths = np.random.default_rng(0).integers(5, 40, 3000)
     ids = [[2] * length for length in lengths.tolist()]
     examples = EncodedExamples(ids, [[0] * len(row) for row in ids], [0] * len(ids))
-    batches = texts_to_fit(examples, 0)
+    batches = texts_to_fit(examples, SMALL, 0)
     assert 16_384 <= sum(int(batch["attention_mask"].sum()) for batch in batches) < 16_384 + 40
     assert all("labels" not in batch for batch in batches)
-    first, again, other = (texts_to_fit(examples, seed)[0]["input_ids"] for seed in (0, 0, 1))
+    base = replace(SMALL, num_layers=12, hidden_size=768)
+    tokens = sum(int(batch["attention_mask"].sum()) for batch in texts_to_fit(examples, base, 0))
+    assert 8_138 <= tokens < 8_138 + 40
+    first, again, other = (texts_to_fit(examples, SMALL, seed)[0]["input_ids"] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     few = EncodedExamples(ids[:3], [[0] * len(row) for row in ids[:3]], [0] * 3)
-    assert sum(int(batch["attention_mask"].sum()) for batch in texts_to_fit(few, 0)) == lengths[:3].sum()
+    assert sum(int(batch["attention_mask"].sum()) for batch in texts_to_fit(few, SMALL, 0)) == lengths[:3].sum()
 
 
 def test_texts_are_taken_by_the_shares_of_several_sources() -> None:
     ids = [[number] * 10 for number in range(2) for _ in range(3000)]
     examples = EncodedExamples(ids, [[0] * 10] * len(ids))
     mixture = Mixture(("a", "b"), (3.0, 1.0), ("report", "report_b"), tuple(row[0] for row in ids))
-    tokens = torch.cat([batch["input_ids"].flatten() for batch in texts_to_fit(examples, 0, mixture)])
+    tokens = torch.cat([batch["input_ids"].flatten() for batch in texts_to_fit(examples, SMALL, 0, mixture)])
     assert tokens.float().mean() == pytest.approx(0.25, abs=0.03)
