@@ -30,8 +30,8 @@ from ortnas.nas.training.token_ops import TokenOps
 # Of the mean variance of a product's inputs.
 DAMPING = 0.1
 _TINY = 1e-6
-# Ten times as many as products of small networks have inputs; fewer where the signals, so many bytes of a token in every
-# layer and channel, would take more than a fifth of the 6 GB that base size may need.
+# Ten times as many as products of small networks have inputs; fewer where the signals, so many bytes of a token in
+# every layer and channel, would take more than a fifth of the 6 GB that base size may need.
 _TOKENS = 16_384
 _BYTES_A_CHANNEL, _MOST_SIGNAL_BYTES = 16, 1.2e9
 _BATCH = 64
