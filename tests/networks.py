@@ -144,6 +144,13 @@ def random_feeds(dimensions: Dimensions, batch: int = 3, sequence: int = 11, see
     }
 
 
+def full_feeds(dimensions: Dimensions, batch: int, sequence: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """As ``random_feeds``, without padding."""
+    ids = np.random.default_rng([seed, 1]).integers(2, dimensions.vocab_size, (batch, sequence))
+    feeds = random_feeds(dimensions, batch, sequence, seed)
+    return {**feeds, "input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
 class SizePredictor:
     """A latency predictor whose law is known: 1 ms plus one for every 10,000 multiply-adds per token."""
 

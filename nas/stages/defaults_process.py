@@ -40,11 +40,6 @@ class DefaultsProcess:
         self._process.join()
         self._connection.close()
 
-    @property
-    def number(self) -> int | None:
-        """The system's number of the process."""
-        return self._process.pid
-
     def begin(
         self, model: bytes, calibration: Sequence[Feeds], scored: EncodedExamples, head: str, batch_size: int
     ) -> None:

@@ -58,8 +58,7 @@ class Batches:
     many are drawn anew in every epoch. A batch then has as many groups as make its size on average. Where there are
     ``pairs`` of the texts, every second batch is of whole pairs, first and second texts by turns. ``accumulation``
     splits a batch into as many parts, computed one after the other, or more where a part would have more than
-    ``most_tokens``, padding included; ``rank`` of ``world_size`` processes gets its share
-    of the rows, groups or pairs.
+    ``most_tokens``, padding included; ``rank`` of ``world_size`` processes gets its share of the rows, groups or pairs.
     """
 
     def __init__(

@@ -15,20 +15,22 @@ from ortnas.export.inference import load, run
 from ortnas.export.model_requests import RequestError
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.sentence_modules import POOLING_MODES
-from tests.networks import CHAIN, SHAPES, make_dimensions, make_space, random_feeds, random_tensors, space_of
+from tests.networks import (
+    CHAIN,
+    SHAPES,
+    full_feeds,
+    make_dimensions,
+    make_space,
+    random_feeds,
+    random_tensors,
+    space_of,
+)
 
 EQUAL = 1e-4
 BATCH, SEQUENCE = 2, 16
 FIXED, UNMASKED = ModelInputs((BATCH, SEQUENCE)), ModelInputs(mask=False)
 BOTH = ModelInputs((BATCH, SEQUENCE), mask=False)
 OF_SIZES = {"Shape", "Range", "Expand", "Concat", "Slice", "Tile", "ConstantOfShape", "Cos", "Sin", "Abs", "Greater"}
-
-
-def full_feeds(dimensions: Any, batch: int, sequence: int) -> dict[str, np.ndarray]:
-    """Without padding."""
-    feeds = random_feeds(dimensions, batch, sequence)
-    ids = np.random.default_rng(1).integers(2, dimensions.vocab_size, (batch, sequence))
-    return {**feeds, "input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
 def check_equal(dimensions: Any, inputs: ModelInputs, feeds: dict[str, np.ndarray]) -> None:

@@ -17,8 +17,16 @@ from ortnas.export.graph.reference import reference_output
 from ortnas.export.inference import drift, load, run
 from ortnas.export.int8.recipes import ATTENTION_PRODUCTS, Attention
 from ortnas.export.weights import SupernetFolder
-from ortnas.nas.architecture.dimensions import Dimensions
-from tests.networks import HOST_RECIPE, SHAPES, make_dimensions, random_feeds, random_subnets, random_tensors, space_of
+from tests.networks import (
+    HOST_RECIPE,
+    SHAPES,
+    full_feeds,
+    make_dimensions,
+    random_feeds,
+    random_subnets,
+    random_tensors,
+    space_of,
+)
 
 UNMASKED = ModelInputs(mask=False)
 EQUAL = 1e-4
@@ -30,17 +38,10 @@ def operators(model: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in model.graph.node)
 
 
-def full_feeds(dimensions: Dimensions, seed: int) -> dict[str, np.ndarray]:
-    """Without padding."""
-    feeds = random_feeds(dimensions, batch=8, sequence=20, seed=seed)
-    ids = np.random.default_rng(seed).integers(2, dimensions.vocab_size, (8, 20))
-    return {**feeds, "input_ids": ids, "attention_mask": np.ones_like(ids)}
-
-
 def make_exporter(shape: str = "bert", attention: Attention = "float") -> Exporter:
     dimensions = make_dimensions("classification", **SHAPES[shape])
     folder = SupernetFolder(None, dimensions, space_of(dimensions), random_tensors(dimensions), (), {}, "")  # type: ignore[arg-type]
-    feeds = [full_feeds(dimensions, seed) for seed in range(4)]
+    feeds = [full_feeds(dimensions, 8, 20, seed) for seed in range(4)]
     return Exporter(folder, replace(HOST_RECIPE, attention=attention), feeds, UNMASKED)
 
 
@@ -100,7 +101,7 @@ def test_int8_models_answer_as_without_it(shapes: tuple[int, int] | None) -> Non
     fused = replace(make_exporter(), inputs=ModelInputs(shapes, mask=False))
     plain = replace(fused, fuses_attention=False)
     subnet = fused.supernet.dimensions.full_subnet
-    feeds = full_feeds(fused.supernet.dimensions, seed=5)
+    feeds = full_feeds(fused.supernet.dimensions, 8, 20, seed=5)
     answers = [run(load(exporter.build(subnet, "int8")), feeds) for exporter in (fused, plain)]
     assert drift(*answers).cosine > 0.999
     assert operators(onnx.load_from_string(plain.build(subnet, "int8")))[OPERATOR] == 0

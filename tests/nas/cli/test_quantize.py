@@ -222,7 +222,8 @@ def test_a_model_takes_the_requests_that_are_asked_for(
         assert tuple(axis.dim_param or axis.dim_value for axis in item.type.tensor_type.shape.dim) == shape
     record = read_record(out)
     assert record.recipe.attention == "integer"
-    assert (record.coverage.integer_share or 0) > (record.coverage.weight_integer_share or 0) - 0.01
+    assert record.coverage.integer_share is not None
+    assert record.coverage.integer_share > 0.99
     states = {check.name: check.state for check in verify(out)}
     assert states["score"] == states["tokenizer"] == "pass"
 
