@@ -9,7 +9,7 @@ several batch sizes, the median of passes, as a ratio to torch in float32 with t
 Spearman correlation on STS-B's development pairs. Texts are those of STS-B, and pieces of books as long as the answers
 of Natural Questions (620 characters) and as long as a text may be (IMDB four times, 9,600). A way's batch size is the
 fastest on a quarter of the texts, which warms it up; passes of the ways take turns. Static quantizers are calibrated on
-the same texts of the same lengths, which are not timed. SHARE of the texts are timed where a checkpoint is large.
+the same texts of the same lengths, which are not timed. SHARE of texts and pairs is enough for a large checkpoint.
 
 Libraries get environments under ``runs/environments``, one for each backend, as they pin other releases; where one
 cannot be made, its rows are left out. DIR, or the variable ORTNAS_DATA, holds glue/STS-B and text/gutenberg.txt.gz.
@@ -238,8 +238,7 @@ def measure_checkpoint(
     settings = Path(folder, "sentence_bert_config.json")
     max_length = int(json.loads(settings.read_text())["max_seq_length"]) if settings.is_file() else 256
     texts, pairs = timed_texts(data, share), read_pairs(data, "dev")
-    if is_quick:
-        pairs = pairs[:200]
+    pairs = pairs[: round(len(pairs) * share)]
     program = f"{inspect.getsource(serve_encoders)}\nserve_encoders()"
     constraints = ("--constraint", str(ROOT / "constraints.txt"))
     result: dict[int, dict[str, dict[str, float]]] = {}
@@ -295,7 +294,7 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--data", type=Path, default=os.environ.get("ORTNAS_DATA"))
-    parser.add_argument("--share", type=float, default=1.0, help="of the usual texts")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual texts and pairs")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--checkpoint", nargs="+", default=[MINILM], help="folders, as one of all-mpnet-base-v2")
     arguments = parser.parse_args()
