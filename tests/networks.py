@@ -208,7 +208,7 @@ def write_checkpoint(
     torch.manual_seed(1)
     if HEADS[head].problem_type == "multi_label_classification":
         config.problem_type = HEADS[head].problem_type
-    model = getattr(transformers, f"AutoModel{HEADS[head].class_suffix.removeprefix('Model')}").from_config(config)
+    model = getattr(transformers, HEADS[head].auto_class).from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

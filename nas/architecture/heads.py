@@ -183,6 +183,11 @@ class Head:
         """Whether its class in transformers is the encoder alone, whose tensors have no prefix."""
         return self.class_suffix == "Model"
 
+    @property
+    def auto_class(self) -> str:
+        """The class of transformers that opens a checkpoint of any family with this head."""
+        return "AutoModel" if self.is_bare_encoder else f"AutoModel{self.class_suffix}"
+
 
 _POOLED_CLASSIFIER: dict[str, Axes] = {
     "head.pooler.weight": ("pooled", "hidden"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from ortnas.export.extraction import extract
 from ortnas.export.weights import read_supernet
+from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.run.configuration import Configuration, ConfigurationError
 from ortnas.nas.run.folder import RunFolder
@@ -41,5 +42,6 @@ def extract_subnet(
     staging.rename(folder)
     console.say(subnet.describe())
     console.say(f"from {source}")
-    console.say(f"to {folder}: transformers.AutoModel.from_pretrained({str(folder)!r})")
+    auto_class = HEADS[supernet.dimensions.head].auto_class
+    console.say(f"to {folder}: transformers.{auto_class}.from_pretrained({str(folder)!r})")
     return {"subnet_key": subnet.key, "source": str(source), "folder": str(folder)}

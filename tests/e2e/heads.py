@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import transformers
 
+from ortnas.nas.architecture.heads import HEADS
 from tests.e2e.commands import answer, assert_intact
 from tests.e2e.runs import write_run
 from tests.networks import WORDS, write_checkpoint
@@ -67,5 +68,7 @@ def from_data_to_extraction(folder: Path, family: str, head: str, data: dict[str
     answer("refine", run, "--subnet", subnet)
     extracted = answer("extract", run, "--subnet", refined["subnet_key"], "--out", folder / "extracted")
     assert extracted["source"].endswith(refined["subnet_key"])
-    config = transformers.AutoConfig.from_pretrained(folder / "extracted")
-    assert (config.hidden_size, config.num_hidden_layers) == (16, 1)
+    auto_class = getattr(transformers, HEADS[head].auto_class)
+    model, told = auto_class.from_pretrained(folder / "extracted", output_loading_info=True)
+    assert not told["missing_keys"]
+    assert (model.config.hidden_size, model.config.num_hidden_layers) == (16, 1)
