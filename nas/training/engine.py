@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,8 +30,8 @@ from ortnas.nas.training.free_memory import release_free_memory
 _KEPT_STATES = 2
 _GRADIENT_NORM = 1.0
 _WEIGHT_DECAY = 0.01
-# Steps between two times that free memory is given back.
-_RELEASE_EVERY = 50
+# Between two times that free memory is given back.
+_RELEASE_EVERY_S = 15.0
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 # What AdamW holds for a parameter that had a gradient; it counts the steps of each.
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -190,6 +191,7 @@ def optimise(
             # As any training begins: the accelerator may have served another one before.
             accelerator.scaler.load_state_dict(scaling or torch.amp.GradScaler(accelerator.device.type).state_dict())
         dense_gradients = _DenseGradients(accelerator.num_processes > 1)
+        released_s = time.monotonic()
         for step in range(start, schedule.steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
@@ -215,8 +217,9 @@ def optimise(
                     f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
                 )
             optimizer.step()
-            if (step + 1) % _RELEASE_EVERY == 0:
+            if time.monotonic() - released_s > _RELEASE_EVERY_S:
                 release_free_memory()
+                released_s = time.monotonic()
             # Before the state: what a kill in between leaves unsaved is computed again, what is unsaid would stay so.
             names = (name for name, _ in losses.by_subnet)
             after_step(step + 1, list(zip(names, values, strict=True)))
@@ -236,6 +239,8 @@ def _prepared_optimizer(accelerator: Accelerator, parameters: Iterable[Tensor], 
     decayed = [tensor for tensor in tensors if tensor.ndim > 1]
     plain = [tensor for tensor in tensors if tensor.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": _WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    # What was computed before, such as a fit to the teacher, leaves holes of up to 2 GB.
+    release_free_memory()
     try:
         yield accelerator.prepare_optimizer(torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True))
     finally:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ortnas.nas.training.batches import Batch
+from ortnas.nas.training.engine import Losses, optimise
 from ortnas.nas.training.free_memory import release_free_memory
+from tests.nas.training.courses import make_course
 
 _MEGABYTE = 2**20
 
@@ -17,16 +20,39 @@ def resident_bytes() -> int:
     return pages * 4096
 
 
-@pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     platform.system() != "Linux" or not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc"
 )
-def test_holes_between_tensors_that_are_in_use_are_given_back() -> None:
+
+
+def make_holes() -> list[torch.Tensor]:
+    """350 MB of free memory between tensors that are in use."""
     # Freed once, a block of this size comes from the heap ever after.
     torch.ones(4 * _MEGABYTE)
-    tensors = [torch.ones(_MEGABYTE // 4) for _ in range(400)]
-    kept = tensors[::8]
-    del tensors
+    return [torch.ones(_MEGABYTE // 4) for _ in range(400)][::8]
+
+
+def test_holes_between_tensors_that_are_in_use_are_given_back() -> None:
+    kept = make_holes()
     before = resident_bytes()
     release_free_memory()
     assert before - resident_bytes() > 200 * _MEGABYTE
     assert all(bool((tensor == 1).all()) for tensor in kept)
+
+
+def test_a_training_begins_without_the_holes_of_what_came_before_it(tmp_path: Path) -> None:
+    network, course = torch.nn.Linear(4, 1), make_course(tmp_path, 1, head="classification")
+    at_first_step: list[int] = []
+
+    def gradients(_batch: Batch, _weight: float, losses: Losses, _step: int) -> None:
+        at_first_step.append(resident_bytes())
+        loss = network(torch.ones(1, 4)).sum()
+        losses.add("linear", loss)
+        loss.backward()
+
+    kept = make_holes()
+    before = resident_bytes()
+    schedule = course.batches.schedule
+    optimise(course.accelerator, (network,), gradients, course.batches, schedule, course.states, course.after_step)
+    assert before - at_first_step[0] > 200 * _MEGABYTE
+    assert len(kept) == 50
