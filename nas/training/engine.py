@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,13 +24,11 @@ from ortnas.bench.fingerprint import fingerprint
 from ortnas.nas.failures import NotFiniteError, TrainingError
 from ortnas.nas.files import aside
 from ortnas.nas.training.batches import Batch, Schedule
-from ortnas.nas.training.free_memory import release_free_memory
+from ortnas.nas.training.free_memory import HoleWatch, release_free_memory
 
 _KEPT_STATES = 2
 _GRADIENT_NORM = 1.0
 _WEIGHT_DECAY = 0.01
-# Between two times that free memory is given back.
-_RELEASE_EVERY_S = 15.0
 _OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)
 # What AdamW holds for a parameter that had a gradient; it counts the steps of each.
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -191,7 +188,7 @@ def optimise(
             # As any training begins: the accelerator may have served another one before.
             accelerator.scaler.load_state_dict(scaling or torch.amp.GradScaler(accelerator.device.type).state_dict())
         dense_gradients = _DenseGradients(accelerator.num_processes > 1)
-        released_s = time.monotonic()
+        holes = HoleWatch()
         for step in range(start, schedule.steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
@@ -217,9 +214,7 @@ def optimise(
                     f"Lower the learning rate (now {schedule.learning_rate:g}) and run again"
                 )
             optimizer.step()
-            if time.monotonic() - released_s > _RELEASE_EVERY_S:
-                release_free_memory()
-                released_s = time.monotonic()
+            holes.after_step()
             # Before the state: what a kill in between leaves unsaved is computed again, what is unsaid would stay so.
             names = (name for name, _ in losses.by_subnet)
             after_step(step + 1, list(zip(names, values, strict=True)))

@@ -9,7 +9,7 @@ import torch
 
 from ortnas.nas.training.batches import Batch
 from ortnas.nas.training.engine import Losses, optimise
-from ortnas.nas.training.free_memory import release_free_memory
+from ortnas.nas.training.free_memory import HoleWatch, release_free_memory
 from tests.nas.training.courses import make_course
 
 _MEGABYTE = 2**20
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def make_holes() -> list[torch.Tensor]:
-    """350 MB of free memory between tensors that are in use."""
+def make_holes(megabytes: int = 350) -> list[torch.Tensor]:
+    """So much free memory between tensors that are in use."""
     # Freed once, a block of this size comes from the heap ever after.
     torch.ones(4 * _MEGABYTE)
-    return [torch.ones(_MEGABYTE // 4) for _ in range(400)][::8]
+    return [torch.ones(_MEGABYTE // 4) for _ in range(megabytes * 8 // 7)][::8]
 
 
 def test_holes_between_tensors_that_are_in_use_are_given_back() -> None:
@@ -38,6 +38,21 @@ def test_holes_between_tensors_that_are_in_use_are_given_back() -> None:
     release_free_memory()
     assert before - resident_bytes() > 200 * _MEGABYTE
     assert all(bool((tensor == 1).all()) for tensor in kept)
+
+
+def test_holes_are_given_back_once_they_are_large() -> None:
+    release_free_memory()
+    watch = HoleWatch()
+    watch.after_step()
+    kept = make_holes(500)
+    before = resident_bytes()
+    watch.after_step()
+    assert before - resident_bytes() < 50 * _MEGABYTE
+    kept += make_holes(1300)
+    before = resident_bytes()
+    watch.after_step()
+    assert before - resident_bytes() > 800 * _MEGABYTE
+    assert len(kept) > 200
 
 
 def test_a_training_begins_without_the_holes_of_what_came_before_it(tmp_path: Path) -> None:
