@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-# Holes that a training may have before they are given back: taking the memory again costs a large network some 0.3 s.
+# Holes that a training may have before they are given back; to take memory again costs time.
 _MOST_HOLES_BYTES = 1e9
 
 
@@ -24,29 +24,31 @@ def release_free_memory() -> None:
 
 
 class HoleWatch:
-    """Gives free memory back when the process has grown by 1 GB since the first step after the last time.
+    """Gives free memory back when the process holds 1 GB more than a step needs.
 
-    A step ends with its activations free and still held, so that the first one tells what a step needs.
+    A step ends with its activations free and still held, so that the first one after free memory was given back tells
+    what a step needs; of several such, the largest does, since batches differ in length.
     """
 
     def __init__(self) -> None:
-        self._first_bytes: int | None = None
+        self._step_bytes, self._is_first = 0, True
 
     def after_step(self) -> None:
-        resident = _resident_bytes()
-        if resident is None:
+        held = _anonymous_bytes()
+        if held is None:
             return
-        if self._first_bytes is None:
-            self._first_bytes = resident
-        elif resident - self._first_bytes > _MOST_HOLES_BYTES:
+        if self._is_first:
+            self._step_bytes, self._is_first = max(self._step_bytes, held), False
+        elif held - self._step_bytes > _MOST_HOLES_BYTES:
             release_free_memory()
-            self._first_bytes = None
+            self._is_first = True
 
 
-def _resident_bytes() -> int | None:
-    """Of this process; None where the system does not tell."""
+def _anonymous_bytes() -> int | None:
+    """What this process holds in memory of no file; None where the system does not tell."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        return (resident - of_files) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return None
 
