@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Share of the time that is left when everything but trainings is paid for: of the teacher where it has to be
 # fine-tuned. Winners get the rest, and the supernet no steps but those that are configured: docs/training.md has the
 # experiment.
-_TEACHER_SHARE = 0.15
+_TEACHER_SHARE = 0.3
 _MOST_TEACHER_STEPS = 3000
 _BENCH_SHARE, _BENCH_MINUTES = 0.1, (1.0, 8.0)
 # What opening a checkpoint, its importance and its files take beside its steps.
