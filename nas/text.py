@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -50,6 +51,11 @@ class Example:
     group: int | None = None
 
     @property
+    def has_target(self) -> bool:
+        """Whether somebody said what is right."""
+        return self.label is not None or self.classes is not None or self.answers is not None or bool(self.tags)
+
+    @property
     def is_unanswerable(self) -> bool:
         """Whether it is a question that its context does not answer."""
         return self.answers == ()
@@ -89,7 +95,8 @@ class EncodedExamples:
     there is none). ``windows`` is there where rows are pieces of contexts, ``words`` where words have labels: per row
     the numbers of the words that its labels belong to, in order. Words that were cut off are not among them. Where
     texts are compared token by token, ``attended`` holds how many of a row's first tokens attention looks at, and
-    ``compared`` the places of those whose outputs count; without them all do.
+    ``compared`` the places of those whose outputs count; without them all do. ``labelled``: so many first rows have
+    labels that somebody gave, the others something in their place; None where all have, or none.
     """
 
     ids: Sequence[Sequence[int]]
@@ -99,6 +106,7 @@ class EncodedExamples:
     words: Sequence[Sequence[int]] | None = None
     attended: Sequence[int] | None = None
     compared: Sequence[Sequence[int]] | None = None
+    labelled: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -135,6 +143,23 @@ class EncodedExamples:
             return padded
         return np.array(chosen, np.int64)
 
+    def labelled_array(self, rows: Sequence[int]) -> npt.NDArray[np.bool_] | None:
+        """Which of the chosen rows have labels that somebody gave, boolean [batch]; None where all have, or none."""
+        return None if self.labelled is None else np.array(rows) < self.labelled
+
+    @property
+    def only_labelled(self) -> EncodedExamples:
+        """Without the rows that lack labels, where others have some."""
+        return self if self.labelled is None else self.first(self.labelled)
+
+    def first(self, rows: int) -> EncodedExamples:
+        """So many first rows."""
+        columns = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "labelled"}
+        kept: dict[str, Any] = {name: None if column is None else column[:rows] for name, column in columns.items()}
+        return EncodedExamples(
+            **kept, labelled=None if self.labelled is None or rows <= self.labelled else self.labelled
+        )
+
     def batches(self, size: int) -> Iterator[tuple[list[int], Feeds]]:
         """All rows in batches of similar length, with the rows that each batch holds."""
         order = np.argsort(self.lengths, kind="stable").tolist()
@@ -164,7 +189,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -> EncodedExamples:
     """Token ids of at most max_length with the special tokens kept: longer texts are cut, longer contexts of a span
-    are covered by overlapping windows. Raises TokenizerError where max_length leaves a context no room."""
+    are covered by overlapping windows. Examples without targets come behind those that have one. Raises TokenizerError
+    where max_length leaves a context no room."""
     if examples and examples[0].words:
         return _encode_words(tokenizer, examples, max_length)
     if examples and examples[0].answers is not None:
@@ -172,12 +198,29 @@ def encode(tokenizer: Tokenizer, examples: Sequence[Example], max_length: int) -
     tokenizer.enable_truncation(max_length)
     inputs = [example.text if example.pair is None else (example.text, example.pair) for example in examples]
     encodings = tokenizer.encode_batch(inputs)
-    labels = [_label(example) for example in examples]
+    labelled = _count_labelled(examples)
+    labels = [_label(example) for example in examples[:labelled]]
+    if labelled is not None:
+        labels += [_stand_in(labels[0])] * (len(examples) - labelled)
     return EncodedExamples(
         [encoding.ids for encoding in encodings],
         [encoding.type_ids for encoding in encodings],
         None if any(label is None for label in labels) else labels,
+        labelled=labelled,
     )
+
+
+def _count_labelled(examples: Sequence[Example]) -> int | None:
+    """The number of those that have targets; None where all have, or none."""
+    count = sum(example.has_target for example in examples)
+    return count if 0 < count < len(examples) else None
+
+
+def _stand_in(label: Any) -> Any:
+    """In place of a label of that kind, where nobody gave one: one that cannot be learned from by accident."""
+    if isinstance(label, list):
+        return []
+    return math.nan if isinstance(label, float) else IGNORED
 
 
 def _label(example: Example) -> Any:
@@ -199,9 +242,16 @@ def _encode_words(tokenizer: Tokenizer, examples: Sequence[Example], max_length:
     tokenizer.enable_truncation(max_length)
     encodings = tokenizer.encode_batch([list(example.words) for example in examples], is_pretokenized=True)
     word_ids = [encoding.word_ids for encoding in encodings]
-    labels = [_token_labels(row, example.tags) for row, example in zip(word_ids, examples, strict=True)]
+    tags = [example.tags or (IGNORED,) * len(example.words) for example in examples]
+    labels = [_token_labels(*row) for row in zip(word_ids, tags, strict=True)]
     words = [[word for word in dict.fromkeys(row) if word is not None] for row in word_ids]
-    return EncodedExamples([item.ids for item in encodings], [item.type_ids for item in encodings], labels, words=words)
+    return EncodedExamples(
+        [item.ids for item in encodings],
+        [item.type_ids for item in encodings],
+        labels,
+        words=words,
+        labelled=_count_labelled(examples),
+    )
 
 
 def _token_labels(word_ids: Sequence[int | None], tags: Sequence[int]) -> list[int]:
@@ -222,7 +272,8 @@ def _encode_windows(tokenizer: Tokenizer, examples: Sequence[Example], max_lengt
         raise TokenizerError(f"max_length = {max_length} leaves contexts no room beside their questions")
     overlap = min(int(max_length * WINDOW_OVERLAP), room - 1)
     tokenizer.enable_truncation(max_length, stride=overlap, strategy="only_second")
-    ids, type_ids, labels, windows = [], [], [], []
+    ids, type_ids, labels, windows = [], [], [], list[Window]()
+    labelled = _count_labelled(examples)
     for number, (question, example) in enumerate(zip(questions, examples, strict=True)):
         whole = tokenizer.encode(question, example.pair or "")
         for encoding in (whole, *whole.overflowing):
@@ -234,7 +285,9 @@ def _encode_windows(tokenizer: Tokenizer, examples: Sequence[Example], max_lengt
             type_ids.append(encoding.type_ids)
             windows.append(Window(number, characters))
             labels.append(_answer_tokens(characters, *example.answers[0]) if example.answers else (0, 0))
-    return EncodedExamples(ids, type_ids, labels, windows)
+    if labelled is not None:
+        labelled = sum(window.example < labelled for window in windows)
+    return EncodedExamples(ids, type_ids, labels, windows, labelled=labelled)
 
 
 def _cut_question(tokenizer: Tokenizer, question: str) -> str:
@@ -258,13 +311,6 @@ def _answer_tokens(characters: Sequence[tuple[int, int] | None], start: int, tex
 
 def take(encoded: EncodedExamples, count: int) -> EncodedExamples:
     """The first inputs, or all windows of the first contexts."""
-    rows = count
-    windows: Sequence[Window] | None = encoded.windows
-    if windows is not None:
-        rows = sum(window.example < count for window in windows)
-        windows = windows[:rows]
-    labels = None if encoded.labels is None else encoded.labels[:rows]
-    words = None if encoded.words is None else encoded.words[:rows]
-    attended = None if encoded.attended is None else encoded.attended[:rows]
-    compared = None if encoded.compared is None else encoded.compared[:rows]
-    return EncodedExamples(encoded.ids[:rows], encoded.type_ids[:rows], labels, windows, words, attended, compared)
+    if encoded.windows is not None:
+        return encoded.first(sum(window.example < count for window in encoded.windows))
+    return encoded.first(count)

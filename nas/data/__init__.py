@@ -13,9 +13,11 @@ from ortnas.nas.data.source import DataSource
 from ortnas.nas.data.splits import Sizes, Splits, make_splits
 from ortnas.nas.data.storage import read_splits, write_splits
 from ortnas.nas.data.tasks import TASKS, Task, find_task, serves
+from ortnas.nas.data.unlabelled_texts import LABELS_THAT_MAY_LACK, add_unlabelled
 from ortnas.nas.failures import DataError
 
 __all__ = [
+    "LABELS_THAT_MAY_LACK",
     "NO_PAIRS",
     "PYTHON_DOCSTRINGS",
     "PYTHON_PACKAGES",
@@ -29,6 +31,7 @@ __all__ = [
     "Sizes",
     "Splits",
     "Task",
+    "add_unlabelled",
     "docstring_pairs",
     "docstring_sentences",
     "find_task",

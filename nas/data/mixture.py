@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Mixture:
-    """Names, weights and report parts of the sources, and for each training row the number of its source."""
+    """Names and weights of the sources, and for each training row the number of its source.
+
+    ``report_parts`` has each source's, and nothing where only the first one has labels to report on.
+    """
 
     names: tuple[str, ...]
     weights: tuple[float, ...]

@@ -62,5 +62,8 @@ class PackedSequences:
             feeds["attention_mask"][position, : len(ids)] = 1
         return feeds
 
+    def labelled_array(self, rows: Sequence[int]) -> npt.NDArray[np.bool_] | None:  # noqa: ARG002 one of two kinds
+        return None
+
     def label_array(self, rows: Sequence[int]) -> npt.NDArray[Any] | None:  # noqa: ARG002
         return None

@@ -37,7 +37,7 @@ def mix_sources(
     Raises DataError, also where a source has too few texts.
     """
     notes: list[str] = []
-    names = _names(sources)
+    names = source_names(sources)
     read = [read_source(source, head, notes) for source in sources]
     judged = judged_parts(sources, head, pairs, sizes.search, sizes.report, seed, notes)
     held_out = [Example(text) for text in judged.held_out] if judged is not None else []
@@ -71,7 +71,7 @@ def mix_sources(
     return Splits(parts, notes=tuple(notes), mixture=mixture, judgements=judgements)
 
 
-def _names(sources: Sequence[DataSource]) -> tuple[str, ...]:
+def source_names(sources: Sequence[DataSource]) -> tuple[str, ...]:
     """The last parts of paths, where that tells them apart; all other sources are called as they are."""
     names = tuple(
         source.source if source.source.startswith(HUB_PREFIX) else PurePath(source.source).name for source in sources

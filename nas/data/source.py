@@ -174,7 +174,7 @@ def table_of_pairs(source: DataSource) -> Table | None:
     if source.source in PYTHON_TEXTS or (source.text, source.pair) != (None, None):
         return None
     if source.source.startswith(HUB_PREFIX):
-        table = _hub_tables(source, "embedding").training
+        table = hub_training(source)
     else:
         training = Path(source.source).expanduser()
         if training.is_dir():
@@ -202,6 +202,11 @@ def _rows(table: Table, columns: Columns, head: str, notes: list[str], has_unans
         raise DataError("; ".join([f"{table.name}: no rows that can be used", *own_notes]))
     notes += own_notes
     return rows
+
+
+def hub_training(source: DataSource) -> Table:
+    """The split of a hub data set that is learned from, labels or not. Raises DataError."""
+    return _hub_tables(source, "embedding").training
 
 
 def _hub_tables(source: DataSource, head: str) -> _Tables:

@@ -14,33 +14,28 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ortnas.nas.architecture.heads import HEADS, Labels
-from ortnas.nas.data.annotations import CONTEXT_COLUMN, QUESTION_COLUMN
-from ortnas.nas.data.columns import PAIRS, USUAL_COLUMNS, choose_columns
+from ortnas.nas.data.columns import USUAL_COLUMNS
 from ortnas.nas.data.conll import is_tagged
 from ortnas.nas.data.guess import Asked, guess_file
 from ortnas.nas.data.hub import HUB_PREFIX
 from ortnas.nas.data.judged_pairs import judged_parts
 from ortnas.nas.data.lines import kind_of
 from ortnas.nas.data.packages import PYTHON_TEXTS
-from ortnas.nas.data.pairs import OWN_PAIR_COLUMNS
+from ortnas.nas.data.plain_rows import PLAIN_HEAD, plain_rows
 from ortnas.nas.data.query_groups import by_query, is_judged, number_queries, usable
-from ortnas.nas.data.rows import Columns, Row, table_rows
-from ortnas.nas.data.sentences import open_sentences
+from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import FORMATS, DataSource, SourceRows, read_file, read_source
 from ortnas.nas.data.splits import Sizes, fresh_rows
 from ortnas.nas.data.stand_in_texts import STAND_IN_TEXTS
-from ortnas.nas.data.tables import TABLE_KINDS, open_table
+from ortnas.nas.data.tables import TABLE_KINDS
 from ortnas.nas.failures import DataError
 from ortnas.nas.judgements import Judgements
 from ortnas.nas.text import Example
-from ortnas.nas.wording import listed
 
 # With fewer texts than this for each of the two uses, both take all of them.
 _LEAST_APART = 16
 # To each of the texts of our own that stands for a query.
 _PASSAGES = 4
-# The head whose texts have no labels.
-_PLAIN = next(name for name, row in HEADS.items() if row.labels == "none")
 
 
 class SourceTexts(NamedTuple):
@@ -80,15 +75,15 @@ def read_source_texts(source: DataSource, head: str, sizes: Sizes, seed: int, no
         )
         return SourceTexts(calibration, scored, are_labelled=True, declared=declared)
     if source.source in PYTHON_TEXTS:
-        plain = read_source(source, _PLAIN, notes).training
+        plain = read_source(source, PLAIN_HEAD, notes).training
         return _cut(_unlabelled(plain, head, source.source), False, sizes, seed)
     labelled = _labelled_rows(path, source, head, notes)
     if row.ranks:
-        plain = labelled.training if labelled else _unlabelled(_plain_rows(path, source, notes), head, path.name)
+        plain = labelled.training if labelled else _unlabelled(plain_rows(source, notes), head, path.name)
         return _cut_queries(plain, [], sizes, seed, notes)
     if labelled is not None:
         return _cut(labelled.training, True, sizes, seed)._replace(declared=labelled.labels)
-    return _cut(_unlabelled(_plain_rows(path, source, notes), head, path.name), False, sizes, seed)
+    return _cut(_unlabelled(plain_rows(source, notes), head, path.name), False, sizes, seed)
 
 
 def with_columns(source: DataSource, columns: Mapping[str, Any]) -> DataSource:
@@ -113,7 +108,7 @@ def stand_in_texts(head: str) -> SourceTexts:
 
 
 def _without_labels(source: DataSource, head: str, sizes: Sizes, seed: int, notes: list[str]) -> SourceTexts:
-    texts = _cut(read_source(source, _PLAIN, notes).training, False, sizes, seed)
+    texts = _cut(read_source(source, PLAIN_HEAD, notes).training, False, sizes, seed)
     if not HEADS[head].judged_metrics or source.source in PYTHON_TEXTS:
         return texts
     try:
@@ -188,34 +183,6 @@ def _labelled_rows(path: Path, source: DataSource, head: str, notes: list[str]) 
         notes += guess.assumed
         source = with_columns(source, guess.columns)
     return read_file(path, source, head, notes)
-
-
-def _plain_rows(path: Path, source: DataSource, notes: list[str]) -> list[Row]:
-    """The texts of one file, or its pairs of texts."""
-    if kind_of(path) not in TABLE_KINDS:
-        return _usable(table_rows(open_sentences(path), Columns("sentence"), _PLAIN, notes), path, notes)
-    table = open_table(path, notes)
-    pairs = (*PAIRS, *OWN_PAIR_COLUMNS, (QUESTION_COLUMN, CONTEXT_COLUMN), ("query", "text"))
-    fitting = [columns for columns in pairs if set(columns) <= set(table.columns)]
-    if source.text is not None:
-        columns = Columns(source.text, source.pair or "")
-        if missing := [name for name in columns if name and name not in table.columns]:
-            raise DataError(
-                f"{table.name}: no column {listed(map(repr, missing))}; the columns are {listed(table.columns)}"
-            )
-    elif fitting:
-        columns = Columns(*fitting[0])
-    else:
-        guess = guess_file(path, Asked(_PLAIN))
-        notes += guess.assumed
-        columns = choose_columns(table, _PLAIN, None, guess.columns.get("text"), None, None)
-    return _usable(table_rows(table, columns, _PLAIN, notes), path, notes)
-
-
-def _usable(rows: list[Row], path: Path, notes: Sequence[str]) -> list[Row]:
-    if not rows:
-        raise DataError("; ".join([f"{path}: no rows that can be used", *notes]))
-    return rows
 
 
 def _unlabelled(rows: Sequence[Row], head: str, origin: str) -> list[Row]:

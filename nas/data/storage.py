@@ -123,5 +123,6 @@ def _read_part(path: Path) -> list[Example]:
     if "answers" in columns:
         columns["answers"] = [tuple((item["start"], item["text"]) for item in row) for row in columns["answers"]]
     for name in {"words", "tags", "classes"} & set(columns):
-        columns[name] = [tuple(row) for row in columns[name]]
+        # Texts without labels have no classes at all.
+        columns[name] = [None if row is None else tuple(row) for row in columns[name]]
     return [Example(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]

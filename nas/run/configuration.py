@@ -16,6 +16,7 @@ from ortnas.nas.architecture.presets import PRESETS
 from ortnas.nas.data.judged_pairs import NO_PAIRS
 from ortnas.nas.data.label_sets import SEPARATOR
 from ortnas.nas.data.tasks import find_task, serves
+from ortnas.nas.data.unlabelled_texts import LABELS_THAT_MAY_LACK
 from ortnas.nas.failures import DataError, OrtnasError
 from ortnas.nas.run.configuration_values import Section, Sizes, Texts
 from ortnas.nas.run.export_keys import Export, check_requests
@@ -43,8 +44,8 @@ class ConfigurationError(OrtnasError):
 
 class Data(Section):
     """``source``: a folder with training and dev files, a text file, a corpus, ``python-docstrings``,
-    ``python-packages``, or ``hub:NAME``; of texts without labels also a list of them, with weights. The first one's
-    report part is ``report``, and the keys below are about it.
+    ``python-packages``, or ``hub:NAME``; also a list of them, with weights. Where the head has labels, they are the
+    first one's, and the others have texts alone. Parts to report on, and the keys below, are the first one's.
 
     ``task`` names a GLUE task, ``squad`` or ``squad_v2`` and fills in files, columns and metric. ``pairs`` is a file or
     folder of pairs of texts that embeddings are judged by; ``none`` looks for none in the source. ``label_names`` says
@@ -248,8 +249,9 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _sources_fit(self) -> Configuration:
-        if len(self.data.sources) > 1 and HEADS[self.head].labels != "none":
-            of_one = "reads one corpus" if HEADS[self.head].fills_masks else "has labels, which are one source's"
+        served = ("none", *LABELS_THAT_MAY_LACK)
+        if len(self.data.sources) > 1 and HEADS[self.head].labels not in served:
+            of_one = "reads one corpus" if HEADS[self.head].fills_masks else "has queries, which are one source's"
             raise ValueError(f"data.source: head {self.head!r} {of_one}; name one source in place of the list")
         return self
 

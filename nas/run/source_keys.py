@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from ortnas.nas.run.configuration_values import Section
 from ortnas.nas.wording import shown
@@ -14,12 +14,21 @@ _MOST_COLUMNS = 10_000
 
 
 class WeightedSource(Section):
-    """One of several sources. ``weight``: its share of the training batches, to the others' weights. ``text`` names the
-    column of a further source's table."""
+    """One of several sources. ``weight``: its share of the training batches, to the others' weights. ``text`` and
+    ``pair`` name the columns of a further source's table."""
 
     source: str
     weight: float = Field(1.0, gt=0, le=1e6)
     text: str | None = None
+    pair: str | None = None
+
+    @model_validator(mode="after")
+    def _has_text(self) -> WeightedSource:
+        if self.pair is not None and self.text is None:
+            raise ValueError(
+                f"{shown(self.source)}: pair names the second column of a pair; name the first one as text"
+            )
+        return self
 
 
 def _with_weights(value: Any) -> Any:
@@ -38,7 +47,7 @@ def _each_once(source: str | tuple[WeightedSource, ...]) -> str | tuple[Weighted
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{shown(repeated[0])} is named twice; name it once, with a larger weight")
     if source[0].text is not None:
-        raise ValueError("the first source's column is named by data.text, not in the list")
+        raise ValueError("the first source's columns are named by data.text and data.pair, not in the list")
     return source
 
 

@@ -20,6 +20,7 @@ from ortnas.nas.data import (
     PackedCorpus,
     Sizes,
     Splits,
+    add_unlabelled,
     make_splits,
     mix_sources,
     prepare_corpus,
@@ -131,6 +132,12 @@ class TaskData:
             return self.late.encode(tokenizer, self.examples(part), self._queries(part), self.max_length)
         return encode(tokenizer, self.examples(part), self.max_length)
 
+    @property
+    def to_fine_tune(self) -> EncodedSource:
+        """The training part without texts that lack labels: what a teacher is made of."""
+        training = self.encoded("training")
+        return training.only_labelled if isinstance(training, EncodedExamples) else training
+
     @cached_property
     def masking(self) -> Masking | None:
         """How a corpus is masked; None for tasks."""
@@ -206,13 +213,14 @@ def _make_splits(data: Data, head: str, sizes: Sizes, seed: int) -> Splits:
     own = DataSource(
         first.source, data.task, data.train_file, data.report_file, data.text, data.pair, data.label, data.separator
     )
-    others = [DataSource(weighted.source, text=weighted.text) for weighted in further]
+    others = [DataSource(weighted.source, text=weighted.text, pair=weighted.pair) for weighted in further]
     weights = [weighted.weight for weighted in data.sources]
 
     def splits(pairs: str | None) -> Splits:
-        if not further:
-            return make_splits(own, head, sizes, seed, pairs)
-        return mix_sources([own, *others], weights, head, sizes, seed, pairs)
+        if further and not HEADS[head].has_labels:
+            return mix_sources([own, *others], weights, head, sizes, seed, pairs)
+        splits = make_splits(own, head, sizes, seed, pairs)
+        return add_unlabelled(splits, [own, *others], weights, head) if further else splits
 
     try:
         return splits(data.pairs)

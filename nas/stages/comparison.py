@@ -230,7 +230,7 @@ def show(
     columns, lines = recall_table(rows)
     if lines:
         console.table("Recall of each label on the report part", columns, lines)
-    if run_models.data.mixture is not None:
+    if run_models.data.mixture is not None and run_models.data.mixture.report_parts:
         full = run_models.teacher.dimensions.full_subnet
         subnets = [row for row in rows if row.subnet != full and row.kind != "ready_made"]
         for sentence in kept_by_source(subnets, run_models.data.mixture):

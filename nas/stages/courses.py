@@ -46,10 +46,12 @@ def make_batches(
     steps: int,
     batch_size: int,
     learning_rate: float,
+    fine_tunes: bool = False,
 ) -> Batches:
     """The training part in batches, this process's share of them; ``subnet`` is the largest that is trained with them.
 
-    On a CPU they are computed in parts where memory asks for it; a GPU says by itself what it has no room for.
+    ``fine_tunes``: texts without labels are left out, where others have some. On a CPU batches are computed in parts
+    where memory asks for it; a GPU says by itself what it has no room for.
     """
     from ortnas.nas.training.batches import Batches, Schedule
 
@@ -61,13 +63,13 @@ def make_batches(
         )
     seed, every = configuration.seed, training.checkpoint_every
     return Batches(
-        data.encoded("training"),
+        data.to_fine_tune if fine_tunes else data.encoded("training"),
         Schedule(steps, batch_size, learning_rate, seed, every),
         data.masking,
         training.accumulation,
         accelerator.process_index,
         accelerator.num_processes,
-        data.mixture,
+        None if fine_tunes else data.mixture,
         data.groups("training"),
         pairs_to_learn(configuration, data),
         tokens_at_a_time(subnet) if accelerator.device.type == "cpu" else None,
@@ -169,6 +171,7 @@ def mean_step_seconds(
     batch_size: int,
     train: Callable[[Course], None],
     kept_signals: KeptSignals | None = None,
+    fine_tunes: bool = False,
 ) -> float:
     """How long a step of ``train`` takes, from a few that leave no state; the first one, in which memory is reserved,
     is left out."""
@@ -176,7 +179,9 @@ def mean_step_seconds(
     from ortnas.nas.training.steps import Course
 
     times: list[float] = []
-    batches = make_batches(configuration, data, accelerator, subnet, MEASURED_STEPS, batch_size, _MEASURED_RATE)
+    batches = make_batches(
+        configuration, data, accelerator, subnet, MEASURED_STEPS, batch_size, _MEASURED_RATE, fine_tunes
+    )
     with tempfile.TemporaryDirectory() as folder:
         states = StateFiles(Path(folder), "measured", "")
         train(

@@ -92,7 +92,7 @@ def find_order(
 
 def _texts(data: TaskData) -> EncodedExamples:
     """The calibration texts, and training texts with labels that are rare among them."""
-    calibration, training = data.held_out("calibration"), data.held_out("training")
+    calibration, training = data.held_out("calibration"), data.held_out("training").only_labelled
     seen = Counter(label for row in calibration.labels or () for label in _present(row))
     chosen: list[int] = []
     for number, row in enumerate(training.labels or ()):
@@ -127,7 +127,7 @@ def _count(checkpoint: Checkpoint, texts: EncodedExamples, labels: int) -> Count
 
 def _seen_order(data: TaskData) -> list[int]:
     """Label ids in the order in which training texts have them first."""
-    return list(dict.fromkeys(label for row in data.held_out("training").labels or () for label in _present(row)))
+    return list(dict.fromkeys(label for row in data.held_out("training").only_labelled.labels or () for label in _present(row)))
 
 
 def usual_orders(labels: Sequence[str], seen: Sequence[int]) -> Iterator[Rows]:

@@ -210,8 +210,10 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     full = dimensions.full_subnet
     half = choose_probes(space).get("half", full)
 
-    def step_seconds(train: Callable[[Course], None], batch_size: int, subnet: Subnet) -> float:
-        return mean_step_seconds(configuration, data, accelerator, subnet, batch_size, train)
+    def step_seconds(
+        train: Callable[[Course], None], batch_size: int, subnet: Subnet, fine_tunes: bool = False
+    ) -> float:
+        return mean_step_seconds(configuration, data, accelerator, subnet, batch_size, train, fine_tunes=fine_tunes)
 
     rows = min(_SCORED, len(data.held_out("search")))
     started = time.perf_counter()
@@ -219,7 +221,9 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
     scoring_s = (time.perf_counter() - started) * len(data.held_out("search")) / rows
     teacher_s = supernet_s = 0.0
     if not checkpoint.head_is_trained:
-        teacher_s = step_seconds(lambda course: fine_tune(copy.deepcopy(network), course), training.batch_size, full)
+        teacher_s = step_seconds(
+            lambda course: fine_tune(copy.deepcopy(network), course), training.batch_size, full, fine_tunes=True
+        )
     if training.steps:
         supernet_s = step_seconds(
             lambda course: train_supernet(

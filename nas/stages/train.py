@@ -323,12 +323,14 @@ def _make_teacher(
     if not head_is_trained:
         console.say("the checkpoint has no trained head for this task: it is fine-tuned in full first")
         full, rate = network.dimensions.full_subnet, training.teacher_learning_rate
-        batches = make_batches(configuration, data, accelerator, full, steps.teacher, training.batch_size, rate)
+        batches = make_batches(
+            configuration, data, accelerator, full, steps.teacher, training.batch_size, rate, fine_tunes=True
+        )
         states = StateFiles(run_folder.training, "teacher", inputs)
         with course(configuration, console, run_folder, "teacher", accelerator, batches, states, None) as path:
             fine_tune(network, path)
     console.say("measuring the importance of heads, neurons and channels, and putting the best first")
-    sample = data.encoded("training")
+    sample = data.to_fine_tune
     rows = list(range(min(training.importance_texts, len(sample))))
     groups = [rows[start : start + _IMPORTANCE_BATCH] for start in range(0, len(rows), _IMPORTANCE_BATCH)]
     network.to(accelerator.device)

@@ -33,6 +33,8 @@ class EncodedSource(Protocol):
 
     def label_array(self, rows: Sequence[int]) -> npt.NDArray[np.generic] | None: ...
 
+    def labelled_array(self, rows: Sequence[int]) -> npt.NDArray[np.bool_] | None: ...
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -92,8 +94,9 @@ class Batches:
         return self._texts.per_epoch
 
     def __getitem__(self, step: int) -> list[Batch]:
-        """The parts of the step's batch that this process computes; ``rows`` numbers the texts, int64 [batch], and in
-        batches of pairs ``grades`` has each text's gold score, from 0 to 1, or NaN, float32 [batch]."""
+        """The parts of the step's batch that this process computes; ``rows`` numbers the texts, int64 [batch], in
+        batches of pairs ``grades`` has each text's gold score, from 0 to 1, or NaN, float32 [batch], and where texts
+        lack labels ``labelled`` tells which have one, boolean [batch]."""
         source, numbers, epoch = self._chosen(step)
         groups = [source.rows(number, epoch) for number in numbers]
         rows = [row for group in groups for row in group]
@@ -103,6 +106,8 @@ class Batches:
         else:
             labels = self.masking.apply(feeds, np.random.default_rng([self.schedule.seed, step, 3]))
         tensors = _tensors(feeds, labels) | {"rows": torch.tensor(rows)}
+        if (labelled := self.examples.labelled_array(rows)) is not None:
+            tensors["labelled"] = torch.from_numpy(labelled)
         if source is self._pairs:
             tensors["grades"] = torch.tensor([self._grades[number] for number in numbers]).repeat_interleave(2)
         ends = np.cumsum([len(group) for group in groups])

@@ -19,7 +19,9 @@ _PAIR_SCALE = 20.0
 _SCORED_WEIGHT = 10.0
 
 
-def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor) -> Tensor:
+def label_loss(
+    head: str, output: Tensor, labels: Tensor, attention_mask: Tensor, labelled: Tensor | None = None
+) -> Tensor:
     """Cross entropy with the labels, binary where a text may have several, or squared error for numbers (Devlin et al.
     2019, "BERT", section 4). Of a query's passages cross entropy of the softmax over them with their grades ("ListNet",
     Cao et al. 2007); queries without a relevant passage do not count.
@@ -27,9 +29,16 @@ def label_loss(head: str, output: Tensor, labels: Tensor, attention_mask: Tensor
     Shapes by kind of labels: class [batch, labels] and [batch]; classes [batch, labels] and [batch, most ids]; number
     [batch, 1] and [batch]; tags [batch, sequence, labels] and [batch, sequence]; answer [batch, sequence, 2] and
     [batch, 2]; grades [batch, 1] and [batch, 2], queries' numbers first; masked [masked tokens, vocabulary] and
-    [batch, sequence]. Entries of IGNORED do not count.
+    [batch, sequence]. Entries of IGNORED do not count. ``labelled``, boolean [batch], tells which texts have labels;
+    the others count as 0 in the mean.
     """
-    return LOSSES_OF_LABELS[HEADS[head].labels](output, labels, attention_mask)
+    compute = LOSSES_OF_LABELS[HEADS[head].labels]
+    if labelled is None:
+        return compute(output, labels, attention_mask)
+    if not labelled.any():
+        return output.sum() * 0
+    share = labelled.to(output.dtype).mean()
+    return share * compute(output[labelled], labels[labelled], attention_mask[labelled])
 
 
 def soft_label_loss(

@@ -113,7 +113,7 @@ class Objective(nn.Module):
         head, mask = self.dimensions.head, batch["attention_mask"]
         if name == "labels":
             assert student.output is not None
-            return label_loss(head, student.output, batch["labels"], mask)
+            return label_loss(head, student.output, batch["labels"], mask, batch.get("labelled"))
         if name == "pairs":
             assert student.output is not None
             return pair_loss(student.output, batch["grades"], batch["rows"])

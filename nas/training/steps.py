@@ -89,7 +89,7 @@ def train_supernet(
             if leads:
                 assert student.output is not None
                 output, head = student.output.float(), supernet.dimensions.head
-                loss = label_loss(head, output, batch["labels"], batch["attention_mask"])
+                loss = label_loss(head, output, batch["labels"], batch["attention_mask"], batch.get("labelled"))
                 target = student.detach()
             else:
                 loss = objective(student, target, batch)
