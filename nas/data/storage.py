@@ -87,9 +87,13 @@ def _schema(part: Sequence[Example]) -> Any:
 
 
 def _columns(part: Sequence[Example], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Of texts without labels, classes and answers are None."""
     columns = {name: [getattr(example, name) for example in part] for name in names}
     if "answers" in columns:
-        columns["answers"] = [[{"start": start, "text": text} for start, text in row] for row in columns["answers"]]
+        columns["answers"] = [
+            None if row is None else [{"start": start, "text": text} for start, text in row]
+            for row in columns["answers"]
+        ]
     return columns
 
 
@@ -121,8 +125,9 @@ def _read_part(path: Path) -> list[Example]:
     with pyarrow.OSFile(str(path)) as file, pyarrow.ipc.open_stream(file) as reader:
         columns = reader.read_all().to_pydict()
     if "answers" in columns:
-        columns["answers"] = [tuple((item["start"], item["text"]) for item in row) for row in columns["answers"]]
+        columns["answers"] = [
+            None if row is None else tuple((item["start"], item["text"]) for item in row) for row in columns["answers"]
+        ]
     for name in {"words", "tags", "classes"} & set(columns):
-        # Texts without labels have no classes at all.
         columns[name] = [None if row is None else tuple(row) for row in columns[name]]
     return [Example(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]

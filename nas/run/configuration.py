@@ -289,6 +289,10 @@ class Configuration(Section):
         served = [repr(name) for name, head in HEADS.items() if head.ranking]
         if self.search.score_by == "likelihood" and not HEADS[self.head].ranking:
             raise ValueError(f"search.score_by 'likelihood' is for head {', '.join(served)}, not {self.head!r}")
+        if len(self.data.sources) > 1 and losses.keys() == {"labels"}:
+            raise ValueError(
+                "data.source: the loss 'labels' alone learns nothing from further sources, which have none"
+            )
         if self.training.teacher == "largest" and losses.keys() == {"labels"}:
             raise ValueError("training.teacher 'largest' needs a distillation loss beside 'labels'")
         if self.space.keep_float == "search" and self.precision != "int8":

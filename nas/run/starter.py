@@ -79,7 +79,7 @@ def _value(value: str | list[str]) -> str:
 def _further_source(source: str, head: str, assumed: list[str]) -> dict[str, str]:
     """The entry of a source in the list, with the column of its texts where it is a table."""
     if HEADS[head].labels != "none":
-        return {"source": source}  # the configuration refuses it
+        return {"source": source}  # texts alone, whose columns are found when they are read
     guess = guess_source(source, Asked(head))
     assumed += guess.assumed
     return {"source": source, **guess.columns}

@@ -65,7 +65,7 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
         )
     columns = ("part", "rows", "median tokens", "longest", f"at {longest} or cut", "labels")
     console.table(f"Parts ({content.apart})", columns, rows)
-    sources = _show_sources(console, content.mixture)
+    sources = _show_sources(console, content.mixture, HEADS[configuration.head].has_labels)
     if isinstance(content.content, PackedCorpus):
         console.say("rows are packed sequences of the corpus")
     run_folder.event("data", digest=content.digest, counts=content.counts)
@@ -91,16 +91,20 @@ def _balance(labels: Sequence[str], examples: Sequence[Example]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in named)
 
 
-def _show_sources(console: Console, mixture: Mixture | None) -> dict[str, dict[str, float]]:
-    """Training rows of each of several sources, and its share of the batches."""
+def _show_sources(console: Console, mixture: Mixture | None, has_labels: bool) -> dict[str, dict[str, float]]:
+    """Training rows of each of several sources, its share of the batches, and of what is learned; labels are the first
+    one's."""
     if mixture is None:
         return {}
     facts: dict[str, dict[str, float]] = {
         name: {"rows": rows, "share": share}
         for name, rows, share in zip(mixture.names, mixture.counts, mixture.shares, strict=True)
     }
-    rows = [(name, f"{own['rows']}", f"{own['share']:.1%}") for name, own in facts.items()]
-    console.table("Sources of training", ("source", "rows", "share of the batches"), rows)
+    rows = [
+        (name, f"{own['rows']}", f"{own['share']:.1%}", "labels, teacher" if has_labels and not number else "teacher")
+        for number, (name, own) in enumerate(facts.items())
+    ]
+    console.table("Sources of training", ("source", "rows", "share of the batches", "learned from"), rows)
     return facts
 
 

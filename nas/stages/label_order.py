@@ -127,7 +127,9 @@ def _count(checkpoint: Checkpoint, texts: EncodedExamples, labels: int) -> Count
 
 def _seen_order(data: TaskData) -> list[int]:
     """Label ids in the order in which training texts have them first."""
-    return list(dict.fromkeys(label for row in data.held_out("training").only_labelled.labels or () for label in _present(row)))
+    return list(
+        dict.fromkeys(label for row in data.held_out("training").only_labelled.labels or () for label in _present(row))
+    )
 
 
 def usual_orders(labels: Sequence[str], seen: Sequence[int]) -> Iterator[Rows]:

@@ -21,6 +21,11 @@ def entities(folder: Path) -> dict[str, Any]:
     return {"source": str(folder)}
 
 
+def entities_and_texts(folder: Path) -> dict[str, Any]:
+    (folder / "more.txt").write_text("\n".join(texts(80, 7)))
+    return {"source": [entities(folder)["source"], str(folder / "more.txt")]}
+
+
 def sentences(folder: Path) -> dict[str, Any]:
     (folder / "texts.txt").write_text("\n".join(texts(200)))
     return {"source": str(folder / "texts.txt")}
@@ -38,7 +43,7 @@ def books(folder: Path) -> dict[str, Any]:
     [
         ("roberta", "token-classification", entities, "entity_f1"),
         ("bert", "masked-lm", books, "masked_accuracy"),
-        ("modernbert", "token-classification", entities, "entity_f1"),
+        ("modernbert", "token-classification", entities_and_texts, "entity_f1"),
         ("electra", "sparse", sentences, "similarity_spearman"),
     ],
 )

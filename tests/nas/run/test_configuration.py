@@ -58,9 +58,17 @@ def test_defaults_fill_a_minimal_document() -> None:
         ),
         ({"data": {"source": ["a", {"weight": 1}]}}, "the key 'data.source.1.source' is missing"),
         ({"data": {"source": ["a", " "]}}, "empty text"),
-        ({"data": {"source": [{"source": "a", "text": "t"}, "b"]}}, "the first source's column is named by data.text"),
+        (
+            {"data": {"source": [{"source": "a", "text": "t"}, "b"]}},
+            "the first source's columns are named by data.text",
+        ),
+        ({"data": {"source": ["a", {"source": "b", "pair": "p"}]}}, "'b': pair names the second column of a pair"),
         ({"data": {"source": 5}}, "data.source = 5: input should be a valid string"),
-        ({"head": "regression", "data": {"source": ["a", "b"]}}, "head 'regression' has labels, .* name one source"),
+        ({"head": "reranking", "data": {"source": ["a", "b"]}}, "head 'reranking' has queries, .* name one source"),
+        (
+            {"head": "regression", "data": {"source": ["a", "b"]}, "training": {"losses": {"labels": 1}}},
+            "the loss 'labels' alone learns nothing from further sources",
+        ),
         ({"head": "masked-lm", "data": {"source": ["a", "b"]}}, "head 'masked-lm' reads one corpus; name one source"),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_run_learns_from_several_sources_and_tells_what_each_kept(
     for row in done["rows"]:
         assert {"mean_cosine", "mean_cosine_general"} <= set(row["scores"])
     said = " ".join(capsys.readouterr().err.split())
-    assert "general.txt | 232 | 75.0%" in said
+    assert "general.txt | 232 | 75.0% | teacher" in said
     assert "mean cosine with the full model" in said
     card = (next((tmp_path / "out").iterdir()) / "README.md").read_text()
     assert "corpus.txt`, `general.txt`" in card

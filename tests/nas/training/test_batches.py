@@ -46,6 +46,17 @@ def test_batches_have_the_shares_of_a_mixture_and_texts_of_similar_length() -> N
         torch.testing.assert_close(first[step][0]["input_ids"], second[step][0]["input_ids"])
 
 
+def test_batches_tell_which_texts_have_labels() -> None:
+    examples = make_examples()
+    part = EncodedExamples(examples.ids, examples.type_ids, [*range(10), *[IGNORED] * 30], labelled=10)
+    batches = Batches(part, make_schedule())
+    for step in range(batches.per_epoch):
+        (batch,) = batches[step]
+        assert batch["labelled"].tolist() == (batch["labels"] != IGNORED).tolist()
+        assert batch["labelled"].tolist() == (batch["rows"] < 10).tolist()
+    assert "labelled" not in Batches(part.only_labelled, make_schedule())[0][0]
+
+
 @pytest.mark.parametrize(("world_size", "accumulation"), [(1, 4), (2, 1), (2, 2), (4, 2)])
 def test_processes_and_parts_together_see_the_whole_batch(world_size: int, accumulation: int) -> None:
     whole = Batches(make_examples(), make_schedule())[3][0]["labels"]

@@ -47,6 +47,25 @@ def test_labels_of_which_a_text_has_several_are_learned_one_by_one() -> None:
     assert soft_label_loss("multi-label", teacher, teacher, labels, MASK, 2.0).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("head", ["classification", "multi-label", "regression", "token-classification", "span"])
+def test_texts_without_labels_count_as_0_whatever_stands_for_their_labels(head: str) -> None:
+    shapes = {"regression": (2, 1), "token-classification": (2, 4, 3), "span": (2, 4, 2)}
+    output = torch.randn(shapes.get(head, (2, 3)), generator=torch.Generator().manual_seed(0)).requires_grad_()
+    labels = {
+        "multi-label": torch.tensor([[0, 2], [IGNORED, IGNORED]]),
+        "regression": torch.tensor([0.5, torch.nan]),
+        "token-classification": torch.tensor([[0, 1, 2, IGNORED], [IGNORED] * 4]),
+        "span": torch.tensor([[1, 2], [0, 0]]),
+    }.get(head, torch.tensor([2, IGNORED]))
+    alone = label_loss(head, output[:1], labels[:1], MASK[:1])
+    both = label_loss(head, output, labels, MASK, torch.tensor([True, False]))
+    torch.testing.assert_close(both, alone / 2)
+    both.backward()
+    assert output.grad is not None
+    assert output.grad[1].abs().sum() == 0
+    assert label_loss(head, output, labels, MASK, torch.tensor([False, False])).item() == 0
+
+
 def test_hidden_and_token_losses_do_not_see_padding() -> None:
     student, teacher = hidden(), hidden(seed=1)
     changed = student.clone()
