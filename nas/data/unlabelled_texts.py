@@ -28,27 +28,28 @@ def add_unlabelled(splits: Splits, sources: Sequence[DataSource], weights: Seque
     """
     notes = list(splits.notes)
     names = source_names(sources)
-    parts = dict(splits.parts)
-    present = [example for part in parts.values() for example in part]
-    origins = [0] * len(splits.training)
+    training = [Row(example) for example in splits.training]
+    held_out = [example for name, part in splits.parts.items() if name != "training" for example in part]
+    origins = [0] * len(training)
     is_pair = splits.training[0].pair is not None
     for number, (name, source) in enumerate(zip(names[1:], sources[1:], strict=True), start=1):
         rows = plain_rows(source, notes)
         _check_form(name, rows, head, is_pair)
         unlabelled = [Row(_in_words(row.example)) if HEADS[head].labels == "tags" else row for row in rows]
-        others = [row.example for row in fresh_rows(unlabelled, present)]
-        if removed := len(rows) - len(others):
+        earlier = len(training)
+        training = fresh_rows([*training, *unlabelled], held_out)
+        count = len(training) - earlier
+        if removed := len(rows) - count:
             notes.append(
                 f"{name}: {removed:,} of {len(rows):,} texts repeat others or are in another part, and are left out"
             )
-        if len(others) < LEAST_TRAINING:
+        if count < LEAST_TRAINING:
             raise DataError(
-                f"data.source: {shown(name)} has {len(others)} texts that no other part has, and at least "
+                f"data.source: {shown(name)} has {count} texts that no other part has, and at least "
                 f"{LEAST_TRAINING} are needed"
             )
-        present += others
-        parts["training"] = [*parts["training"], *others]
-        origins += [number] * len(others)
+        origins += [number] * count
+    parts = splits.parts | {"training": [row.example for row in training]}
     mixture = Mixture(names, tuple(weights), (), tuple(origins))
     return replace(splits, parts=parts, notes=tuple(notes), mixture=mixture)
 

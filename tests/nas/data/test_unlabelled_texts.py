@@ -83,9 +83,13 @@ def test_questions_of_unlabelled_contexts_lack_answers(tmp_path: Path) -> None:
     for name, rows in (("train", own[:60]), ("dev", own[60:])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pairs = [{"question": f"what {number}", "context": f"some context {number}"} for number in range(40)]
+    # Another question about a context: of training it may be learned from, of the dev set it may not.
+    plain = make_splits(DataSource(str(tmp_path)), "span", SIZES, seed=0)
+    pairs += [{"question": "why", "context": part[0].pair} for part in (plain.training, plain.report, plain.search)]
     (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     splits = mixed(DataSource(str(tmp_path)), DataSource(str(tmp_path / "more.jsonl")), head="span")
-    assert (splits.training[-1].pair, splits.training[-1].answers) == ("some context 39", None)
+    assert (splits.training[-2].pair, splits.training[-2].answers) == ("some context 39", None)
+    assert [example.pair for example in splits.training if example.text == "why"] == [plain.training[0].pair]
     write_splits(splits, tmp_path / "splits")
     assert read_splits(tmp_path / "splits") == splits
 
