@@ -40,7 +40,7 @@ def train_run(
     run.close()
 
 
-def open_run(folder: Path, **changes: Any) -> Run:
+def open_run(folder: Path, /, **changes: Any) -> Run:
     """Sections change by key."""
     document = yaml.safe_load((folder / "run.yaml").read_text())
     for section, change in changes.items():

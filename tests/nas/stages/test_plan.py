@@ -16,6 +16,7 @@ from ortnas.nas.run.plan import PLAN_FILE, Steps, read_plan, usual_steps
 from ortnas.nas.run.run import Run
 from ortnas.nas.stages.commands import bench, train
 from ortnas.nas.stages.plan import make_plan, planned_steps
+from tests.e2e.heads import texts, write_head_run
 from tests.nas.stages.small_runs import open_run
 
 pytestmark = pytest.mark.slow
@@ -66,6 +67,30 @@ def test_the_plan_is_shown_first_and_kept(opened: Callable[..., Run], capsys: py
     stamp = (run.folder.path / PLAN_FILE).stat().st_mtime_ns
     assert steps_of(opened(20)) == steps
     assert (run.folder.path / PLAN_FILE).stat().st_mtime_ns == stamp
+
+
+def test_a_teacher_gets_three_tenths_of_the_time_for_trainings(tmp_path: Path) -> None:
+    for name, count in (("train", 120), ("dev", 30)):
+        rows = [json.dumps({"text": text, "label": "the" in text.split()}) for text in texts(count, count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
+    write_head_run(tmp_path, "bert", "classification", {"source": str(tmp_path), "text": "text", "label": "label"})
+    plans = []
+    for minutes in (4, 40):
+        run = open_run(
+            tmp_path,
+            folder=str(tmp_path / f"run{minutes}"),
+            training={"minutes": minutes, "teacher_steps": None, "steps": None, "batch_size": 64, "new_head": True},
+            refinement={"steps": None},
+        )
+        plans.append(make_plan(run.configuration, run.console, run.folder, run.texts, run.clock))
+        run.close()
+    for plan in plans:
+        assert plan is not None
+        trainings_s = plan.seconds["teacher"] + plan.seconds["winners"]
+        step_s = plan.seconds["teacher"] / plan.steps.teacher
+        # More than 3,000 steps are never planned.
+        assert plan.seconds["teacher"] == pytest.approx(min(0.3 * trainings_s, 3000 * step_s), abs=2 * step_s)
+    assert [plan.steps.teacher == 3000 for plan in plans if plan] == [False, True]
 
 
 def test_configured_steps_stay(opened: Callable[..., Run]) -> None:

@@ -30,7 +30,7 @@ def test_the_teacher_is_that_of_the_labelled_texts_and_the_supernet_learns_from_
     write_head_run(tmp_path, "bert", "classification", {"source": str(tmp_path), "text": "text", "label": "label"})
     weights = {}
     for name, source in (("alone", str(tmp_path)), ("both", [str(tmp_path), str(tmp_path / "more.txt")])):
-        run = open_run(tmp_path, folder=str(tmp_path / name), data={"source": source})
+        run = open_run(tmp_path, folder=str(tmp_path / name), data={"source": source}, training={"new_head": True})
         prepared = data(run)
         train(run)
         weights[name] = [
