@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +30,11 @@ class ScoreResolution:
 
     search: PartResolution
     report: PartResolution
+
+    @property
+    def reported_on_search(self) -> float:
+        """Half the 95 % interval, on the search part, of what is reported."""
+        return self.report.half_width * math.sqrt(self.report.texts / self.search.texts)
 
     @property
     def sentence(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
 from ortnas.export.metrics import METRICS
 from ortnas.export.weights import SupernetFolder, read_supernet
@@ -117,11 +118,17 @@ def score_after_training(
 def score_trained(
     configuration: Configuration, texts: Texts, run_models: Models, trained: SupernetFolder, subnet: Subnet
 ) -> float:
-    """What the search ranks by, on its part, of the model that would be shipped of these weights."""
-    exporter = run_models.exporter_of(trained)
-    part = run_models.part("search", texts.search_metric)
+    """What the search ranks by, of the model that would be shipped of these weights."""
+    return score_by(texts.search_metric, configuration, run_models, run_models.exporter_of(trained), subnet)
+
+
+def score_by(
+    metric: str, configuration: Configuration, run_models: Models, exporter: Exporter, subnet: Subnet
+) -> float:
+    """On the search part, of the model that would be shipped."""
+    part = run_models.part("search", metric)
     outputs = model_outputs(exporter.build(subnet, configuration.precision), part.encoded, configuration.head)
-    return METRICS[texts.search_metric](outputs, part)
+    return METRICS[metric](outputs, part)
 
 
 def train_alone(

@@ -24,7 +24,14 @@ from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.affordable_steps import affordable_steps
 from ortnas.nas.stages.courses import recorded
-from ortnas.nas.stages.further_training import Alone, alone_for, score_trained, train_alone, training_identity
+from ortnas.nas.stages.further_training import (
+    Alone,
+    alone_for,
+    score_by,
+    score_trained,
+    train_alone,
+    training_identity,
+)
 from ortnas.nas.stages.plan import EXPORT_S
 from ortnas.nas.stages.winners import finished_searches
 from ortnas.search.budget import file_name_of
@@ -258,6 +265,30 @@ class _Halving:
         append_line(log, line)
         return line
 
+    def _worse(self, before: float, after: float, key: str) -> str:
+        """Why what went in is better than the survivor, clearly and in what is reported; empty where it is not.
+
+        What went in is the best of many on these very texts, and so in part the luckiest. A likelihood alone does not
+        tell: a teacher that learned few texts by heart is too sure of itself, and teaches that along with its answers.
+        """
+        resolution, metric = self.result.resolution, self.result.metric
+        margin = resolution.search.half_width
+        if after < before - margin and metric != self.texts.metric:
+            metric = self.texts.metric
+            subnet, margin = self.subnets[key], resolution.reported_on_search
+            trained = self.run_models.exporter_of(read_supernet(self.folder / key))
+            before, after = (
+                score_by(metric, self.configuration, self.run_models, exporter, shipped)
+                for exporter, shipped in ((self.run_models.exporter, self.winner.subnet), (trained, subnet))
+            )
+            self.console.say(
+                f"budget {self.result.budget.name}: trained alone it scores less; {metric.replace('_', ' ')} decides, "
+                f"and went from {before:.4f} to {after:.4f}"
+            )
+        if after >= before - margin:
+            return ""
+        return f"training alone left {after:.4f} of {before:.4f} ({metric.replace('_', ' ')})"
+
     def concluded(self) -> Refinement:
         """What is shipped: the survivor, or what went in where that scores clearly more. Other weights are removed."""
         if self.refinement is not None:
@@ -271,10 +302,9 @@ class _Halving:
         if key is None or after is None:
             subnet, weights = winner, None
             reason = reason or "there was no time to train it"
-        # What went in is the best of many on these very texts, and so in part the luckiest.
-        elif after < before - self.result.resolution.search.half_width:
+        elif reason_to_keep := self._worse(before, after, key):
             subnet, weights = winner, None
-            reason = reason or f"training alone left {after:.4f} of {before:.4f}"
+            reason = reason or reason_to_keep
         else:
             subnet, weights = self.subnets[key], str((self.folder / key).relative_to(self.run_folder.path))
         refinement = Refinement(
