@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -186,7 +187,24 @@ def test_training_that_makes_it_worse_is_not_shipped(opened: Callable[..., Run])
     document = refine(opened(learning_rate=1.0))["1.1x"]
     assert document["after"] < document["before"]
     assert document["weights"] is None
-    assert "training alone left" in document["reason"]
+    assert re.match(r"training alone left .* \(similarity spearman\)", document["reason"])
+
+
+def test_where_the_likelihood_fell_what_is_reported_decides(
+    opened: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = opened()
+    (key,) = refine(run)["1.1x"]["rungs"][-1]["steps"]
+    result = read_result(run.folder.search("1.1x"))
+    assert result is not None
+    assert (result.metric, run.texts.metric) == ("neighbour_likelihood", "similarity_spearman")
+    halving = refine_stage._Halving(run.configuration, run.console, run.folder, run.texts, run.models, result)
+    capsys.readouterr()
+    assert halving._worse(before=-0.1, after=-9.0, key=key) == ""
+    assert "trained alone it scores less; similarity spearman decides, and went from" in capsys.readouterr().err
+    # A small loss of likelihood is nobody's concern.
+    assert halving._worse(before=-0.1, after=-0.1, key=key) == ""
+    assert not capsys.readouterr().err
 
 
 def test_without_time_a_winner_is_still_fitted_to_the_teacher(opened: Callable[..., Run]) -> None:
