@@ -10,13 +10,16 @@ import numpy as np
 from ortnas.export.tags import describe_scheme
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
-from ortnas.nas.data import Mixture, PackedCorpus
+from ortnas.nas.data import LABELS_THAT_MAY_LACK, Mixture, PackedCorpus
 from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.fitting_texts import check_lengths
 from ortnas.nas.run.folder import RunFolder
 from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.text import Example
+
+# Of fewer texts a training of minutes sees each of them many times over.
+_FEW_TEXTS = 10_000
 
 
 def data(configuration: Configuration, console: Console, run_folder: RunFolder, texts: Texts) -> dict[str, Any]:
@@ -66,6 +69,12 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
     columns = ("part", "rows", "median tokens", "longest", f"at {longest} or cut", "labels")
     console.table(f"Parts ({content.apart})", columns, rows)
     sources = _show_sources(console, content.mixture, HEADS[configuration.head].has_labels)
+    count = content.counts["training"]
+    if HEADS[configuration.head].labels in LABELS_THAT_MAY_LACK and content.mixture is None and count < _FEW_TEXTS:
+        console.say(
+            f"note: {count:,} texts are few for subnets to learn from; texts without labels, your own or general ones, "
+            f"as further entries of data.source bring them nearer to the full model"
+        )
     if isinstance(content.content, PackedCorpus):
         console.say("rows are packed sequences of the corpus")
     run_folder.event("data", digest=content.digest, counts=content.counts)
