@@ -22,6 +22,10 @@ from ortnas.nas.arrays import Rows, Vector
 _FEWEST_TEXTS = 50
 
 
+# Metrics that are a mean over texts.
+RACED_METRICS = ("accuracy", "log_likelihood", "label_log_likelihood", "mean_cosine")
+
+
 def text_values(metric: str, outputs: Outputs, part: Part, rows: Rows) -> Vector | None:
     """What each of the rows adds to a metric that is a mean over texts, (n,); None for other metrics.
 
