@@ -114,7 +114,8 @@ def _introduction(name: str, head: str, facts: Facts) -> str:
     if data:
         task = f" (task {code(data.task)})" if data.task else ""
         sources = ", ".join(code(_short(source)) for source in (data.source, *data.further))
-        lines.append(f"Training data: {sources}{task}, {data.texts} texts or sequences.\n")
+        labelled = "" if data.labelled is None else f", {data.labelled} of them with labels"
+        lines.append(f"Training data: {sources}{task}, {data.texts} texts or sequences{labelled}.\n")
     return "\n".join(lines)
 
 

@@ -12,6 +12,16 @@ from ortnas.bench.target import Target
 from ortnas.export.inference import Drift
 from ortnas.export.int8.recipes import Recipe
 from ortnas.export.intervals import ScoreIntervals
+from ortnas.export.package.entries import (
+    NUMBER,
+    NUMBER_OR_NONE,
+    TEXT_OR_NONE,
+    DamagedError,
+    entry_of,
+    numbers_of,
+    part_of,
+    texts_of,
+)
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.architecture.subnet import Subnet
 from ortnas.nas.failures import OrtnasError
@@ -22,10 +32,6 @@ FORMAT = 5
 RECORD_FILE = "ortnas.json"
 MODEL_FILE = "model.onnx"
 _LONGEST_NAME = 200
-_MISSING: Any = object()
-_NUMBER = (int, float)
-_NUMBER_OR_NONE = (int, float, type(None))
-_TEXT_OR_NONE = (str, type(None))
 # Here None says something: no budget, no threshold, not predicted. What else is None is not known, and left out.
 _TELLING_NONES = (
     "budget",
@@ -43,13 +49,6 @@ _TELLING_NONES = (
 
 class PackageError(OrtnasError, ValueError):
     """A folder that is no usable package."""
-
-
-class _DamagedError(ValueError):
-    """An entry that is missing or of another kind."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(f"{path} is missing or damaged; export it again")
 
 
 class _TargetError(ValueError):
@@ -76,13 +75,13 @@ class Latency:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Latency:
         return cls(
-            _entry(document, "latency.measured_ms", _NUMBER),
-            _entry(document, "latency.spread_ms", _NUMBER),
-            _entry(document, "latency.p95_ms", _NUMBER_OR_NONE, None),
-            _entry(document, "latency.predicted_ms", _NUMBER_OR_NONE, None),
-            _entry(document, "latency.speed_up", _NUMBER_OR_NONE, None),
-            _entry(document, "latency.visits", (list, type(None)), None),
-            _entry(document, "latency.model_digest", _TEXT_OR_NONE, None),
+            entry_of(document, "latency.measured_ms", NUMBER),
+            entry_of(document, "latency.spread_ms", NUMBER),
+            entry_of(document, "latency.p95_ms", NUMBER_OR_NONE, None),
+            entry_of(document, "latency.predicted_ms", NUMBER_OR_NONE, None),
+            entry_of(document, "latency.speed_up", NUMBER_OR_NONE, None),
+            entry_of(document, "latency.visits", (list, type(None)), None),
+            entry_of(document, "latency.model_digest", TEXT_OR_NONE, None),
         )
 
 
@@ -100,23 +99,24 @@ class Coverage:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Coverage:
         return cls(
-            _entry(document, "coverage.threshold", _NUMBER_OR_NONE),
-            _entry(document, "coverage.integer_share", _NUMBER_OR_NONE, None),
-            _entry(document, "coverage.weight_integer_share", _NUMBER_OR_NONE, None),
-            _entry(document, "coverage.operators", (dict, type(None)), None),
-            _entry(document, "coverage.float_weight_products", (list, type(None)), None),
+            entry_of(document, "coverage.threshold", NUMBER_OR_NONE),
+            entry_of(document, "coverage.integer_share", NUMBER_OR_NONE, None),
+            entry_of(document, "coverage.weight_integer_share", NUMBER_OR_NONE, None),
+            entry_of(document, "coverage.operators", (dict, type(None)), None),
+            entry_of(document, "coverage.float_weight_products", (list, type(None)), None),
         )
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Where the supernet's texts came from; ``task`` is None where they belong to none. ``further``: the other sources
-    of several."""
+    """Where the supernet's texts came from, ``task`` None where they belong to none. ``further``: other sources;
+    ``labelled``: how many texts have labels, where others lack them."""
 
     source: str
     task: str | None
     texts: int
     further: Sequence[str] = ()
+    labelled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -214,40 +214,40 @@ class PackageRecord(Facts):
     def from_json(cls, document: Mapping[str, Any]) -> PackageRecord:
         """Raises ValueError with what is missing or damaged."""
         return cls(
-            release=_entry(document, "ortnas", str, "?"),
-            name=_entry(document, "name", str, ""),
-            subnet=_part(document, "subnet", Subnet.from_json),
+            release=entry_of(document, "ortnas", str, "?"),
+            name=entry_of(document, "name", str, ""),
+            subnet=part_of(document, "subnet", Subnet.from_json),
             head=_head(document),
-            labels=tuple(_texts(document, "labels")),
-            max_length=_entry(document, "max_length", int),
-            token_digest=_entry(document, "token_digest", str),
+            labels=tuple(texts_of(document, "labels")),
+            max_length=entry_of(document, "max_length", int),
+            token_digest=entry_of(document, "token_digest", str),
             file_digests=_digests(document),
-            precision=_entry(document, "precision", str),
+            precision=entry_of(document, "precision", str),
             recipe=_recipe(document),
             target=_target(document),
             latency=Latency.from_json(document),
-            checkpoint=_entry(document, "checkpoint", _TEXT_OR_NONE, None),
-            provenance=_entry(document, "provenance", dict, {}),
-            budget=_entry(document, "budget", _TEXT_OR_NONE, None),
-            budget_ms=_entry(document, "budget_ms", _NUMBER_OR_NONE),
-            search_score=_entry(document, "search_score", _NUMBER_OR_NONE, None),
-            metric=_entry(document, "metric", _TEXT_OR_NONE, None),
-            null_threshold=_entry(document, "null_threshold", _NUMBER_OR_NONE, None),
+            checkpoint=entry_of(document, "checkpoint", TEXT_OR_NONE, None),
+            provenance=entry_of(document, "provenance", dict, {}),
+            budget=entry_of(document, "budget", TEXT_OR_NONE, None),
+            budget_ms=entry_of(document, "budget_ms", NUMBER_OR_NONE),
+            search_score=entry_of(document, "search_score", NUMBER_OR_NONE, None),
+            metric=entry_of(document, "metric", TEXT_OR_NONE, None),
+            null_threshold=entry_of(document, "null_threshold", NUMBER_OR_NONE, None),
             label_thresholds=_thresholds(document),
-            activation=_entry(document, "activation", _TEXT_OR_NONE, None),
+            activation=entry_of(document, "activation", TEXT_OR_NONE, None),
             prompts=_prompts(document),
-            default_prompt=_entry(document, "default_prompt", _TEXT_OR_NONE, None),
-            similarity=_entry(document, "similarity", _TEXT_OR_NONE, None),
-            calibration=_entry(document, "calibration", _TEXT_OR_NONE, None),
-            report=_numbers(document, "report"),
-            report_size=_entry(document, "report_size", (int, type(None)), None),
-            judged=_entry(document, "judged", _TEXT_OR_NONE, None),
+            default_prompt=entry_of(document, "default_prompt", TEXT_OR_NONE, None),
+            similarity=entry_of(document, "similarity", TEXT_OR_NONE, None),
+            calibration=entry_of(document, "calibration", TEXT_OR_NONE, None),
+            report=numbers_of(document, "report"),
+            report_size=entry_of(document, "report_size", (int, type(None)), None),
+            judged=entry_of(document, "judged", TEXT_OR_NONE, None),
             intervals=_intervals(document),
-            drift=_part(document, "drift", lambda part: Drift(**part), None),
-            runtime_drift=_part(document, "runtime_drift", lambda part: Drift(**part), None),
+            drift=part_of(document, "drift", lambda part: Drift(**part), None),
+            runtime_drift=part_of(document, "runtime_drift", lambda part: Drift(**part), None),
             coverage=Coverage.from_json(document),
-            data=_part(document, "data", lambda part: TrainingData(**part), None),
-            origin=_part(document, "origin", lambda part: Origin(**part), None),
+            data=part_of(document, "data", lambda part: TrainingData(**part), None),
+            origin=part_of(document, "origin", lambda part: Origin(**part), None),
         )
 
 
@@ -277,7 +277,7 @@ def read_record(folder: Path) -> PackageRecord:
         raise PackageError(f"{folder}: package format {shown(number)} is of an older release; export it again")
     try:
         return PackageRecord.from_json(document)
-    except _DamagedError as error:
+    except DamagedError as error:
         raise PackageError(f"{file}: {error}") from error
     except _TargetError as error:
         raise PackageError(f"{folder}: its record names no target that can be read: {error}") from error
@@ -299,33 +299,10 @@ def _without_unknown(entries: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entries.items() if value is not None or name in _TELLING_NONES}
 
 
-def _entry(document: Any, path: str, kind: type | tuple[type, ...], default: Any = _MISSING) -> Any:
-    """The value at a dotted path. Raises _DamagedError where it is of another kind, or missing without a default."""
-    value = document
-    for key in path.split("."):
-        value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
-    if value is _MISSING and default is not _MISSING:
-        return default
-    if not isinstance(value, kind):
-        raise _DamagedError(path)
-    return value
-
-
-def _part(document: Any, name: str, read: Any, default: Any = _MISSING) -> Any:
-    """What ``read`` makes of an object; ``default`` where it is missing."""
-    part = _entry(document, name, dict, default)
-    if part is default:
-        return default
-    try:
-        return read(part)
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise _DamagedError(name) from error
-
-
 def _target(document: Any) -> Target:
     try:
-        target = Target.from_json(_entry(document, "target", dict))
-    except _DamagedError:
+        target = Target.from_json(entry_of(document, "target", dict))
+    except DamagedError:
         raise
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise _TargetError(said(error)) from error
@@ -335,46 +312,32 @@ def _target(document: Any) -> Target:
 
 
 def _recipe(document: Any) -> Recipe:
-    _texts(document, "recipe.keep_float")
-    recipe: Recipe = _part(document, "recipe", Recipe.from_json)
+    texts_of(document, "recipe.keep_float")
+    recipe: Recipe = part_of(document, "recipe", Recipe.from_json)
     return recipe
 
 
 def _head(document: Any) -> str:
-    head: str = _entry(document, "head", str)
+    head: str = entry_of(document, "head", str)
     if head not in HEADS:
-        raise _DamagedError("head")
+        raise DamagedError("head")
     return head
 
 
-def _texts(document: Any, path: str) -> list[str]:
-    texts: list[str] = _entry(document, path, list)
-    if not all(isinstance(text, str) for text in texts):
-        raise _DamagedError(path)
-    return texts
-
-
 def _prompts(document: Any) -> dict[str, str]:
-    prompts: dict[str, str] = _entry(document, "prompts", dict, {})
+    prompts: dict[str, str] = entry_of(document, "prompts", dict, {})
     if not all(isinstance(text, str) for text in prompts.values()):
-        raise _DamagedError("prompts")
+        raise DamagedError("prompts")
     return prompts
-
-
-def _numbers(document: Any, path: str) -> dict[str, float]:
-    numbers: dict[str, float] = _entry(document, path, dict, {})
-    if not all(isinstance(number, _NUMBER) for number in numbers.values()):
-        raise _DamagedError(path)
-    return numbers
 
 
 def _thresholds(document: Any) -> tuple[float, ...] | None:
     """One a label, or none."""
-    thresholds = _entry(document, "label_thresholds", (list, type(None)), None)
+    thresholds = entry_of(document, "label_thresholds", (list, type(None)), None)
     if thresholds is None:
         return None
-    if len(thresholds) != len(_texts(document, "labels")) or not all(type(entry) in _NUMBER for entry in thresholds):
-        raise _DamagedError("label_thresholds")
+    if len(thresholds) != len(texts_of(document, "labels")) or not all(type(entry) in NUMBER for entry in thresholds):
+        raise DamagedError("label_thresholds")
     return tuple(map(float, thresholds))
 
 
@@ -382,14 +345,14 @@ def _intervals(document: Any) -> dict[str, ScoreIntervals]:
     def read(part: Mapping[str, Any]) -> dict[str, ScoreIntervals]:
         return {name: ScoreIntervals.from_json(both) for name, both in part.items()}
 
-    intervals: dict[str, ScoreIntervals] = _part(document, "intervals", read, {})
+    intervals: dict[str, ScoreIntervals] = part_of(document, "intervals", read, {})
     return intervals
 
 
 def _digests(document: Any) -> dict[str, str]:
-    digests: dict[str, str] = _entry(document, "checksums", dict)
+    digests: dict[str, str] = entry_of(document, "checksums", dict)
     if not all(map(_is_file_name, digests)):
-        raise _DamagedError("checksums")
+        raise DamagedError("checksums")
     return digests
 
 

@@ -91,6 +91,13 @@ class TaskData:
             return ["report"]
         return [name for name in self.content.parts if name.startswith("report")]
 
+    @property
+    def labelled(self) -> int | None:
+        """How many texts to train have labels, where further sources lack them; None elsewhere."""
+        if self.mixture is None or self.mixture.report_parts:
+            return None
+        return self.mixture.counts[0]
+
     @cached_property
     def counts(self) -> dict[str, int]:
         if isinstance(self.content, Splits):

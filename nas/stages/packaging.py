@@ -158,7 +158,7 @@ def package(
                 coverage=measure_coverage(
                     model, entry.precision, run_models.target, recipe, configuration.quantization.coverage
                 ),
-                data=TrainingData(source, task, run_models.data.counts["training"], further),
+                data=TrainingData(source, task, run_models.data.counts["training"], further, run_models.data.labelled),
                 origin=read_origin(texts.checkpoint),
             ),
         ),

@@ -8,10 +8,10 @@ import ortnas
 from ortnas.bench.errors import BenchError
 from ortnas.nas.failures import OrtnasError
 
-# They never leave their module, or belong to a file that runs without ours.
+# They never leave their package, or belong to a file that runs without ours.
 _PRIVATE = {
     "ortnas.nas.data.rows._UnusableRowError",  # a row that is left out and counted
-    "ortnas.export.package.record._DamagedError",  # becomes a PackageError that names the file
+    "ortnas.export.package.entries.DamagedError",  # becomes a PackageError that names the file
     "ortnas.export.package.record._TargetError",  # likewise
     "ortnas.export.package.predict.RequestError",  # of the packages' predict.py
 }

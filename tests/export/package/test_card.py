@@ -100,6 +100,12 @@ def test_integer_attention_is_stated() -> None:
     assert f"{sentence}: `scores`" in write_card(recipe=replace(FACTS.recipe, attention="scores"))
 
 
+def test_texts_without_labels_are_counted() -> None:
+    data = TrainingData("reviews", None, 400, ("more.txt",), 100)
+    assert "`reviews`, `more.txt`, 400 texts or sequences, 100 of them with labels." in write_card(data=data)
+    assert "with labels" not in write_card(data=TrainingData("reviews", None, 400))
+
+
 @pytest.mark.parametrize("text", NASTY)
 def test_no_name_or_label_is_markup(text: str) -> None:
     data = TrainingData("texts", "a task", 3)
