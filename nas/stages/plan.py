@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 # experiment.
 _TEACHER_SHARE = 0.3
 _MOST_TEACHER_STEPS = 3000
+# Seeing each text more often makes a teacher surer of itself, and no better.
+_MOST_TEACHER_EPOCHS = 10
 _BENCH_SHARE, _BENCH_MINUTES = 0.1, (1.0, 8.0)
 # What opening a checkpoint, its importance and its files take beside its steps.
 _TRAIN_OVERHEAD_S = 20.0
@@ -158,7 +161,9 @@ def _measured_plan(
     if not costs.teacher:
         teacher_steps = 0
     elif teacher_steps is None:
-        teacher_steps = min(int(_TEACHER_SHARE * max(left_s, 0.0) / costs.teacher), _MOST_TEACHER_STEPS)
+        epochs = _MOST_TEACHER_EPOCHS * len(texts.data.to_fine_tune)
+        most = min(_MOST_TEACHER_STEPS, math.ceil(epochs / training.batch_size))
+        teacher_steps = min(int(_TEACHER_SHARE * max(left_s, 0.0) / costs.teacher), most)
     teacher_s = teacher_steps * costs.teacher
     supernet_steps = usual_steps(configuration).supernet
     supernet_s = supernet_steps * costs.supernet

@@ -69,28 +69,25 @@ def test_the_plan_is_shown_first_and_kept(opened: Callable[..., Run], capsys: py
     assert (run.folder.path / PLAN_FILE).stat().st_mtime_ns == stamp
 
 
-def test_a_teacher_gets_three_tenths_of_the_time_for_trainings(tmp_path: Path) -> None:
-    for name, count in (("train", 120), ("dev", 30)):
-        rows = [json.dumps({"text": text, "label": "the" in text.split()}) for text in texts(count, count)]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows))
-    write_head_run(tmp_path, "bert", "classification", {"source": str(tmp_path), "text": "text", "label": "label"})
-    plans = []
-    for minutes in (4, 40):
-        run = open_run(
-            tmp_path,
-            folder=str(tmp_path / f"run{minutes}"),
-            training={"minutes": minutes, "teacher_steps": None, "steps": None, "batch_size": 64, "new_head": True},
-            refinement={"steps": None},
-        )
-        plans.append(make_plan(run.configuration, run.console, run.folder, run.texts, run.clock))
-        run.close()
-    for plan in plans:
-        assert plan is not None
-        trainings_s = plan.seconds["teacher"] + plan.seconds["winners"]
-        step_s = plan.seconds["teacher"] / plan.steps.teacher
-        # More than 3,000 steps are never planned.
-        assert plan.seconds["teacher"] == pytest.approx(min(0.3 * trainings_s, 3000 * step_s), abs=2 * step_s)
-    assert [plan.steps.teacher == 3000 for plan in plans if plan] == [False, True]
+@pytest.mark.parametrize(("minutes", "count", "most"), [(3, 3000, 3000), (40, 3000, 3000), (40, 240, 250)])
+def test_a_teacher_gets_three_tenths_of_the_time_for_trainings(
+    tmp_path: Path, minutes: int, count: int, most: int
+) -> None:
+    for name, rows in (("train", count), ("dev", 30)):
+        written = [json.dumps({"text": text, "label": "the" in text.split()}) for text in texts(rows, rows)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(written))
+    data = {"source": str(tmp_path), "text": "text", "label": "label", "calibration_size": 16, "search_size": 24}
+    write_head_run(tmp_path, "bert", "classification", data)
+    training = {"minutes": minutes, "teacher_steps": None, "steps": None, "batch_size": 8, "new_head": True}
+    run = open_run(tmp_path, training=training, refinement={"steps": None})
+    plan = make_plan(run.configuration, run.console, run.folder, run.texts, run.clock)
+    run.close()
+    assert plan is not None
+    step_s = plan.seconds["teacher"] / plan.steps.teacher
+    share_s = 0.3 * (plan.seconds["teacher"] + plan.seconds["winners"])
+    # No more than 3,000 steps are ever planned, and none that show a text more than ten times.
+    assert plan.seconds["teacher"] == pytest.approx(min(share_s, most * step_s), abs=2 * step_s)
+    assert (plan.steps.teacher == most) == (minutes == 40)
 
 
 def test_configured_steps_stay(opened: Callable[..., Run]) -> None:
