@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ortnas.nas.data import DataError, DataSource, Sizes, make_splits, source_identity
+from ortnas.nas.data import DataError, DataSource, Sizes, add_unlabelled, make_splits, source_identity
 from ortnas.nas.text import Example
 
 
@@ -113,3 +113,20 @@ def test_what_cannot_be_loaded_gets_a_sentence(tmp_path: Path) -> None:
         make_splits(DataSource(f"hub:{tmp_path / 'empty'}"), "classification", Sizes(10, 20, None), 0)
     with pytest.raises(DataError, match=r"hub:./none: no such folder"):
         make_splits(DataSource("hub:./none"), "classification", Sizes(10, 20, None), 0)
+
+
+def test_pairs_without_labels_stand_beside_those_with_some(tmp_path: Path) -> None:
+    for name, splits in (("own", {"train": 80, "validation": 7}), ("more", {"train": 40})):
+        (tmp_path / name).mkdir()
+        for split, count in splits.items():
+            records = [
+                {"premise": f"{name} {split} {row}", "hypothesis": f"other {row}", "label": row % 2}
+                for row in range(count)
+            ]
+            (tmp_path / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, records)))
+    own, more = DataSource(f"hub:{tmp_path / 'own'}"), DataSource(f"hub:{tmp_path / 'more'}")
+    splits = make_splits(own, "classification", Sizes(10, 20, None), 0)
+    both = add_unlabelled(splits, [own, more], [1, 1], "classification")
+    assert both.training[len(splits.training) :] == [Example(f"more train {row}", f"other {row}") for row in range(40)]
+    with pytest.raises(DataError, match="no column 'premis'; the columns are premise, hypothesis, label"):
+        add_unlabelled(splits, [own, DataSource(more.source, text="premis")], [1, 1], "classification")
