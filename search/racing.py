@@ -7,6 +7,7 @@ of Maron & Moore 1994, on paired samples of a finite part).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -22,25 +23,35 @@ from ortnas.nas.arrays import Rows, Vector
 _FEWEST_TEXTS = 50
 
 
-# Metrics that are a mean over texts.
-RACED_METRICS = ("accuracy", "log_likelihood", "label_log_likelihood", "mean_cosine")
+def _hits(outputs: Outputs, part: Part, rows: Rows) -> Vector:
+    return np.asarray(np.stack(outputs).argmax(1) == part.labels[rows], np.float64)
+
+
+def _log_likelihoods(outputs: Outputs, part: Part, rows: Rows) -> Vector:
+    return log_likelihoods(outputs, part.labels[rows])
+
+
+def _label_log_likelihoods(outputs: Outputs, part: Part, rows: Rows) -> Vector:
+    return mean_log_likelihoods(outputs, [part.label_sets[row] for row in rows])
+
+
+def _cosines(outputs: Outputs, part: Part, rows: Rows) -> Vector:
+    assert part.teacher is not None
+    return np.asarray((unit_rows(np.stack(outputs)) * unit_rows(part.teacher[rows])).sum(1), np.float64)
+
+
+# What each of the rows adds to metrics that are a mean over texts, (n,). Of float32's precision, as the cache keeps it.
+TEXT_VALUES: dict[str, Callable[[Outputs, Part, Rows], Vector]] = {
+    "accuracy": _hits,
+    "log_likelihood": _log_likelihoods,
+    "label_log_likelihood": _label_log_likelihoods,
+    "mean_cosine": _cosines,
+}
 
 
 def text_values(metric: str, outputs: Outputs, part: Part, rows: Rows) -> Vector | None:
-    """What each of the rows adds to a metric that is a mean over texts, (n,); None for other metrics.
-
-    Of float32's precision, as the cache keeps it.
-    """
-    if metric == "accuracy":
-        return np.asarray(np.stack(outputs).argmax(1) == part.labels[rows], np.float64)
-    if metric == "log_likelihood":
-        return log_likelihoods(outputs, part.labels[rows])
-    if metric == "label_log_likelihood":
-        return mean_log_likelihoods(outputs, [part.label_sets[row] for row in rows])
-    if metric == "mean_cosine":
-        assert part.teacher is not None
-        return np.asarray((unit_rows(np.stack(outputs)) * unit_rows(part.teacher[rows])).sum(1), np.float64)
-    return None
+    """As of ``TEXT_VALUES``; None for other metrics."""
+    return TEXT_VALUES[metric](outputs, part, rows) if metric in TEXT_VALUES else None
 
 
 @dataclass(frozen=True)

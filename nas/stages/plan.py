@@ -23,7 +23,7 @@ from ortnas.nas.stages.courses import MEASURED_STEPS, mean_step_seconds
 from ortnas.nas.stages.train import choose_space, is_trained, losses_under
 from ortnas.nas.text import take
 from ortnas.search.halving import relative_cost
-from ortnas.search.racing import RACED_METRICS
+from ortnas.search.racing import TEXT_VALUES
 
 if TYPE_CHECKING:
     from ortnas.nas.training.steps import Course
@@ -255,7 +255,7 @@ def _measure(configuration: Configuration, console: Console, texts: Texts) -> _S
 def _search_seconds(configuration: Configuration, texts: Texts, scoring_s: float, parameters: int) -> float:
     """Of the searches under all budgets, from the time that torch takes to score the full network."""
     search = configuration.search
-    is_raced = search.race and search.screen and texts.search_metric in RACED_METRICS
+    is_raced = search.race and search.screen and texts.search_metric in TEXT_VALUES
     scored_s = _BUILT_S + scoring_s * (_RACED_SHARE if is_raced else _SCORED_SHARE)
     best_s = len(search.budgets) * (_SEARCH_S + _SEARCH_S_PER_MILLION * parameters / 1e6)
     searches = 1 if search.goal == "front" else len(search.budgets)
