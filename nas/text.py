@@ -217,7 +217,7 @@ def _count_labelled(examples: Sequence[Example]) -> int | None:
 
 
 def _stand_in(label: Any) -> Any:
-    """In place of a label of that kind, where nobody gave one: one that cannot be learned from by accident."""
+    """In place of a label of that kind, where nobody gave one; of sets one that ``labelled`` alone tells from none."""
     if isinstance(label, list):
         return []
     return math.nan if isinstance(label, float) else IGNORED

@@ -14,10 +14,9 @@ from ortnas.nas.data.packages import PYTHON_TEXTS
 from ortnas.nas.data.pairs import OWN_PAIR_COLUMNS
 from ortnas.nas.data.rows import Columns, Row, table_rows
 from ortnas.nas.data.sentences import open_sentences
-from ortnas.nas.data.source import DataSource, hub_training, training_file
+from ortnas.nas.data.source import DataSource, hub_training, read_source, training_file
 from ortnas.nas.data.tables import TABLE_KINDS, Table, open_table
 from ortnas.nas.failures import DataError
-from ortnas.nas.text import Example
 from ortnas.nas.wording import listed
 
 # The head whose texts have no labels.
@@ -29,18 +28,19 @@ _PAIRS = (*PAIRS, *OWN_PAIR_COLUMNS, (QUESTION_COLUMN, CONTEXT_COLUMN), ("query"
 def plain_rows(source: DataSource, notes: list[str]) -> list[Row]:
     """The texts of a source, or its pairs of texts; of a folder or a data set, those for training. Raises DataError."""
     if source.source in PYTHON_TEXTS:
-        return [Row(Example(sentence)) for sentence in PYTHON_TEXTS[source.source]()]
-    path = None
+        return read_source(source, PLAIN_HEAD, notes).training
+    path, own_notes = None, list[str]()
     if source.source.startswith(HUB_PREFIX):
         table = hub_training(source)
     else:
         path = Path(source.source).expanduser()
         if path.is_dir():
             path = training_file(path, PLAIN_HEAD)
-        table = open_table(path, notes) if kind_of(path) in TABLE_KINDS else open_sentences(path)
-    rows = table_rows(table, _columns(table, path, source, notes), PLAIN_HEAD, notes)
+        table = open_table(path, own_notes) if kind_of(path) in TABLE_KINDS else open_sentences(path)
+    rows = table_rows(table, _columns(table, path, source, own_notes), PLAIN_HEAD, own_notes)
     if not rows:
-        raise DataError("; ".join([f"{path or source.source}: no rows that can be used", *notes]))
+        raise DataError("; ".join([f"{path or source.source}: no rows that can be used", *own_notes]))
+    notes += own_notes
     return rows
 
 

@@ -75,8 +75,7 @@ def read_source_texts(source: DataSource, head: str, sizes: Sizes, seed: int, no
         )
         return SourceTexts(calibration, scored, are_labelled=True, declared=declared)
     if source.source in PYTHON_TEXTS:
-        plain = read_source(source, PLAIN_HEAD, notes).training
-        return _cut(_unlabelled(plain, head, source.source), False, sizes, seed)
+        return _cut(_unlabelled(plain_rows(source, notes), head, source.source), False, sizes, seed)
     labelled = _labelled_rows(path, source, head, notes)
     if row.ranks:
         plain = labelled.training if labelled else _unlabelled(plain_rows(source, notes), head, path.name)

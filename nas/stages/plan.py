@@ -40,7 +40,7 @@ _BENCH_SHARE, _BENCH_MINUTES = 0.1, (1.0, 8.0)
 _TRAIN_OVERHEAD_S = 20.0
 # Of a search under one budget: what timing and scoring the best takes, for any network and for a million parameters;
 # building a candidate's model; and scoring one by the time that torch takes for the full network, where those that fall
-# behind are ended early and where they are not. Eleven runs, of 47 to 811 s, took 0.4 to 1.7 times what it foretells.
+# behind are ended early and where they are not. Chosen on eleven runs, which took 0.4 to 1.7 times what they foretell.
 _SEARCH_S, _SEARCH_S_PER_MILLION, _BUILT_S = 20.0, 0.9, 0.1
 _RACED_SHARE, _SCORED_SHARE = 0.06, 0.15
 EXPORT_S = 60.0

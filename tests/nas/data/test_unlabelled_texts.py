@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,16 @@ def test_pairs_are_added_to_pairs_and_single_texts_to_single_ones(tmp_path: Path
     with pytest.raises(DataError, match=r"'more.tsv' has pairs of texts, and classification here reads single ones"):
         mixed(own, table)
     assert mixed(own, DataSource(table.source, text="premise")).training[-1].text == "first 39"
+
+
+def test_a_source_without_a_text_is_refused_for_reasons_of_its_own(tmp_path: Path) -> None:
+    own = write_task(tmp_path)
+    splits = make_splits(own, "classification", SIZES, seed=0)
+    others = write_texts(tmp_path / "more.tsv", ["sentence\tid", " \t1"])
+    with pytest.raises(DataError) as error:
+        add_unlabelled(replace(splits, notes=("of the first source",)), [own, others], [1, 1], "classification")
+    assert "more.tsv: no rows that can be used" in str(error.value)
+    assert "of the first source" not in str(error.value)
 
 
 def test_a_source_with_nothing_new_is_refused(tmp_path: Path) -> None:
