@@ -8,7 +8,7 @@ from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.annotations import ANSWERS_COLUMN, CONTEXT_COLUMN, QUESTION_COLUMN, TAGS_COLUMNS, WORDS_COLUMNS
 from ortnas.nas.data.rows import Columns
 from ortnas.nas.data.tables import Table
-from ortnas.nas.data.tasks import Task
+from ortnas.nas.data.tasks import TASKS, Task
 from ortnas.nas.failures import DataError
 from ortnas.nas.wording import listed, shown
 
@@ -82,9 +82,11 @@ def check_header(table: Table) -> None:
 
 
 def without_header(table: Table) -> DataError:
+    alike = [task.name for task in TASKS.values() if task.columns and len(task.columns) == len(table.columns)]
+    hint = f", or say that its task is {listed(alike)}" if alike else ""
     return DataError(
         f"{table.name} seems to have no header: its first line reads {listed(map(shown, table.columns))}; add a line "
-        f"with the names of its columns"
+        f"with the names of its columns{hint}"
     )
 
 
