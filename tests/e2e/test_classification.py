@@ -38,6 +38,7 @@ def test_a_checkpoint_without_a_classifier_becomes_a_package_with_one(tmp_path: 
     done = invoke("run", configuration, "--json")
     assert done.exit_code == 0, done.stderr
     assert "it is fine-tuned in full first" in done.stderr
+    assert "the full model's accuracy of" not in done.stderr
     rows = json.loads(done.stdout)["export"]["rows"]
     accuracies = [row["scores"]["accuracy"] for row in rows]
     assert min(accuracies[:2]) > 0.9
