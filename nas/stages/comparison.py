@@ -22,6 +22,7 @@ from ortnas.nas.run.configuration import Configuration
 from ortnas.nas.run.models import Models
 from ortnas.nas.run.target import RunTarget
 from ortnas.nas.run.texts import Texts
+from ortnas.nas.stages.learned import warn_of_chance
 from ortnas.nas.stages.narrow_texts import kept_by_source
 from ortnas.search.comparison import ComparisonRow, Kind, rivals_of
 from ortnas.search.intervals import SampledScores, sample_scores
@@ -236,6 +237,10 @@ def show(
         for sentence in kept_by_source(subnets, run_models.data.mixture):
             console.say(sentence)
     show_rivals(console, texts, rows)
+    for row in rows:
+        if row.kind == "full" and row.precision == configuration.precision and texts.metric in row.intervals:
+            score = row.intervals[texts.metric].score
+            warn_of_chance(console, configuration.head, texts.metric, score, texts.part("report"), "report")
     if HEADS[configuration.head].makes_embeddings and (sentence := below_static(rows)):
         console.say(sentence)
 

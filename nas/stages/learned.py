@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ortnas.export.part import Outputs, Part
+from ortnas.export.intervals import Interval
+from ortnas.export.metrics import METRICS
+from ortnas.export.part import Part
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.run.texts import Texts
@@ -22,40 +24,42 @@ if TYPE_CHECKING:
 _MOST_TEXTS = 1000
 
 
-def warn_of_chance(console: Console, texts: Texts, teacher: Supernet) -> None:
-    """Says where the teacher may have learned nothing, before time is spent on subnets that learn from it."""
+def judge_teacher(console: Console, texts: Texts, teacher: Supernet) -> None:
+    """``warn_of_chance`` on the search part, before time is spent on subnets that learn from the teacher."""
     from ortnas.nas.training.steps import network_outputs
 
-    head = teacher.dimensions.head
-    if HEADS[head].labels not in ("class", "number"):
+    head, metric = teacher.dimensions.head, texts.text_metric
+    if not _is_judged(head):
         return
     part = texts.part("search")
     part = replace(part, encoded=take(part.encoded, _MOST_TEXTS), examples=part.examples[:_MOST_TEXTS])
     outputs = network_outputs(teacher, part.encoded, teacher.dimensions.full_subnet)
-    if doubt := chance(texts.text_metric, outputs, part):
+    score = sample_scores(metric, {"teacher": outputs}, part).score("teacher")
+    warn_of_chance(console, head, metric, score, part, "search")
+
+
+def warn_of_chance(console: Console, head: str, metric: str, score: Interval, part: Part, part_name: str) -> None:
+    """Says where the full model may have learned nothing of texts with classes or numbers."""
+    if _is_judged(head) and (other := no_worse(metric, score, part)):
         console.say(
-            f"warning: {doubt}, and subnets learn from this model: it needs more steps (training.minutes, "
-            f"training.teacher_steps) or more labelled texts, or a search.metric that sees rare labels"
+            f"warning: the full model's {metric.replace('_', ' ')} of {score.value:.4f} on {len(part.encoded)} texts "
+            f"of the {part_name} part may be chance, {other}, and subnets learn from this model: it needs more steps "
+            f"(training.minutes, training.teacher_steps) or more labelled texts, or a search.metric that sees rare "
+            f"labels"
         )
 
 
-def chance(metric: str, outputs: Outputs, part: Part) -> str:
-    """What else would score as a model does on texts with classes or numbers: the commonest label for all of them, or
-    for numbers anything; empty where the model is better, by the 95 % interval of a paired bootstrap."""
-    if part.label_names:
-        counts = np.bincount(part.labels.astype(np.int64), minlength=len(part.label_names))
-        # As logits, so that likelihoods are those of the labels' shares; none is of a share of 0.
-        one_answer = [np.log(counts + 0.5).astype(np.float32)] * len(outputs)
-        commonest = int(counts.argmax())
-        sampled = sample_scores(metric, {"model": outputs, "one answer": one_answer}, part)
-        low = sampled.difference("model", "one answer").low
-        other = f"{shown(part.label_names[commonest])} for all of them gets {sampled.whole['one answer']:.4f}"
-    else:
-        sampled = sample_scores(metric, {"model": outputs}, part)
-        low, other = sampled.score("model").low, "numbers that have nothing to do with them get 0"
-    if low > 0:
-        return ""
-    return (
-        f"the full model's {metric.replace('_', ' ')} of {sampled.whole['model']:.4f} on {len(outputs)} texts of the "
-        f"search part may be chance; {other}"
-    )
+def no_worse(metric: str, score: Interval, part: Part) -> str:
+    """What else would get a score within or above the 95 % interval of a model's: the commonest label for all texts,
+    or for numbers any others; empty where the model is better."""
+    if not part.label_names:
+        return "" if score.low > 0 else "since numbers that have nothing to do with them get 0"
+    counts = np.bincount(part.labels.astype(np.int64), minlength=len(part.label_names))
+    # As logits, so that likelihoods are those of the labels' shares; none is of a share of 0.
+    base = METRICS[metric]([np.log(counts + 0.5).astype(np.float32)] * len(part.encoded), part)
+    commonest = shown(part.label_names[int(counts.argmax())])
+    return "" if score.low > base else f"since {commonest} for all of them gets {base:.4f}"
+
+
+def _is_judged(head: str) -> bool:
+    return HEADS[head].labels in ("class", "number")

@@ -31,7 +31,7 @@ from ortnas.nas.run.task_data import TaskData
 from ortnas.nas.run.texts import Texts
 from ortnas.nas.stages.checkpoint import open_run_checkpoint
 from ortnas.nas.stages.courses import course, keep_signals, load_network, make_batches, prove_equal, recorded
-from ortnas.nas.stages.learned import warn_of_chance
+from ortnas.nas.stages.learned import judge_teacher
 from ortnas.nas.training.loss_names import choose_losses
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _train(
         save_supernet(run_folder.teacher, teacher, space, checkpoint.labels, texts.tokenizer_folder, described)
         _save_outputs(run_folder, teacher, data)
         _say_judged(configuration, console, texts)
-        warn_of_chance(console, texts, teacher)
+        judge_teacher(console, texts, teacher)
     accelerator.wait_for_everyone()
     if not main:
         # On another device importance may have put units that are nearly alike in another order.

@@ -49,7 +49,7 @@ def test_the_teacher_is_that_of_the_labelled_texts_and_the_supernet_learns_from_
     # Said where there are no others.
     assert said.count("texts are few for subnets to learn from") == 1
     # A teacher of four steps.
-    assert said.count("search part may be chance; ") == 2
+    assert said.count("search part may be chance, since ") == 2
     assert "| 50.0% | labels, teacher |" in said
     assert "more.txt | 400 | 50.0% | teacher |" in said
     (teacher, supernet), (other_teacher, other_supernet) = weights["alone"], weights["both"]
