@@ -90,12 +90,12 @@ def data(configuration: Configuration, console: Console, run_folder: RunFolder, 
 def _balance(labels: Sequence[str], examples: Sequence[Example]) -> str:
     """Shares of the texts that have each label; empty where words have labels."""
     class_sets = [(int(example.label),) if example.label is not None else example.classes for example in examples]
-    known = [classes for classes in class_sets if classes is not None]
-    if not known:
+    labelled = [classes for classes in class_sets if classes is not None]
+    if not labelled:
         return ""
-    ids = [number for classes in known for number in classes]
-    shares = np.bincount(np.array(ids, np.int64), minlength=len(labels)) / len(known)
-    none = sum(not classes for classes in known) / len(known)
+    ids = [number for classes in labelled for number in classes]
+    shares = np.bincount(np.array(ids, np.int64), minlength=len(labels)) / len(labelled)
+    none = sum(not classes for classes in labelled) / len(labelled)
     named = [*zip(labels, shares.tolist(), strict=True), *([("none of them", none)] if none else [])]
     return ", ".join(f"{name} {share:.0%}" for name, share in named)
 

@@ -34,9 +34,9 @@ def _by_class(part: Part, outputs: Outputs) -> Part:
 
 
 def _by_classes(part: Part, outputs: Outputs) -> Part:
-    given = [np.flatnonzero(row >= EVEN).tolist() for row in probabilities(outputs)]
-    examples = [replace(example, classes=tuple(row)) for example, row in zip(part.examples, given, strict=True)]
-    return replace(part, encoded=replace(part.encoded, labels=given), examples=examples)
+    label_sets = [np.flatnonzero(row >= EVEN).tolist() for row in probabilities(outputs)]
+    examples = [replace(example, classes=tuple(row)) for example, row in zip(part.examples, label_sets, strict=True)]
+    return replace(part, encoded=replace(part.encoded, labels=label_sets), examples=examples)
 
 
 def _by_number(part: Part, outputs: Outputs) -> Part:

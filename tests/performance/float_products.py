@@ -91,8 +91,8 @@ class Ways:
             # Likelihoods are continuous and need no drift to break their ties.
             return [Evaluation(scorer.score(variant), 0.0, latency_of(variant)) for variant in variants]
 
-        found = search_precision(names, evaluate, Goal(np.inf, len(names), budget_ms), Resolution(0.0, 0.0), 4)
-        return replace(subnet, keep_float=tuple(sorted(found.chosen.kept)))
+        searched = search_precision(names, evaluate, Goal(np.inf, len(names), budget_ms), Resolution(0.0, 0.0), 4)
+        return replace(subnet, keep_float=tuple(sorted(searched.chosen.kept)))
 
 
 def with_outliers(tensors: dict[str, Array], factor: float) -> dict[str, Array]:
