@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ortnas.export.ranks import similarity_ranks
 from ortnas.nas.arrays import Array, Vector
 from ortnas.nas.judgements import Judgements
-from ortnas.nas.text import EncodedExamples, Example
+from ortnas.nas.text import EncodedExamples, Example, take
 
 Outputs = Sequence[Array]
 
@@ -36,6 +36,11 @@ class Part:
     null_threshold: float | None = None
     label_thresholds: tuple[float, ...] | None = None
     judgements: Judgements | None = None
+
+    def first(self, count: int) -> Part:
+        """The part of its first ``count`` texts."""
+        teacher = None if self.teacher is None else self.teacher[:count]
+        return replace(self, encoded=take(self.encoded, count), examples=self.examples[:count], teacher=teacher)
 
     @cached_property
     def teacher_ranks(self) -> Vector:

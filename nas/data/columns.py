@@ -83,7 +83,7 @@ def check_header(table: Table) -> None:
 
 def without_header(table: Table) -> DataError:
     alike = [task.name for task in TASKS.values() if task.columns and len(task.columns) == len(table.columns)]
-    hint = f", or say that its task is {listed(alike)}" if alike else ""
+    hint = f", or name the task if the file is that of {listed(alike)}" if alike else ""
     return DataError(
         f"{table.name} seems to have no header: its first line reads {listed(map(shown, table.columns))}; add a line "
         f"with the names of its columns{hint}"

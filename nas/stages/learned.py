@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,15 +12,14 @@ from ortnas.export.part import Part
 from ortnas.nas.architecture.heads import HEADS
 from ortnas.nas.console import Console
 from ortnas.nas.run.texts import Texts
-from ortnas.nas.text import take
 from ortnas.nas.wording import shown
 from ortnas.search.intervals import sample_scores
 
 if TYPE_CHECKING:
     from ortnas.nas.training.supernet import Supernet
 
-# So many texts tell well enough, and take seconds.
-_MOST_TEXTS = 1000
+# So many texts tell well enough, and do not hold up the training of a large network.
+_MOST_TEXTS = 256
 
 
 def judge_teacher(console: Console, texts: Texts, teacher: Supernet) -> None:
@@ -31,8 +29,7 @@ def judge_teacher(console: Console, texts: Texts, teacher: Supernet) -> None:
     head, metric = teacher.dimensions.head, texts.text_metric
     if not _is_judged(head):
         return
-    part = texts.part("search")
-    part = replace(part, encoded=take(part.encoded, _MOST_TEXTS), examples=part.examples[:_MOST_TEXTS])
+    part = texts.part("search").first(_MOST_TEXTS)
     outputs = network_outputs(teacher, part.encoded, teacher.dimensions.full_subnet)
     score = sample_scores(metric, {"teacher": outputs}, part).score("teacher")
     warn_of_chance(console, head, metric, score, part, "search")

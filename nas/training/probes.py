@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from ortnas.export.part import Part
 from ortnas.nas.architecture.shrinking import shrunk_evenly
 from ortnas.nas.architecture.space import SearchSpace
 from ortnas.nas.architecture.subnet import Subnet
-from ortnas.nas.text import take
 from ortnas.nas.training.step_subnets import multiply_adds
 from ortnas.nas.training.steps import network_outputs
 from ortnas.nas.training.supernet import Supernet
@@ -25,8 +23,7 @@ def held_out_probe(
     supernet: Supernet, part: Part, metric: str, count: int, subnets: Mapping[str, Subnet]
 ) -> Callable[[], dict[str, float]]:
     """A function that scores the named subnets on the first ``count`` inputs of a part."""
-    teacher = None if part.teacher is None else part.teacher[:count]
-    part = replace(part, encoded=take(part.encoded, count), examples=part.examples[:count], teacher=teacher)
+    part = part.first(count)
 
     def scores() -> dict[str, float]:
         return {

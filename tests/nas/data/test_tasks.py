@@ -78,7 +78,7 @@ def test_original_headers_tell_head_and_columns_without_the_task(tmp_path: Path,
 def test_cola_without_its_task_has_no_header(tmp_path: Path) -> None:
     rows = [ORIGINALS["cola"][1].format(text=f"text {number}", label=number % 2) for number in range(60)]
     (tmp_path / "train.tsv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(DataError, match=r"seems to have no header.*or say that its task is cola$"):
+    with pytest.raises(DataError, match=r"seems to have no header.*or name the task if the file is that of cola$"):
         guess_source(str(tmp_path), Asked())
 
 
