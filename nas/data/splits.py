@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
 from ortnas.nas.architecture.heads import HEADS, Labels
 from ortnas.nas.data.judged_pairs import judged_parts
@@ -29,6 +27,7 @@ from ortnas.nas.data.query_groups import (
 )
 from ortnas.nas.data.rows import Row
 from ortnas.nas.data.source import DataSource, read_source
+from ortnas.nas.data.strata import cut_strata, shared_first_texts, texts_to_keep_apart
 from ortnas.nas.failures import DataError
 from ortnas.nas.judgements import Judgements, pairs_of
 from ortnas.nas.text import Example
@@ -36,8 +35,6 @@ from ortnas.nas.wording import listed, shown
 
 # Training needs this many sentences, or sequences of a corpus, beside those that are set aside.
 LEAST_TRAINING = 32
-# Values of a regression task are stratified by their deciles.
-_QUANTILES = 10
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,7 @@ class Splits:
 
 def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: str | None = None) -> Splits:
     """Reads a source and cuts calibration and search out of its training data, and report too where it has no dev
-    set: by label, by quantiles of the value, or by whole contexts of a span.
+    set: by label and whole first texts of pairs, by quantiles of the value, or by whole contexts of a span.
 
     Texts of the dev sets and repeated texts are removed from training, so that the parts are disjoint. ``pairs`` says
     where embeddings have judged pairs, as in ``judged_parts``; training loses their texts too. Raises DataError.
@@ -125,13 +122,21 @@ def make_splits(source: DataSource, head: str, sizes: Sizes, seed: int, pairs: s
         wanted["report"] = sizes.search if sizes.report is None else sizes.report
     _check_enough(len(training), sum(wanted.values()), bool(reports))
     rng = np.random.default_rng(seed)
-    cut = _cut_contexts if HEADS[head].reads_pairs else _cut_strata
-    parts = cut(training, wanted, rng)
+    if HEADS[head].reads_pairs:
+        parts = _cut_contexts(training, wanted, rng)
+    else:
+        parts = cut_strata(training, wanted, rng, texts_to_keep_apart(training, notes))
+    if left_out := len(training) - sum(map(len, parts.values())):
+        what = "context" if HEADS[head].reads_pairs else "first text"
+        _check_left(len(parts["training"]), sum(wanted.values()), what)
+        rows = "row has" if left_out == 1 else "rows have"
+        notes.append(f"training: {left_out:,} {rows} the {what} of others that are set aside, and are left out")
     for name, examples in reports.items():
         if sizes.report is None or sizes.report >= len(examples):
             parts[name] = examples
         else:
-            parts[name] = _cut_strata(examples, {name: sizes.report}, rng)[name]
+            parts[name] = cut_strata(examples, {name: sizes.report}, rng)[name]
+        notes += shared_first_texts(name, parts)
     _check_unanswerable(parts, notes)
     judgements = add_judged(parts, head, judged, notes)
     return Splits(parts, labels, tuple(notes), judgements=judgements)
@@ -275,6 +280,14 @@ def _check_enough(total: int, reserved: int, dev: bool) -> None:
         )
 
 
+def _check_left(left: int, reserved: int, what: str) -> None:
+    if left < reserved:
+        raise DataError(
+            f"all rows of a {what} are kept in one part: {reserved} are set aside, and {left} are left to train with, "
+            f"fewer than that. Use more data or smaller data.*_size values"
+        )
+
+
 def _check_unanswerable(parts: Mapping[str, Sequence[Example]], notes: list[str]) -> None:
     """When to give no answer is found on the search part, so that it has to have such questions where reports do."""
     counts = {name: sum(example.is_unanswerable for example in part) for name, part in parts.items()}
@@ -287,54 +300,6 @@ def _check_unanswerable(parts: Mapping[str, Sequence[Example]], notes: list[str]
     if any(counts.values()):
         total = sum(map(len, parts.values()))
         notes.append(f"{sum(counts.values()):,} of {total:,} questions have no answer in their context, and are kept")
-
-
-def _cut_strata(
-    examples: Sequence[Example], wanted: Mapping[str, int], rng: np.random.Generator
-) -> dict[str, list[Example]]:
-    """Parts of the wanted sizes, each with about the same share of every stratum, and the rest as training."""
-    order = iter(_stratified_order(_strata(examples), rng))
-    rows = {name: [next(order) for _ in range(size)] for name, size in wanted.items()}
-    rows["training"] = list(order)
-    return {
-        name: [examples[rows[name][place]] for place in rng.permutation(len(rows[name]))]
-        for name in ("training", *wanted)
-    }
-
-
-def _strata(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
-    """A stratum number for each example: its class, the rarest of its classes, the decile of its value, or 0."""
-    if examples and examples[0].classes is not None:
-        return _rarest_classes([example.classes or () for example in examples])
-    labels = [example.label for example in examples if example.label is not None]
-    if not labels:
-        return np.zeros(len(examples), np.int64)
-    if isinstance(labels[0], int):
-        return np.array(labels, np.int64)
-    ranks = np.argsort(np.argsort(np.array(labels, np.float64), kind="stable"), kind="stable")
-    return ranks * _QUANTILES // len(labels)
-
-
-def _rarest_classes(class_sets: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
-    """Of each set the class that is in the fewest sets, and -1 for an empty one: what is rare gets to every part."""
-    counts = Counter(number for classes in class_sets for number in classes)
-    rarest = [min(classes, key=lambda number: (counts[number], number), default=-1) for classes in class_sets]
-    return np.array(rarest, np.int64)
-
-
-def _stratified_order(strata: npt.NDArray[np.int64], rng: np.random.Generator) -> list[int]:
-    """Row numbers in a random order, any stretch of which has every stratum in proportion to within one row or so.
-
-    The rows of a stratum are spread evenly, from half a step after the start: a row alone in its stratum lies in the
-    middle, and with it in what is left for training.
-    """
-    position = np.empty(len(strata), np.float64)
-    shuffled = rng.permutation(len(strata))
-    for stratum in np.unique(strata):
-        members = shuffled[strata[shuffled] == stratum]
-        position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    order: list[int] = np.lexsort((rng.random(len(strata)), position)).tolist()
-    return order
 
 
 def _cut_contexts(

@@ -20,7 +20,7 @@ from ortnas.nas.text import Example
 SPLITS_FILE = "splits.json"
 # The number of its source for each training row, where there are several sources.
 ORIGINS_FILE = "origins.npy"
-_FORMAT = 2
+_FORMAT = 3
 _ROWS_AT_ONCE = 4096
 
 

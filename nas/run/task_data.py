@@ -81,6 +81,9 @@ class TaskData:
         """What is said of texts that parts have in common."""
         if self.groups("training") is not None:
             return "no query is in two parts, passages may be"
+        training = self.content.training if isinstance(self.content, Splits) else []
+        if training and training[0].pair is not None and training[0].answers is None:
+            return "no pair is in two parts"
         shares = any(not judgements.are_scored for judgements in self.judgements.values())
         return f"no text is in two parts{', except documents to look among' if shares else ''}"
 

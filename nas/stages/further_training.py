@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ortnas.export.build import Exporter
 from ortnas.export.inference import model_outputs
@@ -29,6 +30,9 @@ from ortnas.nas.stages.courses import (
     recorded,
 )
 from ortnas.nas.stages.train import losses_under
+
+if TYPE_CHECKING:
+    from ortnas.nas.training.fake_quantization import FakeQuantization
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,17 @@ def score_by(
     return METRICS[metric](outputs, part)
 
 
+def fake_quantization(configuration: Configuration, run_models: Models, subnet: Subnet) -> FakeQuantization:
+    """The rounding of the model that would be shipped, with the ranges of the calibration part."""
+    from ortnas.nas.training.batches import to_tensors
+    from ortnas.nas.training.fake_quantization import FakeQuantization
+
+    calibration = run_models.data.held_out("calibration")
+    batches = [to_tensors(calibration, rows) for rows, _ in calibration.batches(configuration.refinement.batch_size)]
+    recipe = run_models.recipe.keeping(subnet.keep_float)
+    return FakeQuantization(recipe, batches, subnet, configuration.training.checkpoint_every)
+
+
 def train_alone(
     configuration: Configuration,
     console: Console,
@@ -142,17 +157,15 @@ def train_alone(
     folder: Path,
     inputs: str,
     settings: Alone,
-) -> None:
+) -> float:
     """Trains one subnet by the run's losses and teacher, from the weights of the supernet folder ``start``.
 
     A slice of the run's supernet is fitted to the teacher first, which is worth a hundred steps or more.
     ``folder``, which may be the same, becomes a supernet folder whose slice the subnet is. ``inputs`` names all that
-    this depends on. Raises TrainingError.
+    this depends on. Returns how many seconds its steps took. Raises TrainingError.
     """
     from ortnas.nas.training.alone import train_subnet
-    from ortnas.nas.training.batches import to_tensors
     from ortnas.nas.training.engine import StateFiles, choose_accelerator
-    from ortnas.nas.training.fake_quantization import FakeQuantization
     from ortnas.nas.training.objective import Objective
     from ortnas.nas.training.probes import held_out_probe
     from ortnas.nas.training.refitting import record_signals, refit, texts_to_fit
@@ -165,18 +178,12 @@ def train_alone(
     if start == run_folder.supernet:
         sample = texts_to_fit(data.encoded("training"), network.dimensions, configuration.seed, data.mixture)
         network = refit(network, record_signals(teacher, sample), subnet)
-    quantization = None
-    if settings.quantization_aware:
-        calibration = data.held_out("calibration")
-        batches = [to_tensors(calibration, rows) for rows, _ in calibration.batches(settings.batch_size)]
-        quantization = FakeQuantization(
-            run_models.recipe.keeping(subnet.keep_float), batches, subnet, training.checkpoint_every
-        )
+    quantization = fake_quantization(configuration, run_models, subnet) if settings.quantization_aware else None
     objective = Objective(_losses(configuration, run_models), network.dimensions)
     states = StateFiles(run_folder.training, "subnet", inputs)
     part = texts.part("search")
     probe = held_out_probe(network, part, texts.text_metric, training.probe_texts, {"subnet": subnet})
-    course_batches = make_batches(
+    batches = make_batches(
         configuration, data, accelerator, subnet, settings.steps, settings.batch_size, settings.learning_rate
     )
     with course(
@@ -185,13 +192,15 @@ def train_alone(
         run_folder,
         f"subnet-{subnet.key}",
         accelerator,
-        course_batches,
+        batches,
         states,
         probe,
         ("subnet",),
         keep_signals(configuration, console, run_folder, data, accelerator, objective),
     ) as path:
+        started = time.perf_counter()
         train_subnet(network, subnet, teacher, objective, path, quantization)
+        steps_s = time.perf_counter() - started
     network.cpu()
     if accelerator.is_main_process:
         prove_equal(network, [subnet], data)
@@ -204,3 +213,4 @@ def train_alone(
         save_supernet(folder, network, space, labels, texts.tokenizer_folder, provenance)
         states.clear()
         run_folder.event("refine", inputs=inputs, subnet_key=subnet.key, steps=settings.steps)
+    return steps_s

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ortnas.export.weights import read_supernet
 from ortnas.nas.console import Console
 from ortnas.nas.failures import NotFiniteError, TrainingError
@@ -44,8 +46,8 @@ from ortnas.search.result import SearchResult
 _LOG_FILE = "log.jsonl"
 # Fewer are not worth a training's start.
 _LEAST_STEPS = 10
-# Steps that were measured on a busy machine say little of those on an idle one.
-_FASTEST_PACE = 0.5
+# Steps that were measured on a busy machine say little of those on an idle one, and the other way round.
+_PACES = (0.5, 2.0)
 # What a training takes beside its steps: to fit a slice to the teacher first, and to save and score it.
 _FITTED_S, _SAVED_S = 25.0, 10.0
 
@@ -78,7 +80,8 @@ def refine(
         "Finalists learn alone what they could not while they shared their weights: all of them briefly, the better "
         "half further, the last one to the end. One that is clearly worse than what went in is not shipped.",
     )
-    halvings = [_Halving(configuration, console, run_folder, texts, run_models, result) for result in results]
+    pace = _Pace()
+    halvings = [_Halving(configuration, console, run_folder, texts, run_models, result, pace) for result in results]
     time_left = _time_left(configuration, clock)
     unfinished = [halving for halving in halvings if halving.refinement is None]
     candidates = [len(halving.subnets) for halving in unfinished]
@@ -129,6 +132,17 @@ def _shape(finalist: Finalist) -> tuple[int, int]:
 
 
 @dataclass
+class _Pace:
+    """What steps take of what a few measured ones foretell, as the rung before has shown, of whichever search."""
+
+    factor: float = 1.0
+
+    def learn(self, expected_s: float, spent_s: float) -> None:
+        """``expected_s``: with the factor."""
+        self.factor = float(np.clip(self.factor * spent_s / expected_s, *_PACES))
+
+
+@dataclass
 class _Halving:
     """The finalists of one search, on their way to a winner."""
 
@@ -138,11 +152,12 @@ class _Halving:
     texts: Texts
     run_models: Models
     result: SearchResult
+    pace: _Pace
     rungs: list[Rung] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
-    # What the rung that is trained was given, and what trainings take of what their measured steps foretell.
+    # What the steps of the rung that is trained were given, and what they have taken.
     expected_s: float = 0.0
-    pace: float = 1.0
+    spent_s: float = 0.0
 
     def __post_init__(self) -> None:
         settings, winner = self.configuration.refinement, self.result.winner
@@ -175,7 +190,7 @@ class _Halving:
         sizes, shares = rung_sizes(len(self.subnets)), rung_shares(len(self.subnets))
         for rung, (size, share) in enumerate(zip(sizes[:-1], shares[:-1], strict=True)):
             of_all = size * share / relative_cost(len(self.subnets))
-            steps = self._steps(rung, share, None if allowed_s is None else allowed_s * of_all)
+            steps = self._steps(rung, share, None if allowed_s is None else allowed_s * of_all, False)
             if not steps:
                 return
             self._train_rung(rung, steps)
@@ -188,16 +203,16 @@ class _Halving:
             return
         share = rung_shares(len(self.subnets))[-1]
         self.alive = self.alive[:1]
-        steps = self._steps(len(self.rungs), share, allowed_s)
+        steps = self._steps(len(self.rungs), share, allowed_s, True)
         if not steps:
             self.console.say(f"budget {self.result.budget.name}: no time is left to train its winner further")
         # What costs no steps, the fit to the teacher, is worth its seconds in any case.
         if steps or not self.rungs:
             self._train_rung(len(self.rungs), steps, is_last=True)
 
-    def _steps(self, rung: int, share: float, allowed_s: float | None) -> int:
+    def _steps(self, rung: int, share: float, allowed_s: float | None, is_last: bool) -> int:
         """As were chosen before a kill, as configured, or as many as all that are alive can take in the time."""
-        self.expected_s = 0.0
+        self.expected_s = self.spent_s = 0.0
         begun = [line["steps"] for line in self._log("begin") if line["rung"] == rung]
         if begun:
             return int(begun[0])
@@ -207,9 +222,11 @@ class _Halving:
             return max(1, round(steps * share))
         alive = [self.subnets[key] for key in self.alive]
         self.expected_s = allowed_s - len(alive) * (_SAVED_S if rung else _FITTED_S)
-        # A few measured steps are slower than many: what the rung before really took corrects them.
-        measured_s = self.expected_s / self.pace
-        steps = affordable_steps(self.configuration, self.console, self.run_folder, self.run_models, alive, measured_s)
+        if self.expected_s <= 0:
+            return 0
+        measured_s = self.expected_s / self.pace.factor
+        parts = (self.configuration, self.console, self.run_folder, self.run_models)
+        steps = affordable_steps(*parts, alive, measured_s, self._settings(0, is_last).quantization_aware)
         return steps if steps >= _LEAST_STEPS else 0
 
     def _log(self, kind: str) -> list[Mapping[str, Any]]:
@@ -235,8 +252,7 @@ class _Halving:
             else:
                 self.failures[key] = str(line["reason"])
         if self.expected_s > 0:
-            spent_s = sum(seconds.values()) - len(seconds) * (_SAVED_S if rung else _FITTED_S)
-            self.pace = min(max(self.pace * spent_s / self.expected_s, _FASTEST_PACE), 1.0)
+            self.pace.learn(self.expected_s, self.spent_s)
         self.rungs.append(Rung(dict.fromkeys(self.alive, steps), seconds, scores))
         self.alive = survivors(scores, self.alive, (len(self.alive) + 1) // 2)
 
@@ -253,7 +269,7 @@ class _Halving:
         try:
             if recorded(folder, "inputs") != inputs:
                 start = folder if rung else self.run_folder.supernet
-                train_alone(*parts, subnet, start, folder, inputs, settings)
+                self.spent_s += train_alone(*parts, subnet, start, folder, inputs, settings)
             score = score_trained(self.configuration, self.texts, self.run_models, read_supernet(folder), subnet)
             if not math.isfinite(score):
                 score, reason = None, "its score is no number"

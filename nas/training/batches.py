@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ class Batches:
             both = [list(pair) for pair in zip(pairs.first, pairs.second, strict=True)]
             self._pairs = _Groups(both, lengths, max(2, size), [seed, 8])
             self._grades = _from_0_to_1(pairs.grades) if pairs.are_scored else [math.nan] * len(both)
+        self._steps: Sequence[int] | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -120,6 +122,19 @@ class Batches:
         source, numbers, epoch = self._chosen(step)
         return [row for number in numbers for row in source.rows(number, epoch)]
 
+    def steps_by_tokens(self, count: int, of: int) -> list[int]:
+        """Of the first ``of`` steps, in ``count`` equal groups from few tokens to many, padding included, the one
+        nearest to each group's mean: on average they cost what all of them do."""
+        tokens = np.array([len(rows) * self.examples.lengths[rows].max() for rows in map(self.rows, range(of))])
+        groups = np.array_split(np.argsort(tokens, kind="stable"), count)
+        return [int(group[np.abs(tokens[group] - tokens[group].mean()).argmin()]) for group in groups]
+
+    def at(self, steps: Sequence[int]) -> Batches:
+        """The batches of these steps, one after the other."""
+        chosen = copy.copy(self)
+        chosen._steps = steps
+        return chosen
+
     def part_count(self, step: int) -> int:
         """In how many parts this process computes the step's batch."""
         _, numbers, _ = self._chosen(step)
@@ -136,6 +151,8 @@ class Batches:
 
     def _chosen(self, step: int) -> tuple[_Groups, list[int], int]:
         """Where the step's batch comes from, the groups there, and the epoch."""
+        if self._steps is not None:
+            step = self._steps[step]
         if self._pairs is None:
             return self._texts, *self._texts[step]
         source = self._pairs if step % 2 else self._texts

@@ -105,6 +105,76 @@ def test_classes_keep_their_shares_and_dev_texts_leave_training(tmp_path: Path) 
     assert splits.notes == ("training: 2 of 402 rows repeat others or the dev set and are left out",)
 
 
+def write_pairs(
+    folder: Path, training: Sequence[tuple[str, str, str]], dev: Sequence[tuple[str, str, str]]
+) -> DataSource:
+    write_tsv(folder / "train.tsv", "sentence1\tsentence2\tlabel", training)
+    write_tsv(folder / "dev.tsv", "sentence1\tsentence2\tlabel", dev)
+    return DataSource(str(folder), text="sentence1", pair="sentence2")
+
+
+def pairs_of_premises(sizes: Sequence[int]) -> list[tuple[str, str, str]]:
+    """So many hypotheses for each premise, of three labels by turns."""
+    pairs = [(premise, number) for premise, size in enumerate(sizes) for number in range(size)]
+    return [
+        (f"premise {premise}", f"hypothesis {premise}-{number}", "abc"[place % 3])
+        for place, (premise, number) in enumerate(pairs)
+    ]
+
+
+PAIR_SIZES = Sizes(calibration=10, search=20)
+NEW_PREMISE = [("another", "one", "a")]
+
+
+@given(sizes=st.lists(st.integers(1, 10), min_size=60, max_size=90), seed=st.integers(0, 9))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_premise_is_in_two_parts(tmp_path: Path, sizes: list[int], seed: int) -> None:
+    training = pairs_of_premises([*sizes, *[3] * 20])
+    splits = make_splits(write_pairs(tmp_path, training, NEW_PREMISE), "classification", PAIR_SIZES, seed)
+    assert_disjoint(splits)
+    assert (len(splits.calibration), len(splits.search)) == (10, 20)
+    premises = [{example.text for example in part} for part in splits.parts.values()]
+    assert sum(map(len, premises)) == len(set().union(*premises))
+    # A quarter of a part is the most that one premise fills.
+    assert max(Counter(example.text for example in splits.search).values()) <= 5
+    left_out = len(training) + 1 - sum(map(len, splits.parts.values()))
+    expected = "the first text of others that are set aside, and are left out"
+    rows = "row has" if left_out == 1 else "rows have"
+    assert splits.notes == ((f"training: {left_out} {rows} {expected}",) if left_out else ())
+
+
+def test_parts_of_whole_premises_have_all_labels(tmp_path: Path) -> None:
+    source = write_pairs(tmp_path, pairs_of_premises([3] * 40), NEW_PREMISE)
+    splits = make_splits(source, "classification", PAIR_SIZES, 0)
+    assert sorted(Counter(example.label for example in splits.search).values()) == [6, 7, 7]
+    assert len({example.text for example in splits.search}) == 7
+
+
+def test_questions_that_very_many_pairs_have_are_in_all_parts(tmp_path: Path) -> None:
+    training = [(f"question {number % 4}", f"text {number}", "ab"[number // 4 % 2]) for number in range(200)]
+    splits = make_splits(write_pairs(tmp_path, training, NEW_PREMISE), "classification", PAIR_SIZES, 0)
+    assert {name: len(part) for name, part in splits.parts.items()} == {
+        "training": 170,
+        "calibration": 10,
+        "search": 20,
+        "report": 1,
+    }
+    assert splits.notes == ("4 first texts have more than 10 pairs each, and may be in several parts",)
+
+
+def test_how_much_a_dev_set_shares_with_training_is_said(tmp_path: Path) -> None:
+    dev = [("premise 3", "something new", "a"), ("premise of its own", "another", "b")]
+    splits = make_splits(write_pairs(tmp_path, pairs_of_premises([1] * 100), dev), "classification", PAIR_SIZES, 3)
+    assert "premise 3" in {example.text for example in splits.training}
+    assert splits.notes == ("report: 1 of 2 pairs have the first text of a pair to learn from",)
+
+
+def test_a_task_that_whole_premises_leave_too_little_of_is_refused(tmp_path: Path) -> None:
+    source = write_pairs(tmp_path, pairs_of_premises([10] * 7), NEW_PREMISE)
+    with pytest.raises(DataError, match=r"of a first text are kept .* 30 are set aside, and \d+ are left .* fewer"):
+        make_splits(source, "classification", PAIR_SIZES, 0)
+
+
 def test_a_class_of_one_stays_in_training(tmp_path: Path) -> None:
     training = [(f"text {number}", "rare" if number == 7 else "common") for number in range(100)]
     source = write_task(tmp_path, training, [("dev", "common")])

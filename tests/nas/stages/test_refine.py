@@ -96,11 +96,11 @@ def test_a_training_that_was_interrupted_ends_with_what_an_uninterrupted_one_giv
     trained: list[int] = []
     train_alone = refine_stage.train_alone
 
-    def killed(*arguments: Any) -> None:
+    def killed(*arguments: Any) -> float:
         trained.append(arguments[-1].steps)
         if len(trained) == 3:
             raise KeyboardInterrupt
-        train_alone(*arguments)
+        return train_alone(*arguments)
 
     monkeypatch.setattr(refine_stage, "train_alone", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -198,13 +198,49 @@ def test_where_the_likelihood_fell_what_is_reported_decides(
     result = read_result(run.folder.search("1.1x"))
     assert result is not None
     assert (result.metric, run.texts.metric) == ("neighbour_likelihood", "similarity_spearman")
-    halving = refine_stage._Halving(run.configuration, run.console, run.folder, run.texts, run.models, result)
+    parts = (run.configuration, run.console, run.folder, run.texts, run.models)
+    halving = refine_stage._Halving(*parts, result, refine_stage._Pace())
     capsys.readouterr()
     assert halving._worse(before=-0.1, after=-9.0, key=key) == ""
     assert "trained alone it scores less; similarity spearman decides, and went from" in capsys.readouterr().err
     # A small loss of likelihood is nobody's concern.
     assert halving._worse(before=-0.1, after=-0.1, key=key) == ""
     assert not capsys.readouterr().err
+
+
+def test_steps_that_took_longer_than_foretold_shorten_the_next_training(
+    opened: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed_s: list[float] = []
+
+    def foretell(*arguments: Any) -> int:
+        allowed_s.append(arguments[5])
+        return 10
+
+    def train_slowly(*arguments: Any) -> float:
+        train_alone(*arguments)
+        # Two finalists share the first rung.
+        return 1.5 * allowed_s[0] / 2
+
+    monkeypatch.setattr(refine_stage, "affordable_steps", foretell)
+    monkeypatch.setattr(refine_stage, "train_alone", train_slowly)
+    run = opened(steps=None)
+    run.configuration = run.configuration.model_copy(
+        update={"training": run.configuration.training.model_copy(update={"minutes": 30})}
+    )
+    refine(run)
+    _, last_s = allowed_s
+    left_s = 30 * 60 - run.clock.total_seconds - refine_stage.EXPORT_S - refine_stage._SAVED_S
+    assert last_s * 1.5 == pytest.approx(left_s, rel=0.01)
+
+
+def test_what_is_learned_of_the_pace_is_bounded() -> None:
+    pace = refine_stage._Pace()
+    factors = []
+    for spent_s in (15.0, 5.0, 0.1, 100.0):
+        pace.learn(10.0, spent_s)
+        factors.append(pace.factor)
+    assert factors == [1.5, 0.75, 0.5, 2.0]
 
 
 def test_without_time_a_winner_is_still_fitted_to_the_teacher(opened: Callable[..., Run]) -> None:

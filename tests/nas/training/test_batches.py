@@ -194,3 +194,24 @@ def test_of_a_group_larger_than_a_batch_some_texts_are_drawn_anew_each_epoch() -
     drawn = [set(batches.rows(epoch)) for epoch in range(3)]
     assert all(len(rows) == size for rows in drawn)
     assert drawn[0] != drawn[1] != drawn[2]
+
+
+@pytest.mark.parametrize(
+    "pairs", [None, Judgements(tuple(range(0, 400, 2)), tuple(range(1, 400, 2)), (1.0,) * 200, tuple(range(1, 400, 2)))]
+)
+def test_a_few_steps_have_as_many_tokens_as_all(pairs: Judgements | None) -> None:
+    rng = np.random.default_rng(0)
+    ids = [rng.integers(5, 120, int(length)).tolist() for length in np.exp(rng.normal(2.5, 1, 400)).clip(3, 100)]
+    examples = EncodedExamples(ids, [[0] * len(row) for row in ids], None)
+    batches = Batches(examples, make_schedule(), pairs=pairs)
+
+    def tokens(chosen: Batches, steps: range) -> list[int]:
+        return [chosen[step][0]["input_ids"].numel() for step in steps]
+
+    steps = batches.steps_by_tokens(7, 200)
+    few = tokens(batches.at(steps), range(7))
+    assert few == sorted(few)
+    assert few == [batches[step][0]["input_ids"].numel() for step in steps]
+    assert np.mean(few) == pytest.approx(np.mean(tokens(batches, range(200))), rel=0.05)
+    # The first seven say less.
+    assert np.mean(tokens(batches, range(7))) != pytest.approx(np.mean(tokens(batches, range(200))), rel=0.05)
