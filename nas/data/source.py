@@ -238,7 +238,10 @@ def _file_tables(source: DataSource, task: Task | None, head: str, notes: list[s
         training = place
         reports = {"report": place.parent / source.report_file} if source.report_file else {}
     else:
-        raise DataError(f"data.source = {source.source!r}: {head} needs a folder with a training file and a dev file")
+        hint = "" if HEADS[head].ranks else "; texts without labels come after it, as further entries"
+        raise DataError(
+            f"data.source = {source.source!r}: {head} needs a folder with a training file and a dev file{hint}"
+        )
     return _Tables(
         _open(training, task, head, notes), {part: _open(path, task, head, notes) for part, path in reports.items()}
     )

@@ -1,1 +1,7 @@
 """Supernets and their training: all that knows torch."""
+
+import os
+
+# oneDNN compiles every product anew for each shape, and keeps 1,024. Batches of fifty lengths need three times as many,
+# and then a step takes up to twice as long. Read when oneDNN is first used; a user's own value stays.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
