@@ -268,7 +268,9 @@ def test_missing_files_say_which_to_give(tmp_path: Path) -> None:
         read(DataSource(str(tmp_path), task="mnli"))
     with pytest.raises(DataError, match=r"no such file other.tsv; name the right one as data.report_file"):
         read(DataSource(str(tmp_path), report_file="other.tsv"))
-    with pytest.raises(DataError, match=r"classification needs a folder with a training file and a dev file; texts without"):
+    with pytest.raises(
+        DataError, match=r"classification needs a folder with a training file and a dev file; texts without"
+    ):
         read(DataSource(str(tmp_path / "train.tsv")))
     with pytest.raises(DataError, match=r"none.txt: no such file"):
         read(DataSource(str(tmp_path / "none.txt")), "embedding")
