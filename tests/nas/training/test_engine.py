@@ -215,7 +215,9 @@ def test_sparse_gradients_train_as_dense_ones_do(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Supernet, "look_up", lambda self, ids, types, sparse_gradient=False: look_up(self, ids, types))
     dense = train(tmp_path / "b", accumulation=2)
     for name, tensor in dense.tensors.items():
-        torch.testing.assert_close(sparse.tensors[name], tensor, atol=1e-6, rtol=0, msg=name)
+        # Softmax does not see a key's bias: its gradient is rounding alone, of which Adam makes whole steps.
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(sparse.tensors[name], tensor, atol=1e-6, rtol=0, msg=name)
 
 
 def test_losses_are_computed_in_float32(tmp_path: Path) -> None:
