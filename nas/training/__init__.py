@@ -2,6 +2,6 @@
 
 import os
 
-# oneDNN compiles every product anew for each shape, and keeps 1,024. Batches of fifty lengths need three times as many,
-# and then a step takes up to twice as long. Read when oneDNN is first used; a user's own value stays.
+# oneDNN compiles every product anew for each shape, and keeps 1,024. Batches of fifty lengths need up to three times as
+# many: docs/training.md has the times. Read when oneDNN is first used; a user's own value stays.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
